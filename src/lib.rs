@@ -1,0 +1,2 @@
+//! Keeps an account session with the Rememberizer API.
+#![forbid(unsafe_code)]
