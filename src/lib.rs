@@ -1,2 +1,3 @@
 //! Keeps an account session with the Rememberizer API.
-#![forbid(unsafe_code)]
+
+pub mod model;

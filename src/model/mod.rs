@@ -1,0 +1,18 @@
+//! Plain values: what a session, a token, a profile's name and an origin are.
+//!
+//! No input or output happens here, no clock is read, and nothing of the rest
+//! of the crate is imported.
+
+mod expiry;
+mod origin;
+mod profile_name;
+mod secret;
+mod session;
+mod timestamp;
+
+pub use expiry::{Expiry, Remaining};
+pub use origin::{DEFAULT_API_URL, Origin, OriginError};
+pub use profile_name::{ProfileName, ProfileNameError};
+pub use secret::{AccessToken, RefreshToken, Secret};
+pub use session::{Grant, Mark, Session, Token};
+pub use timestamp::Timestamp;

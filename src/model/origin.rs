@@ -1,0 +1,181 @@
+//! The server a profile is pinned to: the base URL of the API, in one normal form.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use url::{Host, Url};
+
+/// Where the service is, unless a profile says otherwise.
+pub const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
+
+/// A base URL to which a session may be sent.
+///
+/// `https`, or `http` on a loopback host alone; no user, query or fragment;
+/// host in lower case (RFC 3986 §6.2.2), default port and trailing slashes gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin(String);
+
+/// Why a text is not an origin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OriginError {
+    /// Not a URL with a host.
+    #[error("the API URL is not a URL ({0})")]
+    NotAUrl(String),
+    /// A scheme other than http and https.
+    #[error("the API URL begins with https://")]
+    Scheme,
+    /// `http` to a host that is not this machine.
+    #[error("the API URL is http to {0}, which would send the session in the clear")]
+    Clear(String),
+    /// A user or a password in the URL.
+    #[error("the API URL holds a user name or a password")]
+    UserInfo,
+    /// A query or a fragment.
+    #[error("the API URL holds a query or a fragment")]
+    Query,
+}
+
+impl Origin {
+    /// The base URL, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// The host and port, as the URL has them.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self(DEFAULT_API_URL.to_owned())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Origin {
+    type Err = OriginError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // The one URL of nearly every run is in its normal form already.
+        if text == DEFAULT_API_URL {
+            return Ok(Self::default());
+        }
+        let url = Url::parse(text.trim()).map_err(|e| OriginError::NotAUrl(e.to_string()))?;
+        if !matches!(url.scheme(), "https" | "http") {
+            return Err(OriginError::Scheme);
+        }
+        let Some(host) = url.host() else {
+            return Err(OriginError::NotAUrl("no host".to_owned()));
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(OriginError::UserInfo);
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(OriginError::Query);
+        }
+        if url.scheme() == "http" && !is_loopback(&host) {
+            return Err(OriginError::Clear(host.to_string()));
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
+/// Loopback by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
+/// name that resolves to it everywhere (RFC 6761 §6.3).
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+impl Serialize for Origin {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Origin {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_form() {
+        for (text, normal) in [
+            (DEFAULT_API_URL, DEFAULT_API_URL),
+            (
+                "https://API.example.TEST:443/v1///",
+                "https://api.example.test/v1",
+            ),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:8080/api/", "http://[::1]:8080/api"),
+            ("http://localhost/api", "http://localhost/api"),
+            ("https://bücher.example/", "https://xn--bcher-kva.example"),
+        ] {
+            assert_eq!(text.parse::<Origin>().map(|o| o.0), Ok(normal.to_owned()));
+        }
+    }
+
+    #[test]
+    fn what_is_refused() {
+        for text in ["", "x", "//host", "https://", "api.example.test"] {
+            assert!(
+                matches!(text.parse::<Origin>(), Err(OriginError::NotAUrl(_))),
+                "{text:?}"
+            );
+        }
+        for (text, why) in [
+            ("ftp://host/", OriginError::Scheme),
+            (
+                "http://127.0.0.1.evil.test",
+                OriginError::Clear("127.0.0.1.evil.test".into()),
+            ),
+            (
+                "http://example.test",
+                OriginError::Clear("example.test".into()),
+            ),
+            (
+                "http://localhost.evil.test",
+                OriginError::Clear("localhost.evil.test".into()),
+            ),
+            ("https://u@host/", OriginError::UserInfo),
+            ("https://:p@host/", OriginError::UserInfo),
+            ("https://host/?q=1", OriginError::Query),
+            ("https://host/#f", OriginError::Query),
+        ] {
+            assert_eq!(text.parse::<Origin>(), Err(why), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn host_with_its_port() {
+        let origin: Origin = "http://127.0.0.1:8080/api".parse().unwrap_or_default();
+        assert_eq!(origin.host(), "127.0.0.1:8080");
+    }
+}

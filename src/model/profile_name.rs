@@ -1,0 +1,96 @@
+//! The name of a profile: also the account of its entry in a secret store.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// The longest name, in characters.
+const LONGEST: usize = 64;
+
+/// Letters, digits, `-` and `_` of ASCII; one to 64 of them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ProfileName(String);
+
+/// Why a text is not a profile's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ProfileNameError {
+    /// No text.
+    #[error("a profile name cannot be empty")]
+    Empty,
+    /// More than 64 characters.
+    #[error("a profile name has at most {LONGEST} characters")]
+    Long,
+    /// A character outside the grammar.
+    #[error("a profile name has letters, digits, `-` and `_` alone")]
+    Character,
+}
+
+impl ProfileName {
+    /// The name of the profile that is used when none was chosen.
+    pub const DEFAULT: &'static str = "default";
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for ProfileName {
+    fn default() -> Self {
+        Self(Self::DEFAULT.to_owned())
+    }
+}
+
+impl FromStr for ProfileName {
+    type Err = ProfileNameError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err(ProfileNameError::Empty);
+        }
+        if !text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        {
+            return Err(ProfileNameError::Character);
+        }
+        if text.len() > LONGEST {
+            return Err(ProfileNameError::Long);
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ProfileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grammar() {
+        for good in ["default", "work-2", "A_b", &"x".repeat(64)] {
+            assert_eq!(
+                good.parse::<ProfileName>().map(|n| n.0),
+                Ok(good.to_owned())
+            );
+        }
+        for (bad, why) in [
+            ("", ProfileNameError::Empty),
+            ("../x", ProfileNameError::Character),
+            ("a.b", ProfileNameError::Character),
+            ("é", ProfileNameError::Character),
+            ("a\0", ProfileNameError::Character),
+            (&*"x".repeat(65), ProfileNameError::Long),
+        ] {
+            assert_eq!(bad.parse::<ProfileName>(), Err(why), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Text that must not leave the process by accident.
+//!
+//! A secret is wiped from memory when dropped, has no `Display` and no
+//! `Clone`, shows nothing in `Debug`, and is compared in constant time.
+//! [`Secret::expose`] is called where a secret must leave: on the wire
+//! (`api/`), in the entry (`store/`), on stdout for the one command that
+//! prints it (`terminal/`), and in the environment of `exec`'s child.
+
+use std::fmt;
+
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A secret text: a password, a captcha response, a token.
+pub struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// Takes the text over; the caller keeps no copy.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text itself. Each caller is a place where the secret leaves the process.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no text at all.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
+
+/// The short-lived bearer token (RFC 6750), opaque to this program.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AccessToken(Secret);
+
+/// The long-lived token that is exchanged for access tokens (RFC 6749 §1.5).
+///
+/// There may be one of it: a rotating server accepts each value once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RefreshToken(Secret);
+
+impl AccessToken {
+    /// Wraps a token as the server gave it.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// The secret inside.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
+
+impl RefreshToken {
+    /// Wraps a token as the server gave it.
+    #[must_use]
+    pub fn new(secret: Secret) -> Self {
+        Self(secret)
+    }
+
+    /// The secret inside.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_of_every_wrapper_shows_nothing() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            Secret::new("hunter2".into()),
+            AccessToken::new(Secret::new("hunter2".into())),
+            RefreshToken::new(Secret::new("hunter2".into())),
+        );
+        assert_eq!(
+            shown,
+            "[redacted] AccessToken([redacted]) RefreshToken([redacted])"
+        );
+    }
+
+    #[test]
+    fn equality_is_that_of_the_text() {
+        assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
+        assert_ne!(Secret::new("a".into()), Secret::new("ab".into()));
+        assert_ne!(Secret::new("a".into()), Secret::new("b".into()));
+    }
+}

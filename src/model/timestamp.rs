@@ -1,0 +1,89 @@
+//! A moment, in milliseconds since the Unix epoch, UTC.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since 1970-01-01T00:00:00Z; negative before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(i64);
+
+/// The first and the last moment with a four-digit year, so that every
+/// timestamp has an RFC 3339 form whatever a server or a file says.
+const FIRST: i64 = -62_167_219_200_000;
+const LAST: i64 = 253_402_300_799_999;
+
+impl Timestamp {
+    /// The moment `milliseconds` after the epoch, moved into the years 0000 to 9999.
+    #[must_use]
+    pub fn from_millis(milliseconds: i64) -> Self {
+        Self(milliseconds.clamp(FIRST, LAST))
+    }
+
+    /// The moment `seconds` after the epoch.
+    #[must_use]
+    pub fn from_secs(seconds: i64) -> Self {
+        Self::from_millis(seconds.saturating_mul(1000))
+    }
+
+    /// Milliseconds since the epoch.
+    #[must_use]
+    pub fn millis(self) -> i64 {
+        self.0
+    }
+
+    /// How many milliseconds lie between `earlier` and this moment; negative
+    /// when `earlier` is in fact later.
+    #[must_use]
+    pub fn millis_since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This moment moved by `milliseconds`.
+    #[must_use]
+    pub fn offset(self, milliseconds: i64) -> Self {
+        Self::from_millis(self.0.saturating_add(milliseconds))
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        let millis = |d: Duration| i64::try_from(d.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(match time.duration_since(SystemTime::UNIX_EPOCH) {
+            Ok(after) => millis(after),
+            Err(before) => millis(before.duration()).saturating_neg(),
+        })
+    }
+}
+
+/// RFC 3339, UTC, whole seconds: `2026-11-24T02:59:05Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = u64::try_from(self.0.div_euclid(1000)).unwrap_or(0);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        humantime::format_rfc3339_seconds(time).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_has_an_rfc_3339_form() {
+        assert_eq!(
+            Timestamp::from_secs(1_795_489_145).to_string(),
+            "2026-11-24T02:59:05Z"
+        );
+        assert_eq!(
+            Timestamp::from_millis(i64::MAX).to_string(),
+            "9999-12-31T23:59:59Z"
+        );
+        assert_eq!(
+            Timestamp::from_millis(i64::MIN).to_string(),
+            "1970-01-01T00:00:00Z"
+        );
+    }
+}
