@@ -1,0 +1,308 @@
+//! The seven endpoints and what stands before them: the missing slash, the method, credentials
+//! sent where they do no good, the content type. One call does the whole work of a request under
+//! the world's lock; waiting and trouble happen outside.
+
+use serde_json::{Value, json};
+
+use super::World;
+use super::cookies;
+use super::record::Seen;
+use super::reply::Reply;
+use super::settings::{Settings, SignupTokens};
+use super::state::{Account, Refused, Tokens};
+use super::tokens::Unfit;
+
+/// Where the endpoints live.
+pub const BASE: &str = "/api/v1";
+
+const ENDPOINTS: [(&str, &str); 7] = [
+    ("/auth/signup/", "POST"),
+    ("/auth/signin/", "POST"),
+    ("/auth/verify-email/", "POST"),
+    ("/auth/custom-refresh/", "POST"),
+    ("/auth/custom-logout/", "POST"),
+    ("/account/", "GET"),
+    ("/me/", "GET"),
+];
+
+/// Does what a request asks for. `path` is relative to the base and has no query.
+pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
+    let Some((path, method)) = ENDPOINTS.iter().find(|(known, _)| *known == path) else {
+        let slashed = format!("{path}/");
+        if ENDPOINTS.iter().any(|(known, _)| *known == slashed) {
+            return Reply::empty(301).header("Location", &format!("{BASE}{slashed}"));
+        }
+        return Reply::detail(404, "Not found.");
+    };
+    if seen.method != *method {
+        let text = format!("Method \"{}\" not allowed.", seen.method);
+        return Reply::detail(405, &text).header("Allow", method);
+    }
+    let caller = match caller(world, seen) {
+        Ok(caller) => caller,
+        Err(refusal) => return refusal,
+    };
+    match *path {
+        "/auth/signup/" => with_fields(seen, |fields| signup(world, fields)),
+        "/auth/signin/" => with_fields(seen, |fields| signin(world, fields)),
+        "/auth/custom-refresh/" => without_body(seen, || refresh(world, seen)),
+        "/auth/custom-logout/" => without_body(seen, || logout(world, seen)),
+        _ => {
+            let Some(caller) = caller else {
+                return Reply::json(
+                    401,
+                    json!({ "detail": "Authentication credentials were not provided." }),
+                )
+                .header("WWW-Authenticate", "Bearer realm=\"api\"");
+            };
+            match *path {
+                "/account/" => account(world, caller),
+                "/me/" => me(world, caller),
+                _ => with_fields(seen, |fields| verify(world, caller, fields)),
+            }
+        }
+    }
+}
+
+/// Who is asking. Like the frameworks this stands in for, a token that is no good is refused
+/// even where none is needed.
+fn caller(world: &mut World, seen: &Seen) -> Result<Option<u64>, Reply> {
+    let cookie = seen.cookie(&world.settings.access_cookie);
+    let Some(token) = seen.bearer.as_deref().or(cookie) else {
+        return Ok(None);
+    };
+    let read = world.state.mint.read_access(token, world.settings.now());
+    let message = match read {
+        Ok(id) if world.state.by_id(id).is_some() => return Ok(Some(id)),
+        Ok(_) => return Err(Reply::unauthorized("User not found")),
+        Err(Unfit::Invalid) => "Token is invalid",
+        Err(Unfit::Expired) => "Token is expired",
+    };
+    let mut body = json!({
+        "detail": "Given token not valid for any token type",
+        "code": "token_not_valid",
+    });
+    body["messages"] =
+        json!([{ "token_class": "AccessToken", "token_type": "access", "message": message }]);
+    Err(Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\""))
+}
+
+fn with_fields(seen: &Seen, work: impl FnOnce(&Value) -> Reply) -> Reply {
+    let content_type = seen.header("content-type").unwrap_or_default();
+    if content_type.split(';').next().map(str::trim) != Some("application/json") {
+        let text = format!("Unsupported media type \"{content_type}\" in request.");
+        return Reply::detail(415, &text);
+    }
+    match serde_json::from_slice::<Value>(&seen.body) {
+        Ok(fields) if fields.is_object() => work(&fields),
+        Ok(_) => Reply::field("non_field_errors", "Invalid data. Expected a dictionary."),
+        Err(error) => Reply::detail(400, &format!("JSON parse error - {error}")),
+    }
+}
+
+fn without_body(seen: &Seen, work: impl FnOnce() -> Reply) -> Reply {
+    if seen.body.is_empty() {
+        work()
+    } else {
+        Reply::detail(400, "This endpoint takes no body.")
+    }
+}
+
+/// A field that must be there and not be blank; otherwise its error is added.
+fn required(fields: &Value, name: &str, errors: &mut Value) -> String {
+    let error = match &fields[name] {
+        Value::String(text) if text.is_empty() => "This field may not be blank.",
+        Value::String(text) => return text.clone(),
+        Value::Null => "This field is required.",
+        _ => "Not a valid string.",
+    };
+    errors[name] = json!([error]);
+    String::new()
+}
+
+/// Checks the captcha, which is spent by that, and returns the errors of all fields if any.
+fn finish(world: &mut World, fields: &Value, mut errors: Value) -> Result<(), Reply> {
+    if !world.settings.captcha.is_empty() {
+        let answer = required(fields, "captcha", &mut errors);
+        if !answer.is_empty() && !world.state.spend_captcha(&answer, &world.settings) {
+            errors["captcha"] = json!(["Error verifying reCAPTCHA, please try again."]);
+        }
+    }
+    if errors.as_object().is_some_and(|errors| !errors.is_empty()) {
+        return Err(Reply::json(400, errors));
+    }
+    Ok(())
+}
+
+fn signup(world: &mut World, fields: &Value) -> Reply {
+    let mut errors = json!({});
+    let email = required(fields, "email", &mut errors);
+    let password = required(fields, "password", &mut errors);
+    if !email.is_empty() && !looks_like_email(&email) {
+        errors["email"] = json!(["Enter a valid email address."]);
+    }
+    let taken = |account: &Account| account.email.to_lowercase() == email.to_lowercase();
+    if world.state.accounts.iter().any(taken) {
+        errors["email"] = json!(["A user is already registered with this e-mail address."]);
+    }
+    if !password.is_empty() && password.chars().count() < 8 {
+        errors["password"] = json!([
+            "This password is too short. It must contain at least 8 characters.",
+            "This password is too common.",
+        ]);
+    }
+    if let Err(refusal) = finish(world, fields, errors) {
+        return refusal;
+    }
+    let name = fields["name"].as_str().unwrap_or_default();
+    let account = Account::new(&email, &password).name(name).unverified();
+    let id = world.state.add_account(account);
+    world.state.mail_code(&email);
+    let settings = &world.settings;
+    let detail = "Verification e-mail sent.";
+    match settings.signup_tokens {
+        SignupTokens::None => Reply::detail(201, detail),
+        SignupTokens::NoContent => Reply::empty(204),
+        SignupTokens::Cookies => {
+            let tokens = world.state.begin(id, settings);
+            Reply::detail(201, detail).cookies(cookies::hand_out(&tokens, settings))
+        }
+        SignupTokens::Body | SignupTokens::BodyLong => {
+            let Tokens { access, refresh } = world.state.begin(id, settings);
+            let body = if settings.signup_tokens == SignupTokens::Body {
+                json!({ "access": access, "refresh": refresh, "detail": detail })
+            } else {
+                json!({ "access_token": access, "refresh_token": refresh, "detail": detail })
+            };
+            Reply::json(201, body)
+        }
+    }
+}
+
+fn looks_like_email(text: &str) -> bool {
+    let parts = text.split_once('@');
+    parts.is_some_and(|(local, host)| {
+        !local.is_empty()
+            && host.contains('.')
+            && !host.starts_with('.')
+            && !host.ends_with('.')
+            && !host.contains('@')
+            && !text.contains(char::is_whitespace)
+    })
+}
+
+fn signin(world: &mut World, fields: &Value) -> Reply {
+    let mut errors = json!({});
+    let login = required(fields, "login", &mut errors);
+    let password = required(fields, "password", &mut errors);
+    if let Err(refusal) = finish(world, fields, errors) {
+        return refusal;
+    }
+    let settings = &world.settings;
+    let account = world.state.by_login(&login);
+    let Some(account) = account.filter(|account| account.password == password) else {
+        let text = "Unable to log in with provided credentials.";
+        return match settings.wrong_password_status {
+            400 => Reply::field("non_field_errors", text),
+            status => Reply::detail(status, text),
+        };
+    };
+    if settings.signin_needs_verified && !account.verified {
+        return Reply::field("non_field_errors", "E-mail is not verified.");
+    }
+    let tokens = world.state.begin(account.id, settings);
+    Reply::empty(204).cookies(cookies::hand_out(&tokens, settings))
+}
+
+fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
+    let mut errors = json!({});
+    let code = required(fields, "verification_code", &mut errors);
+    if !code.is_empty() {
+        let account = world.state.by_id(caller).unwrap();
+        let email = account.email.to_lowercase();
+        if world.state.codes.get(&email) == Some(&code) {
+            world.state.codes.remove(&email);
+            world.state.by_id(caller).unwrap().verified = true;
+            return Reply::detail(200, "Email verified successfully.");
+        }
+        errors["verification_code"] = json!(["Invalid verification code."]);
+    }
+    Reply::json(400, errors)
+}
+
+fn refresh(world: &mut World, seen: &Seen) -> Reply {
+    let settings = &world.settings;
+    let Some(token) = refresh_cookie(seen, settings) else {
+        return Reply::unauthorized("No valid refresh token found.");
+    };
+    match world.state.exchange(token, settings) {
+        Ok(tokens) => Reply::empty(204).cookies(cookies::hand_out(&tokens, settings)),
+        Err(refused) => refusal(refused),
+    }
+}
+
+/// The cookies are cleared whatever comes of it.
+fn logout(world: &mut World, seen: &Seen) -> Reply {
+    let settings = &world.settings;
+    let reply = match refresh_cookie(seen, settings) {
+        None if settings.logout_without_cookie => Reply::empty(204),
+        None => Reply::detail(401, "Refresh token was not included in cookie data."),
+        Some(token) => match world.state.end(token, settings) {
+            Ok(()) => Reply::empty(204),
+            Err(refused) => refusal(refused),
+        },
+    };
+    reply.cookies(cookies::clear(settings))
+}
+
+fn refresh_cookie<'a>(seen: &'a Seen, settings: &Settings) -> Option<&'a str> {
+    let value = seen.cookie(&settings.refresh_cookie)?;
+    Some(value).filter(|value| !value.is_empty())
+}
+
+fn refusal(refused: Refused) -> Reply {
+    Reply::unauthorized(match refused {
+        Refused::Unknown => "Token is invalid",
+        Refused::Expired => "Token is expired",
+        Refused::Blacklisted => "Token is blacklisted",
+    })
+}
+
+fn account(world: &mut World, caller: u64) -> Reply {
+    let id = id(world, caller);
+    let account = world.state.by_id(caller).unwrap();
+    Reply::json(
+        200,
+        json!({ "id": id, "email": account.email, "name": account.name }),
+    )
+}
+
+fn me(world: &mut World, caller: u64) -> Reply {
+    let id = id(world, caller);
+    let account = world.state.by_id(caller).unwrap();
+    Reply::json(
+        200,
+        json!({
+            "id": id,
+            "email": account.email,
+            "name": account.name,
+            "user_onboarding_status": 3,
+            "dev_onboarding_status": 0,
+            "company_name": null,
+            "website": null,
+            "bio": "",
+            "team": [{ "id": 1, "name": "Sandbox", "image_url": null, "role": "owner" }],
+            "embed_quota": 1_000_000,
+            "current_usage": 1234,
+            "email_verified": account.verified,
+        }),
+    )
+}
+
+fn id(world: &World, id: u64) -> Value {
+    if world.settings.numeric_id {
+        json!(id)
+    } else {
+        json!(id.to_string())
+    }
+}

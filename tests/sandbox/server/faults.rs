@@ -1,0 +1,344 @@
+//! Trouble on order: answers that no endpoint gave, connections that end early, bytes that are
+//! no HTTP, and waiting. A fault holds for the next `times` requests it applies to and is then
+//! gone from the settings; a delay stays until it is taken out.
+
+use std::str::FromStr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::json;
+
+use super::reply::{Body, Reply};
+use super::settings::Settings;
+
+/// The form of an error's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// `{"detail":"…"}`
+    Json,
+    /// A page as a proxy makes it.
+    Html,
+}
+
+/// How a throttled request is told when to come back, in seconds from now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryAfter {
+    /// `Retry-After: 60`
+    Seconds(u64),
+    /// `Retry-After: Tue, 24 Nov 2026 02:59:05 GMT`
+    Date(u64),
+    /// No header.
+    None,
+}
+
+/// What is sent in place of the endpoint's own answer.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// A status with a body that fits it.
+    Status(u16, BodyKind),
+    /// 429.
+    Throttle(RetryAfter, BodyKind),
+    /// Just this.
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
+    /// Nothing: the connection ends.
+    Close,
+    /// These bytes on the socket, status line included, `chunk` at a time; then the connection ends.
+    Raw {
+        bytes: Vec<u8>,
+        chunk: usize,
+        pause: Duration,
+    },
+}
+
+/// Trouble, and which requests get it.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    pub trouble: Trouble,
+    /// The endpoint it is for, such as `/auth/signin/`; any when absent.
+    pub at: Option<String>,
+    /// How many requests get it.
+    pub times: u32,
+    /// Do the endpoint's work first, so that only its answer is lost.
+    pub after_work: bool,
+}
+
+impl Fault {
+    fn new(trouble: Trouble) -> Self {
+        Fault {
+            trouble,
+            at: None,
+            times: 1,
+            after_work: false,
+        }
+    }
+
+    /// Answer with this status.
+    pub fn status(status: u16, body: BodyKind) -> Self {
+        Self::new(Trouble::Status(status, body))
+    }
+
+    /// Answer 429.
+    pub fn throttle(retry_after: RetryAfter, body: BodyKind) -> Self {
+        Self::new(Trouble::Throttle(retry_after, body))
+    }
+
+    /// Answer with exactly this status, these headers (beside `Date` and `Content-Length`) and this body.
+    pub fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Self {
+        Self::new(Trouble::Answer {
+            status,
+            headers: headers
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.to_string()))
+                .collect(),
+            body: body.into(),
+        })
+    }
+
+    /// End the connection without an answer.
+    pub fn close() -> Self {
+        Self::new(Trouble::Close)
+    }
+
+    /// Write these bytes on the socket and end the connection.
+    pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::drip(bytes, usize::MAX, Duration::ZERO)
+    }
+
+    /// As `raw`, but slowly: `chunk` bytes at a time with a pause after each.
+    pub fn drip(bytes: impl Into<Vec<u8>>, chunk: usize, pause: Duration) -> Self {
+        Self::new(Trouble::Raw {
+            bytes: bytes.into(),
+            chunk,
+            pause,
+        })
+    }
+
+    /// Only for requests to this endpoint.
+    pub fn at(mut self, path: &str) -> Self {
+        self.at = Some(path.to_owned());
+        self
+    }
+
+    /// For this many requests.
+    pub fn times(mut self, times: u32) -> Self {
+        self.times = times;
+        self
+    }
+
+    /// Do the endpoint's work before.
+    pub fn after_work(mut self) -> Self {
+        self.after_work = true;
+        self
+    }
+}
+
+impl Trouble {
+    /// The answer as a reply, where it is one that HTTP can carry.
+    pub fn reply(&self, settings: &Settings) -> Option<Reply> {
+        match self {
+            Trouble::Status(status, kind) => Some(page(*status, reason(*status), *kind)),
+            Trouble::Throttle(retry_after, kind) => Some(throttled(*retry_after, *kind, settings)),
+            Trouble::Answer {
+                status,
+                headers,
+                body,
+            } => {
+                let mut reply = Reply::new(*status, Body::Bytes(body.clone()));
+                reply.headers.clone_from(headers);
+                Some(reply)
+            }
+            Trouble::Close | Trouble::Raw { .. } => None,
+        }
+    }
+}
+
+fn throttled(retry_after: RetryAfter, kind: BodyKind, settings: &Settings) -> Reply {
+    let (header, text) = match retry_after {
+        RetryAfter::Seconds(seconds) => (
+            Some(seconds.to_string()),
+            format!("Request was throttled. Expected available in {seconds} seconds."),
+        ),
+        RetryAfter::Date(seconds) => {
+            let at = UNIX_EPOCH + Duration::from_secs(settings.now() as u64 + seconds);
+            (
+                Some(httpdate::fmt_http_date(at)),
+                "Request was throttled.".to_owned(),
+            )
+        }
+        RetryAfter::None => (None, "Request was throttled.".to_owned()),
+    };
+    let reply = page(429, &text, kind);
+    match header {
+        Some(value) => reply.header("Retry-After", &value),
+        None => reply,
+    }
+}
+
+fn page(status: u16, text: &str, kind: BodyKind) -> Reply {
+    match kind {
+        BodyKind::Json if status >= 500 => {
+            Reply::json(status, json!({ "error": format!("{text} ({status})") }))
+        }
+        BodyKind::Json => Reply::detail(status, text),
+        BodyKind::Html => Reply::html(status, text),
+    }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        500 => "Server Error",
+        _ => hyper::StatusCode::from_u16(status)
+            .unwrap()
+            .canonical_reason()
+            .unwrap_or("Unknown"),
+    }
+}
+
+/// Waiting, before and after an endpoint's work.
+#[derive(Clone, Debug, Default)]
+pub struct Delay {
+    /// The endpoint it is for; any when absent.
+    pub at: Option<String>,
+    pub before: Duration,
+    pub after: Duration,
+}
+
+impl Delay {
+    /// Wait before the work.
+    pub fn before(wait: Duration) -> Self {
+        Delay {
+            before: wait,
+            ..Delay::default()
+        }
+    }
+
+    /// Wait after the work, with the answer ready.
+    pub fn after(wait: Duration) -> Self {
+        Delay {
+            after: wait,
+            ..Delay::default()
+        }
+    }
+
+    /// Only for requests to this endpoint.
+    pub fn at(mut self, path: &str) -> Self {
+        self.at = Some(path.to_owned());
+        self
+    }
+}
+
+impl Settings {
+    /// The waits before and after the work of one request to `path`.
+    pub fn waits(&self, path: &str) -> (Duration, Duration) {
+        let due = self.delays.iter().filter(|delay| applies(&delay.at, path));
+        due.fold(
+            (Duration::ZERO, Duration::ZERO),
+            |(before, after), delay| (before + delay.before, after + delay.after),
+        )
+    }
+
+    /// The first fault that applies to a request to `path`, used up by it.
+    pub fn take_fault(&mut self, path: &str) -> Option<Fault> {
+        self.faults.retain(|fault| fault.times > 0);
+        let fault = self
+            .faults
+            .iter_mut()
+            .find(|fault| applies(&fault.at, path))?;
+        fault.times -= 1;
+        Some(fault.clone())
+    }
+}
+
+fn applies(at: &Option<String>, path: &str) -> bool {
+    at.as_deref().is_none_or(|at| at == path)
+}
+
+impl FromStr for Delay {
+    type Err = String;
+
+    fn from_str(spec: &str) -> Result<Self, String> {
+        let mut delay = Delay::default();
+        for (key, value) in pairs(spec) {
+            match key {
+                "before" => delay.before = Duration::from_millis(number(key, value)?),
+                "after" => delay.after = Duration::from_millis(number(key, value)?),
+                "at" => delay.at = Some(value.to_owned()),
+                _ => return Err(format!("unknown key `{key}`")),
+            }
+        }
+        Ok(delay)
+    }
+}
+
+impl FromStr for Fault {
+    type Err = String;
+
+    fn from_str(spec: &str) -> Result<Self, String> {
+        let (mut kind, mut retry, mut drip) = (BodyKind::Json, "seconds", None);
+        let mut fault = Fault::new(Trouble::Close);
+        let (mut found, mut seconds) = (false, 0);
+        for (key, value) in pairs(spec) {
+            match key {
+                "status" => fault.trouble = Trouble::Status(number(key, value)?, kind),
+                "throttle" => {
+                    seconds = number(key, value)?;
+                    fault.trouble = Trouble::Throttle(RetryAfter::None, kind);
+                }
+                "close" => fault.trouble = Trouble::Close,
+                "raw" => {
+                    let bytes =
+                        std::fs::read(value).map_err(|error| format!("{value}: {error}"))?;
+                    fault.trouble = Fault::raw(bytes).trouble;
+                }
+                "body" if value == "html" => kind = BodyKind::Html,
+                "body" if value == "json" => kind = BodyKind::Json,
+                "retry" if ["seconds", "date", "none"].contains(&value) => retry = value,
+                "drip" => drip = Some(Duration::from_millis(number(key, value)?)),
+                "times" => fault.times = number(key, value)?,
+                "at" => fault.at = Some(value.to_owned()),
+                "after-work" => fault.after_work = true,
+                _ => return Err(format!("cannot use `{key}={value}`")),
+            }
+            found |= ["status", "throttle", "close", "raw"].contains(&key);
+        }
+        match &mut fault.trouble {
+            Trouble::Status(status, body) => {
+                hyper::StatusCode::from_u16(*status).map_err(|error| error.to_string())?;
+                *body = kind;
+            }
+            Trouble::Throttle(retry_after, body) => {
+                *body = kind;
+                *retry_after = match retry {
+                    "seconds" => RetryAfter::Seconds(seconds),
+                    "date" => RetryAfter::Date(seconds),
+                    _ => RetryAfter::None,
+                };
+            }
+            Trouble::Raw { chunk, pause, .. } => {
+                if let Some(wait) = drip {
+                    (*chunk, *pause) = (1, wait);
+                }
+            }
+            _ => {}
+        }
+        if found {
+            Ok(fault)
+        } else {
+            Err("needs one of status, throttle, close, raw".to_owned())
+        }
+    }
+}
+
+fn pairs(spec: &str) -> impl Iterator<Item = (&str, &str)> {
+    spec.split(',')
+        .map(|part| part.split_once('=').unwrap_or((part, "")))
+}
+
+fn number<N: FromStr>(key: &str, value: &str) -> Result<N, String> {
+    value
+        .parse()
+        .map_err(|_| format!("`{value}` is no number for `{key}`"))
+}

@@ -1,0 +1,206 @@
+//! What the stand-in can be told about itself: one struct, each field also a flag of the example.
+//! The defaults are written once, in the flags' attributes. A running server reads the struct
+//! anew for each request, so a change through the handle holds from the next request on.
+//! Only `tls` is read once, at the start.
+
+use std::time::SystemTime;
+
+use clap::{Args, Parser, ValueEnum};
+
+use super::faults::{Delay, Fault};
+
+/// How the server writes its cookies and what a refresh token looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Dialect {
+    /// Both tokens are JWTs in dated cookies, dates written `Tue, 24 Nov 2026 02:59:05 GMT`.
+    #[value(alias = "a")]
+    SimpleJwt,
+    /// The refresh token is opaque, the access cookie a session cookie, dates written
+    /// `Wed, 05-Aug-2020 13:53:05 GMT`.
+    #[value(alias = "b")]
+    FusionAuth,
+}
+
+/// What an exchange does to the refresh token that was handed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RotationPolicy {
+    /// It stays, and only a new access token is sent.
+    Off,
+    /// A new one is sent, and the old one still works.
+    Rotate,
+    /// A new one is sent, and the old one is refused from then on.
+    Blacklist,
+    /// As `Blacklist`, and a spent token that comes back ends the whole session.
+    RevokeFamily,
+}
+
+/// Where the answer to a signup puts the tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SignupTokens {
+    /// In cookies, beside a `detail`.
+    Cookies,
+    /// In the body, as `access` and `refresh`.
+    Body,
+    /// In the body, as `access_token` and `refresh_token`.
+    BodyLong,
+    /// There are none: 201 with a `detail`.
+    None,
+    /// There are none: 204 without a body.
+    NoContent,
+}
+
+/// Which of the two JSON envelopes is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Envelope {
+    /// Bare objects.
+    Bare,
+    /// `{data, message, code}` around what succeeded, errors bare.
+    Success,
+    /// `{data, message, code}` around everything.
+    All,
+}
+
+/// Which lifetimes a dated cookie states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CookieExpiry {
+    /// `Expires` and `Max-Age`.
+    Both,
+    /// `Max-Age` alone.
+    MaxAge,
+    /// `Expires` alone.
+    Expires,
+    /// Neither: a session cookie.
+    None,
+}
+
+/// What is right or wrong with the certificate of an https server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TlsKind {
+    /// Valid for `localhost`, `127.0.0.1` and `::1`, signed by the throw-away CA.
+    Good,
+    /// Signed by the CA, but made out to another host.
+    WrongName,
+    /// Signed by the CA, but its time is over.
+    Expired,
+}
+
+/// How the server behaves.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// How cookies and tokens look
+    #[arg(long, value_enum, default_value_t = Dialect::SimpleJwt)]
+    pub dialect: Dialect,
+    /// What an exchange does to the old refresh token
+    #[arg(long, value_enum, default_value_t = RotationPolicy::RevokeFamily)]
+    pub rotation: RotationPolicy,
+    /// Where signup puts the tokens
+    #[arg(long, value_enum, default_value_t = SignupTokens::Cookies)]
+    pub signup_tokens: SignupTokens,
+    /// A captcha answer that signup and signin accept, once; repeatable; without any, no captcha is asked for
+    #[arg(long, value_name = "ANSWER")]
+    pub captcha: Vec<String>,
+    /// Lifetime of an access token in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 300,
+        allow_negative_numbers = true
+    )]
+    pub access_lifetime: i64,
+    /// Lifetime of a refresh token in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 86_400,
+        allow_negative_numbers = true
+    )]
+    pub refresh_lifetime: i64,
+    /// Seconds by which the server's clock runs ahead
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub clock_offset: i64,
+    /// Status that answers a wrong password, 400 or 401
+    #[arg(long, value_name = "STATUS", default_value_t = 400)]
+    pub wrong_password_status: u16,
+    /// Refuse signin until the mailed code was given
+    #[arg(long)]
+    pub signin_needs_verified: bool,
+    /// Answer a logout without a refresh cookie with 204 instead of 401
+    #[arg(long)]
+    pub logout_without_cookie: bool,
+    /// Let the session live on after a logout; only the cookies are cleared
+    #[arg(long)]
+    pub logout_keeps_session: bool,
+    /// Which JSON envelope is used
+    #[arg(long, value_enum, default_value_t = Envelope::Bare)]
+    pub envelope: Envelope,
+    /// Write account ids as numbers instead of strings
+    #[arg(long)]
+    pub numeric_id: bool,
+    /// Name of the access cookie
+    #[arg(long, value_name = "NAME", default_value = "access_token")]
+    pub access_cookie: String,
+    /// Name of the refresh cookie
+    #[arg(long, value_name = "NAME", default_value = "refresh_token")]
+    pub refresh_cookie: String,
+    /// Which lifetimes the cookies state
+    #[arg(long, value_enum, default_value_t = CookieExpiry::Both)]
+    pub cookie_expiry: CookieExpiry,
+    /// `Domain` of the cookies
+    #[arg(long, value_name = "DOMAIN")]
+    pub cookie_domain: Option<String>,
+    /// `Path` of the cookies
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub cookie_path: String,
+    /// Mark the cookies `Secure`
+    #[arg(long)]
+    pub cookie_secure: bool,
+    /// Send `csrftoken` and `sessionid` cookies along with the tokens
+    #[arg(long)]
+    pub foreign_cookies: bool,
+    /// Text appended to every string in the server's JSON and HTML, tokens excepted
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub text_suffix: String,
+    /// Speak https with a certificate of this kind, from a throw-away CA
+    #[arg(long, value_enum, value_name = "KIND")]
+    pub tls: Option<TlsKind>,
+    /// Wait, e.g. `before=200,after=50,at=/auth/signin/`, in milliseconds before and after the work; repeatable
+    #[arg(long = "delay", value_name = "SPEC")]
+    pub delays: Vec<Delay>,
+    /// Trouble for the next requests, e.g. `status=503,body=html,times=2,at=/account/`; repeatable.
+    ///
+    /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `close`, `raw=FILE` (with
+    /// `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the answer is lost,
+    /// the work is done).
+    #[arg(long = "fault", value_name = "SPEC")]
+    pub faults: Vec<Fault>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        #[derive(Parser)]
+        #[command(no_binary_name = true)]
+        struct NoFlags {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        NoFlags::parse_from(std::iter::empty::<&str>()).settings
+    }
+}
+
+impl Settings {
+    /// The server's time, in seconds since 1970.
+    pub fn now(&self) -> i64 {
+        let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        elapsed.unwrap().as_secs() as i64 + self.clock_offset
+    }
+}
