@@ -1,3 +1,133 @@
 //! Keeps an account session with the Rememberizer API.
+//!
+//! The crate's map, from the top; a layer imports only what stands below it:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | `main.rs` | the process edge: arguments, the real [`host::Host`], the exit code |
+//! | [`settings`], [`host`], [`context`], [`exit`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
+//! | [`command`] | one file a command |
+//! | [`session`] | the life of a session: begin, renew, end |
+//! | [`api`], [`store`] | the server's language; what outlives the process |
+//! | [`terminal`] | the person's side |
+//! | [`model`] | plain values |
 
+pub mod api;
+pub mod command;
+pub mod context;
+pub mod exit;
+pub mod host;
 pub mod model;
+pub mod session;
+pub mod settings;
+pub mod store;
+pub mod terminal;
+
+mod usage;
+
+use std::ffi::OsString;
+
+use clap::{CommandFactory, FromArgMatches};
+
+use command::Cli;
+use context::Context;
+use exit::{Failure, Outcome, explain};
+use host::Host;
+use model::ProfileName;
+use session::Interrupts;
+use settings::{Basics, Settings};
+use terminal::Terminal;
+
+/// Runs the program with `args`, the first of which is its own name; the exit code.
+pub fn run(args: Vec<OsString>, host: &Host) -> i32 {
+    let json = usage::wants_json(&args, host);
+    let cli = match usage::parse(Cli::command(), args)
+        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(usage::Stop::from))
+    {
+        Ok(cli) => cli,
+        Err(usage::Stop::Display(text)) => {
+            return finish(
+                host,
+                json,
+                host.terminal
+                    .answer_bytes(text.as_bytes())
+                    .map_err(Into::into),
+                None,
+            );
+        }
+        Err(usage::Stop::Failure(failure)) => return finish(host, json, Err(failure.into()), None),
+    };
+    let mut names = None;
+    let result = run_command(cli, host, &mut names);
+    finish(host, json, result, names)
+}
+
+/// The profile in use and the default one: hints name the first where it is not the second.
+type Names = Option<(ProfileName, ProfileName)>;
+
+fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::Error> {
+    let basics = Basics::resolve(&cli.globals, host)?;
+    host.terminal.configure(basics.style);
+    let command = match cli.command.run_bare(&host.terminal) {
+        Ok(result) => return result,
+        Err(command) => command,
+    };
+    let settings = Settings::resolve(cli.globals, basics.json, command.purpose(), host)?;
+    *names = Some((settings.name.clone(), settings.default.clone()));
+    let interrupts = interrupts(host, basics.json);
+    let context = Context::new(settings, host, &interrupts);
+    command.run(&context)
+}
+
+/// A signal ends the process as it ends everywhere: the terminal as it was
+/// found, the error told, the code of the signal.
+fn interrupts(host: &Host, json: bool) -> Interrupts {
+    let (terminal, end) = (host.terminal.clone(), host.end);
+    let waiting = host.terminal.clone();
+    Interrupts::new(
+        Box::new(move |signal| {
+            let outcome = Outcome::of_signal(signal);
+            terminal.restore();
+            report(&terminal, json, &Failure::new(outcome, "interrupted"));
+            end(i32::from(outcome.exit_code()));
+        }),
+        Box::new(move || {
+            waiting.warn("ending as soon as the session is safe: it exists nowhere else yet");
+        }),
+    )
+}
+
+fn finish(host: &Host, json: bool, result: Result<(), anyhow::Error>, names: Names) -> i32 {
+    let Err(error) = result else {
+        return 0;
+    };
+    if is_closed_pipe(&error) {
+        return 0;
+    }
+    let say = |command: &str| match &names {
+        Some((profile, default)) => context::say(command, profile, default),
+        None => format!("rememberizer {command}"),
+    };
+    let failure = explain(error, &say);
+    report(&host.terminal, json, &failure);
+    failure.exit_code()
+}
+
+fn report(terminal: &Terminal, json: bool, failure: &Failure) {
+    if failure.silent.is_some() {
+        return;
+    }
+    if json {
+        // Nobody is left to be told that stdout is closed.
+        drop(terminal.answer_json(failure.to_json()));
+    } else {
+        terminal.error(&failure.message, &failure.fields, failure.hint.as_deref());
+    }
+}
+
+/// Whoever reads our answer may stop reading: `rememberizer whoami | head -1`.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<std::io::Error>()
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+}

@@ -1,0 +1,131 @@
+//! Trust: which root certificates a connection is checked against, and what a
+//! failed handshake means in plain words.
+//!
+//! It reads certificate files and nothing else; it opens no connection.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use reqwest::Certificate;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+
+use super::{ApiError, Options};
+
+/// The largest certificate file read; a platform's whole bundle is a quarter of a megabyte.
+const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+
+/// What to check a server's certificate against.
+pub(super) enum Trust {
+    /// These roots alone, in a finished configuration.
+    Only(Box<ClientConfig>),
+    /// The platform's roots and these.
+    Platform(Vec<Certificate>),
+}
+
+impl Trust {
+    /// Reads what the options name; nothing at all for an http origin, since reading
+    /// and parsing the platform's roots takes longer than the request.
+    pub(super) fn new(options: &Options) -> Result<Self, ApiError> {
+        let mut given = Vec::new();
+        if options.origin.is_https() {
+            for path in options.ssl_cert_file.iter().chain(&options.ca_cert) {
+                given.extend(read(path)?);
+            }
+            if options.ssl_cert_file.is_none() {
+                // The platform's verifier is built with the process's provider.
+                let _ = ring::default_provider().install_default();
+                let given = given.into_iter().map(|der| Certificate::from_der(&der));
+                return given
+                    .collect::<Result<_, _>>()
+                    .map(Self::Platform)
+                    .map_err(|_| ApiError::Config("a CA certificate cannot be used".to_owned()));
+            }
+        }
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(given);
+        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| ApiError::Config(format!("TLS: {error}")))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self::Only(Box::new(config)))
+    }
+}
+
+/// The certificates of a PEM file that can be roots.
+fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
+    let fail =
+        |why: &str| ApiError::Config(format!("CA certificates of {}: {why}", path.display()));
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(LARGEST_FILE).read_to_end(&mut bytes))
+        .map_err(|error| fail(&error.to_string()))?;
+    let usable: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
+        .filter_map(Result::ok)
+        .filter(|der| RootCertStore::empty().add(der.clone()).is_ok())
+        .collect();
+    if usable.is_empty() {
+        return Err(fail("no certificate in PEM form"));
+    }
+    Ok(usable)
+}
+
+/// The roots in words: for a diagnosis, and beside a certificate that is not trusted.
+pub(super) fn roots_in_use(options: &Options) -> String {
+    if !options.origin.is_https() {
+        return "none, the API is reached over http".to_owned();
+    }
+    let base = match &options.ssl_cert_file {
+        Some(path) => format!("{} (SSL_CERT_FILE)", path.display()),
+        None => "the platform's".to_owned(),
+    };
+    match &options.ca_cert {
+        Some(path) => format!("{base} and {} (--ca-cert)", path.display()),
+        None => base,
+    }
+}
+
+/// Why a handshake with `host` failed.
+pub(super) fn reason(error: &rustls::Error, host: &str, options: &Options) -> String {
+    use rustls::Error as E;
+    match error {
+        E::InvalidCertificate(error) => certificate(error, host, options),
+        E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_) => {
+            format!("TLS: {host} and this program have no protocol version or cipher in common")
+        }
+        E::AlertReceived(alert) => format!("TLS: {host} refused the handshake ({alert:?})"),
+        E::InvalidMessage(_) => format!("TLS: {host} does not speak TLS on this port"),
+        other => format!("TLS: handshake with {host} failed ({other})"),
+    }
+}
+
+fn certificate(error: &CertificateError, host: &str, options: &Options) -> String {
+    use CertificateError as C;
+    let whose = format!("TLS: the certificate of {host}");
+    match error {
+        C::Expired | C::ExpiredContext { .. } => {
+            format!("{whose} has expired (or the clock of this machine is wrong)")
+        }
+        C::NotValidYet | C::NotValidYetContext { .. } => {
+            format!("{whose} is not valid yet (or the clock of this machine is wrong)")
+        }
+        C::NotValidForName | C::NotValidForNameContext { .. } => {
+            format!("{whose} is for another name")
+        }
+        C::Revoked => format!("{whose} has been revoked"),
+        C::UnknownIssuer => format!(
+            "{whose} is not trusted (unknown issuer); roots in use: {}",
+            roots_in_use(options)
+        ),
+        other => format!(
+            "{whose} is not trusted ({other}); roots in use: {}",
+            roots_in_use(options)
+        ),
+    }
+}

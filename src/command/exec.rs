@@ -1,0 +1,83 @@
+//! `exec`: a command of the person's, with an access token in its environment.
+
+use std::ffi::OsString;
+use std::process::Command;
+use std::time::Duration;
+
+use super::report;
+use crate::context::Context;
+use crate::exit::{Failure, Outcome};
+use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN, duration};
+
+/// Run a command with an access token in its environment
+///
+/// The token is renewed first where it is about to end. The command's exit
+/// status is passed on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rememberizer exec -- ./sync.sh
+  rememberizer exec --env API_TOKEN --min-ttl 10m -- ./sync.sh
+
+Exit codes: that of the command; before it runs, those of token")]
+pub struct Args {
+    /// The variable that holds the token
+    #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
+    pub env: String,
+    /// Renew it first if it ends within this time, such as 90s or 5m
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    pub min_ttl: Duration,
+    /// The command and its arguments
+    #[arg(required = true, last = true, value_name = "CMD", value_hint = clap::ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+fn variable_name(text: &str) -> Result<String, String> {
+    let good =
+        |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
+    if !text.is_empty() && text.bytes().enumerate().all(good) {
+        Ok(text.to_owned())
+    } else {
+        Err("letters, digits and `_`, no digit first".to_owned())
+    }
+}
+
+/// Runs the command.
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+    let variables = context.variables()?;
+    let credential = context.keeper().credential(&variables, args.min_ttl)?;
+    report::warn_if_spent(context, &credential);
+    let Some((program, rest)) = args.command.split_first() else {
+        return Err(Failure::usage("there is no command to run").into());
+    };
+    let mut command = Command::new(program);
+    command
+        .args(rest)
+        // What can renew or begin a session is not the command's business.
+        .env_remove(PASSWORD)
+        .env_remove(REFRESH_TOKEN)
+        .env_remove(ACCESS_TOKEN)
+        .env(&args.env, credential.access()?.secret().expose());
+    let status = run_command(command).map_err(|e| {
+        Failure::new(
+            Outcome::Failed,
+            format!("cannot run {}: {e}", program.to_string_lossy()),
+        )
+    })?;
+    match status {
+        0 => Ok(()),
+        status => Err(Failure::status(status).into()),
+    }
+}
+
+/// Becomes the command: its signals, its exit status.
+#[cfg(unix)]
+fn run_command(mut command: Command) -> std::io::Result<i32> {
+    use std::os::unix::process::CommandExt;
+    Err(command.exec())
+}
+
+#[cfg(not(unix))]
+fn run_command(mut command: Command) -> std::io::Result<i32> {
+    command.status().map(|status| status.code().unwrap_or(1))
+}

@@ -1,0 +1,320 @@
+//! `profile`: the profiles file. Everything but `set store`, a changed origin
+//! and `remove` leaves the secret stores alone.
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::report;
+use crate::context::Context;
+use crate::exit::{Failure, Outcome};
+use crate::model::{Origin, ProfileName};
+use crate::session::Keeper;
+use crate::store::{Profile, SessionStore, StoreKind};
+
+/// List, show and change profiles
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rememberizer profile list
+  rememberizer profile set store file --profile work")]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do with profiles.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// List the profiles: name, server, login, store, whether signed in
+    List,
+    /// Show what is recorded of a profile
+    Show {
+        /// The profile; the one in use where left out
+        #[arg(add = super::completions::profile_names())]
+        name: Option<ProfileName>,
+    },
+    /// Make a profile the one that is used when none is chosen
+    Use {
+        /// The profile
+        #[arg(add = super::completions::profile_names())]
+        name: ProfileName,
+    },
+    /// Change a fact of the profile in use; an empty value forgets it
+    #[command(after_help = "\
+Keys:
+  api_url         the API's base URL; another server ends the session
+  store           keyring or file; moves the session
+  login           offered at the next login
+  access_cookie   the name of the server's access cookie (access_token)
+  refresh_cookie  the name of the server's refresh cookie (refresh_token)
+  site_key        the reCAPTCHA site key of the server's sign-in page")]
+    Set {
+        /// What to change
+        #[arg(value_parser = ["api_url", "store", "login", "access_cookie", "refresh_cookie", "site_key"])]
+        key: String,
+        /// The new value
+        value: String,
+    },
+    /// Forget a profile and end its session
+    Remove {
+        /// The profile
+        #[arg(add = super::completions::profile_names())]
+        name: ProfileName,
+        /// Do not ask
+        #[arg(short, long)]
+        yes: bool,
+    },
+}
+
+/// Does it.
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+    for key in context.settings.profiles.unknown_keys()? {
+        context.terminal.warn(&format!(
+            "{}:{}:{}: unknown key {}",
+            context.settings.profiles.path().display(),
+            key.line,
+            key.column,
+            key.path
+        ));
+    }
+    match &args.action {
+        Action::List => list(context),
+        Action::Show { name } => show(context, name.as_ref()),
+        Action::Use { name } => make_default(context, name),
+        Action::Set { key, value } => set(context, key, value),
+        Action::Remove { name, yes } => remove(context, name, *yes),
+    }
+}
+
+fn facts(name: &ProfileName, default: &ProfileName, profile: &Profile) -> Value {
+    json!({
+        "name": name,
+        "default": name == default,
+        "api_url": profile.origin(),
+        "login": profile.login,
+        "store": profile.store.unwrap_or(StoreKind::Keyring),
+        "signed_in": profile.signed_in == Some(true),
+    })
+}
+
+fn list(context: &Context<'_>) -> Result<(), anyhow::Error> {
+    let (default, profiles) = context.settings.profiles.all()?;
+    if context.settings.json {
+        let all: Vec<_> = profiles
+            .iter()
+            .map(|(name, profile)| facts(name, &default, profile))
+            .collect();
+        return Ok(context.terminal.answer_json(json!({"profiles": all}))?);
+    }
+    if profiles.is_empty() {
+        context
+            .terminal
+            .note("there is no profile yet: rememberizer login makes one");
+    }
+    let width = profiles.iter().map(|(n, _)| n.as_str().len()).max();
+    for (name, profile) in &profiles {
+        context.terminal.answer(&format!(
+            "{} {name:<width$}  {}  {}  {}  {}",
+            if *name == default { '*' } else { ' ' },
+            profile.origin(),
+            profile.login.as_deref().unwrap_or("-"),
+            profile.store.unwrap_or(StoreKind::Keyring),
+            if profile.signed_in == Some(true) {
+                "signed in"
+            } else {
+                "signed out"
+            },
+            width = width.unwrap_or_default(),
+        ))?;
+    }
+    Ok(())
+}
+
+/// The profile that is meant, which must be there.
+fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, anyhow::Error> {
+    let selected = context.settings.profiles.select(Some(name))?;
+    selected.profile.ok_or_else(|| {
+        Failure::new(Outcome::Failed, format!("there is no profile {name}"))
+            .hint("rememberizer profile list")
+            .into()
+    })
+}
+
+fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), anyhow::Error> {
+    let name = name.unwrap_or(&context.settings.name);
+    let profile = existing(context, name)?;
+    let mut json = facts(name, &context.settings.default, &profile);
+    json["access_cookie"] = profile
+        .access_cookie
+        .as_deref()
+        .unwrap_or("access_token")
+        .into();
+    json["refresh_cookie"] = profile
+        .refresh_cookie
+        .as_deref()
+        .unwrap_or("refresh_token")
+        .into();
+    json["site_key"] = profile.site_key.as_deref().into();
+    if context.settings.json {
+        return Ok(context.terminal.answer_json(json)?);
+    }
+    if let Value::Object(map) = json {
+        for (key, value) in map {
+            let text = match value {
+                Value::Null => "-".to_owned(),
+                Value::Bool(true) => "yes".to_owned(),
+                Value::Bool(false) => "no".to_owned(),
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            context.terminal.answer(&format!("{key:<15}{text}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_default(context: &Context<'_>, name: &ProfileName) -> Result<(), anyhow::Error> {
+    existing(context, name)?;
+    let settings = &context.settings;
+    settings.profiles.set_default(name, settings.lock_timeout)?;
+    context.confirm(
+        json!({"default": name}),
+        &format!("{name} is the default profile"),
+    )
+}
+
+fn set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyhow::Error> {
+    let settings = &context.settings;
+    // A file that cannot be read is found out before anything moves.
+    let recorded = settings.profiles.select(Some(&settings.name))?.profile;
+    let text = (!value.is_empty()).then(|| value.to_owned());
+    match key {
+        "store" => return move_session(context, parsed(value)?),
+        "api_url" => return change_origin(context, recorded.as_ref(), parsed(value)?),
+        "login" => context.record(|p| p.login.clone_from(&text))?,
+        "access_cookie" | "refresh_cookie" => {
+            if !text.as_deref().is_none_or(is_cookie_name) {
+                return Err(Failure::usage(format!("{key} is no cookie's name")).into());
+            }
+            context.record(|p| {
+                if key == "access_cookie" {
+                    p.access_cookie.clone_from(&text);
+                } else {
+                    p.refresh_cookie.clone_from(&text);
+                }
+            })?;
+        }
+        _ => context.record(|p| p.site_key.clone_from(&text))?,
+    }
+    confirm_set(context, key, value)
+}
+
+fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
+    value
+        .parse()
+        .map_err(|e: T::Err| Failure::usage(e.to_string()))
+}
+
+/// A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
+fn is_cookie_name(text: &str) -> bool {
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+fn confirm_set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyhow::Error> {
+    let name = &context.settings.name;
+    let text = if value.is_empty() {
+        format!("profile {name}: {key} is forgotten")
+    } else {
+        format!("profile {name}: {key} is {value}")
+    };
+    context.confirm(json!({"profile": name, key: value}), &text)
+}
+
+/// Moves the session to the other store: written there, read back by its
+/// owner from there on, then purged here.
+fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), anyhow::Error> {
+    let from = context.profile().store.unwrap_or(StoreKind::Keyring);
+    if from != to {
+        let keeper = context.keeper_in(from);
+        let lock = keeper.lock()?;
+        let target = SessionStore::new(context.secret_store(to), &context.settings.name);
+        if let Some(session) = keeper.store.read()? {
+            target.save(&lock, &session)?;
+        }
+        context.record(|profile| profile.store = Some(to))?;
+        keeper.store.delete(&lock)?;
+    } else {
+        context.record(|profile| profile.store = Some(to))?;
+    }
+    confirm_set(context, "store", to.as_str())
+}
+
+/// Another server: the session of the former one cannot be used any more, so it ends.
+fn change_origin(
+    context: &Context<'_>,
+    recorded: Option<&Profile>,
+    origin: Origin,
+) -> Result<(), anyhow::Error> {
+    let former = recorded.map(Profile::origin);
+    if former.as_ref().is_some_and(|former| *former != origin) {
+        let keeper = context.keeper();
+        let lock = keeper.lock()?;
+        let ended = keeper.end(&lock, false)?;
+        if let Some(server) = &ended.server {
+            context.terminal.note(&format!(
+                "the session of the former server has ended: {}",
+                report::revocation(server)
+            ));
+        }
+    }
+    context.record(|profile| {
+        if former.as_ref() != Some(&origin) {
+            profile.signed_in = Some(false);
+        }
+        profile.api_url = Some(origin.clone());
+    })?;
+    confirm_set(context, "api_url", origin.as_str())
+}
+
+fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), anyhow::Error> {
+    let profile = existing(context, name)?;
+    if !yes {
+        if !context.terminal.can_prompt() {
+            return Err(Failure::new(
+                Outcome::InputRequired,
+                format!("removing profile {name} wants a confirmation (--yes)"),
+            )
+            .into());
+        }
+        let question = format!("Remove the Rememberizer profile {name} and end its session?");
+        if !context.terminal.confirm(&question, false)? {
+            context.terminal.note("nothing was removed");
+            return Ok(());
+        }
+    }
+    let origin = profile.origin();
+    let client = context.client_of(origin.clone());
+    let kind = profile.store.unwrap_or(StoreKind::Keyring);
+    let keeper = Keeper {
+        store: SessionStore::new(context.secret_store(kind), name),
+        origin: &origin,
+        client: &client,
+        ..context.keeper()
+    };
+    let ended = if profile.signed_in == Some(false) {
+        None
+    } else {
+        let lock = keeper.lock()?;
+        Some(keeper.end(&lock, false)?)
+    };
+    let settings = &context.settings;
+    settings.profiles.remove(name, settings.lock_timeout)?;
+    let server = ended.as_ref().and_then(|ended| ended.server.as_ref());
+    let told = server.map(|s| format!(": its session: {}", report::revocation(s)));
+    context.confirm(
+        json!({"removed": name, "server": report::revocation_json(server)}),
+        &format!("profile {name} is removed{}", told.unwrap_or_default()),
+    )
+}

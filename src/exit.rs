@@ -1,0 +1,423 @@
+//! Outcomes: one meaning, one exit code, one JSON code, the same in text and
+//! in JSON. The table is [`Outcome::TABLE`]; every failure of a lower layer is
+//! turned into a [`Failure`] here and nowhere else.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::ApiError;
+use crate::session::SessionError;
+use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
+use crate::terminal::PromptError;
+
+/// How a run can end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// Anything that has no outcome of its own.
+    Failed,
+    /// Bad flags.
+    Usage,
+    /// An input is missing and nobody can be asked.
+    InputRequired,
+    /// There is no session.
+    NotSignedIn,
+    /// The server has ended the session.
+    SessionEnded,
+    /// The server refused what was sent.
+    Rejected,
+    /// Network, TLS, time-out, 5xx: nothing is lost.
+    Unavailable,
+    /// The secret store is not there or does not answer.
+    StoreUnavailable,
+    /// The secret store is locked.
+    StoreLocked,
+    /// The secret store could not do what was asked.
+    StoreFailed,
+    /// The server wants a captcha response.
+    CaptchaRequired,
+    /// Too many requests.
+    RateLimited,
+    /// Another process held the profile's lock.
+    Busy,
+    /// SIGINT.
+    Interrupted,
+    /// SIGTERM.
+    Terminated,
+    /// SIGHUP.
+    HungUp,
+}
+
+/// One row of the table of outcomes.
+pub struct Row {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The exit code of the process.
+    pub exit: u8,
+    /// The `code` of the JSON error; empty where there is none.
+    pub code: &'static str,
+    /// When it happens.
+    pub when: &'static str,
+}
+
+const fn row(outcome: Outcome, exit: u8, code: &'static str, when: &'static str) -> Row {
+    Row {
+        outcome,
+        exit,
+        code,
+        when,
+    }
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const TABLE: [Row; 17] = [
+        row(Self::Done, 0, "", "done"),
+        row(Self::Failed, 1, "failed", "anything else"),
+        row(Self::Usage, 2, "usage", "bad flags"),
+        row(
+            Self::InputRequired,
+            2,
+            "input_required",
+            "an input is missing and nobody can be asked",
+        ),
+        row(Self::NotSignedIn, 3, "not_signed_in", "there is no session"),
+        row(
+            Self::SessionEnded,
+            3,
+            "session_ended",
+            "the server has ended the session",
+        ),
+        row(
+            Self::Rejected,
+            4,
+            "rejected",
+            "the server refused what was sent",
+        ),
+        row(
+            Self::Unavailable,
+            5,
+            "unavailable",
+            "network, TLS, time-out, 5xx: nothing is lost, try again",
+        ),
+        row(
+            Self::StoreUnavailable,
+            6,
+            "store_unavailable",
+            "the secret store is not there or does not answer",
+        ),
+        row(
+            Self::StoreLocked,
+            6,
+            "store_locked",
+            "the secret store is locked",
+        ),
+        row(
+            Self::StoreFailed,
+            6,
+            "store_failed",
+            "the secret store could not do what was asked",
+        ),
+        row(
+            Self::CaptchaRequired,
+            7,
+            "captcha_required",
+            "the server wants a captcha response",
+        ),
+        row(Self::RateLimited, 8, "rate_limited", "too many requests"),
+        row(
+            Self::Busy,
+            9,
+            "busy",
+            "another process held the profile's lock",
+        ),
+        row(Self::HungUp, 129, "interrupted", "SIGHUP"),
+        row(Self::Interrupted, 130, "interrupted", "Ctrl-C"),
+        row(Self::Terminated, 143, "interrupted", "SIGTERM"),
+    ];
+
+    fn row(self) -> &'static Row {
+        const TABLE: &[Row] = &Outcome::TABLE;
+        TABLE
+            .iter()
+            .find(|row| row.outcome == self)
+            .unwrap_or(&TABLE[1])
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        self.row().exit
+    }
+
+    /// The JSON code.
+    #[must_use]
+    pub fn json_code(self) -> &'static str {
+        self.row().code
+    }
+
+    /// The outcome of a signal.
+    #[must_use]
+    pub fn of_signal(signal: i32) -> Self {
+        match signal {
+            1 => Self::HungUp,
+            15 => Self::Terminated,
+            _ => Self::Interrupted,
+        }
+    }
+}
+
+/// A run that did not end well: what the person and the script are told.
+#[derive(Debug)]
+pub struct Failure {
+    /// How it ends.
+    pub outcome: Outcome,
+    /// One line that names the thing.
+    pub message: String,
+    /// The next command.
+    pub hint: Option<String>,
+    /// What the server refused, a field each.
+    pub fields: Vec<(String, Vec<String>)>,
+    /// Seconds after which to try again, when the server says.
+    pub retry_after: Option<u64>,
+    /// What was done all the same: shown in JSON beside the error.
+    pub done: Option<Value>,
+    /// Whether everything has been said already and the exit code is all there is to do.
+    pub silent: Option<i32>,
+}
+
+impl Failure {
+    /// A failure with nothing but a message.
+    pub fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            message: message.into(),
+            hint: None,
+            fields: Vec::new(),
+            retry_after: None,
+            done: None,
+            silent: None,
+        }
+    }
+
+    /// A usage error.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Outcome::Usage, message)
+    }
+
+    /// A child process's exit status, passed on without a word.
+    #[must_use]
+    pub fn status(code: i32) -> Self {
+        Self {
+            silent: Some(code),
+            ..Self::new(Outcome::Failed, "")
+        }
+    }
+
+    /// The same failure with what to do next.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        self.silent
+            .unwrap_or_else(|| i32::from(self.outcome.exit_code()))
+    }
+
+    /// The JSON form: `{"error":{…}}`.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let mut error = Map::new();
+        error.insert("code".into(), self.outcome.json_code().into());
+        error.insert("message".into(), self.message.as_str().into());
+        if let Some(hint) = &self.hint {
+            error.insert("hint".into(), hint.as_str().into());
+        }
+        if !self.fields.is_empty() {
+            let fields = self.fields.iter().map(|(k, v)| (k.clone(), json!(v)));
+            error.insert("fields".into(), Value::Object(fields.collect()));
+        }
+        if let Some(seconds) = self.retry_after {
+            error.insert("retry_after".into(), seconds.into());
+        }
+        let mut object = Map::new();
+        object.insert("error".into(), Value::Object(error));
+        if let Some(Value::Object(done)) = &self.done {
+            object.extend(done.clone());
+        }
+        Value::Object(object)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// How a command names another command in a hint: `rememberizer login --profile work`.
+pub type Say<'a> = &'a dyn Fn(&str) -> String;
+
+/// The one conversion of every error that a command can return.
+pub fn explain(error: anyhow::Error, say: Say<'_>) -> Failure {
+    let context = (error.chain().count() > 1).then(|| format!("{error:#}"));
+    let error = match error.downcast::<Failure>() {
+        Ok(failure) => return failure,
+        Err(error) => error,
+    };
+    let error = match error.downcast::<SessionError>() {
+        Ok(known) => return of_session(known, say),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<ApiError>() {
+        Ok(known) => return of_api(known, say),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<StoreError>() {
+        Ok(known) => return of_store(known),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<ProfilesError>() {
+        Ok(known) => return of_profiles(known),
+        Err(error) => error,
+    };
+    let error = match error.downcast::<PromptError>() {
+        Ok(known) => return of_prompt(&known),
+        Err(error) => error,
+    };
+    Failure::new(
+        Outcome::Failed,
+        context.unwrap_or_else(|| error.to_string()),
+    )
+}
+
+fn of_session(error: SessionError, say: Say<'_>) -> Failure {
+    let message = error.to_string();
+    let login = || say("login");
+    match error {
+        SessionError::NotSignedIn => Failure::new(Outcome::NotSignedIn, message).hint(login()),
+        SessionError::OtherOrigin { .. } => {
+            Failure::new(Outcome::NotSignedIn, message).hint(login())
+        }
+        SessionError::Ended { mark, .. } => {
+            let message = match mark {
+                None => message,
+                Some(mark) => format!(
+                    "{message}; a run was killed during an exchange that began at {}, which most likely spent the refresh token",
+                    mark.began
+                ),
+            };
+            Failure::new(Outcome::SessionEnded, message).hint(login())
+        }
+        SessionError::VariableRejected { variable, .. } => {
+            Failure::new(Outcome::SessionEnded, message).hint(format!(
+                "set {variable} to a token that is in force, or unset it to use the stored session"
+            ))
+        }
+        SessionError::Api(error) => of_api(error, say),
+        SessionError::Busy(_) => Failure::new(Outcome::Busy, message)
+            .hint("try again, or wait longer with --lock-timeout SECONDS"),
+        SessionError::Store(error) => of_store(error),
+        SessionError::Lost(source) => Failure {
+            outcome: of_store(source).outcome,
+            ..Failure::new(Outcome::StoreFailed, message)
+        }
+        .hint(format!(
+            "the stored refresh token may be spent: mend the store, then {}",
+            login()
+        )),
+        SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).hint(format!(
+            "the cookie may have another name: {}",
+            say(if missing.starts_with("refresh") {
+                "profile set refresh_cookie NAME"
+            } else {
+                "profile set access_cookie NAME"
+            })
+        )),
+    }
+}
+
+fn of_api(error: ApiError, say: Say<'_>) -> Failure {
+    let message = error.to_string();
+    match error {
+        ApiError::Refused {
+            captcha: true,
+            fields,
+            ..
+        } => Failure {
+            fields,
+            ..Failure::new(
+                Outcome::CaptchaRequired,
+                format!("the server wants a captcha response: {message}"),
+            )
+        }
+        .hint(crate::command::captcha::WAYS_IN),
+        ApiError::Refused { fields, .. } => Failure {
+            fields,
+            ..Failure::new(Outcome::Rejected, message)
+        },
+        ApiError::Throttled { retry_after, .. } => {
+            let failure = Failure {
+                retry_after,
+                ..Failure::new(Outcome::RateLimited, message)
+            };
+            match retry_after {
+                Some(seconds) => failure.hint(format!("try again in {seconds} s")),
+                None => failure.hint("try again later"),
+            }
+        }
+        ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message).hint(format!(
+            "nothing is lost: try again, or see {}",
+            say("doctor")
+        )),
+        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message)
+            .hint(format!("is the API URL right? {}", say("profile show"))),
+        ApiError::Config(_) => Failure::usage(message),
+    }
+}
+
+fn of_store(error: StoreError) -> Failure {
+    let outcome = match error.kind {
+        StoreErrorKind::Unavailable => Outcome::StoreUnavailable,
+        StoreErrorKind::Locked => Outcome::StoreLocked,
+        StoreErrorKind::Failed => Outcome::StoreFailed,
+    };
+    Failure {
+        hint: error.hint,
+        ..Failure::new(outcome, error.message)
+    }
+}
+
+fn of_profiles(error: ProfilesError) -> Failure {
+    match error {
+        ProfilesError::Lock(LockError::Store(error)) => of_store(error),
+        ProfilesError::Lock(LockError::Busy(_)) => Failure::new(
+            Outcome::Busy,
+            "another process is writing the profiles file",
+        )
+        .hint("try again"),
+        ProfilesError::Malformed { .. } => {
+            Failure::new(Outcome::Failed, error.to_string()).hint("mend the file or move it away")
+        }
+        ProfilesError::Newer { .. } => Failure::new(Outcome::Failed, error.to_string())
+            .hint("use the newer version of rememberizer that wrote it"),
+        ProfilesError::Io { .. } => Failure::new(Outcome::Failed, error.to_string())
+            .hint("choose another directory with --config-dir DIR"),
+    }
+}
+
+fn of_prompt(error: &PromptError) -> Failure {
+    match error {
+        PromptError::Interrupted => Failure::new(Outcome::Interrupted, "interrupted"),
+        PromptError::Closed => Failure::new(Outcome::Interrupted, "the input was closed"),
+        PromptError::Io(e) => Failure::new(Outcome::Failed, format!("cannot ask: {e}")),
+    }
+}

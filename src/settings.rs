@@ -1,0 +1,412 @@
+//! What a run is to do, from flags, variables and the stored profile. The only
+//! rule of precedence: flag, variable, profile, default.
+//!
+//! A variable that is set and empty counts as unset: that is how CI systems
+//! hand over a secret that does not exist.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+
+use crate::exit::{Failure, Outcome};
+use crate::host::Host;
+use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
+use crate::session::Variables;
+use crate::store::{Profile, Profiles, ProfilesError, Selected, StoreKind};
+use crate::terminal::{ColorChoice, Style};
+
+/// The variable that holds a password.
+pub const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
+/// The variable that holds an access token.
+pub const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
+/// The variable that holds a refresh token.
+pub const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
+
+/// The variables that stand for flags, and the flag of each.
+pub const VARIABLES: [(&str, &str); 12] = [
+    ("REMEMBERIZER_PROFILE", "--profile"),
+    ("REMEMBERIZER_API_URL", "--api-url"),
+    ("REMEMBERIZER_CONFIG_DIR", "--config-dir"),
+    ("REMEMBERIZER_STORE", "--store"),
+    ("REMEMBERIZER_JSON", "--json"),
+    ("REMEMBERIZER_NO_INPUT", "--no-input"),
+    ("REMEMBERIZER_QUIET", "--quiet"),
+    ("REMEMBERIZER_VERBOSE", "--verbose"),
+    ("REMEMBERIZER_TIMEOUT", "--timeout"),
+    ("REMEMBERIZER_LOCK_TIMEOUT", "--lock-timeout"),
+    ("REMEMBERIZER_CA_CERT", "--ca-cert"),
+    ("REMEMBERIZER_COLOR", "--color"),
+];
+
+/// The variables that hold secrets.
+pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
+
+/// The flags that every command takes, before or after its name.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Globals {
+    /// Use this profile [env: REMEMBERIZER_PROFILE]
+    #[arg(short, long, global = true, value_name = "NAME", add = crate::command::completions::profile_names())]
+    pub profile: Option<ProfileName>,
+    /// The API's base URL [env: REMEMBERIZER_API_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub api_url: Option<Origin>,
+    /// Where the profiles file is [env: REMEMBERIZER_CONFIG_DIR]
+    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
+    pub config_dir: Option<PathBuf>,
+    /// Where the session is kept: keyring or file [env: REMEMBERIZER_STORE]
+    #[arg(long, global = true, value_name = "KIND", value_parser = store_kinds())]
+    pub store: Option<StoreKind>,
+    /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Ask nothing [env: REMEMBERIZER_NO_INPUT]
+    #[arg(long, global = true)]
+    pub no_input: bool,
+    /// Leave confirmations and spinners out [env: REMEMBERIZER_QUIET]
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Tell requests and decisions on stderr, secrets never [env: REMEMBERIZER_VERBOSE]
+    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
+    pub verbose: bool,
+    /// How long a request may take, in seconds (30) [env: REMEMBERIZER_TIMEOUT]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
+    pub timeout: Option<Duration>,
+    /// How long another process's lock is waited for, in seconds (30) [env: REMEMBERIZER_LOCK_TIMEOUT]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
+    pub lock_timeout: Option<Duration>,
+    /// Trust the certificates in this PEM file as well [env: REMEMBERIZER_CA_CERT]
+    #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub ca_cert: Option<PathBuf>,
+    /// When to use colours: auto, always or never [env: REMEMBERIZER_COLOR]
+    #[arg(long, global = true, value_name = "WHEN", value_parser = color_choices())]
+    pub color: Option<ColorChoice>,
+}
+
+fn store_kinds() -> impl clap::builder::TypedValueParser<Value = StoreKind> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(StoreKind::ALL.map(StoreKind::as_str))
+        .try_map(|text| text.parse())
+}
+
+const COLORS: [(&str, ColorChoice); 3] = [
+    ("auto", ColorChoice::Auto),
+    ("always", ColorChoice::Always),
+    ("never", ColorChoice::Never),
+];
+
+fn color(text: &str) -> Result<ColorChoice, String> {
+    COLORS
+        .into_iter()
+        .find_map(|(name, choice)| (name == text).then_some(choice))
+        .ok_or_else(|| "colour is `auto`, `always` or `never`".to_owned())
+}
+
+fn color_choices() -> impl clap::builder::TypedValueParser<Value = ColorChoice> {
+    use clap::builder::TypedValueParser;
+    clap::builder::PossibleValuesParser::new(COLORS.map(|(name, _)| name))
+        .try_map(|text| color(&text))
+}
+
+/// A duration: seconds where it is a plain number, else such as `90s`, `5m`, `1h 30m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+    let parsed = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
+        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
+    };
+    match parsed {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("more than ten years".to_owned()),
+        Err(why) => Err(format!("seconds, or such as `90s`, `5m`, `1h` ({why})")),
+    }
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("is 1 or 0".to_owned()),
+    }
+}
+
+/// How a command treats a flag or variable that differs from what the profile says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// It begins a session: the flag decides, and is recorded.
+    Begin,
+    /// It uses the session: a difference is a usage error.
+    Use,
+    /// It looks or configures: the profile stands, whatever the flags say.
+    Inspect,
+}
+
+/// What is decided before the profile is known: how to speak, and where to look.
+pub struct Basics {
+    /// Print JSON.
+    pub json: bool,
+    /// How to speak.
+    pub style: Style,
+}
+
+/// All that is decided for a run.
+pub struct Settings {
+    /// The profile in use.
+    pub name: ProfileName,
+    /// The profile that is used when none is chosen.
+    pub default: ProfileName,
+    /// What is recorded of the profile; `None` where it is new.
+    pub recorded: Option<Profile>,
+    /// The server.
+    pub origin: Origin,
+    /// The store.
+    pub store: StoreKind,
+    /// Whether a flag, a variable or the profile chose the store.
+    pub store_chosen: bool,
+    /// The flag or the variable of the store, for those who set it.
+    pub store_flag: Option<StoreKind>,
+    /// The profiles file.
+    pub profiles: Profiles,
+    /// Where locks and the file store are.
+    pub data_dir: PathBuf,
+    /// Print JSON.
+    pub json: bool,
+    /// How long a request may take.
+    pub timeout: Duration,
+    /// How long a lock is waited for.
+    pub lock_timeout: Duration,
+    /// Trusted certificates beside the platform's.
+    pub ca_cert: Option<PathBuf>,
+    /// Trusted certificates instead of the platform's.
+    pub ssl_cert_file: Option<PathBuf>,
+}
+
+/// Reads variables, and says which one is wrong.
+struct Reader<'h>(&'h Host);
+
+impl Reader<'_> {
+    fn text(&self, name: &str) -> Result<Option<String>, Failure> {
+        match (self.0.variable)(name) {
+            None => Ok(None),
+            Some(value) if value.is_empty() => Ok(None),
+            Some(value) => match value.into_string() {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(Failure::usage(format!("{name} is not UTF-8"))),
+            },
+        }
+    }
+
+    /// The flag, else the variable as `parse` understands it.
+    fn or<T>(
+        &self,
+        flag: Option<T>,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, Failure> {
+        if flag.is_some() {
+            return Ok(flag);
+        }
+        match self.text(name)? {
+            None => Ok(None),
+            Some(text) => parse(&text)
+                .map(Some)
+                .map_err(|why| Failure::usage(format!("{name}: {why}"))),
+        }
+    }
+
+    fn path(&self, flag: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
+        flag.cloned().or_else(|| {
+            (self.0.variable)(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        })
+    }
+
+    fn on(&self, flag: bool, name: &str) -> Result<bool, Failure> {
+        Ok(self
+            .or(flag.then_some(true), name, switch)?
+            .unwrap_or(false))
+    }
+}
+
+fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|e: T::Err| e.to_string())
+}
+
+impl Basics {
+    /// Decides how to speak.
+    pub fn resolve(globals: &Globals, host: &Host) -> Result<Self, Failure> {
+        let read = Reader(host);
+        let set = |name: &str| (host.variable)(name).filter(|value| !value.is_empty());
+        Ok(Self {
+            json: read.on(globals.json, "REMEMBERIZER_JSON")?,
+            style: Style {
+                color: read
+                    .or(globals.color, "REMEMBERIZER_COLOR", color)?
+                    .unwrap_or_default(),
+                plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
+                quiet: read.on(globals.quiet, "REMEMBERIZER_QUIET")?,
+                verbose: read.on(globals.verbose, "REMEMBERIZER_VERBOSE")?,
+                no_input: read.on(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
+            },
+        })
+    }
+}
+
+impl Settings {
+    /// Decides everything else.
+    pub fn resolve(
+        globals: Globals,
+        json: bool,
+        purpose: Purpose,
+        host: &Host,
+    ) -> Result<Self, anyhow::Error> {
+        let read = Reader(host);
+        let profiles = Profiles::new(config_dir(&globals, host)?);
+        let chosen = read.or(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
+        let Selected {
+            name,
+            default,
+            profile: recorded,
+        } = match profiles.select(chosen.as_ref()) {
+            Ok(selected) => selected,
+            // Whoever mends things must be able to look at what is broken.
+            Err(_) if purpose == Purpose::Inspect => Selected {
+                name: chosen.unwrap_or_default(),
+                default: ProfileName::default(),
+                profile: None,
+            },
+            Err(error) => return Err(ProfilesError::into(error)),
+        };
+        let api_url = read.or(globals.api_url, "REMEMBERIZER_API_URL", parse)?;
+        let store_flag = read.or(globals.store, "REMEMBERIZER_STORE", parse)?;
+        let pinned = recorded.as_ref().map(Profile::origin);
+        let kept = recorded.as_ref().and_then(|profile| profile.store);
+        if purpose == Purpose::Use {
+            refuse_other_origin(&name, api_url.as_ref(), pinned.as_ref())?;
+            refuse_other_store(&name, store_flag, kept)?;
+        }
+        let flags_first = purpose == Purpose::Begin;
+        Ok(Self {
+            origin: first(flags_first, api_url, pinned).unwrap_or_default(),
+            store: first(flags_first, store_flag, kept).unwrap_or(StoreKind::Keyring),
+            store_chosen: store_flag.is_some() || kept.is_some(),
+            store_flag,
+            name,
+            default,
+            recorded,
+            profiles,
+            data_dir: host
+                .data_dir
+                .clone()
+                .ok_or_else(|| no_home("data", "XDG_DATA_HOME"))?,
+            json,
+            timeout: read
+                .or(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration)?
+                .unwrap_or(Duration::from_secs(30)),
+            lock_timeout: read
+                .or(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration)?
+                .unwrap_or(Duration::from_secs(30)),
+            ca_cert: read.path(globals.ca_cert.as_ref(), "REMEMBERIZER_CA_CERT"),
+            ssl_cert_file: read.path(None, "SSL_CERT_FILE"),
+        })
+    }
+}
+
+/// Where the profiles file is.
+pub fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
+    Reader(host)
+        .path(globals.config_dir.as_ref(), "REMEMBERIZER_CONFIG_DIR")
+        .or_else(|| host.config_dir.clone())
+        .ok_or_else(|| no_home("config", "XDG_CONFIG_HOME"))
+}
+
+/// The tokens in the environment.
+pub fn token_variables(host: &Host) -> Result<Variables, Failure> {
+    let read = Reader(host);
+    let secret = |name| Ok::<_, Failure>(read.text(name)?.map(Secret::new));
+    Ok(Variables {
+        access: secret(ACCESS_TOKEN)?.map(|s| (ACCESS_TOKEN, AccessToken::new(s))),
+        refresh: secret(REFRESH_TOKEN)?.map(|s| (REFRESH_TOKEN, RefreshToken::new(s))),
+    })
+}
+
+/// The proxy variables that are set, in the order in which they are looked at.
+pub fn proxy_variables(host: &Host) -> Vec<(String, String)> {
+    [
+        "https_proxy",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "HTTP_PROXY",
+        "all_proxy",
+        "ALL_PROXY",
+        "no_proxy",
+        "NO_PROXY",
+    ]
+    .into_iter()
+    .filter_map(|name| {
+        let value = (host.variable)(name)?.into_string().ok()?;
+        (!value.is_empty()).then(|| (name.to_owned(), value))
+    })
+    .collect()
+}
+
+/// The password in the environment.
+pub fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
+    Ok(Reader(host).text(PASSWORD)?.map(Secret::new))
+}
+
+fn first<T>(flags_first: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
+    if flags_first {
+        flag.or(profile)
+    } else {
+        profile.or(flag)
+    }
+}
+
+fn no_home(what: &str, variable: &str) -> Failure {
+    Failure::new(
+        Outcome::Failed,
+        format!("there is no {what} directory: the home directory is not known"),
+    )
+    .hint(format!("set HOME, or {variable}"))
+}
+
+fn refuse_other_origin(
+    name: &ProfileName,
+    flag: Option<&Origin>,
+    pinned: Option<&Origin>,
+) -> Result<(), Failure> {
+    match (flag, pinned) {
+        (Some(flag), Some(pinned)) if flag != pinned => Err(Failure::usage(format!(
+            "profile {name} is pinned to {pinned}, and its session is not sent to {flag}"
+        ))
+        .hint(
+            "log in there with another profile: rememberizer login --profile NAME --api-url URL",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_other_store(
+    name: &ProfileName,
+    flag: Option<StoreKind>,
+    kept: Option<StoreKind>,
+) -> Result<(), Failure> {
+    match (flag, kept) {
+        (Some(flag), Some(kept)) if flag != kept => Err(Failure::usage(format!(
+            "profile {name} keeps its session in the {kept} store, not in the {flag} store"
+        ))
+        .hint(format!("move it: rememberizer profile set store {flag}"))),
+        _ => Ok(()),
+    }
+}

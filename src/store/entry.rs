@@ -1,0 +1,167 @@
+//! The stored form of a session: one JSON object.
+//!
+//! ```json
+//! {"version":1,"api_url":"https://…","refresh_token":"…","refresh":{"received_at":1795489145000,"lifetime":86400000},
+//!  "access_token":"…","access":{"received_at":1795489145000,"lifetime":300000},"skew":-120,"exchange_began":1795489145000}
+//! ```
+//! Moments are milliseconds since the epoch on the local clock, lifetimes and
+//! the skew milliseconds. `version`, `api_url` and `refresh_token` are required.
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::StoreError;
+use crate::model::{
+    AccessToken, Expiry, Mark, Origin, RefreshToken, Secret, Session, Timestamp, Token,
+};
+
+/// The version written, and the newest one understood.
+pub(super) const VERSION: u32 = 1;
+
+#[derive(Serialize)]
+struct Written<'a> {
+    version: u32,
+    api_url: &'a Origin,
+    refresh_token: &'a str,
+    refresh: Expiry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<Expiry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skew: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exchange_began: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    version: u32,
+    api_url: Origin,
+    refresh_token: String,
+    refresh: Option<Expiry>,
+    access_token: Option<String>,
+    access: Option<Expiry>,
+    skew: Option<i64>,
+    exchange_began: Option<Timestamp>,
+}
+
+/// The bytes of `session`.
+pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    // Room enough that the buffer never moves: what it leaves behind is not wiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    let written = Written {
+        version: VERSION,
+        api_url: &session.origin,
+        refresh_token: session.refresh.value.secret().expose(),
+        refresh: session.refresh.expiry,
+        access_token: session.access.as_ref().map(|t| t.value.secret().expose()),
+        access: session.access.as_ref().map(|t| t.expiry),
+        skew: session.skew,
+        exchange_began: session.mark.map(|m| m.began),
+    };
+    serde_json::to_writer(&mut *bytes, &written)
+        .map_err(|_| StoreError::failed("the session cannot be written as JSON"))?;
+    Ok(bytes)
+}
+
+/// The session in `bytes`. No error quotes what it read: it may be a secret.
+pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
+    let read: Read = serde_json::from_slice(bytes).map_err(|e| not_a_session(bytes, &e))?;
+    if read.version > VERSION {
+        return Err(newer());
+    }
+    if read.refresh_token.is_empty() {
+        return Err(StoreError::failed("the stored session has no refresh token").hint(REMOVE));
+    }
+    // An entry without lives is one that somebody wrote by hand: unknown lives.
+    let unknown = Expiry::new(Timestamp::from_millis(0), None);
+    Ok(Session {
+        origin: read.api_url,
+        refresh: Token {
+            value: RefreshToken::new(Secret::new(read.refresh_token)),
+            expiry: read.refresh.unwrap_or(unknown),
+        },
+        access: read
+            .access_token
+            .filter(|token| !token.is_empty())
+            .map(|token| Token {
+                value: AccessToken::new(Secret::new(token)),
+                expiry: read.access.unwrap_or(unknown),
+            }),
+        skew: read.skew,
+        mark: read.exchange_began.map(|began| Mark { began }),
+    })
+}
+
+pub(super) const REMOVE: &str = "`rememberizer logout --local` removes it";
+
+fn newer() -> StoreError {
+    StoreError::failed("the stored session was written by a newer version of rememberizer")
+        .hint("use that version, or log out with it first")
+}
+
+fn not_a_session(bytes: &[u8], error: &serde_json::Error) -> StoreError {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    if serde_json::from_slice::<Version>(bytes).is_ok_and(|v| v.version > VERSION) {
+        return newer();
+    }
+    StoreError::failed(format!(
+        "the stored entry is not a session (line {}, column {})",
+        error.line(),
+        error.column()
+    ))
+    .hint(REMOVE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_written_form_is_the_documented_one_and_comes_back() {
+        let text = concat!(
+            r#"{"version":1,"api_url":"https://api.example.test/v1","refresh_token":"R","#,
+            r#""refresh":{"received_at":1000,"lifetime":86400000},"access_token":"A","#,
+            r#""access":{"received_at":1000,"lifetime":300000},"skew":-120,"exchange_began":2000}"#
+        );
+        let session = from_bytes(text.as_bytes()).expect("a session");
+        let bytes = to_bytes(&session).expect("bytes");
+        assert_eq!(String::from_utf8_lossy(&bytes), text);
+    }
+
+    #[test]
+    fn the_least_that_is_a_session() {
+        let text = r#"{"version":1,"api_url":"https://h.test","refresh_token":"R"}"#;
+        let session = from_bytes(text.as_bytes()).expect("a session");
+        assert!(session.access.is_none() && session.mark.is_none());
+        assert_eq!(session.refresh.expiry.ends_at(), None);
+    }
+
+    #[test]
+    fn errors_quote_nothing() {
+        for text in [
+            r#"{"version":1,"api_url":"hunter2","refresh_token":"hunter2"}"#,
+            r#"{"version":1,"api_url":"https://h.test","refresh_token":{"x":"hunter2"}}"#,
+            r#""hunter2""#,
+            "hunter2",
+        ] {
+            let error = from_bytes(text.as_bytes()).expect_err("not a session");
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named_as_such() {
+        for text in [
+            r#"{"version":2,"api_url":"https://h.test","refresh_token":"R"}"#,
+            r#"{"version":2,"something":"else"}"#,
+        ] {
+            let error = from_bytes(text.as_bytes()).expect_err("newer");
+            assert!(error.to_string().contains("newer version"), "{error}");
+        }
+    }
+}

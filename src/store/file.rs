@@ -1,0 +1,57 @@
+//! The file store: one private file an account, under the data directory.
+
+use std::path::PathBuf;
+
+use zeroize::Zeroizing;
+
+use super::{SecretStore, StoreError, StoreKind, private};
+
+/// Keeps each session in a file of mode 0600 in a directory of mode 0700.
+#[derive(Debug)]
+pub struct FileStore {
+    dir: PathBuf,
+}
+
+impl FileStore {
+    /// A store in `dir`, which is created at the first write.
+    #[must_use]
+    pub fn new(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// The file that holds the session of `account`.
+    #[must_use]
+    pub fn path(&self, account: &str) -> PathBuf {
+        self.dir.join(format!("{account}.json"))
+    }
+}
+
+impl SecretStore for FileStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::File
+    }
+
+    fn limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        private::read(&self.path(account))
+    }
+
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(account);
+        private::create_dir(&self.dir).map_err(|e| {
+            StoreError::failed(format!("cannot create {}: {e}", self.dir.display()))
+        })?;
+        private::check_dir(&self.dir)?;
+        private::replace(&path, secret)
+            .map_err(|e| StoreError::failed(format!("cannot write {}: {e}", path.display())))
+    }
+
+    fn delete(&self, account: &str) -> Result<bool, StoreError> {
+        let path = self.path(account);
+        private::remove(&path)
+            .map_err(|e| StoreError::failed(format!("cannot remove {}: {e}", path.display())))
+    }
+}

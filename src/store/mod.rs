@@ -1,0 +1,123 @@
+//! What outlives the process: the secret stores, the locks, the profiles file.
+//!
+//! This folder alone opens keyrings and session files. It knows nothing of
+//! servers, flags or variables: directories and choices are handed in.
+
+mod entry;
+mod file;
+mod keyring;
+mod lock;
+mod private;
+mod profiles;
+#[cfg(all(unix, not(target_os = "macos")))]
+pub mod secret_service;
+mod sessions;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+pub use file::FileStore;
+pub use keyring::{Keyring, KeyringOptions, SERVICE};
+pub use lock::{LockError, Locks, ProfileLock};
+pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
+pub use sessions::SessionStore;
+
+/// Where a session is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// The operating system's keyring.
+    Keyring,
+    /// A file that its owner alone can read.
+    File,
+}
+
+impl StoreKind {
+    /// Both, in the order in which they are offered.
+    pub const ALL: [Self; 2] = [Self::Keyring, Self::File];
+
+    /// The word for it in flags, variables and files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keyring => "keyring",
+            Self::File => "file",
+        }
+    }
+}
+
+impl fmt::Display for StoreKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for StoreKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| "a store is `keyring` or `file`".to_owned())
+    }
+}
+
+/// A place that keeps one secret an account.
+pub trait SecretStore {
+    /// Which of the two it is.
+    fn kind(&self) -> StoreKind;
+
+    /// The most bytes that one entry may hold, where there is a limit.
+    fn limit(&self) -> Option<usize>;
+
+    /// The secret of `account`, or `None` where there is no entry.
+    fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
+
+    /// Makes `secret` the one secret of `account`. Durable when it returns.
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes every copy of the secret of `account`; whether there was one.
+    fn delete(&self, account: &str) -> Result<bool, StoreError>;
+}
+
+/// What kind of failure a store met: what the caller does next depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// It is not there, or does not answer.
+    Unavailable,
+    /// It is there and somebody must unlock it.
+    Locked,
+    /// It is there and could not do what was asked.
+    Failed,
+}
+
+/// A failure of a secret store, of a lock or of what a store holds.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    /// What kind of failure it is.
+    pub kind: StoreErrorKind,
+    /// What happened, naming the thing.
+    pub message: String,
+    /// What mends it, where that is known.
+    pub hint: Option<String>,
+}
+
+impl StoreError {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self {
+            kind: StoreErrorKind::Failed,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,229 @@
+//! Files and directories that their owner alone may use: opened without
+//! following links, checked for owner and mode, replaced atomically.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// Bytes beyond which a file is not one of ours.
+const LARGEST: u64 = 16 * 1024 * 1024;
+
+/// Creates `dir` and what is missing above it; what is created has mode 0700
+/// whatever the umask.
+pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = dir.parent() {
+        create_dir(parent)?;
+    }
+    match fs::create_dir(dir) {
+        Ok(()) => restrict_dir(dir),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(unix)]
+fn restrict_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn restrict_dir(_dir: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Gives an open file mode 0600, whatever the umask made of it.
+#[cfg(unix)]
+pub(super) fn restrict(file: &File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+pub(super) fn restrict(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// Refuses a directory that others may enter or that is another user's.
+pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
+    let metadata = fs::symlink_metadata(dir)
+        .map_err(|e| StoreError::failed(format!("cannot read {}: {e}", dir.display())))?;
+    if !metadata.is_dir() {
+        return Err(StoreError::failed(format!(
+            "{} is not a directory",
+            dir.display()
+        )));
+    }
+    check_owner_and_mode(dir, &metadata, 0o700)
+}
+
+#[cfg(unix)]
+fn check_owner_and_mode(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+
+    let user = rustix::process::geteuid().as_raw();
+    if metadata.uid() != user {
+        return Err(StoreError::failed(format!(
+            "{} belongs to another user (uid {})",
+            path.display(),
+            metadata.uid()
+        ))
+        .hint(format!("chown {user} {}", quoted(path))));
+    }
+    if metadata.mode() & 0o077 != 0 {
+        return Err(StoreError::failed(format!(
+            "{} can be read by others (mode {:04o})",
+            path.display(),
+            metadata.mode() & 0o7777
+        ))
+        .hint(format!("chmod {mode:o} {}", quoted(path))));
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_owner_and_mode(
+    _path: &Path,
+    _metadata: &fs::Metadata,
+    _mode: u32,
+) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// A path as a shell takes it: quoted where it holds more than plain characters.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    if text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"/._-+".contains(&b))
+    {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+/// Opens `path` itself, never what a link there points to.
+pub(super) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Without O_NONBLOCK a FIFO in the place of the file would hang the open.
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+        options
+            .mode(0o600)
+            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
+    }
+    options.open(path)
+}
+
+/// Reads a private file; `None` where there is none.
+pub(super) fn read(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
+    use std::io::Read;
+
+    let failed = |e: &io::Error| StoreError::failed(format!("cannot read {}: {e}", path.display()));
+    let mut file = match open_no_follow(OpenOptions::new().read(true), path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if is_link(path) => {
+            return Err(StoreError::failed(format!(
+                "{} is a symbolic link, which is not followed ({e})",
+                path.display()
+            ))
+            .hint(format!("rm {}", quoted(path))));
+        }
+        Err(e) => return Err(failed(&e)),
+    };
+    let metadata = file.metadata().map_err(|e| failed(&e))?;
+    if !metadata.is_file() {
+        return Err(StoreError::failed(format!(
+            "{} is not a regular file",
+            path.display()
+        )));
+    }
+    check_owner_and_mode(path, &metadata, 0o600)?;
+    if metadata.len() > LARGEST {
+        return Err(StoreError::failed(format!(
+            "{} is too large ({} bytes)",
+            path.display(),
+            metadata.len()
+        )));
+    }
+    let length = usize::try_from(metadata.len()).unwrap_or(0);
+    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(length + 1));
+    (&mut file)
+        .take(LARGEST)
+        .read_to_end(&mut bytes)
+        .map_err(|e| failed(&e))?;
+    Ok(Some(bytes))
+}
+
+fn is_link(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink())
+}
+
+/// Where the next content of `path` is prepared. One fixed name, so that what
+/// a killed run left there is overwritten by the next, not collected. Whoever
+/// calls [`replace`] holds the lock for `path`.
+fn next_path(path: &Path) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".next");
+    path.with_file_name(name)
+}
+
+/// Replaces the content of `path`: a new file beside it with mode 0600, synced,
+/// renamed over it, directory synced. The old content stays until the new one is durable.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let next = next_path(path);
+    let create = || {
+        tempfile::Builder::new()
+            .prefix(next.file_name().unwrap_or_default())
+            .rand_bytes(0)
+            .tempfile_in(dir)
+    };
+    let mut file = match create() {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            fs::remove_file(&next)?;
+            create()?
+        }
+        other => other?,
+    };
+    restrict(file.as_file())?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|e| e.error)?;
+    sync_dir(dir)
+}
+
+/// Removes `path` and what a killed run may have left beside it; whether `path` was there.
+pub(super) fn remove(path: &Path) -> io::Result<bool> {
+    let mut there = false;
+    for (path, counts) in [(next_path(path), false), (path.to_owned(), true)] {
+        match fs::remove_file(&path) {
+            Ok(()) => there |= counts,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if there {
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(there)
+}
+
+#[cfg(unix)]
+fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_dir(_dir: &Path) -> io::Result<()> {
+    Ok(())
+}
