@@ -268,7 +268,7 @@ pub type Say<'a> = &'a dyn Fn(&str) -> String;
 
 /// The one conversion of every error that a command can return.
 pub fn explain(error: anyhow::Error, say: Say<'_>) -> Failure {
-    let context = (error.chain().count() > 1).then(|| format!("{error:#}"));
+    let whole = format!("{error:#}");
     let error = match error.downcast::<Failure>() {
         Ok(failure) => return failure,
         Err(error) => error,
@@ -293,10 +293,8 @@ pub fn explain(error: anyhow::Error, say: Say<'_>) -> Failure {
         Ok(known) => return of_prompt(&known),
         Err(error) => error,
     };
-    Failure::new(
-        Outcome::Failed,
-        context.unwrap_or_else(|| error.to_string()),
-    )
+    drop(error);
+    Failure::new(Outcome::Failed, whole)
 }
 
 fn of_session(error: SessionError, say: Say<'_>) -> Failure {

@@ -34,7 +34,7 @@ use context::Context;
 use exit::{Failure, Outcome, explain};
 use host::Host;
 use model::ProfileName;
-use session::Interrupts;
+use session::{Interrupts, SessionError};
 use settings::{Basics, Settings};
 use terminal::Terminal;
 
@@ -76,7 +76,15 @@ fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::E
     *names = Some((settings.name.clone(), settings.default.clone()));
     let interrupts = interrupts(host, basics.json);
     let context = Context::new(settings, host, &interrupts);
-    command.run(&context)
+    let result = command.run(&context);
+    if let Err(error) = &result
+        && let Some(SessionError::Ended { .. }) = error.downcast_ref()
+        && let Err(error) = context.record(|profile| profile.signed_in = Some(false))
+    {
+        host.terminal
+            .verbose(&format!("the profile still says signed in: {error}"));
+    }
+    result
 }
 
 /// A signal ends the process as it ends everywhere: the terminal as it was
@@ -121,7 +129,7 @@ fn report(terminal: &Terminal, json: bool, failure: &Failure) {
         // Nobody is left to be told that stdout is closed.
         drop(terminal.answer_json(failure.to_json()));
     } else {
-        terminal.error(&failure.message, &failure.fields, failure.hint.as_deref());
+        terminal.error(&failure.message, failure.hint.as_deref());
     }
 }
 

@@ -19,7 +19,7 @@ pub enum Sent {
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     /// The server understood and said no: a 4xx with a JSON body.
-    #[error("the server answered {status}: {message}")]
+    #[error("{message}")]
     Refused {
         /// The HTTP status.
         status: u16,
@@ -31,7 +31,7 @@ pub enum ApiError {
         captcha: bool,
     },
     /// Too many requests: a 429, whatever its body.
-    #[error("the server answered 429: {message}")]
+    #[error("too many requests: {message}")]
     Throttled {
         /// The server's text, or one in its place.
         message: String,

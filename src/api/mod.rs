@@ -6,6 +6,7 @@
 //! credential sent along makes some endpoints refuse. Nothing here knows where
 //! a session is kept, who is asked for a password, or what is printed.
 
+mod answer;
 mod cookie;
 mod error;
 mod http;
@@ -21,12 +22,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
-use reqwest::header::{
-    AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, LOCATION, RETRY_AFTER, SET_COOKIE,
-};
+use reqwest::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value};
-use url::Url;
 
 use crate::model::{AccessToken, Grant, Origin, RefreshToken, Secret, Timestamp};
 
@@ -34,7 +32,8 @@ pub use error::{ApiError, Sent};
 pub use http::Body;
 pub use request::{Answer, Request};
 
-use http::{Fault, Http, Outgoing, Reply};
+use answer::is_page;
+use http::{Fault, Http, Outgoing};
 
 /// The longest pause before a read is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
@@ -249,7 +248,7 @@ impl Client {
         let reply = self
             .judged(request, deadline)
             .map_err(|fault| fault.error)?;
-        if message::is_html(content_type(&reply.headers)) {
+        if is_page(&reply) {
             self.json(reply, deadline).map_err(|fault| fault.error)?;
         }
         Ok(())
@@ -294,108 +293,9 @@ impl Client {
             .call()
             .map_err(|fault| fault.error)
     }
-
-    /// Sends once; a success with its body still to be read, or what else it is.
-    fn judged(&self, request: &Outgoing, deadline: Instant) -> Result<Reply, Fault> {
-        let reply = self.http.send(request, deadline)?;
-        if reply.status.is_success() {
-            return Ok(reply);
-        }
-        Err(self.refusal(reply, deadline))
-    }
-
-    /// What an answer other than a success is.
-    fn refusal(&self, reply: Reply, deadline: Instant) -> Fault {
-        let (code, headers, receipt) = (reply.status, reply.headers.clone(), reply.receipt);
-        let status = code.as_u16();
-        let passing = |reason: String| Fault {
-            error: ApiError::Unavailable {
-                reason,
-                sent: Sent::Answered(status),
-            },
-            again: matches!(status, 502..=504),
-        };
-        if !code.is_client_error() && !code.is_server_error() {
-            return passing(match self.redirect(&headers) {
-                Some(place) => format!("the server redirects to {place}; not followed"),
-                None => format!("the server answered {code}, which means nothing here"),
-            });
-        }
-        // An answer cut short is judged by its status, as one that said nothing.
-        let body = self.http.body(reply, deadline).map(|(body, _)| body);
-        let said = message::read(content_type(&headers), &body.unwrap_or_default());
-        let name = code.canonical_reason().unwrap_or("no reason given");
-        let message = || said.message.clone().unwrap_or_else(|| name.to_lowercase());
-        match status {
-            429 => {
-                let wait = headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok());
-                return Fault::last(ApiError::Throttled {
-                    message: message(),
-                    retry_after: wait.and_then(|wait| receipt.retry_after(wait)),
-                });
-            }
-            400..=499 if said.json && status != 408 => {}
-            _ => {
-                return passing(match &said.message {
-                    Some(text) => format!("the server answered {code}: {text}"),
-                    None => format!("the server answered {code}"),
-                });
-            }
-        }
-        Fault::last(match status {
-            404 | 405 | 406 | 410 | 415 => ApiError::Unexpected {
-                status,
-                message: message(),
-            },
-            _ => ApiError::Refused {
-                status,
-                message: message(),
-                captcha: said.captcha && matches!(status, 400 | 403 | 422),
-                fields: said.fields,
-            },
-        })
-    }
-
-    /// Where an answer points to: host and path, without what else an address may hold.
-    fn redirect(&self, headers: &HeaderMap) -> Option<String> {
-        let place = headers.get(LOCATION)?.to_str().ok()?;
-        let base = Url::parse(&self.url("")).ok()?;
-        let url = base.join(place).ok()?;
-        Some(format!("{}{}", url.host_str()?, url.path()))
-    }
-
-    /// The body of a success: JSON, or nothing where there is none. A page is some proxy's.
-    fn json(&self, reply: Reply, deadline: Instant) -> Result<Option<Value>, Fault> {
-        let (code, headers) = (reply.status, reply.headers.clone());
-        let (body, whole) = self.http.body(reply, deadline)?;
-        let status = code.as_u16();
-        let page = message::is_html(content_type(&headers));
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(None);
-        }
-        if page || body.trim_ascii_start().starts_with(b"<") {
-            let said = message::read(content_type(&headers), &body).message;
-            let text = said.unwrap_or_default();
-            return Err(Fault::last(ApiError::Unavailable {
-                reason: format!("the server answered {code} with a page: {text}"),
-                sent: Sent::Answered(status),
-            }));
-        }
-        if !whole {
-            return Err(Fault::last(ApiError::Unexpected {
-                status,
-                message: "the answer is too large".to_owned(),
-            }));
-        }
-        Ok(serde_json::from_slice(&body).ok())
-    }
 }
 
 fn bearer(request: Outgoing, access: &AccessToken) -> Result<Outgoing, ApiError> {
     let text = zeroize::Zeroizing::new(format!("Bearer {}", access.secret().expose()));
     request.secret(AUTHORIZATION, &text, "access token")
-}
-
-fn content_type(headers: &HeaderMap) -> Option<&str> {
-    headers.get(CONTENT_TYPE)?.to_str().ok()
 }

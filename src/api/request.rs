@@ -3,6 +3,8 @@
 //! The answer is handed over as it is, whatever its status; what it means is
 //! not known here.
 
+use std::time::Instant;
+
 use reqwest::Method;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName,
@@ -12,7 +14,7 @@ use url::Url;
 
 use crate::model::AccessToken;
 
-use super::http::{Body, Fault, Outgoing};
+use super::http::{Body, Fault, Outgoing, Reply};
 use super::{ApiError, Client, Sent, bearer};
 
 /// What the user asks for.
@@ -91,7 +93,7 @@ impl Client {
         }
     }
 
-    fn answer(&self, reply: super::Reply, deadline: std::time::Instant) -> Answer {
+    fn answer(&self, reply: Reply, deadline: Instant) -> Answer {
         let headers = reply.headers.iter().filter(|(name, _)| *name != SET_COOKIE);
         Answer {
             status: reply.status.as_u16(),

@@ -99,9 +99,7 @@ pub(super) fn ask(context: &Context<'_>, login: Option<&str>) -> Result<bool, an
                     return Err(error);
                 }
                 let failure: Failure = crate::exit::explain(error, &|command| context.say(command));
-                context
-                    .terminal
-                    .error(&failure.message, &failure.fields, None);
+                context.terminal.error(&failure.message, None);
             }
         }
     }

@@ -43,9 +43,6 @@ fn clean_to(text: &str, longest: usize) -> String {
             c if is_hostile(c) => continue,
             c => c,
         };
-        if c == ' ' && cleaned.ends_with(' ') {
-            continue;
-        }
         if count == longest {
             cleaned.push('…');
             break;

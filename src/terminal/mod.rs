@@ -218,14 +218,9 @@ impl Terminal {
         ));
     }
 
-    /// What went wrong: a line, a line for each field, and what to do next.
-    pub fn error(&self, message: &str, fields: &[(String, Vec<String>)], hint: Option<&str>) {
+    /// What went wrong: a line that names the thing, and what to do next.
+    pub fn error(&self, message: &str, hint: Option<&str>) {
         let mut text = format!("{} {}\n", self.label("error:", "31"), clean(message));
-        for (field, messages) in fields {
-            for message in messages {
-                text += &format!("  {}: {}\n", clean(field), clean(message));
-            }
-        }
         if let Some(hint) = hint {
             text += &format!("{} {}\n", self.label("hint:", "36"), clean(hint));
         }

@@ -1,1 +1,26 @@
-fn main() {}
+//! Tests of the built program: as a process, at a terminal, in shells, against
+//! a stand-in API, with a real keyring.
+//!
+//! A test that lacks a part says which one and counts as ignored; under
+//! `CI=true` it fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "tests"
+)]
+
+mod layers;
+mod life;
+#[path = "../sandbox/server/mod.rs"]
+mod sandbox;
+mod support;
+
+fn main() -> std::process::ExitCode {
+    support::conclude(vec![layers::tests(), life::tests()])
+}

@@ -1,0 +1,171 @@
+//! The shapes in which servers and proxies complain, and bodies of ill will.
+//!
+//! No status is needed: the reader is given a type and bytes.
+
+use super::*;
+
+fn json(body: &str) -> Said {
+    let said = read(Some("application/json"), body.as_bytes());
+    assert!(said.json, "{body}");
+    said
+}
+
+#[test]
+fn one_text() {
+    for (body, text) in [
+        (r#"{"detail":"Not found."}"#, "Not found."),
+        (
+            r#"{"detail":"JSON parse error - Expecting value: line 1"}"#,
+            "JSON parse error - Expecting value: line 1",
+        ),
+        (
+            r#"{"detail":"Given token not valid for any token type","code":"token_not_valid","messages":[{"token_class":"AccessToken","token_type":"access","message":"Token is expired"}]}"#,
+            "Given token not valid for any token type",
+        ),
+        (
+            r#"{"detail":"User is inactive","code":"user_inactive"}"#,
+            "User is inactive",
+        ),
+        (
+            r#"{"error":"invalid_grant","error_description":"The refresh token is spent"}"#,
+            "invalid_grant; The refresh token is spent",
+        ),
+        (r#"{"error":"Server Error (500)"}"#, "Server Error (500)"),
+        (r#"{"error":{"message":"no","code":7}}"#, "no"),
+        (
+            r#"{"non_field_errors":["Unable to log in with provided credentials."]}"#,
+            "Unable to log in with provided credentials.",
+        ),
+        (r#"["message"]"#, "message"),
+        (r#"["a",["b"],null,3,{"message":"c"}]"#, "a; b; c"),
+        (r#""just text""#, "just text"),
+        (r#"{"data":null,"message":"Denied","code":403}"#, "Denied"),
+        (
+            r#"{"detail":[{"loc":["body","x"],"msg":"field required"}]}"#,
+            "field required",
+        ),
+        (
+            r#"{"detail":"Gone","request_id":"4f2a","status":410}"#,
+            "Gone",
+        ),
+        (r#"{"detail":"","message":"used instead"}"#, "used instead"),
+        (r#"{"detail":" two\n lines "}"#, "two lines"),
+    ] {
+        let said = json(body);
+        assert_eq!(said.message.as_deref(), Some(text), "{body}");
+        assert_eq!(said.fields, [], "{body}");
+        assert!(!said.captcha, "{body}");
+    }
+    for silent in ["{}", "[]", "\"\"", r#"{"detail":null}"#, "[{}]"] {
+        assert_eq!(json(silent).message, None, "{silent}");
+    }
+}
+
+fn fields(said: &Said) -> Vec<(&str, Vec<&str>)> {
+    said.fields
+        .iter()
+        .map(|(field, texts)| (&**field, texts.iter().map(String::as_str).collect()))
+        .collect()
+}
+
+#[test]
+fn fields_and_their_text() {
+    let said = json(r#"{"email":["Enter a valid email address."],"password":["short","common"]}"#);
+    assert_eq!(
+        said.message.as_deref(),
+        Some("email: Enter a valid email address.; password: short common")
+    );
+    assert_eq!(
+        fields(&said),
+        [
+            ("email", vec!["Enter a valid email address."]),
+            ("password", vec!["short", "common"])
+        ]
+    );
+    let said = json(
+        r#"{"data":{"email":["taken"]},"message":"Invalid","code":400,"profile":{"name":["empty"],"tags":[{},{"x":["bad"]}]}}"#,
+    );
+    assert_eq!(
+        fields(&said),
+        [
+            ("email", vec!["taken"]),
+            ("profile.name", vec!["empty"]),
+            ("profile.tags.1.x", vec!["bad"])
+        ]
+    );
+    assert_eq!(
+        said.message.as_deref(),
+        Some("Invalid; email: taken; profile.name: empty; profile.tags.1.x: bad")
+    );
+    let said = json(r#"{"message":"no","errors":{"name":"a string"}}"#);
+    assert_eq!(fields(&said), [("name", vec!["a string"])]);
+}
+
+#[test]
+fn captcha() {
+    for body in [
+        r#"{"captcha":["This field is required."]}"#,
+        r#"{"detail":"Invalid reCAPTCHA."}"#,
+        r#"{"message":"no","code":"captcha_failed"}"#,
+        r#"{"errors":{"g-recaptcha-response":["x"]}}"#,
+    ] {
+        assert!(json(body).captcha, "{body}");
+    }
+}
+
+#[test]
+fn pages() {
+    for (content_type, body, text) in [
+        (
+            Some("text/html; charset=utf-8"),
+            "<!doctype html><html><head><TITLE lang=en>\n 502 Bad&amp;lt; Gateway\n</TITLE></head><body>x</body>",
+            Some("502 Bad&lt; Gateway"),
+        ),
+        (
+            Some("text/html"),
+            "<html><script>var a = 1 < 2;</script><body><h1>Too&nbsp;many</h1><p>requests</p>",
+            Some("Too many requests"),
+        ),
+        (None, "<h1>Not Found</h1>", Some("Not Found")),
+        (
+            Some("text/plain"),
+            "upstream timed out",
+            Some("upstream timed out"),
+        ),
+        (Some("text/html"), "<title></title>", None),
+        (Some("text/html"), "<title>cut", Some("cut")),
+        (
+            Some("text/html"),
+            r#"{"detail":"not ours"}"#,
+            Some(r#"{"detail":"not ours"}"#),
+        ),
+        (Some("application/json"), "", None),
+        (Some("application/json"), "null", Some("null")),
+        (None, r#"{"detail":"cut o"#, Some(r#"{"detail":"cut o"#)),
+    ] {
+        let said = read(content_type, body.as_bytes());
+        assert_eq!(said.message.as_deref(), text, "{body}");
+        assert!(!said.json, "{body}");
+    }
+}
+
+#[test]
+fn hostile_bodies() {
+    let long = json(&format!(r#"{{"detail":"{}"}}"#, "é".repeat(100_000)));
+    assert_eq!(long.message.map(|m| m.chars().count()), Some(LONGEST + 1));
+    let many: Vec<_> = (0..1000).map(|i| format!(r#""f{i}":["x"]"#)).collect();
+    assert_eq!(
+        json(&format!("{{{}}}", many.join(","))).fields.len(),
+        MOST_FIELDS
+    );
+    for (open, close) in [(r#"{"a":"#, "}"), ("[", "]"), (r#"{"error":"#, "}")] {
+        for depth in [7, 20, 100] {
+            json(&format!("{}{}", open.repeat(depth), close.repeat(depth)).replace(":}", ":{}}"));
+        }
+        // Deeper than the parser goes: no longer JSON to us.
+        let _ = read(None, open.repeat(200_000).as_bytes());
+    }
+    let _ = read(None, "<script".repeat(100_000).as_bytes());
+    let _ = read(None, "<title>é</TITLE".repeat(9).as_bytes());
+    let _ = read(None, &[0xff, 0x00, 0x1b, b'<']);
+}

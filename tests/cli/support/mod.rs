@@ -1,0 +1,123 @@
+//! What the tests share: how a test is declared, and the world that it runs in.
+
+pub mod bus;
+pub mod screen;
+pub mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+pub use bus::Bus;
+pub use screen::Screen;
+pub use world::{Output, Store, World};
+
+/// A part of the system that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// dbus-daemon, gnome-keyring-daemon, secret-tool.
+    Keyring,
+    /// A command, by its name.
+    Command(&'static str),
+    /// A module of Python's.
+    Python(&'static str),
+}
+
+impl Part {
+    fn missing(self) -> Option<&'static str> {
+        match self {
+            Self::Keyring => ["dbus-daemon", "gnome-keyring-daemon", "secret-tool"]
+                .into_iter()
+                .find(|name| !on_path(name)),
+            Self::Command(name) => (!on_path(name)).then_some(name),
+            Self::Python(module) => {
+                let found = std::process::Command::new("python3")
+                    .args(["-c", &format!("import {module}")])
+                    .output()
+                    .is_ok_and(|output| output.status.success());
+                (!found).then_some(module)
+            }
+        }
+    }
+}
+
+fn on_path(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
+}
+
+/// One test.
+pub struct Test {
+    name: String,
+    needs: Vec<Part>,
+    long: bool,
+    run: Box<dyn FnOnce() + Send>,
+}
+
+/// A test that needs nothing but the program.
+pub fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Test {
+    Test {
+        name: name.to_owned(),
+        needs: Vec::new(),
+        long: false,
+        run: Box::new(run),
+    }
+}
+
+/// The same test on the file store and on a keyring.
+pub fn on_both(name: &str, run: fn(&World)) -> [Test; 2] {
+    [
+        test(&format!("{name}::file"), move || {
+            run(&World::new(Store::File));
+        }),
+        test(&format!("{name}::keyring"), move || {
+            run(&World::new(Store::Keyring));
+        })
+        .needs(&[Part::Keyring]),
+    ]
+}
+
+impl Test {
+    /// The same test, which cannot run without `parts`.
+    pub fn needs(mut self, parts: &[Part]) -> Self {
+        self.needs.extend_from_slice(parts);
+        self
+    }
+
+    /// The same test, which runs only where long runs are asked for
+    /// (`REMEMBERIZER_TEST_LONG=1`, which `tests/run --long` sets).
+    pub fn long(mut self) -> Self {
+        self.long = true;
+        self
+    }
+
+    fn into_trial(self) -> Trial {
+        let missing = self.needs.iter().find_map(|part| part.missing());
+        let long = self.long && std::env::var_os("REMEMBERIZER_TEST_LONG").is_none();
+        let in_ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
+        match missing {
+            Some(part) if in_ci => Trial::test(self.name, move || {
+                Err(Failed::from(format!("could not run: {part} is missing")))
+            }),
+            Some(part) => Trial::test(format!("{} (needs {part})", self.name), || Ok(()))
+                .with_ignored_flag(true),
+            None => {
+                let run = self.run;
+                Trial::test(self.name, move || {
+                    run();
+                    Ok(())
+                })
+                .with_ignored_flag(long)
+            }
+        }
+    }
+}
+
+/// Runs the tests that the command line asks for.
+pub fn conclude(tests: Vec<Vec<Test>>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // The tests wait for servers and daemons more than they compute.
+    arguments.test_threads.get_or_insert(4);
+    let trials = tests.into_iter().flatten().map(Test::into_trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

@@ -1,0 +1,309 @@
+//! The world of one test: a home, a stand-in API, perhaps a keyring, and the
+//! program run in it with an environment of the test's own.
+
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::Bus;
+use crate::sandbox::{self, Account, Handle, Settings};
+
+/// The login of the account that every world has.
+pub const EMAIL: &str = "ann@example.com";
+/// Its password.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// Where the program keeps its session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// In a private file.
+    File,
+    /// In a gnome-keyring.
+    Keyring,
+}
+
+/// What a run of the program came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// All of stdout.
+    pub stdout: String,
+    /// All of stderr.
+    pub stderr: String,
+    /// The exit code; 128 and the signal where one ended it.
+    pub code: i32,
+}
+
+impl Output {
+    /// Of a child that has ended.
+    pub fn of(output: std::process::Output) -> Self {
+        let signal = || 128 + output.status.signal().unwrap_or_default();
+        Self {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code().unwrap_or_else(signal),
+        }
+    }
+
+    /// The same, which must have ended with `code`.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+
+    /// The one JSON object on stdout.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.stdout.lines().count(), 1, "one line: {self:#?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
+    }
+
+    /// The JSON code of the error on stdout.
+    #[track_caller]
+    pub fn error_code(&self) -> String {
+        self.json()["error"]["code"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The world of one test.
+pub struct World {
+    /// The stand-in API.
+    pub api: Handle,
+    /// Where sessions go.
+    pub store: Store,
+    /// The session bus, where there is one.
+    pub bus: Option<Bus>,
+    home: TempDir,
+}
+
+impl World {
+    /// A world with the usual API, and an account.
+    pub fn new(store: Store) -> Self {
+        Self::with(store, Settings::default())
+    }
+
+    /// A world with an API of these settings, and an account.
+    pub fn with(store: Store, settings: Settings) -> Self {
+        let home = tempfile::Builder::new().prefix("rmz").tempdir().unwrap();
+        let bus = (store == Store::Keyring).then(|| Bus::with_keyring(home.path()));
+        let api = sandbox::start_on_loopback(settings);
+        api.add_account(Account::new(EMAIL, PASSWORD).name("Ann"));
+        Self {
+            api,
+            store,
+            bus,
+            home,
+        }
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> PathBuf {
+        self.home.path().to_owned()
+    }
+
+    /// The built program.
+    pub fn program() -> PathBuf {
+        PathBuf::from(env!("CARGO_BIN_EXE_rememberizer"))
+    }
+
+    /// The environment of the world for any command.
+    pub fn dress(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.home.path())
+            .env("LC_ALL", "C.UTF-8")
+            .current_dir(self.home.path())
+            .stdin(Stdio::null());
+        if let Some(bus) = &self.bus {
+            command.env("DBUS_SESSION_BUS_ADDRESS", bus.address());
+        }
+    }
+
+    /// The program with arguments, not yet run.
+    pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
+        let mut command = Command::new(Self::program());
+        self.dress(&mut command);
+        command.args(args);
+        command
+    }
+
+    /// Runs the program.
+    pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
+        Output::of(self.command(args).output().unwrap())
+    }
+
+    /// Runs the program with variables set.
+    pub fn run_env(&self, env: &[(&str, &str)], args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        Output::of(command.output().unwrap())
+    }
+
+    /// Runs the program with something on stdin.
+    pub fn run_stdin(&self, stdin: &[u8], args: &[&str]) -> Output {
+        let mut command = self.command(args);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // The program may end without reading it.
+        drop(child.stdin.take().unwrap().write_all(stdin));
+        Output::of(child.wait_with_output().unwrap())
+    }
+
+    /// Starts the program, its streams captured.
+    pub fn spawn(&self, args: &[&str]) -> Child {
+        let mut command = self.command(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// The flag that chooses the world's store at a login.
+    pub fn store_flag(&self) -> &'static str {
+        match self.store {
+            Store::File => "--store=file",
+            Store::Keyring => "--store=keyring",
+        }
+    }
+
+    /// Logs the account in to the default profile, and forgets what the API saw of it.
+    #[track_caller]
+    pub fn login(&self) -> Output {
+        self.login_as("default")
+    }
+
+    /// Logs the account in to a profile, and forgets what the API saw of it.
+    #[track_caller]
+    pub fn login_as(&self, profile: &str) -> Output {
+        let output = self
+            .run_env(
+                &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+                &[
+                    "login",
+                    EMAIL,
+                    "--api-url",
+                    &self.api.base_url(),
+                    self.store_flag(),
+                    "--profile",
+                    profile,
+                ],
+            )
+            .expect(0);
+        self.api.clear_requests();
+        output
+    }
+
+    /// The stored entry of a profile, read by others than the program.
+    pub fn entry_of(&self, profile: &str) -> Option<String> {
+        match self.store {
+            Store::File => std::fs::read_to_string(self.session_file(profile)).ok(),
+            Store::Keyring => {
+                let output = self
+                    .bus
+                    .as_ref()
+                    .unwrap()
+                    .command("secret-tool")
+                    .args(["lookup", "service", "rememberizer", "username", profile])
+                    .output()
+                    .unwrap();
+                (output.status.success())
+                    .then(|| String::from_utf8(output.stdout).unwrap())
+                    .filter(|text| !text.is_empty())
+            }
+        }
+    }
+
+    /// The stored entry of the default profile.
+    pub fn entry(&self) -> Option<String> {
+        self.entry_of("default")
+    }
+
+    /// The stored entry of the default profile, as JSON.
+    #[track_caller]
+    pub fn entry_json(&self) -> Value {
+        serde_json::from_str(&self.entry().expect("an entry")).unwrap()
+    }
+
+    /// Replaces the stored entry of the default profile, with others' tools.
+    pub fn set_entry(&self, text: &str) {
+        match self.store {
+            Store::File => {
+                let path = self.session_file("default");
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                std::fs::write(&path, text).unwrap();
+                set_mode(&path, 0o600);
+                set_mode(path.parent().unwrap(), 0o700);
+            }
+            Store::Keyring => {
+                let bus = self.bus.as_ref().unwrap();
+                let attributes = ["service", "rememberizer", "username", "default"];
+                // Only one may match: the tool adds an attribute of its own.
+                drop(
+                    bus.command("secret-tool")
+                        .arg("clear")
+                        .args(attributes)
+                        .status(),
+                );
+                let mut child = bus
+                    .command("secret-tool")
+                    .args(["store", "--label=rememberizer"])
+                    .args(attributes)
+                    .stdin(Stdio::piped())
+                    .spawn()
+                    .unwrap();
+                let mut stdin = child.stdin.take().unwrap();
+                stdin.write_all(text.as_bytes()).unwrap();
+                drop(stdin);
+                assert!(child.wait().unwrap().success());
+            }
+        }
+    }
+
+    /// Changes the stored entry of the default profile as JSON.
+    pub fn edit_entry(&self, edit: impl FnOnce(&mut Value)) {
+        let mut entry = self.entry_json();
+        edit(&mut entry);
+        self.set_entry(&entry.to_string());
+    }
+
+    /// Makes the stored access token one that ended a minute ago.
+    pub fn expire_access(&self) {
+        self.edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
+    }
+
+    /// The file of a profile's session in the file store.
+    pub fn session_file(&self, profile: &str) -> PathBuf {
+        self.data_dir()
+            .join("sessions")
+            .join(format!("{profile}.json"))
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.home.path().join(".local/share/rememberizer")
+    }
+
+    /// The config directory.
+    pub fn config_dir(&self) -> PathBuf {
+        self.home.path().join(".config/rememberizer")
+    }
+
+    /// The profiles file, as JSON.
+    pub fn profiles(&self) -> Value {
+        let text = std::fs::read_to_string(self.config_dir().join("profiles.json")).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// Sets a mode.
+pub fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
