@@ -1,1 +1,188 @@
-fn main() {}
+//! A tour: the stand-in API on loopback, and a session's whole life with the
+//! real program, each command line and its answer printed. Ends with a code
+//! other than 0 if any step is not as it should be.
+//!
+//! It leaves nothing behind: settings and locks are in a temporary directory,
+//! and the entry in the keyring, if there is a keyring, is removed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "an example that shows the program at work"
+)]
+
+#[path = "../sandbox/server/mod.rs"]
+mod sandbox;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+const EMAIL: &str = "ann@example.com";
+const PASSWORD: &str = "correct horse battery staple";
+
+fn main() -> ExitCode {
+    let program = build();
+    let api = sandbox::start_on_loopback(sandbox::Settings::default());
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(dir.path().join("password"), format!("{PASSWORD}\n")).expect("a password file");
+    let mut tour = Tour {
+        program: &program,
+        dir: dir.path(),
+        // No other tour, and nobody's session, has this name.
+        profile: format!("tour-{}", std::process::id()),
+        wrong: 0,
+    };
+
+    let keyring = tour.has_keyring();
+    let store = if keyring { "keyring" } else { "file" };
+    if keyring {
+        println!("# the session is kept in the OS keyring");
+    } else {
+        println!("# no OS keyring is reachable: the session is kept in a throw-away file");
+    }
+    println!("# the API is a stand-in at {}\n", api.base_url());
+
+    let url = api.base_url();
+    let who = &[
+        "--email",
+        EMAIL,
+        "--name",
+        "Ann",
+        "--password-file",
+        "password",
+    ];
+    let place = &["--api-url", &url, "--store", store];
+    tour.step(
+        &[&["signup"], &who[..], &place[..]].concat(),
+        0,
+        &["signed up"],
+    );
+    let code = api.mailed_code(EMAIL).unwrap_or_default();
+    println!("# the mailed code is {code}\n");
+    tour.step(&["verify", &code], 0, &["verified"]);
+    tour.step(&["whoami"], 0, &["Ann <ann@example.com>", &url]);
+    tour.step(&["token"], 0, &["eyJ"]);
+    tour.step(&["refresh"], 0, &["renewed"]);
+    tour.step(&["logout"], 0, &["revoked on the server"]);
+    tour.check(
+        !api.session_alive(EMAIL),
+        "the server has no session any more",
+    );
+    tour.step(&["whoami"], 3, &["not signed in", "rememberizer login"]);
+    tour.step(
+        &["login", EMAIL, "--password-file", "password"],
+        0,
+        &["signed in"],
+    );
+    tour.step(&["whoami", "--json"], 0, &["\"email\":\"ann@example.com\""]);
+    tour.step(&["logout"], 0, &["revoked on the server"]);
+    tour.check(
+        !api.session_alive(EMAIL),
+        "the server has no session any more",
+    );
+    tour.check(
+        api.account(EMAIL).is_some_and(|account| account.verified),
+        "the address is verified",
+    );
+
+    if tour.wrong == 0 {
+        println!("# the tour is over, and every step was as it should be");
+        ExitCode::SUCCESS
+    } else {
+        // Whatever went wrong, no entry stays in the keyring.
+        drop(tour.command(&["logout", "--local"]).output());
+        println!(
+            "# the tour is over; {} steps were not as they should be",
+            tour.wrong
+        );
+        ExitCode::FAILURE
+    }
+}
+
+/// Builds the program with the profile of this example; where it is.
+fn build() -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this example");
+    let dir = this
+        .parent()
+        .and_then(Path::parent)
+        .expect("examples are in a directory of the target's");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.args(["build", "--quiet", "--bin", "rememberizer"]);
+    if dir.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(
+        cargo.status().is_ok_and(|status| status.success()),
+        "the program builds"
+    );
+    dir.join(format!("rememberizer{}", std::env::consts::EXE_SUFFIX))
+}
+
+struct Tour<'t> {
+    program: &'t Path,
+    dir: &'t Path,
+    profile: String,
+    wrong: usize,
+}
+
+impl Tour<'_> {
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.program);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("REMEMBERIZER_") {
+                command.env_remove(name);
+            }
+        }
+        command
+            .args(args)
+            .env("REMEMBERIZER_CONFIG_DIR", self.dir.join("config"))
+            .env("REMEMBERIZER_PROFILE", &self.profile)
+            .env("XDG_DATA_HOME", self.dir.join("data"))
+            .current_dir(self.dir)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Whether the OS keyring answers: nobody is signed in there, rather than an error.
+    fn has_keyring(&self) -> bool {
+        self.command(&["whoami", "--offline", "--store", "keyring"])
+            .output()
+            .is_ok_and(|output| output.status.code() == Some(3))
+    }
+
+    /// Runs the program, prints what it was asked and what it answered, and
+    /// looks whether that is what it should be.
+    fn step(&mut self, args: &[&str], code: i32, texts: &[&str]) {
+        println!("$ rememberizer {}", args.join(" "));
+        let output = self.command(args).output().expect("the program runs");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        print!("{stdout}{stderr}");
+        let got = output.status.code();
+        if code != 0 {
+            println!("# exit code {}", got.unwrap_or(-1));
+        }
+        self.check(
+            got == Some(code),
+            &format!("the exit code is {code}, not {got:?}"),
+        );
+        for text in texts {
+            let said = stdout.contains(text) || stderr.contains(text);
+            self.check(said, &format!("the answer says {text:?}"));
+        }
+        println!();
+    }
+
+    fn check(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.wrong += 1;
+            println!("# WRONG: it should be that {what}");
+        }
+    }
+}
