@@ -52,9 +52,12 @@ impl Client {
                     retry_after: wait.and_then(|wait| receipt.retry_after(wait)),
                 });
             }
-            400..=499 if said.json && status != 408 => {}
+            // 407 and 408 are about the connection, whoever says so.
+            400..=499 if said.json && !matches!(status, 407 | 408) => {}
             _ => {
-                return passing(match &said.message {
+                // Many a page's title is the status again.
+                let told = said.message.filter(|text| *text != code.to_string());
+                return passing(match told {
                     Some(text) => format!("the server answered {code}: {text}"),
                     None => format!("the server answered {code}"),
                 });

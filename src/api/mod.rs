@@ -18,6 +18,7 @@ mod request;
 mod tls;
 mod wire;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -279,6 +280,8 @@ impl Client {
             .with_min_delay(LONGEST_PAUSE / 4)
             .with_factor(2.0)
             .with_jitter()
+            // Without a seed, the pauses of all machines would be the same.
+            .with_jitter_seed(RandomState::new().build_hasher().finish())
             .with_max_times(2);
         let tried = || attempt(deadline);
         tried
