@@ -126,6 +126,11 @@ impl Http {
             // One bad line of a proxy is no reason to lose the tokens in the others.
             .http1_ignore_invalid_headers_in_responses(true)
             .referer(false);
+        // http is for this machine alone: through a proxy it would leave it, in the clear.
+        let builder = match self.options.origin.is_https() {
+            true => builder,
+            false => builder.no_proxy(),
+        };
         let builder = match Trust::new(&self.options)? {
             Trust::Only(config) => builder.tls_backend_preconfigured(*config),
             Trust::Platform(extra) if extra.is_empty() => builder,

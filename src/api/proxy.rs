@@ -9,6 +9,9 @@ use super::Options;
 
 /// The variable and address of the proxy that requests go through.
 pub(super) fn in_use(options: &Options) -> Option<String> {
+    if !options.origin.is_https() {
+        return None;
+    }
     let value = |names: [&str; 2]| {
         let set = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
         names.into_iter().find_map(set)
@@ -20,11 +23,7 @@ pub(super) fn in_use(options: &Options) -> Option<String> {
     {
         return None;
     }
-    let own = match options.origin.is_https() {
-        true => ["HTTPS_PROXY", "https_proxy"],
-        false => ["HTTP_PROXY", "http_proxy"],
-    };
-    let (name, address) = value(own)
+    let (name, address) = value(["HTTPS_PROXY", "https_proxy"])
         .or_else(|| value(["ALL_PROXY", "all_proxy"]))
         .filter(|(_, address)| !address.is_empty())?;
     Some(format!("{name} ({})", redacted(address)))

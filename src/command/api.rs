@@ -1,14 +1,254 @@
 //! `api`: one authenticated request, its body streamed to stdout.
+
+use std::cell::Cell;
+use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::report;
+use crate::api::{Answer, ApiError, Request};
 use crate::context::Context;
+use crate::exit::{Failure, Outcome};
+use crate::model::AccessToken;
+
+/// The largest body that is sent, or that is held to be shown as JSON.
+const LARGEST: u64 = 64 * 1024 * 1024;
+
+/// More pages than this are a server that goes round in circles.
+const MOST_PAGES: usize = 10_000;
 
 /// Send one authenticated request
+///
+/// The path stands under the API's base URL, and the body of the answer goes to
+/// stdout as it comes.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rememberizer api me/
+  rememberizer api documents/ -f name=notes -f kind=text
+
+Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable, 8 too many requests")]
 pub struct Args {
     /// The path, under the API's base URL
+    #[arg(value_name = "PATH")]
     pub path: String,
+    /// The method: GET, or POST where there is a body
+    #[arg(short = 'X', long, value_name = "METHOD")]
+    pub method: Option<String>,
+    /// A field: of the query in a GET, else of a JSON body
+    #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = field)]
+    pub fields: Vec<(String, String)>,
+    /// Send a file as the body; `-` is stdin
+    #[arg(long, value_name = "FILE", conflicts_with = "fields", value_hint = clap::ValueHint::FilePath)]
+    pub input: Option<PathBuf>,
+    /// Add a header
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    pub headers: Vec<(String, String)>,
+    /// Print the status and the headers before the body
+    #[arg(short, long)]
+    pub include: bool,
+    /// Follow the `next` links of the pages of a list
+    #[arg(long, conflicts_with_all = ["input", "include"])]
+    pub paginate: bool,
 }
 
-/// Sends it.
-pub(super) fn run(_args: &Args, _context: &Context<'_>) -> Result<(), anyhow::Error> {
+fn field(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("is KEY=VALUE".to_owned()),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("is NAME: VALUE".to_owned()),
+    }
+}
+
+/// Sends the request, and those of the pages that follow.
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+    let mut request = request(args, context)?;
+    for _ in 0..MOST_PAGES {
+        let answer = send(context, &request)?;
+        if !args.paginate {
+            return show(args, context, answer);
+        }
+        let (status, text) = whole(answer)?;
+        let next = serde_json::from_str::<Value>(&text)
+            .ok()
+            .and_then(|page| page["next"].as_str().map(str::to_owned));
+        print_text(context, status, &text)?;
+        check(status)?;
+        match next {
+            Some(next) => request.path = next,
+            None => return Ok(()),
+        }
+    }
+    Err(Failure::new(Outcome::Failed, format!("more than {MOST_PAGES} pages")).into())
+}
+
+fn request(args: &Args, context: &Context<'_>) -> Result<Request, anyhow::Error> {
+    let mut path = args.path.clone();
+    let mut body = match &args.input {
+        None => None,
+        Some(input) => Some(read_input(input, context)?),
+    };
+    let get = args
+        .method
+        .as_ref()
+        .is_some_and(|m| m.eq_ignore_ascii_case("get") || m.eq_ignore_ascii_case("head"));
+    if !args.fields.is_empty() && get {
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&args.fields);
+        path = format!(
+            "{path}{}{}",
+            if path.contains('?') { '&' } else { '?' },
+            query.finish()
+        );
+    } else if !args.fields.is_empty() {
+        let fields = args.fields.iter().cloned();
+        let fields: Map<_, _> = fields.map(|(k, v)| (k, Value::String(v))).collect();
+        body = Some(Value::Object(fields).to_string().into_bytes());
+    }
+    let usual = if body.is_some() { "POST" } else { "GET" };
+    Ok(Request {
+        method: args.method.clone().unwrap_or_else(|| usual.to_owned()),
+        path,
+        headers: args.headers.clone(),
+        body,
+    })
+}
+
+fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>, anyhow::Error> {
+    let mut bytes = Vec::new();
+    if input.as_os_str() == "-" {
+        bytes = context.terminal.read_stdin(LARGEST + 1)?.to_vec();
+    } else {
+        std::fs::File::open(input)
+            .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
+            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", input.display())))?;
+    }
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::usage(format!("{} is too large", input.display())).into());
+    }
+    Ok(bytes)
+}
+
+/// Sends a request; the first 401 asks for a renewal, the second is an answer
+/// like any other.
+fn send(context: &Context<'_>, request: &Request) -> Result<Answer, anyhow::Error> {
+    let variables = context.variables()?;
+    let keeper = context.keeper();
+    let refused = Cell::new(false);
+    let once = |access: &AccessToken| {
+        let answer = keeper.client.request(access, request.clone())?;
+        if answer.status == 401 && !refused.replace(true) {
+            return Err(ApiError::Refused {
+                status: 401,
+                message: "the server answered 401".to_owned(),
+                fields: Vec::new(),
+                captcha: false,
+            });
+        }
+        Ok(answer)
+    };
+    let (answer, credential) = keeper.authenticated(&variables, Duration::ZERO, once)?;
+    report::warn_if_spent(context, &credential);
+    Ok(answer)
+}
+
+fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), anyhow::Error> {
+    let status = answer.status;
+    let terminal = context.terminal;
+    if args.include && !context.settings.json {
+        terminal.answer(&format!("HTTP {status}"))?;
+        for (name, value) in &answer.headers {
+            terminal.answer(&format!("{name}: {value}"))?;
+        }
+        terminal.answer("")?;
+    }
+    if context.settings.json {
+        let headers = args.include.then(|| json!(answer.headers));
+        let (_, text) = whole(answer)?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let mut json = Map::from_iter([("status".to_owned(), json!(status))]);
+        json.extend(headers.map(|headers| ("headers".to_owned(), headers)));
+        json.insert("body".to_owned(), body);
+        let json = Value::Object(json);
+        return match failure(status) {
+            None => Ok(terminal.answer_json(json)?),
+            Some(failure) => Err(Failure {
+                done: Some(json),
+                ..failure
+            }
+            .into()),
+        };
+    }
+    if terminal.stdout_is_terminal() {
+        for line in BufReader::new(answer.body).split(b'\n') {
+            terminal.answer(&String::from_utf8_lossy(&line.map_err(cut_short)?))?;
+        }
+    } else {
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            match answer.body.read(&mut piece).map_err(cut_short)? {
+                0 => break,
+                length => terminal.answer_bytes(&piece[..length])?,
+            }
+        }
+    }
+    check(status)
+}
+
+fn whole(answer: Answer) -> Result<(u16, String), anyhow::Error> {
+    let mut bytes = Vec::new();
+    let read = answer.body.take(LARGEST + 1).read_to_end(&mut bytes);
+    read.map_err(cut_short)?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::new(Outcome::Failed, "the answer is too large").into());
+    }
+    Ok((answer.status, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn print_text(context: &Context<'_>, status: u16, text: &str) -> Result<(), anyhow::Error> {
+    if context.settings.json {
+        let body = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
+        context
+            .terminal
+            .answer_json(json!({"status": status, "body": body}))?;
+    } else {
+        context.terminal.answer(text)?;
+    }
     Ok(())
+}
+
+fn cut_short(error: std::io::Error) -> Failure {
+    Failure::new(
+        Outcome::Unavailable,
+        format!("the answer was cut short: {error}"),
+    )
+    .hint("try again, or allow more time with --timeout SECONDS")
+}
+
+fn check(status: u16) -> Result<(), anyhow::Error> {
+    failure(status).map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// What the status says of the request; the body has been shown.
+fn failure(status: u16) -> Option<Failure> {
+    let outcome = match status {
+        200..=299 => return None,
+        429 => Outcome::RateLimited,
+        400..=499 if status != 408 => Outcome::Rejected,
+        _ => Outcome::Unavailable,
+    };
+    Some(Failure::new(
+        outcome,
+        format!("the server answered {status}"),
+    ))
 }

@@ -15,6 +15,7 @@
     reason = "tests"
 )]
 
+mod api;
 mod layers;
 mod life;
 #[path = "../sandbox/server/mod.rs"]
@@ -22,5 +23,5 @@ mod sandbox;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    support::conclude(vec![layers::tests(), life::tests()])
+    support::conclude(vec![api::tests(), layers::tests(), life::tests()])
 }

@@ -1,0 +1,203 @@
+//! `api` and `exec`: what is sent with the session's token, and what comes back.
+
+use crate::sandbox::{BodyKind, Fault};
+use crate::support::world::EMAIL;
+use crate::support::{Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("api::body_goes_to_stdout", body_goes_to_stdout),
+        test("api::methods_fields_headers", methods_fields_headers),
+        test("api::statuses_are_outcomes", statuses_are_outcomes),
+        test("api::one_refresh_on_a_401", one_refresh_on_a_401),
+        test("api::never_leaves_the_server", never_leaves_the_server),
+        test("api::follows_pages", follows_pages),
+        test(
+            "exec::passes_token_and_status",
+            exec_passes_token_and_status,
+        ),
+        test("exec::a_command_that_is_not_there", exec_not_there),
+    ]
+}
+
+fn signed_in() -> World {
+    let world = World::new(Store::File);
+    world.login();
+    world
+}
+
+fn body_goes_to_stdout() {
+    let world = signed_in();
+    let plain = world.run(&["api", "account/"]).expect(0);
+    let body: serde_json::Value = serde_json::from_str(&plain.stdout).unwrap();
+    assert_eq!(body["email"], EMAIL);
+    assert_eq!(plain.stderr, "");
+    let seen = world.api.requests();
+    assert_eq!(
+        (seen[0].method.as_str(), seen[0].path.as_str()),
+        ("GET", "/account/")
+    );
+    assert!(seen[0].bearer.is_some() && seen[0].cookies.is_empty());
+    let json = world.run(&["api", "/account/", "--json"]).expect(0).json();
+    assert_eq!(
+        (&json["status"], &json["body"]["email"]),
+        (&200.into(), &EMAIL.into())
+    );
+    let shown = world.run(&["api", "account/", "-i"]).expect(0).stdout;
+    assert!(
+        shown.starts_with("HTTP 200\n") && shown.contains("content-type: application/json"),
+        "{shown}"
+    );
+}
+
+fn methods_fields_headers() {
+    let world = signed_in();
+    world
+        .run(&[
+            "api",
+            "things/",
+            "-f",
+            "a=1",
+            "-f",
+            "b=x y",
+            "-H",
+            "X-Note: yes",
+        ])
+        .expect(4);
+    world
+        .run(&["api", "things/", "-X", "get", "-f", "b=x y&z"])
+        .expect(4);
+    world
+        .run_stdin(
+            b"{\"raw\":true}",
+            &["api", "things/", "-X", "PUT", "--input", "-"],
+        )
+        .expect(4);
+    let seen = world.api.requests();
+    assert_eq!(seen[0].method, "POST");
+    assert_eq!(seen[0].body, br#"{"a":"1","b":"x y"}"#);
+    assert_eq!(seen[0].header("x-note"), Some("yes"));
+    assert_eq!(seen[0].header("content-type"), Some("application/json"));
+    assert_eq!(seen[1].path, "/things/?b=x+y%26z");
+    assert_eq!(
+        (seen[2].method.as_str(), &seen[2].body[..]),
+        ("PUT", &b"{\"raw\":true}"[..])
+    );
+    let refused = world
+        .run(&["api", "x/", "-H", "Authorization: mine"])
+        .expect(2);
+    assert!(
+        refused.stderr.contains("Authorization"),
+        "{}",
+        refused.stderr
+    );
+}
+
+fn statuses_are_outcomes() {
+    let world = signed_in();
+    for (status, code) in [(404, 4), (403, 4), (429, 8), (500, 5)] {
+        world
+            .api
+            .fault(Fault::status(status, BodyKind::Json).at("/me/"));
+        let output = world.run(&["api", "me/"]).expect(code);
+        assert!(
+            output.stdout.starts_with('{'),
+            "the body is shown: {output:?}"
+        );
+        assert_eq!(
+            output.stderr,
+            format!("error: the server answered {status}\n")
+        );
+    }
+    world
+        .api
+        .fault(Fault::status(404, BodyKind::Json).at("/me/"));
+    let json = world.run(&["api", "me/", "--json"]).expect(4).json();
+    assert_eq!(
+        (&json["error"]["code"], &json["status"]),
+        (&"rejected".into(), &404.into())
+    );
+}
+
+fn one_refresh_on_a_401() {
+    let world = signed_in();
+    world
+        .api
+        .fault(Fault::status(401, BodyKind::Json).at("/me/"));
+    world.run(&["api", "me/"]).expect(0);
+    assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
+    world.api.clear_requests();
+    world
+        .api
+        .fault(Fault::status(401, BodyKind::Json).at("/me/").times(2));
+    world.run(&["api", "me/"]).expect(4);
+    assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
+    assert_eq!(world.api.count("/me/"), 2);
+    assert!(world.entry().is_some(), "the session stays");
+}
+
+fn never_leaves_the_server() {
+    let world = signed_in();
+    for path in [
+        "https://evil.test/x",
+        "//evil.test/x/../..",
+        "../../../x",
+        "http://127.0.0.1:1/api/v1/me/",
+    ] {
+        let output = world.run(&["api", path]);
+        assert!(output.code == 2 || output.code == 4, "{path}: {output:?}");
+    }
+    // One of the four is an odd way to name the base itself.
+    assert!(
+        world.api.requests().len() <= 1,
+        "{:?}",
+        world.api.requests()
+    );
+}
+
+fn follows_pages() {
+    let world = signed_in();
+    let next = format!("{}/list/?page=2", world.api.base_url());
+    let json = [("Content-Type", "application/json")];
+    world.api.fault(
+        Fault::answer(200, &json, format!(r#"{{"results":[1],"next":"{next}"}}"#)).at("/list/"),
+    );
+    world
+        .api
+        .fault(Fault::answer(200, &json, r#"{"results":[2],"next":null}"#).at("/list/"));
+    let output = world.run(&["api", "list/", "--paginate"]).expect(0);
+    assert_eq!(output.stdout.lines().count(), 2, "{output:?}");
+    assert!(output.stdout.contains("[1]") && output.stdout.contains("[2]"));
+    let away = r#"{"results":[],"next":"https://evil.test/list/"}"#;
+    world
+        .api
+        .fault(Fault::answer(200, &json, away).at("/list/"));
+    let output = world.run(&["api", "list/", "--paginate"]).expect(2);
+    assert!(output.stderr.contains("evil.test"), "{output:?}");
+}
+
+fn exec_passes_token_and_status() {
+    let world = signed_in();
+    let script = "printf '%s|%s|%s' \"$API\" \"$REMEMBERIZER_PASSWORD\" \"$REMEMBERIZER_REFRESH_TOKEN\"; exit 7";
+    let output = world
+        .run_env(
+            &[("REMEMBERIZER_PASSWORD", "hunter2")],
+            &["exec", "--env", "API", "--", "sh", "-c", script],
+        )
+        .expect(7);
+    let token = output.stdout.strip_suffix("||").expect("no other secret");
+    assert!(world.api.access_works(token));
+    let output = world.run(&["exec", "--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(output.code, 143);
+}
+
+fn exec_not_there() {
+    let world = signed_in();
+    let output = world.run(&["exec", "--", "no-such-command"]).expect(1);
+    assert!(
+        output
+            .stderr
+            .starts_with("error: cannot run no-such-command: "),
+        "{output:?}"
+    );
+}
