@@ -179,6 +179,11 @@ impl Place {
         Ok(Self { kind })
     }
 
+    /// Which store it is.
+    pub(super) fn kind(&self) -> StoreKind {
+        self.kind
+    }
+
     /// Keeps sessions there.
     pub(super) fn keeper<'c>(&self, context: &'c Context<'_>) -> Keeper<'c> {
         context.keeper_in(self.kind)

@@ -69,6 +69,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     context.record(|profile| {
         profile.api_url = Some(context.settings.origin.clone());
         profile.login = Some(email.clone());
+        profile.store = Some(place.kind());
     })?;
 
     let mut verified = false;

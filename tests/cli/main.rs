@@ -18,10 +18,18 @@
 mod api;
 mod layers;
 mod life;
+mod missing;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
+mod sent;
 mod support;
 
 fn main() -> std::process::ExitCode {
-    support::conclude(vec![api::tests(), layers::tests(), life::tests()])
+    support::conclude(vec![
+        api::tests(),
+        layers::tests(),
+        life::tests(),
+        missing::tests(),
+        sent::tests(),
+    ])
 }

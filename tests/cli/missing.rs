@@ -1,0 +1,163 @@
+//! What is said when an input is missing, wrong, or nobody is there: whole
+//! outputs and exit codes.
+
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("missing::everything_at_once", everything_at_once),
+        test("missing::outcomes_of_the_first_minute", first_minute),
+        test("missing::secrets_are_no_values", secrets_are_no_values),
+        test("missing::line_endings", line_endings),
+        test("missing::pinned", pinned),
+    ]
+}
+
+const NOBODY: &str =
+    "hint: nobody can be asked: stdin or stderr is no terminal, or --no-input is set\n";
+
+fn everything_at_once() {
+    let world = World::new(Store::File);
+    for (args, message) in [
+        (
+            &["signup", "--store=file"][..],
+            "error: missing input: e-mail address (--email ADDRESS); name (--name NAME); \
+             password (--password-stdin, --password-file PATH or REMEMBERIZER_PASSWORD)\n",
+        ),
+        (
+            &["login", "--store=file"],
+            "error: missing input: login (LOGIN as an argument); \
+             password (--password-stdin, --password-file PATH or REMEMBERIZER_PASSWORD)\n",
+        ),
+        (
+            &["verify"],
+            "error: missing input: code (CODE as an argument, or --code-stdin)\n",
+        ),
+    ] {
+        let output = world.run(args).expect(2);
+        assert_eq!(output.stderr, format!("{message}{NOBODY}"));
+        assert_eq!(output.stdout, "");
+        let json = world.run(&[args, &["--json"]].concat()).expect(2);
+        assert_eq!(json.error_code(), "input_required");
+        assert_eq!(json.stderr, "");
+    }
+    assert!(world.api.requests().is_empty());
+}
+
+fn first_minute() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let nobody = world.run(&["whoami", "--store=file"]).expect(3);
+    assert_eq!(
+        nobody.stderr,
+        "error: not signed in\nhint: rememberizer login\n"
+    );
+    let wrong = world
+        .run_env(
+            &[("REMEMBERIZER_PASSWORD", "wrong")],
+            &["login", EMAIL, "--store=file", "--api-url", &url],
+        )
+        .expect(4);
+    assert_eq!(
+        wrong.stderr,
+        "error: Unable to log in with provided credentials.\n"
+    );
+    assert_eq!(world.entry(), None);
+    world.login();
+    drop(world);
+    // Nobody listens there any more.
+    let world = World::new(Store::File);
+    let down = world
+        .run_env(
+            &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+            &["login", EMAIL, "--store=file", "--api-url", &url],
+        )
+        .expect(5);
+    assert!(
+        down.stderr
+            .starts_with("error: cannot connect to 127.0.0.1:"),
+        "{down:?}"
+    );
+    assert!(
+        down.stderr
+            .ends_with("hint: nothing is lost: try again, or see rememberizer doctor\n"),
+        "{down:?}"
+    );
+}
+
+fn secrets_are_no_values() {
+    let world = World::new(Store::File);
+    for args in [
+        &["login", "--password", "hunter2"][..],
+        &["login", "--password=hunter2"],
+        &["signup", "--password", "hunter2"],
+        &["login", "--refresh-token=hunter2"],
+        &["token", "--refresh-token=hunter2"],
+        &["login", "--token", "hunter2"],
+        &["verify", "--code=hunter2"],
+    ] {
+        for args in [args.to_vec(), [args, &["--json"]].concat()] {
+            let output = world.run(&args).expect(2);
+            let told = format!("{}{}", output.stdout, output.stderr);
+            assert!(!told.contains("hunter2"), "{args:?}: {told}");
+            assert!(
+                told.contains("other processes can read the command line"),
+                "{told}"
+            );
+        }
+    }
+}
+
+fn line_endings() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let args = [
+        "login",
+        EMAIL,
+        "--store=file",
+        "--api-url",
+        &url,
+        "--password-stdin",
+    ];
+    for (ending, code) in [("", 0), ("\n", 0), ("\r\n", 0), ("\n\n", 4), (" \n", 4)] {
+        let output = world.run_stdin(format!("{PASSWORD}{ending}").as_bytes(), &args);
+        assert_eq!(output.code, code, "{ending:?}: {output:?}");
+    }
+    assert_eq!(world.run_stdin(b"", &args).code, 2);
+    assert_eq!(world.run_stdin(b"\n", &args).code, 2);
+    let file = world.home().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\r\n")).unwrap();
+    let path = file.display().to_string();
+    world
+        .run(&["login", EMAIL, "--password-file", &path])
+        .expect(0);
+}
+
+fn pinned() {
+    let world = World::new(Store::File);
+    world.login();
+    let url = world.api.base_url();
+    for args in [
+        &["whoami", "--api-url", "https://example.com"][..],
+        &["token", "--store", "keyring"],
+        &["refresh", "--api-url", "http://example.com"],
+        &["whoami", "--profile", "../x"],
+    ] {
+        world.run(args).expect(2);
+    }
+    world
+        .run(&["whoami", "--api-url", &url, "--store", "file"])
+        .expect(0);
+    let other = world.run_env(
+        &[("REMEMBERIZER_API_URL", "https://example.com")],
+        &["token"],
+    );
+    assert_eq!(
+        other.expect(2).stderr,
+        format!(
+            "error: profile default is pinned to {url}, and its session is not sent to https://example.com\n\
+             hint: log in there with another profile: rememberizer login --profile NAME --api-url URL\n"
+        )
+    );
+}

@@ -1,0 +1,270 @@
+//! What each endpoint is sent, whatever the server's dialect: nothing that it
+//! does not need.
+
+use crate::sandbox::{Dialect, RotationPolicy, Seen, Settings, SignupTokens};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Part, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        test(
+            "sent::each_endpoint_what_it_needs",
+            each_endpoint_what_it_needs,
+        ),
+        test("sent::dialects_and_rotations", dialects_and_rotations),
+        test("sent::signup_tokens_in_the_body", || {
+            signup(SignupTokens::Body, true)
+        }),
+        test("sent::signup_tokens_in_data", || {
+            signup(SignupTokens::BodyLong, true)
+        }),
+        test("sent::signup_without_tokens", || {
+            signup(SignupTokens::None, false)
+        }),
+        test("sent::signup_without_content", || {
+            signup(SignupTokens::NoContent, false)
+        }),
+        test("sent::a_clear_deletes", a_clear_deletes),
+        test("sent::no_token_in_any_file", no_token_in_any_file).needs(&[Part::Keyring]),
+        test("sent::other_cookie_names", other_cookie_names),
+    ];
+    tests.extend(on_both(
+        "sent::expired_access_hinders_nothing",
+        expired_access,
+    ));
+    tests
+}
+
+fn seen(world: &World, path: &str) -> Seen {
+    let seen = world.api.requests();
+    let mut found = seen.into_iter().filter(|seen| seen.path == path);
+    let one = found.next().unwrap_or_else(|| panic!("{path} was asked"));
+    assert!(found.next().is_none(), "{path} was asked once");
+    one
+}
+
+fn each_endpoint_what_it_needs() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let run = |args: &[&str]| {
+        world
+            .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], args)
+            .expect(0);
+    };
+    let bob = "bob@example.com";
+    run(&[
+        "signup",
+        "--email",
+        bob,
+        "--name",
+        "Bob",
+        "--api-url",
+        &url,
+        "--store",
+        "file",
+    ]);
+    run(&["verify", &world.api.mailed_code(bob).unwrap()]);
+    run(&["whoami"]);
+    run(&["whoami", "--full"]);
+    run(&["refresh"]);
+    run(&["logout"]);
+    run(&["login", bob]);
+
+    for path in ["/auth/signup/", "/auth/signin/"] {
+        let seen = seen(&world, path);
+        assert!(seen.cookies.is_empty() && seen.bearer.is_none(), "{seen:?}");
+        assert_eq!(seen.header("content-type"), Some("application/json"));
+        assert!(seen.json().get("captcha").is_none(), "none was given");
+    }
+    assert_eq!(seen(&world, "/auth/signup/").json()["name"], "Bob");
+    assert_eq!(seen(&world, "/auth/signin/").json()["login"], bob);
+    for path in ["/auth/custom-refresh/", "/auth/custom-logout/"] {
+        let seen = seen(&world, path);
+        assert!(seen.bearer.is_none() && seen.body.is_empty(), "{seen:?}");
+        let names: Vec<_> = seen.cookies.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["refresh_token"]);
+        assert_eq!(seen.header("content-length"), Some("0"));
+        assert_eq!(seen.header("content-type"), None);
+    }
+    for path in ["/auth/verify-email/", "/account/", "/me/"] {
+        let seen = seen(&world, path);
+        assert!(seen.cookies.is_empty() && seen.bearer.is_some(), "{seen:?}");
+    }
+    for seen in world.api.requests() {
+        assert_eq!(seen.header("accept"), Some("application/json"));
+        assert_eq!(seen.header("origin"), None);
+    }
+}
+
+fn dialects_and_rotations() {
+    for dialect in [Dialect::SimpleJwt, Dialect::FusionAuth] {
+        for rotation in [
+            RotationPolicy::Off,
+            RotationPolicy::Rotate,
+            RotationPolicy::Blacklist,
+            RotationPolicy::RevokeFamily,
+        ] {
+            let world = World::with(
+                Store::File,
+                Settings {
+                    dialect,
+                    rotation,
+                    foreign_cookies: true,
+                    ..Settings::default()
+                },
+            );
+            world.login();
+            let first = world.entry_json()["refresh_token"].clone();
+            for _ in 0..3 {
+                world.run(&["refresh"]).expect(0);
+                world.run(&["whoami"]).expect(0);
+            }
+            let last = world.entry_json()["refresh_token"].clone();
+            assert_eq!(
+                first == last,
+                rotation == RotationPolicy::Off,
+                "{dialect:?} {rotation:?}"
+            );
+            assert!(world.api.refresh_works(last.as_str().unwrap()));
+            world.run(&["logout"]).expect(0);
+            assert!(!world.api.session_alive(EMAIL), "{dialect:?} {rotation:?}");
+            assert_eq!(world.entry(), None);
+        }
+    }
+}
+
+fn signup(tokens: SignupTokens, signed_in: bool) {
+    let world = World::with(
+        Store::File,
+        Settings {
+            signup_tokens: tokens,
+            ..Settings::default()
+        },
+    );
+    let url = world.api.base_url();
+    let bob = ["signup", "--email", "bob@example.com", "--name", "Bob"];
+    let output = world
+        .run_env(
+            &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+            &[&bob[..], &["--api-url", &url, "--store", "file"]].concat(),
+        )
+        .expect(0);
+    assert_eq!(world.entry().is_some(), signed_in, "{output:?}");
+    if signed_in {
+        world.run(&["whoami"]).expect(0);
+    } else {
+        assert_eq!(
+            output.stderr,
+            "bob@example.com is signed up; a code was mailed. First rememberizer login, then rememberizer verify\n"
+        );
+        world.run(&["verify", "123456"]).expect(3);
+        world
+            .run_env(
+                &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+                &["login", "bob@example.com"],
+            )
+            .expect(0);
+    }
+    let code = world.api.mailed_code("bob@example.com").unwrap();
+    world.run(&["verify", &code]).expect(0);
+}
+
+fn a_clear_deletes() {
+    let world = World::new(Store::File);
+    world.login();
+    let clears = [
+        (
+            "Set-Cookie",
+            r#"access_token=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax"#,
+        ),
+        (
+            "Set-Cookie",
+            r#"refresh_token=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax"#,
+        ),
+    ];
+    let before = world.entry();
+    world
+        .api
+        .fault(crate::sandbox::Fault::answer(204, &clears, "").at("/auth/custom-refresh/"));
+    // A success that clears is no new session, and no end of the old one.
+    world.run(&["refresh"]).expect(1);
+    assert_eq!(world.entry(), before);
+}
+
+fn no_token_in_any_file() {
+    let world = World::new(Store::Keyring);
+    world.login();
+    world.run(&["refresh"]).expect(0);
+    let entry = world.entry_json();
+    let tokens = [&entry["refresh_token"], &entry["access_token"]].map(|t| t.as_str().unwrap());
+    let grep = std::process::Command::new("grep")
+        .args(["-rlF", "-e", tokens[0], "-e", tokens[1], "-e", PASSWORD])
+        .arg(world.home())
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&grep.stdout),
+        "",
+        "a secret is in a file"
+    );
+    assert!(world.config_dir().join("profiles.json").is_file());
+}
+
+fn other_cookie_names() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            access_cookie: "app.at".into(),
+            refresh_cookie: "app.rt".into(),
+            ..Settings::default()
+        },
+    );
+    let url = world.api.base_url();
+    world.run(&["profile", "set", "api_url", &url]).expect(0);
+    let login = |code| {
+        world
+            .run_env(
+                &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+                &["login", EMAIL, "--store", "file"],
+            )
+            .expect(code)
+    };
+    let refused = login(1);
+    assert!(
+        refused.stderr.contains("profile set refresh_cookie NAME"),
+        "{refused:?}"
+    );
+    world
+        .run(&["profile", "set", "refresh_cookie", "app.rt"])
+        .expect(0);
+    login(0);
+    world.run(&["whoami"]).expect(0);
+    world.run(&["refresh"]).expect(0);
+    let refresh = world.entry_json()["refresh_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(world.api.refresh_works(&refresh));
+    world.run(&["logout"]).expect(0);
+    assert!(!world.api.refresh_works(&refresh));
+}
+
+fn expired_access(world: &World) {
+    world.api.set(|s| s.access_lifetime = 1);
+    let bob = ["signup", "--email", "bob@example.com", "--name", "Bob"];
+    let url = world.api.base_url();
+    world
+        .run_env(
+            &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+            &[&bob[..], &["--api-url", &url, world.store_flag()]].concat(),
+        )
+        .expect(0);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    let code = world.api.mailed_code("bob@example.com").unwrap();
+    world.run(&["verify", &code]).expect(0);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    world.run(&["whoami"]).expect(0);
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    world.run(&["logout"]).expect(0);
+    assert!(!world.api.session_alive("bob@example.com"));
+}
