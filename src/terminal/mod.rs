@@ -286,7 +286,7 @@ impl Terminal {
         write!(
             stderr,
             "{text}{}",
-            if text.ends_with('\n') { "" } else { " " }
+            if text.ends_with(char::is_whitespace) { "" } else { " " }
         )?;
         stderr.flush()
     }
