@@ -286,7 +286,11 @@ impl Terminal {
         write!(
             stderr,
             "{text}{}",
-            if text.ends_with(char::is_whitespace) { "" } else { " " }
+            if text.ends_with(char::is_whitespace) {
+                ""
+            } else {
+                " "
+            }
         )?;
         stderr.flush()
     }

@@ -19,6 +19,7 @@ mod api;
 mod layers;
 mod life;
 mod missing;
+mod readme;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
 mod sent;
@@ -30,6 +31,7 @@ fn main() -> std::process::ExitCode {
         layers::tests(),
         life::tests(),
         missing::tests(),
+        readme::tests(),
         sent::tests(),
     ])
 }
