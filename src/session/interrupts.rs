@@ -119,8 +119,13 @@ fn watch(shared: &Arc<Shared>) {
     );
 }
 
-#[cfg(not(unix))]
-fn watch(_shared: &Arc<Shared>) {}
+/// Ctrl-C and Ctrl-Break; Windows has no other of the three.
+#[cfg(windows)]
+fn watch(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    // A second handler in the process cannot be: then its maker's stays.
+    drop(ctrlc::set_handler(move || shared.signal(2)));
+}
 
 /// Whether the process was started with `signal` ignored (signal(7): inherited
 /// over execve). Only Linux tells without changing it.
