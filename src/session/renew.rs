@@ -119,18 +119,24 @@ impl Keeper<'_> {
             return Err(error.into());
         }
         // Nobody else should have written under our lock; an older version, or
-        // another machine on a shared home, may have. Its session is not ours to drop.
-        if let Ok(Some(now)) = self.load()
-            && !now.same_tokens(&session)
-        {
-            self.terminal
-                .verbose("the refused token is not the stored one any more");
-            return Ok(now);
-        }
-        if let Err(error) = self.store.delete(lock) {
-            self.terminal.warn(&format!(
-                "the ended session could not be removed from the store: {error}"
-            ));
+        // another machine on a shared home, may have. Its session is not ours
+        // to drop, nor is one that cannot be looked at.
+        match self.load() {
+            Ok(Some(now)) if !now.same_tokens(&session) => {
+                self.terminal
+                    .verbose("the refused token is not the stored one any more");
+                return Ok(now);
+            }
+            Ok(_) => {
+                if let Err(error) = self.store.delete(lock) {
+                    self.terminal.warn(&format!(
+                        "the ended session could not be removed from the store: {error}"
+                    ));
+                }
+            }
+            Err(error) => self.terminal.warn(&format!(
+                "the ended session was not removed from the store: {error}"
+            )),
         }
         Err(SessionError::Ended {
             message: error.to_string(),
