@@ -9,10 +9,11 @@
 //! | [`command`] | one file a command |
 //! | [`session`] | the life of a session: begin, renew, end |
 //! | [`api`], [`store`] | the server's language; what outlives the process |
-//! | [`terminal`] | the person's side |
+//! | [`terminal`], [`browser`] | the person's side; a captcha's page in the person's browser |
 //! | [`model`] | plain values |
 
 pub mod api;
+pub mod browser;
 pub mod command;
 pub mod context;
 pub mod exit;

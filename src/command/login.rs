@@ -36,10 +36,10 @@ pub struct Args {
     #[command(flatten)]
     pub captcha: CaptchaArgs,
     /// Take over the session of the refresh token on stdin
-    #[arg(long, help_heading = "Refresh token", conflicts_with_all = ["password_stdin", "password_file", "captcha"])]
+    #[arg(long, help_heading = "Refresh token", conflicts_with_all = ["password_stdin", "password_file", "captcha", "captcha_browser"])]
     pub refresh_token_stdin: bool,
     /// Take over the session of the refresh token in a file
-    #[arg(long, help_heading = "Refresh token", value_name = "PATH", conflicts_with_all = ["refresh_token_stdin", "password_stdin", "password_file", "captcha"], value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, help_heading = "Refresh token", value_name = "PATH", conflicts_with_all = ["refresh_token_stdin", "password_stdin", "password_file", "captcha", "captcha_browser"], value_hint = clap::ValueHint::FilePath)]
     pub refresh_token_file: Option<PathBuf>,
 }
 
@@ -64,6 +64,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
         &input::password_ways(),
     );
     missing.check(context)?;
+    args.captcha.check(context)?;
     let place = Place::find(context)?;
 
     if taken_over {

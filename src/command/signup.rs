@@ -45,6 +45,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     missing.note(name.is_none(), "name", "--name NAME");
     missing.note(password.is_none(), "password", &input::password_ways());
     missing.check(context)?;
+    args.captcha.check(context)?;
     let place = Place::find(context)?;
 
     let terminal = context.terminal;

@@ -140,6 +140,12 @@ impl Terminal {
         !self.style().no_input && self.stdin_is_terminal() && self.stderr_is_terminal()
     }
 
+    /// Whether nobody is to be asked anything.
+    #[must_use]
+    pub fn no_input(&self) -> bool {
+        self.style().no_input
+    }
+
     /// Whether stdin is a terminal.
     #[must_use]
     pub fn stdin_is_terminal(&self) -> bool {
@@ -207,6 +213,11 @@ impl Terminal {
         if !self.style().quiet {
             self.tell(&format!("{}\n", clean(line)));
         }
+    }
+
+    /// What the person has to do for the run to go on; shown under `--quiet` as well.
+    pub fn instruct(&self, line: &str) {
+        self.tell(&format!("{}\n", clean(line)));
     }
 
     /// Something that the person should know and that stops nothing.

@@ -15,9 +15,10 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// What each layer may name of the crate.
-const MAY_IMPORT: [(&str, &[&str]); 5] = [
+const MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("model", &[]),
     ("api", &["model"]),
+    ("browser", &["model"]),
     ("store", &["model"]),
     ("terminal", &["model"]),
     ("session", &["api", "store", "terminal", "model"]),

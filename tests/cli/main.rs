@@ -16,6 +16,7 @@
 )]
 
 mod api;
+mod captcha;
 mod layers;
 mod life;
 mod missing;
@@ -28,6 +29,7 @@ mod support;
 fn main() -> std::process::ExitCode {
     support::conclude(vec![
         api::tests(),
+        captcha::tests(),
         layers::tests(),
         life::tests(),
         missing::tests(),
