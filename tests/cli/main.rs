@@ -17,10 +17,12 @@
 
 mod api;
 mod captcha;
+mod faults;
 mod layers;
 mod life;
 mod missing;
 mod readme;
+mod renew;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
 mod sent;
@@ -30,10 +32,12 @@ fn main() -> std::process::ExitCode {
     support::conclude(vec![
         api::tests(),
         captcha::tests(),
+        faults::tests(),
         layers::tests(),
         life::tests(),
         missing::tests(),
         readme::tests(),
+        renew::tests(),
         sent::tests(),
     ])
 }

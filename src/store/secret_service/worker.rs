@@ -95,27 +95,46 @@ fn run(
     bound: Duration,
     may_prompt: bool,
 ) {
-    let service = connect(bound);
-    let mut session = service.as_ref().map(|service| Session {
-        service,
-        outbox,
-        number: 0,
-        may_prompt,
-        found: HashMap::new(),
-    });
+    // Each turn is a connection. A daemon that was restarted has forgotten our
+    // session, so whatever is not plainly an answer about the keyring itself
+    // ends the turn, and the next request begins another.
     while let Ok((number, request)) = inbox.recv() {
-        let event = match &mut session {
-            Ok(session) => {
-                session.number = number;
-                session
-                    .answer(request)
-                    .unwrap_or_else(|e| Event::Failed(translate(e, bound)))
+        let service = match connect(bound) {
+            Ok(service) => service,
+            Err(error) => {
+                if outbox.send((number, Event::Failed(error))).is_err() {
+                    return;
+                }
+                continue;
             }
-            // Every request of this process has the same answer.
-            Err(error) => Event::Failed(error.clone()),
         };
-        if outbox.send((number, event)).is_err() {
-            return;
+        let mut session = Session {
+            service: &service,
+            outbox,
+            number,
+            may_prompt,
+            found: HashMap::new(),
+        };
+        let mut next = Some((number, request));
+        while let Some((number, request)) = next.take().or_else(|| inbox.recv().ok()) {
+            session.number = number;
+            let event = session
+                .answer(request)
+                .unwrap_or_else(|e| Event::Failed(translate(e, bound)));
+            let is_broken = matches!(
+                event,
+                Event::Failed(
+                    SecretServiceError::Absent
+                        | SecretServiceError::Stalled(_)
+                        | SecretServiceError::Other(_)
+                )
+            );
+            if outbox.send((number, event)).is_err() {
+                return;
+            }
+            if is_broken {
+                break;
+            }
         }
     }
 }

@@ -1,0 +1,290 @@
+//! Renewal across processes: one exchange at a time, of the token that is read
+//! under the lock, durable before it is shown.
+
+use std::time::Duration;
+
+use crate::sandbox::{BodyKind, Delay, Fault};
+use crate::support::world::EMAIL;
+use crate::support::{Output, Part, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    tests.extend(on_both("renew::sixty_four_at_once", sixty_four_at_once));
+    tests.extend(on_both("renew::eight_refreshes_at_once", eight_refreshes));
+    tests.extend(on_both(
+        "renew::fresh_token_calls_and_writes_nothing",
+        fresh_token,
+    ));
+    tests.extend(on_both("renew::min_ttl", min_ttl));
+    tests.extend(on_both(
+        "renew::exchanges_what_is_read_under_the_lock",
+        under_the_lock,
+    ));
+    tests.extend(on_both(
+        "renew::durable_before_printed",
+        durable_before_printed,
+    ));
+    tests.extend(on_both("renew::the_mark_is_there_during_an_exchange", mark));
+    tests.extend(on_both("renew::a_killed_run_is_explained", killed));
+    tests.extend(on_both("renew::one_refresh_on_a_401", one_refresh));
+    tests.extend(on_both(
+        "renew::a_refused_token_that_another_renewed",
+        refused_but_renewed,
+    ));
+    tests.push(test("renew::busy_past_the_lock_timeout", busy).needs(&[Part::Command("python3")]));
+    tests
+}
+
+const REFRESH: &str = "/auth/custom-refresh/";
+
+fn slow(world: &World, millis: u64) {
+    let delay = Delay::before(Duration::from_millis(millis)).at(REFRESH);
+    world.api.set(|s| s.delays.push(delay));
+}
+
+fn all_end_well(children: Vec<std::process::Child>) -> Vec<Output> {
+    children
+        .into_iter()
+        .map(|child| Output::of(child.wait_with_output().unwrap()).expect(0))
+        .collect()
+}
+
+fn sixty_four_at_once(world: &World) {
+    world.login();
+    world.expire_access();
+    slow(world, 200);
+    let runs = (0..64).map(|i| world.spawn(&[["token", "whoami"][i % 2]]));
+    let outputs = all_end_well(runs.collect());
+    assert_eq!(world.api.exchanges(), 1, "one exchange for all");
+    assert_eq!(world.api.count(REFRESH), 1);
+    let tokens: std::collections::BTreeSet<_> =
+        outputs.iter().step_by(2).map(|o| &o.stdout).collect();
+    assert_eq!(tokens.len(), 1, "all print the same token");
+    world.run(&["whoami"]).expect(0);
+    world.run(&["refresh"]).expect(0);
+    assert!(world.api.session_alive(EMAIL));
+}
+
+fn eight_refreshes(world: &World) {
+    world.login();
+    slow(world, 50);
+    all_end_well((0..8).map(|_| world.spawn(&["refresh"])).collect());
+    assert!(world.api.exchanges() >= 1);
+    assert!(world.api.session_alive(EMAIL));
+    world.run(&["refresh"]).expect(0);
+    world.run(&["whoami"]).expect(0);
+}
+
+fn fresh_token(world: &World) {
+    world.login();
+    let before = world.entry();
+    let locks = world.data_dir().join("locks/default.lock");
+    std::fs::remove_file(&locks).unwrap();
+    for args in [
+        &["token"][..],
+        &["token", "--header"],
+        &["refresh", "--min-ttl", "10s"],
+        &["token", "--refresh-token"],
+    ] {
+        world.run(args).expect(0);
+    }
+    assert_eq!(world.entry(), before);
+    assert!(world.api.requests().is_empty(), "nobody was called");
+    assert!(!locks.exists(), "no lock was taken");
+}
+
+fn min_ttl(world: &World) {
+    world.login();
+    let token = |args: &[&str]| world.run(args).expect(0).stdout;
+    let first = token(&["token"]);
+    assert_eq!(token(&["token", "--min-ttl", "4m"]), first);
+    let second = token(&["token", "--min-ttl", "10m"]);
+    assert_ne!(second, first);
+    assert_eq!(world.api.exchanges(), 1);
+    assert_eq!(
+        token(&["token", "--header"]),
+        format!("Authorization: Bearer {second}")
+    );
+    let json = world.run(&["token", "--json"]).expect(0).json();
+    assert_eq!(json["access_token"], second.trim());
+    let refreshed = world
+        .run(&["refresh", "--min-ttl", "10m", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(refreshed["renewed"], true);
+    let kept = world
+        .run(&["refresh", "--min-ttl", "1m", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(kept["renewed"], false);
+    assert_eq!(world.api.exchanges(), 2);
+    let refresh = token(&["token", "--refresh-token"]);
+    assert_eq!(refresh.trim(), world.entry_json()["refresh_token"]);
+}
+
+/// Two runs see the same session that has run out; the second gets the lock
+/// after the first has spent the refresh token both have read.
+fn under_the_lock(world: &World) {
+    world.login();
+    world.expire_access();
+    slow(world, 400);
+    let first = world.spawn(&["token"]);
+    std::thread::sleep(Duration::from_millis(100));
+    let second = world.spawn(&["token"]);
+    all_end_well(vec![first, second]);
+    assert_eq!(world.api.exchanges(), 1);
+    assert!(world.api.session_alive(EMAIL), "no spent token came back");
+}
+
+/// Printing fails (a full pipe's reader is gone, `/dev/full`), storing does not.
+fn durable_before_printed(world: &World) {
+    world.login();
+    world.expire_access();
+    let before = world.entry_json();
+    let full = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = world.command(&["token"]);
+    let output = Output::of(command.stdout(full).output().unwrap());
+    assert_eq!(output.code, 1, "{output:?}");
+    let after = world.entry_json();
+    assert_ne!(
+        after["refresh_token"], before["refresh_token"],
+        "stored before it was printed"
+    );
+    world.run(&["refresh"]).expect(0);
+}
+
+fn mark(world: &World) {
+    world.login();
+    slow(world, 500);
+    let run = world.spawn(&["refresh"]);
+    std::thread::sleep(Duration::from_millis(250));
+    assert!(
+        world.entry_json()["exchange_began"].is_i64(),
+        "marked before the answer"
+    );
+    all_end_well(vec![run]);
+    assert!(
+        world.entry_json()["exchange_began"].is_null(),
+        "gone after it"
+    );
+}
+
+fn killed(world: &World) {
+    world.login();
+    // Killed before the server did anything: the next run says nothing of it.
+    slow(world, 600);
+    let mut run = world.spawn(&["refresh"]);
+    std::thread::sleep(Duration::from_millis(250));
+    run.kill().unwrap();
+    run.wait().unwrap();
+    let entry = world.entry_json();
+    assert!(entry["exchange_began"].is_i64());
+    std::thread::sleep(Duration::from_millis(600));
+    // The stand-in has done the exchange all the same: the token is spent.
+    world.api.set(|s| s.delays.clear());
+    let output = world.run(&["refresh"]).expect(3);
+    assert!(
+        output
+            .stderr
+            .contains("a run was killed during an exchange that began at 20"),
+        "{output:?}"
+    );
+    assert_eq!(world.entry(), None);
+    // With a server that keeps the old token good, nothing is said.
+    world
+        .api
+        .set(|s| s.rotation = crate::sandbox::RotationPolicy::Off);
+    world.login();
+    world.edit_entry(|entry| entry["exchange_began"] = 1_700_000_000_000_i64.into());
+    let output = world.run(&["refresh"]).expect(0);
+    assert!(!output.stderr.contains("killed"), "{output:?}");
+    assert!(world.entry_json()["exchange_began"].is_null());
+}
+
+fn one_refresh(world: &World) {
+    world.login();
+    world
+        .api
+        .fault(Fault::status(401, BodyKind::Json).at("/account/"));
+    world.run(&["whoami"]).expect(0);
+    assert_eq!(
+        (world.api.count("/account/"), world.api.exchanges()),
+        (2, 1)
+    );
+    world.api.clear_requests();
+    world
+        .api
+        .fault(Fault::status(401, BodyKind::Json).at("/account/").times(5));
+    let output = world.run(&["whoami", "--json"]).expect(4);
+    assert_eq!(output.error_code(), "rejected");
+    assert_eq!(
+        (world.api.count("/account/"), world.api.count(REFRESH)),
+        (2, 1)
+    );
+    assert!(
+        world
+            .api
+            .refresh_works(world.entry_json()["refresh_token"].as_str().unwrap())
+    );
+}
+
+/// The server refuses the token that was sent, and meanwhile somebody who does
+/// not know our lock has stored a better one: that one is not dropped.
+fn refused_but_renewed(world: &World) {
+    world.login();
+    let mine = world.entry_json();
+    let other = world.api.begin_session(EMAIL);
+    world
+        .api
+        .fault(Fault::status(401, BodyKind::Json).at(REFRESH));
+    slow(world, 500);
+    let run = world.spawn(&["refresh"]);
+    std::thread::sleep(Duration::from_millis(200));
+    let mut better = mine;
+    better["refresh_token"] = other.refresh.clone().into();
+    world.set_entry(&better.to_string());
+    all_end_well(vec![run]);
+    assert_eq!(world.entry_json()["refresh_token"], other.refresh.unwrap());
+}
+
+/// The holder of the lock is stopped for good: the second ends with 9.
+fn busy() {
+    let world = World::new(Store::File);
+    world.login();
+    let before = world.entry();
+    slow(&world, 60_000);
+    let mut holder = world.spawn(&["refresh"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = holder.id().to_string();
+    assert!(
+        std::process::Command::new("kill")
+            .args(["-STOP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let marked = world.entry();
+    assert_ne!(marked, before);
+    let started = std::time::Instant::now();
+    let output = world
+        .run(&["refresh", "--lock-timeout", "1", "--json"])
+        .expect(9);
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert_eq!(output.error_code(), "busy");
+    let text = world
+        .run(&["refresh", "--lock-timeout", "1"])
+        .expect(9)
+        .stderr;
+    assert_eq!(
+        text,
+        "error: another process has held this profile for 1 s\n\
+         hint: try again, or wait longer with --lock-timeout SECONDS\n"
+    );
+    assert_eq!(world.entry(), marked, "the entry is untouched");
+    assert_eq!(world.api.count(REFRESH), 1, "only the holder's");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
