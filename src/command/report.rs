@@ -66,9 +66,14 @@ pub(super) fn session_json(context: &Context<'_>, session: &Session) -> Map<Stri
 /// The server's clock against ours, where they differ.
 pub(super) fn skew(skew: Option<i64>) -> Option<String> {
     let skew = skew?;
-    let apart = Duration::from_millis(skew.unsigned_abs());
+    // `Date` has whole seconds, cut off: on average half of one is missing.
+    let apart = Duration::from_millis(skew.saturating_add(500).unsigned_abs());
     (apart.as_secs() >= SKEW).then(|| {
-        let apart = span(apart);
+        let seconds = apart.as_secs();
+        let coarse = if seconds < 600 { 1 } else { 60 };
+        let apart = span(Duration::from_secs(
+            (seconds + coarse / 2) / coarse * coarse,
+        ));
         if skew > 0 {
             format!("{apart} behind the server's")
         } else {

@@ -17,27 +17,37 @@
 
 mod api;
 mod captcha;
+mod clocks;
 mod faults;
 mod layers;
 mod life;
+mod logout;
 mod missing;
+mod outcomes;
+mod outside;
 mod readme;
 mod renew;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
 mod sent;
+mod signals;
 mod support;
 
 fn main() -> std::process::ExitCode {
     support::conclude(vec![
         api::tests(),
         captcha::tests(),
+        clocks::tests(),
         faults::tests(),
         layers::tests(),
         life::tests(),
+        logout::tests(),
         missing::tests(),
+        outcomes::tests(),
+        outside::tests(),
         readme::tests(),
         renew::tests(),
         sent::tests(),
+        signals::tests(),
     ])
 }

@@ -1,0 +1,164 @@
+//! The table of outcomes, row by row, in text and in JSON; and the README's.
+
+use std::time::Duration;
+
+use rememberizer_cli::exit::Outcome;
+
+use crate::sandbox::{BodyKind, Delay, Fault, RetryAfter};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("outcomes::every_row", every_row).needs(&[Part::Keyring]),
+        test("outcomes::readme_agrees", readme_agrees),
+    ]
+}
+
+fn readme_agrees() {
+    let readme = include_str!("../../README.md");
+    let rows: Vec<_> = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| exit |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .collect();
+    let table: Vec<_> = Outcome::TABLE
+        .iter()
+        .map(|row| {
+            let code = match row.code {
+                "" => "–".to_owned(),
+                code => format!("`{code}`"),
+            };
+            format!("| {} | {code} | {} |", row.exit, row.when)
+        })
+        .collect();
+    assert_eq!(rows, table);
+}
+
+fn signalled(world: &World, signal: &str, json: bool) -> Output {
+    world.api.set(|s| {
+        s.delays
+            .push(Delay::before(Duration::from_secs(20)).at("/account/"))
+    });
+    let args = ["whoami", "--json"];
+    let run = world.spawn(&args[..1 + usize::from(json)]);
+    std::thread::sleep(Duration::from_millis(300));
+    let pid = run.id().to_string();
+    std::process::Command::new("kill")
+        .args([&format!("-{signal}"), &pid])
+        .status()
+        .unwrap();
+    let output = Output::of(run.wait_with_output().unwrap());
+    world.api.set(|s| s.delays.clear());
+    output
+}
+
+/// One run that ends in this way.
+fn provoke(outcome: Outcome, json: bool) -> Output {
+    let store = match outcome {
+        Outcome::StoreUnavailable | Outcome::StoreLocked => Store::Keyring,
+        _ => Store::File,
+    };
+    let mut world = World::new(store);
+    if outcome != Outcome::NotSignedIn {
+        world.login();
+    }
+    let more: &[&str] = if json { &["--json"] } else { &[] };
+    let run = |args: &[&str]| world.run(&[args, more].concat());
+    let account = |fault: Fault| world.api.fault(fault.at("/account/").times(9));
+    match outcome {
+        Outcome::Done => run(&["whoami"]),
+        Outcome::Failed => {
+            account(Fault::status(404, BodyKind::Json));
+            run(&["whoami"])
+        }
+        Outcome::Usage => run(&["whoami", "--nonsense"]),
+        Outcome::InputRequired => run(&["verify"]),
+        Outcome::NotSignedIn => run(&["whoami", "--store=file"]),
+        Outcome::SessionEnded => {
+            world.api.revoke_all();
+            run(&["refresh"])
+        }
+        Outcome::Rejected => run(&["verify", "000000"]),
+        Outcome::Unavailable => {
+            account(Fault::status(502, BodyKind::Html));
+            run(&["whoami"])
+        }
+        Outcome::StoreUnavailable => {
+            world.bus.as_mut().unwrap().kill_keyring();
+            world.run(&[&["whoami"], more].concat())
+        }
+        Outcome::StoreLocked => {
+            world.bus.as_ref().unwrap().lock();
+            run(&["whoami"])
+        }
+        Outcome::StoreFailed => {
+            crate::support::world::set_mode(&world.session_file("default"), 0o644);
+            run(&["whoami"])
+        }
+        Outcome::CaptchaRequired => {
+            world.api.set(|s| s.captcha = vec!["solved".into()]);
+            world.run_env(
+                &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+                &[&["login", EMAIL], more].concat(),
+            )
+        }
+        Outcome::RateLimited => {
+            account(Fault::throttle(RetryAfter::Seconds(7), BodyKind::Json));
+            run(&["whoami"])
+        }
+        Outcome::Busy => {
+            world
+                .api
+                .set(|s| s.delays.push(Delay::before(Duration::from_secs(3))));
+            let mut holder = world.spawn(&["refresh"]);
+            std::thread::sleep(Duration::from_millis(300));
+            let output = run(&["refresh", "--lock-timeout", "0.2"]);
+            holder.wait().unwrap();
+            output
+        }
+        Outcome::HungUp => signalled(&world, "HUP", json),
+        Outcome::Interrupted => signalled(&world, "INT", json),
+        Outcome::Terminated => signalled(&world, "TERM", json),
+    }
+}
+
+fn every_row() {
+    for row in Outcome::TABLE {
+        let text = provoke(row.outcome, false);
+        assert_eq!(
+            text.code,
+            i32::from(row.exit),
+            "{:?}: {text:?}",
+            row.outcome
+        );
+        let json = provoke(row.outcome, true);
+        assert_eq!(
+            json.code,
+            i32::from(row.exit),
+            "{:?}: {json:?}",
+            row.outcome
+        );
+        if row.outcome == Outcome::Done {
+            continue;
+        }
+        assert_eq!(text.stdout, "", "{:?}", row.outcome);
+        let lines: Vec<_> = text.stderr.lines().collect();
+        assert!(
+            lines[0].starts_with("error: ") && lines.len() <= 2,
+            "{text:?}"
+        );
+        assert!(
+            lines.get(1).is_none_or(|line| line.starts_with("hint: ")),
+            "{text:?}"
+        );
+        assert_eq!(json.error_code(), row.code, "{:?}", row.outcome);
+        assert_eq!(json.stderr, "", "{:?}", row.outcome);
+        let error = &json.json()["error"];
+        assert_eq!(
+            lines[0],
+            format!("error: {}", error["message"].as_str().unwrap())
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! Signals at any moment of a renewal: the session survives each of them.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::sandbox::Delay;
+use crate::support::{Output, Part, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    tests.extend(on_both("signals::wait_for_the_write", wait_for_the_write));
+    tests.extend(on_both("signals::random_moments", |world| {
+        interrupted(world, 40)
+    }));
+    tests.extend(on_both("signals::random_kills", |world| killed(world, 40)));
+    tests.push(
+        test("signals::random_moments_300::file", || {
+            interrupted(&World::new(Store::File), 300)
+        })
+        .long(),
+    );
+    tests.push(
+        test("signals::random_moments_300::keyring", || {
+            interrupted(&World::new(Store::Keyring), 300)
+        })
+        .needs(&[Part::Keyring])
+        .long(),
+    );
+    tests.push(
+        test("signals::random_kills_300::file", || {
+            killed(&World::new(Store::File), 300)
+        })
+        .long(),
+    );
+    tests.push(
+        test("signals::random_kills_300::keyring", || {
+            killed(&World::new(Store::Keyring), 300)
+        })
+        .needs(&[Part::Keyring])
+        .long(),
+    );
+    tests
+}
+
+const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
+
+fn send(signal: &str, pid: u32) {
+    // It may have ended already; then there is nobody to send to.
+    drop(
+        Command::new("kill")
+            .args([&format!("-{signal}"), &pid.to_string()])
+            .output(),
+    );
+}
+
+/// During the exchange: the answer is waited for and stored, then the process ends.
+fn wait_for_the_write(world: &World) {
+    world.login();
+    let slow = Delay::before(Duration::from_millis(400)).at("/auth/custom-refresh/");
+    world.api.set(|s| s.delays.push(slow));
+    for (signal, code) in SIGNALS {
+        let before = world.entry_json();
+        let run = world.spawn(&["refresh", "--json"]);
+        std::thread::sleep(Duration::from_millis(200));
+        send(signal, run.id());
+        let output = Output::of(run.wait_with_output().unwrap()).expect(code);
+        assert_eq!(output.error_code(), "interrupted", "{signal}");
+        assert!(
+            output.stderr.contains("as soon as the session is safe"),
+            "{output:?}"
+        );
+        let after = world.entry_json();
+        assert_ne!(
+            after["refresh_token"], before["refresh_token"],
+            "{signal}: stored"
+        );
+        assert!(after["exchange_began"].is_null());
+    }
+    // Where nothing can be lost, it ends at once.
+    world.api.set(|s| {
+        s.delays.clear();
+        s.delays
+            .push(Delay::before(Duration::from_secs(20)).at("/account/"));
+    });
+    for (signal, code) in SIGNALS {
+        let run = world.spawn(&["whoami"]);
+        std::thread::sleep(Duration::from_millis(300));
+        let sent = std::time::Instant::now();
+        send(signal, run.id());
+        let output = Output::of(run.wait_with_output().unwrap()).expect(code);
+        assert!(sent.elapsed() < Duration::from_secs(2), "{signal}");
+        assert_eq!(
+            (output.stdout.as_str(), output.stderr.as_str()),
+            ("", "error: interrupted\n")
+        );
+    }
+}
+
+/// Moments spread over the whole run, none of them the same as the last.
+fn moment(number: u32) -> Duration {
+    let spread = number.wrapping_mul(2_654_435_761) % 60_000;
+    Duration::from_micros(u64::from(spread))
+}
+
+fn interrupted(world: &World, count: u32) {
+    world.login();
+    let slow = Delay::before(Duration::from_millis(15)).at("/auth/custom-refresh/");
+    world.api.set(|s| s.delays.push(slow));
+    let mut codes = std::collections::BTreeMap::<i32, u32>::new();
+    for number in 0..count {
+        let (signal, _) = SIGNALS[number as usize % 2];
+        let run = world.spawn(&["refresh"]);
+        std::thread::sleep(moment(number));
+        send(signal, run.id());
+        let output = Output::of(run.wait_with_output().unwrap());
+        assert!([0, 130, 143].contains(&output.code), "{number}: {output:?}");
+        *codes.entry(output.code).or_default() += 1;
+        let entry = world.entry_json();
+        let refresh = entry["refresh_token"].as_str().unwrap();
+        assert!(
+            world.api.refresh_works(refresh),
+            "{number}: the session works"
+        );
+    }
+    println!("{count} refreshes with a signal: exit codes {codes:?}, no session lost");
+    assert!(codes.len() > 1, "some were early, some late: {codes:?}");
+}
+
+/// SIGKILL cannot be waited for: a session is lost only where the server had
+/// rotated and the entry was not written yet, and then the next run says so.
+fn killed(world: &World, count: u32) {
+    world.login();
+    let slow = Delay::before(Duration::from_millis(15)).at("/auth/custom-refresh/");
+    world.api.set(|s| s.delays.push(slow));
+    let mut lost = 0;
+    for number in 0..count {
+        let exchanges = world.api.exchanges();
+        let run = world.spawn(&["refresh"]);
+        std::thread::sleep(moment(number));
+        send("KILL", run.id());
+        Output::of(run.wait_with_output().unwrap());
+        // What was sent is still being worked on by the server.
+        std::thread::sleep(Duration::from_millis(40));
+        let rotated = world.api.exchanges() > exchanges;
+        let entry = world.entry_json();
+        let works = world
+            .api
+            .refresh_works(entry["refresh_token"].as_str().unwrap());
+        if works {
+            if number % 10 == 0 {
+                world.run(&["refresh"]).expect(0);
+            }
+            continue;
+        }
+        lost += 1;
+        assert!(
+            rotated,
+            "{number}: lost although the server had not rotated"
+        );
+        assert!(entry["exchange_began"].is_i64(), "{number}: marked");
+        let output = world.run(&["refresh"]).expect(3);
+        assert!(
+            output
+                .stderr
+                .contains("a run was killed during an exchange"),
+            "{output:?}"
+        );
+        world.login();
+    }
+    println!("{count} refreshes killed: {lost} sessions lost, each explained by the next run");
+}
