@@ -253,7 +253,8 @@ impl Basics {
                 color: read
                     .or(globals.color, "REMEMBERIZER_COLOR", color)?
                     .unwrap_or_default(),
-                plain: set("NO_COLOR").is_some() || set("TERM").is_some_and(|term| term == "dumb"),
+                no_color_env: set("NO_COLOR").is_some(),
+                dumb: set("TERM").is_some_and(|term| term == "dumb"),
                 quiet: read.on(globals.quiet, "REMEMBERIZER_QUIET")?,
                 verbose: read.on(globals.verbose, "REMEMBERIZER_VERBOSE")?,
                 no_input: read.on(globals.no_input, "REMEMBERIZER_NO_INPUT")?,

@@ -1,6 +1,9 @@
 //! The one point that text from servers and files passes before a person or a
 //! JSON reader sees it: no control characters, no escape sequences, no
 //! direction marks, no more than a readable length. Honest Unicode stays.
+//! Knows nothing of streams, nor of where a text came from.
+
+use std::borrow::Cow;
 
 use serde_json::Value;
 
@@ -12,59 +15,112 @@ const LONGEST_STRING: usize = 16_384;
 
 /// `text` as one harmless line.
 #[must_use]
-pub fn clean(text: &str) -> String {
+pub fn clean(text: &str) -> Cow<'_, str> {
     clean_to(text, LONGEST_LINE)
 }
 
 /// Cleans every string in `value`, keys included.
-#[must_use]
-pub fn clean_json(value: Value) -> Value {
+pub fn clean_json(value: &mut Value) {
     match value {
-        Value::String(text) => Value::String(clean_to(&text, LONGEST_STRING)),
-        Value::Array(items) => items.into_iter().map(clean_json).collect(),
-        Value::Object(map) => Value::Object(
-            map.into_iter()
-                .map(|(key, value)| (clean(&key), clean_json(value)))
-                .collect(),
-        ),
-        other => other,
+        Value::String(text) => {
+            if let Cow::Owned(cleaned) = clean_to(text, LONGEST_STRING) {
+                *text = cleaned;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(clean_json),
+        Value::Object(map) => {
+            *map = std::mem::take(map)
+                .into_iter()
+                .map(|(key, mut value)| {
+                    clean_json(&mut value);
+                    (clean(&key).into_owned(), value)
+                })
+                .collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-fn clean_to(text: &str, longest: usize) -> String {
+fn clean_to(text: &str, longest: usize) -> Cow<'_, str> {
+    // Most texts are ours or harmless, and short.
+    if text.len() <= longest && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Cow::Borrowed(text.trim_end());
+    }
+    let text = seven_bit(text);
     let mut cleaned = String::with_capacity(text.len().min(longest));
     let mut count = 0;
-    // Sequences first, as a whole (ECMA-48: CSI, OSC, DCS and the like):
-    // without its introducer the rest of one would stand as text.
-    let plain = anstream::adapter::strip_str(text);
-    for c in plain.flat_map(str::chars) {
-        let c = match c {
-            '\n' | '\t' | '\u{2028}' | '\u{2029}' => ' ',
-            c if is_hostile(c) => continue,
-            c => c,
-        };
+    let mut last = '\0';
+    // Sequences first, as a whole (ECMA-48: CSI, OSC, DCS and the like): without
+    // its introducer the rest of one would stand as text. anstream is clap's own
+    // stripper, so no new code to trust, and unlike console's it knows DCS, APC,
+    // PM and two-character escapes; what it leaves is judged by the character.
+    for c in anstream::adapter::strip_str(&text).flat_map(str::chars) {
+        let is_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+        // A line break of two characters, or a gap of several, is one space.
+        if is_break && matches!(last, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
+            continue;
+        }
+        let shown = if is_break || c == '\t' { ' ' } else { c };
+        if !is_break && is_hostile(shown, last) {
+            continue;
+        }
         if count == longest {
             cleaned.push('…');
             break;
         }
-        cleaned.push(c);
+        cleaned.push(shown);
+        last = c;
         count += 1;
     }
     cleaned.truncate(cleaned.trim_end().len());
-    cleaned
+    Cow::Owned(cleaned)
 }
 
-/// Characters that change how others look, or that nobody can see. Joiners stay:
-/// scripts and emoji need them.
-fn is_hostile(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            // Direction marks, embeddings, overrides, isolates (UAX #9).
-            '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-            // Nothing to see: zero-width space, byte order mark, invisible operators.
-            | '\u{200b}' | '\u{feff}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
-            // Interlinear annotation and tags.
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+/// The 8-bit controls C1 as the 7-bit escapes that they stand for (ECMA-48,
+/// 5.3): anstream knows only those. U+0085 is a line break.
+fn seven_bit(text: &str) -> Cow<'_, str> {
+    if !text.contains(|c| matches!(c, '\u{80}'..='\u{9f}')) {
+        return Cow::Borrowed(text);
+    }
+    let mut mapped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '\u{85}' => mapped.push('\n'),
+            '\u{80}'..='\u{9f}' => {
+                mapped.push('\u{1b}');
+                mapped.extend(char::from_u32(u32::from(c) - 0x40));
+            }
+            c => mapped.push(c),
+        }
+    }
+    Cow::Owned(mapped)
+}
+
+/// Whether `c` changes how others look, or cannot be seen, where the character
+/// before it (of those that stay) gives it no honest use.
+fn is_hostile(c: char, before: char) -> bool {
+    match c {
+        // Joiners and selectors belong to emoji and to scripts, not to ASCII,
+        // where they make two names look like one. A digit may become a keycap.
+        '\u{200c}' | '\u{200d}' | '\u{e0100}'..='\u{e01ef}' => before.is_ascii(),
+        // Tags spell out the flag of a region, and are a hiding place elsewhere.
+        '\u{e0020}'..='\u{e007f}' => !matches!(before, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
+        c => c.is_control() || is_invisible(c),
+    }
+}
+
+/// Characters that nobody can see, in any company.
+pub(super) fn is_invisible(c: char) -> bool {
+    matches!(c,
+        // Direction marks, embeddings, overrides, isolates (UAX #9).
+        '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        // Nothing to see: soft hyphen, grapheme joiner, zero-width space, byte
+        // order mark, invisible operators, Hangul and Mongolian fillers.
+        | '\u{ad}' | '\u{34f}' | '\u{200b}' | '\u{feff}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
+        | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{180e}'
+        // Interlinear annotation, format controls of shorthand and music, old tags.
+        | '\u{fff9}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e001f}')
 }
 
 #[cfg(test)]
@@ -81,10 +137,17 @@ mod tests {
             ),
             ("a\u{1b}]52;c;ZXZpbA==\u{7}b", "ab"),
             ("a\u{1b}Pq#0\u{1b}\\b", "ab"),
-            ("a\u{9b}31mb", "a31mb"),
-            ("a\rb\u{8}c\u{7f}d\0e", "abcde"),
+            ("a\u{9b}31mb", "ab"),
+            ("a\u{9d}52;c;ZXZpbA==\u{9c}b", "ab"),
+            ("a\u{90}q#0\u{9c}b\u{9f}x\u{9c}c", "abc"),
+            ("a\u{1b}cb\u{1b}_x\u{1b}\\c", "abc"),
+            ("a\u{1b}[2Jb\u{1b}[1;1H", "ab"),
+            ("ab\u{8}c\u{7f}d\0e", "abcde"),
             ("\u{202e}drow\u{202c} \u{2066}x\u{2069}\u{200f}", "drow x"),
             ("one\ntwo\tthree\u{2028}four", "one two three four"),
+            ("one\r\ntwo\n\n\rthree\u{85}four\n", "one two three four"),
+            ("pay\u{200d}pal \u{ad}\u{34f}x\u{feff}\u{200b}", "paypal x"),
+            ("a\u{e0041}\u{e0042}b", "ab"),
         ] {
             assert_eq!(clean(hostile), harmless, "{hostile:?}");
         }
@@ -92,25 +155,49 @@ mod tests {
 
     #[test]
     fn honest_unicode_stays() {
-        for honest in ["Zoë Ångström", "東京", "👩‍👩‍👧", "שלום", "مرحبا", "न्‍य"]
-        {
+        for honest in [
+            "Zoë Ångström",
+            "東京",
+            "👩‍👩‍👧",
+            "1️⃣ 🏴󠁧󠁢󠁥󠁮󠁧󠁿",
+            "葛󠄀",
+            "می‌خواهم",
+            "שלום",
+            "مرحبا",
+            "न्‍य",
+        ] {
             assert_eq!(clean(honest), honest);
         }
     }
 
     #[test]
     fn length_is_capped() {
-        let cleaned = clean(&"x".repeat(1 << 20));
+        let long = "x".repeat(1 << 20);
+        let cleaned = clean(&long);
         assert_eq!(cleaned.chars().count(), LONGEST_LINE + 1);
         assert!(cleaned.ends_with('…'));
+        let exact = "東".repeat(LONGEST_LINE);
+        assert_eq!(clean(&exact), exact);
+        let over = exact + "京";
+        assert!(clean(&over).ends_with("東…"));
+    }
+
+    #[test]
+    fn harmless_text_is_not_copied() {
+        assert!(matches!(
+            clean("plain ~ text "),
+            Cow::Borrowed("plain ~ text")
+        ));
     }
 
     #[test]
     fn json_keys_and_values_are_cleaned() {
-        let value = serde_json::json!({"a\u{1b}[1m": ["\u{202e}x", {"b": "\u{7}y"}], "n": 1});
+        let mut value =
+            serde_json::json!({"a\u{1b}[1m": ["\u{202e}x", {"b": "\u{7}y"}], "n": 1, "z": null});
+        clean_json(&mut value);
         assert_eq!(
-            clean_json(value),
-            serde_json::json!({"a": ["x", {"b": "y"}], "n": 1})
+            value,
+            serde_json::json!({"a": ["x", {"b": "y"}], "n": 1, "z": null})
         );
     }
 }

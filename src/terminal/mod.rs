@@ -1,9 +1,12 @@
 //! The person's side: answers, messages, questions, signs of life.
 //!
 //! This folder alone writes to stdout and stderr. It decides how things look,
-//! and cleans what came from elsewhere; what is said is decided above.
+//! and cleans what came from elsewhere; what is said is decided above. A run
+//! that asks nothing and waits for nothing pays for neither: no thread, no
+//! look at the terminal, one write an answer.
 
 mod clean;
+mod color;
 mod prompt;
 mod spinner;
 
@@ -15,29 +18,24 @@ use zeroize::Zeroizing;
 
 use crate::model::Secret;
 
+use color::{Label, dim};
+use prompt::Mode;
+use spinner::Screen;
+
 pub use clean::{clean, clean_json};
+pub use color::ColorChoice;
 pub use prompt::PromptError;
 pub use spinner::Spinner;
-
-/// When colours are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ColorChoice {
-    /// On a terminal, unless the environment says no.
-    #[default]
-    Auto,
-    /// Everywhere.
-    Always,
-    /// Nowhere.
-    Never,
-}
 
 /// How the run speaks.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
     /// When colours are used.
     pub color: ColorChoice,
-    /// The environment asks for no colours (`NO_COLOR`, `TERM=dumb`).
-    pub plain: bool,
+    /// The environment asks for no colours: `NO_COLOR` is set and not empty.
+    pub no_color_env: bool,
+    /// The terminal cannot move its cursor: `TERM=dumb`. No colours, no spinner.
+    pub dumb: bool,
     /// Confirmations and spinners are left out.
     pub quiet: bool,
     /// Requests and decisions are told.
@@ -53,9 +51,8 @@ pub struct Terminal(Arc<Shared>);
 struct Shared {
     streams: Streams,
     style: OnceLock<Style>,
-    /// The terminal's mode before the first question.
-    #[cfg(unix)]
-    mode: OnceLock<rustix::termios::Termios>,
+    screen: Arc<Mutex<Screen>>,
+    mode: Mutex<Mode>,
 }
 
 enum Streams {
@@ -72,14 +69,6 @@ pub struct Captured {
 }
 
 impl Captured {
-    /// Streams of which stdin holds `stdin`.
-    #[must_use]
-    pub fn new(stdin: &[u8]) -> Self {
-        let captured = Self::default();
-        *lock(&captured.stdin) = io::Cursor::new(stdin.to_owned());
-        captured
-    }
-
     /// What was written to stdout so far.
     #[must_use]
     pub fn stdout(&self) -> String {
@@ -104,18 +93,22 @@ impl Terminal {
         Self::over(Streams::Process)
     }
 
-    /// Stand-ins, none of which is a terminal.
+    /// Stand-ins, none of which is a terminal; stdin holds `stdin`.
     #[must_use]
-    pub fn captured(captured: &Captured) -> Self {
-        Self::over(Streams::Captured(captured.clone()))
+    pub fn captured(stdin: Vec<u8>) -> (Self, Captured) {
+        let captured = Captured {
+            stdin: Arc::new(Mutex::new(io::Cursor::new(stdin))),
+            ..Captured::default()
+        };
+        (Self::over(Streams::Captured(captured.clone())), captured)
     }
 
     fn over(streams: Streams) -> Self {
         Self(Arc::new(Shared {
             streams,
             style: OnceLock::new(),
-            #[cfg(unix)]
-            mode: OnceLock::new(),
+            screen: Arc::default(),
+            mode: Mutex::default(),
         }))
     }
 
@@ -158,17 +151,17 @@ impl Terminal {
         matches!(self.0.streams, Streams::Process) && io::stdout().is_terminal()
     }
 
-    fn stderr_is_terminal(&self) -> bool {
+    /// Whether stderr is a terminal.
+    #[must_use]
+    pub fn stderr_is_terminal(&self) -> bool {
         matches!(self.0.streams, Streams::Process) && io::stderr().is_terminal()
     }
 
     fn stderr_has_color(&self) -> bool {
         let style = self.style();
-        match style.color {
-            ColorChoice::Always => true,
-            ColorChoice::Never => false,
-            ColorChoice::Auto => !style.plain && self.stderr_is_terminal(),
-        }
+        style.color.allows(style.no_color_env || style.dumb, || {
+            self.stderr_is_terminal()
+        })
     }
 
     /// The answer: one line on stdout.
@@ -177,8 +170,9 @@ impl Terminal {
     }
 
     /// The answer: one JSON value on a line of stdout.
-    pub fn answer_json(&self, value: Value) -> io::Result<()> {
-        self.answer_bytes(format!("{}\n", clean_json(value)).as_bytes())
+    pub fn answer_json(&self, mut value: Value) -> io::Result<()> {
+        clean_json(&mut value);
+        self.answer_bytes(format!("{value}\n").as_bytes())
     }
 
     /// The answer: a secret, after `prefix`. One command prints secrets; this is how.
@@ -192,9 +186,13 @@ impl Terminal {
     }
 
     /// The answer as it is: a text of our own, or a body that was asked for.
+    ///
+    /// # Errors
+    /// `BrokenPipe` when whoever reads it has stopped reading.
     pub fn answer_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         match &self.0.streams {
             Streams::Process => {
+                lock(&self.0.screen).hide();
                 // Stdout is buffered by lines; a secret should not stay in its
                 // buffer, and one write is cheaper than several.
                 let mut stdout = io::stdout().lock();
@@ -222,18 +220,16 @@ impl Terminal {
 
     /// Something that the person should know and that stops nothing.
     pub fn warn(&self, line: &str) {
-        self.tell(&format!(
-            "{} {}\n",
-            self.label("warning:", "33"),
-            clean(line)
-        ));
+        let label = Label::Warning.paint(self.stderr_has_color());
+        self.tell(&format!("{label} {}\n", clean(line)));
     }
 
     /// What went wrong: a line that names the thing, and what to do next.
     pub fn error(&self, message: &str, hint: Option<&str>) {
-        let mut text = format!("{} {}\n", self.label("error:", "31"), clean(message));
+        let colored = self.stderr_has_color();
+        let mut text = format!("{} {}\n", Label::Error.paint(colored), clean(message));
         if let Some(hint) = hint {
-            text += &format!("{} {}\n", self.label("hint:", "36"), clean(hint));
+            text += &format!("{} {}\n", Label::Hint.paint(colored), clean(hint));
         }
         self.tell(&text);
     }
@@ -241,17 +237,18 @@ impl Terminal {
     /// A request or a decision, under `-v`.
     pub fn verbose(&self, line: &str) {
         if self.is_verbose() {
-            self.tell(&format!("* {}\n", clean(line)));
+            let line = format!("* {}", clean(line));
+            self.tell(&format!("{}\n", dim(&line, self.stderr_has_color())));
         }
     }
 
     /// Shows what is waited for, while the value lives.
     pub fn spin(&self, what: &str) -> Spinner {
         let style = self.style();
-        if style.quiet || style.verbose || style.plain || !self.stderr_is_terminal() {
+        if style.quiet || style.verbose || style.dumb || !self.stderr_is_terminal() {
             Spinner::none()
         } else {
-            Spinner::start(what)
+            Spinner::start(&clean(what), Arc::clone(&self.0.screen))
         }
     }
 
@@ -267,60 +264,89 @@ impl Terminal {
         Ok(bytes)
     }
 
-    /// Leaves the terminal as it was found: for the end by a signal, from any thread.
+    /// Leaves the terminal as it was found: for the end by a signal, from any
+    /// thread. No spinner is drawn and no question asked afterwards.
     pub fn restore(&self) {
-        #[cfg(unix)]
-        if let Some(mode) = self.0.mode.get() {
-            use rustix::termios::{OptionalActions, tcsetattr};
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, mode);
-        }
-        if self.stderr_is_terminal() && !self.style().plain {
-            // Erase the line, which may hold a spinner, and show the cursor.
-            self.tell("\r\u{1b}[2K\u{1b}[?25h");
-        }
-    }
-
-    #[cfg(unix)]
-    fn remember_mode(&self) {
-        if self.0.mode.get().is_none()
-            && let Ok(mode) = rustix::termios::tcgetattr(io::stdin())
-        {
-            self.0.mode.get_or_init(|| mode);
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn remember_mode(&self) {}
-
-    fn prompt_line(&self, text: &str) -> io::Result<()> {
-        let mut stderr = io::stderr().lock();
-        write!(
-            stderr,
-            "{text}{}",
-            if text.ends_with(char::is_whitespace) {
-                ""
-            } else {
-                " "
-            }
-        )?;
-        stderr.flush()
-    }
-
-    fn label(&self, label: &str, color: &str) -> String {
-        if self.stderr_has_color() {
-            format!("\u{1b}[1;{color}m{label}\u{1b}[0m")
-        } else {
-            label.to_owned()
+        lock(&self.0.screen).close();
+        let asking = lock(&self.0.mode).close();
+        if self.stderr_is_terminal() {
+            // The cursor stands behind a prompt that may fill several rows, or
+            // behind the terminal's own `^C`. Nothing here hides the cursor,
+            // but what ran in this terminal before may have.
+            self.tell(match (self.style().dumb, asking) {
+                (true, _) => "\n",
+                (false, true) => "\n\u{1b}[?25h",
+                (false, false) => "\r\u{1b}[2K\u{1b}[?25h",
+            });
         }
     }
 
     /// Writes to stderr; nobody can be told that stderr does not work.
     fn tell(&self, text: &str) {
         match &self.0.streams {
-            Streams::Process => drop(io::stderr().lock().write_all(text.as_bytes())),
+            Streams::Process => {
+                lock(&self.0.screen).aside(|| drop(io::stderr().lock().write_all(text.as_bytes())))
+            }
             Streams::Captured(captured) => {
                 lock(&captured.stderr).extend_from_slice(text.as_bytes());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_cleaned_and_goes_where_it_belongs() {
+        let (terminal, captured) = Terminal::captured(b"line\n".to_vec());
+        terminal.configure(Style {
+            verbose: true,
+            ..Style::default()
+        });
+        terminal.answer("a\u{1b}[31mb\nc").unwrap();
+        terminal
+            .answer_json(serde_json::json!({"k\u{202e}": "\u{7}v"}))
+            .unwrap();
+        terminal
+            .answer_secret("Bearer ", &Secret::new("s3cret".to_owned()))
+            .unwrap();
+        terminal.answer_bytes(b"\x1b[1mours\n").unwrap();
+        terminal.note("noted\u{9b}2J");
+        terminal.warn("careful\n");
+        terminal.verbose("GET /");
+        terminal.error("no\u{1b}]0;x\u{7} way", Some("try\r\nthis"));
+        assert_eq!(
+            captured.stdout(),
+            "ab c\n{\"k\":\"v\"}\nBearer s3cret\n\u{1b}[1mours\n"
+        );
+        assert_eq!(
+            captured.stderr(),
+            "noted\nwarning: careful\n* GET /\nerror: no way\nhint: try this\n"
+        );
+        assert_eq!(&**terminal.read_stdin(3).unwrap(), b"lin");
+        assert!(!terminal.can_prompt());
+    }
+
+    #[test]
+    fn quiet_silences_notes_and_not_warnings() {
+        let (terminal, captured) = Terminal::captured(Vec::new());
+        terminal.configure(Style {
+            quiet: true,
+            color: ColorChoice::Always,
+            ..Style::default()
+        });
+        terminal.note("noted");
+        terminal.verbose("told");
+        terminal.warn("careful");
+        assert_eq!(
+            captured.stderr(),
+            "\u{1b}[33m\u{1b}[1mwarning:\u{1b}[0m careful\n"
+        );
+        assert!(matches!(
+            terminal.ask("Name:", None),
+            Err(PromptError::Closed)
+        ));
     }
 }

@@ -1,0 +1,83 @@
+//! Colours: when a stream has them, and what the labels look like.
+//! Knows nothing of what is said, nor of the environment.
+
+use console::Color;
+
+/// When colours are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ColorChoice {
+    /// On a terminal, unless the environment says no.
+    #[default]
+    Auto,
+    /// Everywhere.
+    Always,
+    /// Nowhere.
+    Never,
+}
+
+impl ColorChoice {
+    /// Whether a stream has colours. A choice made at the command line wins
+    /// over the environment; the stream is looked at only if it matters.
+    pub(super) fn allows(self, plain: bool, is_terminal: impl FnOnce() -> bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => !plain && is_terminal(),
+        }
+    }
+}
+
+/// What a line begins with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Label {
+    Error,
+    Warning,
+    Hint,
+}
+
+impl Label {
+    pub(super) fn paint(self, colored: bool) -> String {
+        let (text, color) = match self {
+            Self::Error => ("error:", Color::Red),
+            Self::Warning => ("warning:", Color::Yellow),
+            Self::Hint => ("hint:", Color::Cyan),
+        };
+        // Whether there are colours is decided here, not in console.
+        let style = console::Style::new().fg(color).bold();
+        style.force_styling(colored).apply_to(text).to_string()
+    }
+}
+
+/// Something that is beside the point.
+pub(super) fn dim(text: &str, colored: bool) -> String {
+    let style = console::Style::new().dim();
+    style.force_styling(colored).apply_to(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_choice_wins_over_the_environment() {
+        for (choice, plain, terminal, expected) in [
+            (ColorChoice::Auto, false, true, true),
+            (ColorChoice::Auto, true, true, false),
+            (ColorChoice::Auto, false, false, false),
+            (ColorChoice::Always, true, false, true),
+            (ColorChoice::Never, false, true, false),
+        ] {
+            assert_eq!(choice.allows(plain, || terminal), expected, "{choice:?}");
+        }
+    }
+
+    #[test]
+    fn labels_are_painted_or_plain() {
+        assert_eq!(Label::Error.paint(false), "error:");
+        assert_eq!(
+            Label::Error.paint(true),
+            "\u{1b}[31m\u{1b}[1merror:\u{1b}[0m"
+        );
+        assert_eq!(dim("* x", false), "* x");
+    }
+}
