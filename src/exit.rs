@@ -415,7 +415,7 @@ fn of_profiles(error: ProfilesError) -> Failure {
 fn of_prompt(error: &PromptError) -> Failure {
     match error {
         PromptError::Interrupted => Failure::new(Outcome::Interrupted, "interrupted"),
-        PromptError::Closed => Failure::new(Outcome::Interrupted, "the input was closed"),
+        PromptError::Closed => Failure::new(Outcome::Interrupted, error.to_string()),
         PromptError::Io(e) => Failure::new(Outcome::Failed, format!("cannot ask: {e}")),
     }
 }

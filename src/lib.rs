@@ -76,6 +76,11 @@ fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::E
     let settings = Settings::resolve(cli.globals, basics.json, command.purpose(), host)?;
     *names = Some((settings.name.clone(), settings.default.clone()));
     let interrupts = interrupts(host, basics.json);
+    host.terminal.before_questions({
+        // A prompt for a secret turns the echo off: Ctrl-C must turn it on again.
+        let interrupts = interrupts.clone();
+        Box::new(move || interrupts.watch())
+    });
     let context = Context::new(settings, host, &interrupts);
     let result = command.run(&context);
     if let Err(error) = &result

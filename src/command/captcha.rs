@@ -66,7 +66,7 @@ impl CaptchaArgs {
         }
         Ok(context
             .terminal
-            .ask_secret("Rememberizer captcha response:")?)
+            .ask_secret("Rememberizer captcha response")?)
     }
 
     /// Whether somebody is there to solve it: whoever asks for a browser is.

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     let login = match login {
         Some(login) => login.trim().to_owned(),
         None => context.terminal.ask(
-            "Rememberizer login (e-mail or user name):",
+            "Rememberizer login (e-mail or user name)",
             offered.as_deref(),
         )?,
     };
@@ -87,7 +87,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
         Some(password) => password,
         None => context
             .terminal
-            .ask_secret(&format!("Rememberizer password for {login}:"))?,
+            .ask_secret(&format!("Rememberizer password for {login}"))?,
     };
     let begun = with_captcha(context, &args.captcha, |captcha| {
         place.begin(context, |client| client.signin(&login, &password, captcha))

@@ -51,16 +51,18 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     let terminal = context.terminal;
     let email = match email {
         Some(email) => email,
-        None => terminal.ask("E-mail address for Rememberizer:", None)?,
+        None => terminal.ask("E-mail address for Rememberizer", None)?,
     };
     let name = match name {
         Some(name) => name,
-        None => terminal.ask("Your name:", None)?,
+        None => terminal.ask("Your name at Rememberizer", None)?,
     };
     let password = match password {
         Some(password) => password,
-        None => terminal
-            .ask_secret_twice("New password for Rememberizer:", "The same password again:")?,
+        None => terminal.ask_secret_twice(
+            "New password for Rememberizer",
+            "The same Rememberizer password again",
+        )?,
     };
     let begun = with_captcha(context, &args.captcha, |captcha| {
         place.begin(context, |client| {

@@ -80,7 +80,7 @@ pub(super) fn ask(context: &Context<'_>, login: Option<&str>) -> Result<bool, an
     let to = login
         .map(|login| format!(" to {login}"))
         .unwrap_or_default();
-    let prompt = format!("Rememberizer code mailed{to} (blank: later):");
+    let prompt = format!("Rememberizer code mailed{to} (blank: later)");
     while let Some(code) = context.terminal.ask_optional(&prompt)? {
         match send(context, &code) {
             Ok(()) => {

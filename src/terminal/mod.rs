@@ -53,7 +53,11 @@ struct Shared {
     style: OnceLock<Style>,
     screen: Arc<Mutex<Screen>>,
     mode: Mutex<Mode>,
+    before_questions: OnceLock<Hook>,
 }
+
+/// What is done before a question is asked.
+type Hook = Box<dyn Fn() + Send + Sync>;
 
 enum Streams {
     Process,
@@ -109,12 +113,18 @@ impl Terminal {
             style: OnceLock::new(),
             screen: Arc::default(),
             mode: Mutex::default(),
+            before_questions: OnceLock::new(),
         }))
     }
 
     /// Decides how the run speaks; the first decision stands.
     pub fn configure(&self, style: Style) {
         self.0.style.get_or_init(|| style);
+    }
+
+    /// Has `act` called before each question.
+    pub fn before_questions(&self, act: Box<dyn Fn() + Send + Sync>) {
+        self.0.before_questions.get_or_init(|| act);
     }
 
     fn style(&self) -> Style {

@@ -187,6 +187,9 @@ impl Terminal {
         if matches!(self.0.streams, Streams::Captured(_)) {
             return Err(PromptError::Closed);
         }
+        if let Some(act) = self.0.before_questions.get() {
+            act();
+        }
         let prompt = self.themed(&clean(prompt), default.map(clean).as_deref(), hidden)?;
         loop {
             {

@@ -25,6 +25,7 @@ mod logout;
 mod missing;
 mod outcomes;
 mod outside;
+mod prompts;
 mod readme;
 mod renew;
 #[path = "../sandbox/server/mod.rs"]
@@ -45,6 +46,7 @@ fn main() -> std::process::ExitCode {
         missing::tests(),
         outcomes::tests(),
         outside::tests(),
+        prompts::tests(),
         readme::tests(),
         renew::tests(),
         sent::tests(),

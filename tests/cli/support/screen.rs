@@ -1,25 +1,46 @@
 //! A terminal: tmux with a server of the test's own, driven by keys and read
 //! as a person reads it.
 
+use std::cell::Cell;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::World;
 
 /// A terminal of 80 by 24 in which a shell runs in the test's world.
+///
+/// The shell's prompt says how many commands it has run and what the last one
+/// came to, `[3:130]$`, so that nobody has to ask.
 pub struct Screen<'w> {
     world: &'w World,
     socket: String,
+    commands: Cell<u32>,
 }
 
 /// How long the screen may take to show what is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl<'w> Screen<'w> {
-    /// A terminal with a shell whose prompt is `$ `.
+    /// A terminal with a bash in it, whose variables choose the world's API and store.
     pub fn new(world: &'w World) -> Self {
-        let socket = world.home().join("tmux").display().to_string();
-        let screen = Self { world, socket };
+        let (url, store) = (world.api.base_url(), world.store_flag());
+        let env = [
+            ("PS1", "[\\#:$?]$ "),
+            ("REMEMBERIZER_API_URL", &url),
+            ("REMEMBERIZER_STORE", store.trim_start_matches("--store=")),
+        ];
+        let screen = Self::with_shell(world, &env, &["bash", "--norc"]);
+        screen.wait_until("prompt", |shown| prompt(shown).is_some());
+        screen
+    }
+
+    /// A terminal with another program in it.
+    pub fn with_shell(world: &'w World, env: &[(&str, &str)], program: &[&str]) -> Self {
+        let screen = Self {
+            world,
+            socket: world.home().join("tmux").display().to_string(),
+            commands: Cell::new(1),
+        };
         let bin = World::program();
         let path = format!(
             "{}:{}",
@@ -38,11 +59,10 @@ impl<'w> Screen<'w> {
         ]);
         command
             .env("PATH", path)
-            .env("PS1", "$ ")
             .env("TERM", "xterm-256color")
-            .args(["bash", "--norc", "--noprofile"]);
+            .envs(env.iter().copied())
+            .args(program);
         assert!(command.status().unwrap().success(), "tmux starts");
-        screen.wait_for("$");
         screen
     }
 
@@ -92,7 +112,7 @@ impl<'w> Screen<'w> {
     /// What the screen shows, without blank lines at its end; wrapped lines are joined.
     pub fn text(&self) -> String {
         let output = self
-            .tmux(&["capture-pane", "-p", "-J", "-S", "-200"])
+            .tmux(&["capture-pane", "-p", "-J"])
             .stdout(Stdio::piped())
             .output()
             .unwrap();
@@ -121,15 +141,40 @@ impl<'w> Screen<'w> {
         }
     }
 
-    /// Asks the shell for the last exit code.
+    /// Starts a command of the shell's.
+    pub fn start(&self, line: &str) {
+        self.commands.set(self.commands.get() + 1);
+        self.line(line);
+    }
+
+    /// Waits for the end of the command; its exit code, and what the screen shows above the prompt.
     #[track_caller]
-    pub fn exit_code(&self) -> i32 {
-        self.line("echo \"code=$?=\"");
-        let shown = self.wait_until("exit code", |shown| last_code(shown).is_some());
-        let code = last_code(&shown).unwrap();
+    pub fn ended(&self) -> (i32, String) {
+        let wanted = self.commands.get();
+        let shown = self.wait_until("end of the command", |shown| {
+            prompt(shown).is_some_and(|(number, _)| number == wanted)
+        });
+        let (_, code) = prompt(&shown).unwrap();
+        let above = shown.rsplit_once('\n').map_or("", |(above, _)| above);
+        (code, above.to_owned())
+    }
+
+    /// Runs a command to its end and clears the screen: its exit code, and what was shown.
+    #[track_caller]
+    pub fn run(&self, line: &str) -> (i32, String) {
+        self.start(line);
+        let ended = self.ended();
+        self.clear();
+        ended
+    }
+
+    /// Empties the screen.
+    #[track_caller]
+    pub fn clear(&self) {
         self.press("C-l");
-        self.line("clear; tmux -S \"$TMUX_SOCKET\" clear-history 2>/dev/null");
-        code
+        self.wait_until("empty screen", |shown| {
+            shown.lines().count() == 1 && prompt(shown).is_some()
+        });
     }
 
     /// Whether the terminal's cursor shows and the shell's mode is the usual one.
@@ -145,18 +190,25 @@ impl<'w> Screen<'w> {
             "1",
             "the cursor shows"
         );
-        self.line("stty -a | tr ' ' '\\n' | grep -xE -- '-?(echo|icanon|isig)' | xargs echo mode:");
-        self.wait_until("mode: isig icanon echo", |shown| {
-            shown.lines().any(|line| line == "mode: isig icanon echo")
-        });
+        self.start(
+            "stty -a | tr ' ' '\\n' | grep -xE -- '-?(echo|icanon|isig)' | xargs echo mode:",
+        );
+        let (_, shown) = self.ended();
+        assert!(
+            shown.ends_with("mode: isig icanon echo"),
+            "the terminal's mode is the usual one:\n{shown}"
+        );
     }
 }
 
-fn last_code(shown: &str) -> Option<i32> {
-    shown
-        .lines()
-        .rev()
-        .find_map(|line| line.strip_prefix("code=")?.strip_suffix('=')?.parse().ok())
+/// The number and the exit code in the shell's prompt, where the screen ends with it.
+fn prompt(shown: &str) -> Option<(u32, i32)> {
+    let last = shown.lines().last()?;
+    let (number, code) = last
+        .strip_prefix('[')?
+        .strip_suffix("]$")?
+        .split_once(':')?;
+    Some((number.parse().ok()?, code.parse().ok()?))
 }
 
 impl Drop for Screen<'_> {

@@ -158,9 +158,15 @@ impl World {
         Output::of(child.wait_with_output().unwrap())
     }
 
-    /// Starts the program, its streams captured.
+    /// Starts the program, its streams captured, and its signals as a shell at a
+    /// terminal has them: whoever runs the tests may ignore some.
     pub fn spawn(&self, args: &[&str]) -> Child {
-        let mut command = self.command(args);
+        let mut command = Command::new("env");
+        self.dress(&mut command);
+        command
+            .arg("--default-signal=INT,TERM,HUP")
+            .arg(Self::program())
+            .args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }

@@ -1,0 +1,357 @@
+//! At a terminal: what is asked, what the screen shows, and how one leaves.
+
+use std::time::Duration;
+
+use crate::sandbox::{Delay, Settings};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Part, Screen, Store, Test, World, on_both, test};
+
+const TMUX: &[Part] = &[Part::Command("tmux")];
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        test("prompts::left_by_a_key", left_by_a_key),
+        test("prompts::strange_lines", strange_lines),
+        test("prompts::other_profile", other_profile),
+        test("prompts::another_store", another_store),
+        test("prompts::captcha_is_last", captcha_is_last),
+        test("prompts::captcha_is_known", captcha_is_known),
+        test("prompts::spinner", spinner),
+    ];
+    tests.extend(on_both("prompts::first_minute", first_minute));
+    tests.into_iter().map(|test| test.needs(TMUX)).collect()
+}
+
+/// What the screen shows, without the shell's own prompts.
+fn shown(screen: &Screen<'_>, code: i32) -> String {
+    let (ended, shown) = screen.ended();
+    assert_eq!(ended, code, "{shown}");
+    screen.clear();
+    let (_, shown) = shown.split_once('\n').unwrap_or_default();
+    shown.to_owned()
+}
+
+fn first_minute(world: &World) {
+    let place = match world.store {
+        Store::File => "a private file",
+        Store::Keyring => "the keyring",
+    };
+    let screen = Screen::new(world);
+    screen.start("rememberizer signup");
+    screen.wait_for("? E-mail address for Rememberizer ›");
+    screen.line("zoe@example.com");
+    screen.wait_for("? Your name at Rememberizer ›");
+    screen.line("Zoë 東京 Ångström");
+    screen.wait_for("? New password for Rememberizer ›");
+    screen.line("correct horse 9");
+    screen.wait_for("? The same Rememberizer password again ›");
+    screen.line("correct horse 8");
+    screen.wait_for("warning: the two differ; once more");
+    let twice = |text: &'static str| {
+        screen.wait_until(text, |shown| shown.matches(text).count() == 2);
+        screen.line("correct horse 9");
+    };
+    twice("? New password for Rememberizer ›");
+    twice("? The same Rememberizer password again ›");
+    screen.wait_for("mailed to zoe@example.com (blank: later) ›");
+    screen.line("000000");
+    screen.wait_until("the question again", |shown| {
+        shown.matches("(blank: later)").count() == 2
+    });
+    screen.press("Enter");
+    assert_eq!(
+        shown(&screen, 0),
+        "? E-mail address for Rememberizer › zoe@example.com\n\
+         ? Your name at Rememberizer › Zoë 東京 Ångström\n\
+         ? New password for Rememberizer ›\n\
+         ? The same Rememberizer password again ›\n\
+         warning: the two differ; once more\n\
+         ? New password for Rememberizer ›\n\
+         ? The same Rememberizer password again ›\n\
+         zoe@example.com is signed up, and signed in (profile default)\n\
+         ? Rememberizer code mailed to zoe@example.com (blank: later) › 000000\n\
+         error: verification_code: Invalid verification code.\n\
+         ? Rememberizer code mailed to zoe@example.com (blank: later) ›\n\
+         a code was mailed: rememberizer verify"
+    );
+    let account = world.api.account("zoe@example.com").unwrap();
+    assert_eq!(account.name, "Zoë 東京 Ångström");
+
+    screen.start("rememberizer verify");
+    screen.wait_for("(blank: later) ›");
+    screen.press("Enter");
+    assert_eq!(
+        shown(&screen, 0),
+        "? Rememberizer code mailed to zoe@example.com (blank: later) ›\n\
+         later, then: rememberizer verify"
+    );
+    let tries = world.api.requests().len();
+    screen.start("rememberizer verify");
+    screen.wait_for("(blank: later) ›");
+    screen.line(&format!(
+        "  {} ",
+        world.api.mailed_code("zoe@example.com").unwrap()
+    ));
+    assert!(shown(&screen, 0).ends_with("\nthe e-mail address is verified"));
+    assert_eq!(
+        world.api.requests().len(),
+        tries + 1,
+        "one code, one request"
+    );
+
+    screen.run("rememberizer logout");
+    screen.start("rememberizer login");
+    screen.wait_for("(zoe@example.com) ›");
+    screen.press("Enter");
+    screen.wait_for("? Rememberizer password for zoe@example.com ›");
+    screen.line("correct horse 9");
+    assert_eq!(
+        shown(&screen, 0),
+        format!(
+            "? Rememberizer login (e-mail or user name) (zoe@example.com) ›\n\
+             ? Rememberizer password for zoe@example.com ›\n\
+             signed in as zoe@example.com on {} (profile default); the session is in {place}",
+            world.api.address()
+        )
+    );
+    screen.expect_sane();
+}
+
+/// What a question shows, and what is answered to it.
+type Answers = &'static [(&'static str, &'static str)];
+
+/// Every question, and the answers that lead to it.
+const QUESTIONS: [(&str, Answers, &str); 9] = [
+    ("signup", &[], "address"),
+    ("signup", &[("address", "bob@example.com")], "name at"),
+    (
+        "signup",
+        &[("address", "bob@example.com"), ("name at", "Bob")],
+        "New password",
+    ),
+    (
+        "signup --email bob@example.com --name Bob",
+        &[("New password", PASSWORD)],
+        "again",
+    ),
+    ("login", &[], "Rememberizer login"),
+    ("login ann@example.com", &[], "Rememberizer password"),
+    (
+        "login ann@example.com",
+        &[("Rememberizer password", PASSWORD)],
+        "captcha response",
+    ),
+    ("verify -p there", &[], "Rememberizer code"),
+    ("profile remove there", &[], "end its session?"),
+];
+
+fn left_by_a_key() {
+    let world = World::new(Store::File);
+    world.login_as("there");
+    world.api.set(|s| s.captcha = vec!["good".to_owned()]);
+    let screen = Screen::new(&world);
+    for (command, answers, question) in QUESTIONS {
+        for (key, message) in [("C-c", "error: interrupted"), ("C-d", "")] {
+            screen.start(&format!("rememberizer {command}"));
+            for (asked, answer) in answers {
+                screen.wait_for(asked);
+                screen.line(answer);
+            }
+            screen.wait_for(question);
+            screen.press(key);
+            let shown = shown(&screen, 130);
+            let last = shown.lines().last().unwrap_or_default();
+            if message.is_empty() {
+                assert!(
+                    ["error: the input was closed", "error: nothing was entered"].contains(&last),
+                    "{command} {key}:\n{shown}"
+                );
+            } else {
+                assert_eq!(last, message, "{command} {key}:\n{shown}");
+            }
+            screen.expect_sane();
+            screen.clear();
+        }
+    }
+    assert!(world.entry_of("there").is_some());
+    assert_eq!(world.entry(), None);
+    assert!(world.api.session_alive(EMAIL));
+}
+
+fn strange_lines() {
+    let world = World::new(Store::File);
+    let screen = Screen::new(&world);
+    screen.start("rememberizer login");
+    screen.wait_for("Rememberizer login");
+    // Arrow keys are no part of a name.
+    screen.press("Up");
+    screen.press("Enter");
+    screen.wait_for("warning: plain characters only, please");
+    // A line of three screen widths, in a terminal that changes its size meanwhile.
+    let long = "京".repeat(60) + &"x".repeat(880) + "@example.com";
+    screen.type_text(&long);
+    screen.wait_for("@example.com");
+    screen.resize(50, 12);
+    screen.press("Enter");
+    screen.wait_for("@example.com ›");
+    screen.resize(100, 40);
+    screen.line("no matter");
+    let (code, _) = screen.ended();
+    assert_eq!(code, 4);
+    let sent = world.api.requests().pop().unwrap();
+    assert_eq!(sent.json()["login"], *long);
+    screen.clear();
+    screen.expect_sane();
+    screen.clear();
+
+    // A paste with a line end answers the question that is open, and no other:
+    // the rest of it is neither an answer nor a command for the shell.
+    screen.start("rememberizer signup");
+    screen.wait_for("address");
+    screen.type_text("bob@example.com\rtouch pasted\r");
+    screen.wait_for("name at");
+    screen.type_text("Bob\r");
+    screen.wait_for("New password");
+    screen.type_text("correct horse 9\r");
+    screen.wait_for("again");
+    screen.type_text("correct horse 9\r");
+    screen.wait_for("(blank: later)");
+    screen.type_text(&format!(
+        "{}\r",
+        world.api.mailed_code("bob@example.com").unwrap()
+    ));
+    assert!(shown(&screen, 0).ends_with("the e-mail address is verified"));
+    assert_eq!(world.api.account("bob@example.com").unwrap().name, "Bob");
+    assert!(!world.home().join("pasted").exists());
+}
+
+fn other_profile() {
+    let world = World::new(Store::File);
+    world.login();
+    let screen = Screen::new(&world);
+    let (code, shown) = screen.run("rememberizer whoami -p work");
+    assert_eq!(code, 3);
+    assert!(shown.ends_with("\nerror: not signed in\nhint: rememberizer login --profile work"));
+    screen.start("rememberizer signup --profile work --email bob@example.com --name Bob");
+    screen.wait_for("New password");
+    screen.line("correct horse 9");
+    screen.wait_for("again");
+    screen.line("correct horse 9");
+    screen.wait_for("(blank: later)");
+    screen.press("Enter");
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 0);
+    assert!(shown.ends_with("\na code was mailed: rememberizer verify --profile work"));
+}
+
+fn another_store() {
+    let world = World::new(Store::File);
+    let screen = Screen::new(&world);
+    // No keyring is there, and nobody has chosen.
+    screen.run("unset REMEMBERIZER_STORE");
+    screen.start("rememberizer login ann@example.com");
+    screen.wait_for("[y/N]");
+    screen.press("Enter");
+    let refused = shown(&screen, 6);
+    assert!(
+        refused.contains("hint: ") && refused.ends_with("rememberizer login --store file"),
+        "{refused}"
+    );
+    assert!(world.api.requests().is_empty());
+    screen.start("rememberizer login ann@example.com");
+    screen.wait_for("[y/N]");
+    screen.line("y");
+    screen.wait_for("password for ann@example.com");
+    screen.line(PASSWORD);
+    assert!(shown(&screen, 0).ends_with("; the session is in a private file"));
+    screen.start("rememberizer login ann@example.com");
+    screen.wait_for("password for ann@example.com");
+    screen.press("C-c");
+    screen.ended();
+}
+
+fn captcha_is_last() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            captcha: vec!["good".to_owned()],
+            ..Settings::default()
+        },
+    );
+    let screen = Screen::new(&world);
+    screen.start("rememberizer login ann@example.com");
+    screen.wait_for("password for");
+    screen.line(PASSWORD);
+    screen.wait_for("captcha response");
+    assert_eq!(world.api.requests().len(), 1, "the server asked for it");
+    screen.line("good");
+    assert!(shown(&screen, 0).contains("signed in as ann@example.com"));
+    let sent = world.api.requests();
+    assert_eq!(sent.len(), 2);
+    assert!(sent[0].json().get("captcha").is_none());
+    assert_eq!(sent[1].json()["captcha"], "good");
+}
+
+fn captcha_is_known() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            captcha: vec!["good".to_owned()],
+            ..Settings::default()
+        },
+    );
+    let screen = Screen::new(&world);
+    screen.run("rememberizer profile set site_key 6Lc");
+    screen.start("rememberizer login ann@example.com");
+    screen.wait_for("password for");
+    screen.line(PASSWORD);
+    screen.wait_for("captcha response");
+    assert!(world.api.requests().is_empty(), "asked first");
+    screen.line("good");
+    shown(&screen, 0);
+    assert_eq!(world.api.requests().len(), 1);
+}
+
+fn spinner() {
+    const WAITING: &str = "waiting for the server";
+    let world = World::with(
+        Store::File,
+        Settings {
+            delays: vec![Delay::before(Duration::from_millis(1_500))],
+            ..Settings::default()
+        },
+    );
+    let screen = Screen::new(&world);
+    let login = "REMEMBERIZER_PASSWORD='correct horse battery' rememberizer login ann@example.com";
+    screen.start(login);
+    screen.wait_for(WAITING);
+    let shown = shown(&screen, 0);
+    assert_eq!(
+        shown.lines().last().unwrap_or_default(),
+        format!(
+            "signed in as ann@example.com on {} (profile default); the session is in a private file",
+            world.api.address()
+        )
+    );
+    assert!(!shown.contains(WAITING), "{shown}");
+    screen.expect_sane();
+    screen.clear();
+    // It is for terminals, and for those who want it.
+    for command in [
+        "rememberizer whoami 2>err",
+        "rememberizer whoami -q 2>&1 | cat >err",
+        "rememberizer whoami --json >out 2>err",
+    ] {
+        assert_eq!(screen.run(command).0, 0);
+        let written = std::fs::read_to_string(world.home().join("err")).unwrap();
+        assert!(!written.contains(WAITING) && !written.contains('\u{1b}'));
+    }
+    screen.start("rememberizer whoami");
+    screen.wait_for(WAITING);
+    screen.press("C-c");
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 130);
+    assert!(shown.ends_with("\nerror: interrupted"), "{shown}");
+    assert!(!shown.contains(WAITING), "{shown}");
+    screen.expect_sane();
+}
