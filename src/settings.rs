@@ -8,14 +8,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
-
 use crate::exit::{Failure, Outcome};
+use crate::globals::{Globals, color, duration, positive_duration, switch};
 use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
 use crate::session::Variables;
-use crate::store::{Profile, Profiles, ProfilesError, Selected, StoreKind};
-use crate::terminal::{ColorChoice, Style};
+use crate::store::{Profile, Profiles, Selected, StoreKind};
+use crate::terminal::Style;
 
 /// The variable that holds a password.
 pub const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
@@ -40,104 +39,21 @@ pub const VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_COLOR", "--color"),
 ];
 
-/// The variables that hold secrets.
-pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
-
-/// The flags that every command takes, before or after its name.
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Global options")]
-pub struct Globals {
-    /// Use this profile [env: REMEMBERIZER_PROFILE]
-    #[arg(short, long, global = true, value_name = "NAME", add = crate::command::completions::profile_names())]
-    pub profile: Option<ProfileName>,
-    /// The API's base URL [env: REMEMBERIZER_API_URL]
-    #[arg(long, global = true, value_name = "URL")]
-    pub api_url: Option<Origin>,
-    /// Where the profiles file is [env: REMEMBERIZER_CONFIG_DIR]
-    #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    pub config_dir: Option<PathBuf>,
-    /// Where the session is kept: keyring or file [env: REMEMBERIZER_STORE]
-    #[arg(long, global = true, value_name = "KIND", value_parser = store_kinds())]
-    pub store: Option<StoreKind>,
-    /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Ask nothing [env: REMEMBERIZER_NO_INPUT]
-    #[arg(long, global = true)]
-    pub no_input: bool,
-    /// Leave confirmations and spinners out [env: REMEMBERIZER_QUIET]
-    #[arg(short, long, global = true)]
-    pub quiet: bool,
-    /// Tell requests and decisions on stderr, secrets never [env: REMEMBERIZER_VERBOSE]
-    #[arg(short, long, global = true, action = ArgAction::SetTrue)]
-    pub verbose: bool,
-    /// How long a request may take, in seconds (30) [env: REMEMBERIZER_TIMEOUT]
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
-    pub timeout: Option<Duration>,
-    /// How long another process's lock is waited for, in seconds (30) [env: REMEMBERIZER_LOCK_TIMEOUT]
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
-    pub lock_timeout: Option<Duration>,
-    /// Trust the certificates in this PEM file as well [env: REMEMBERIZER_CA_CERT]
-    #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    pub ca_cert: Option<PathBuf>,
-    /// When to use colours: auto, always or never [env: REMEMBERIZER_COLOR]
-    #[arg(long, global = true, value_name = "WHEN", value_parser = color_choices())]
-    pub color: Option<ColorChoice>,
-}
-
-fn store_kinds() -> impl clap::builder::TypedValueParser<Value = StoreKind> {
-    use clap::builder::TypedValueParser;
-    clap::builder::PossibleValuesParser::new(StoreKind::ALL.map(StoreKind::as_str))
-        .try_map(|text| text.parse())
-}
-
-const COLORS: [(&str, ColorChoice); 3] = [
-    ("auto", ColorChoice::Auto),
-    ("always", ColorChoice::Always),
-    ("never", ColorChoice::Never),
+/// Other variables that decide something, without a secret in them.
+pub const OTHER_VARIABLES: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "NO_COLOR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "DBUS_SESSION_BUS_ADDRESS",
+    "NO_PROXY",
 ];
 
-fn color(text: &str) -> Result<ColorChoice, String> {
-    COLORS
-        .into_iter()
-        .find_map(|(name, choice)| (name == text).then_some(choice))
-        .ok_or_else(|| "colour is `auto`, `always` or `never`".to_owned())
-}
+/// A place where no file can be: it stands for a directory that is not known.
+const NOWHERE: &str = "/dev/null/rememberizer";
 
-fn color_choices() -> impl clap::builder::TypedValueParser<Value = ColorChoice> {
-    use clap::builder::TypedValueParser;
-    clap::builder::PossibleValuesParser::new(COLORS.map(|(name, _)| name))
-        .try_map(|text| color(&text))
-}
-
-/// A duration: seconds where it is a plain number, else such as `90s`, `5m`, `1h 30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
-    let parsed = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
-        Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
-    };
-    match parsed {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
-        Ok(_) => Err("more than ten years".to_owned()),
-        Err(why) => Err(format!("seconds, or such as `90s`, `5m`, `1h` ({why})")),
-    }
-}
-
-fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => Err("must be more than nothing".to_owned()),
-        duration => Ok(duration),
-    }
-}
-
-fn switch(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "1" | "true" | "yes" | "on" => Ok(true),
-        "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("is 1 or 0".to_owned()),
-    }
-}
+/// The variables that hold secrets.
+pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
 /// How a command treats a flag or variable that differs from what the profile says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,6 +64,8 @@ pub enum Purpose {
     Use,
     /// It looks or configures: the profile stands, whatever the flags say.
     Inspect,
+    /// It looks for what is wrong, and goes on whatever it meets.
+    Diagnose,
 }
 
 /// What is decided before the profile is known: how to speak, and where to look.
@@ -188,6 +106,8 @@ pub struct Settings {
     pub ca_cert: Option<PathBuf>,
     /// Trusted certificates instead of the platform's.
     pub ssl_cert_file: Option<PathBuf>,
+    /// What is wrong with the settings themselves, where the purpose is to find that out.
+    pub problems: Vec<Failure>,
 }
 
 /// Reads variables, and says which one is wrong.
@@ -272,31 +192,47 @@ impl Settings {
         host: &Host,
     ) -> Result<Self, anyhow::Error> {
         let read = Reader(host);
-        let profiles = Profiles::new(config_dir(&globals, host)?);
-        let chosen = read.or(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
-        let Selected {
-            name,
-            default,
-            profile: recorded,
-        } = match profiles.select(chosen.as_ref()) {
-            Ok(selected) => selected,
+        let mut lenient = Lenient {
+            is: purpose == Purpose::Diagnose,
+            problems: Vec::new(),
+        };
+        let config_dir = lenient.or(config_dir(&globals, host), || NOWHERE.into())?;
+        let profiles = Profiles::new(config_dir);
+        let chosen = lenient.or(
+            read.or(globals.profile, "REMEMBERIZER_PROFILE", parse),
+            || None,
+        )?;
+        let selected = match profiles.select(chosen.as_ref()) {
             // Whoever mends things must be able to look at what is broken.
-            Err(_) if purpose == Purpose::Inspect => Selected {
+            Err(_) if matches!(purpose, Purpose::Inspect | Purpose::Diagnose) => Selected {
                 name: chosen.unwrap_or_default(),
                 default: ProfileName::default(),
                 profile: None,
             },
-            Err(error) => return Err(ProfilesError::into(error)),
+            other => other.map_err(anyhow::Error::from)?,
         };
-        let api_url = read.or(globals.api_url, "REMEMBERIZER_API_URL", parse)?;
-        let store_flag = read.or(globals.store, "REMEMBERIZER_STORE", parse)?;
+        let Selected {
+            name,
+            default,
+            profile: recorded,
+        } = selected;
+        let api_url = read.or(globals.api_url, "REMEMBERIZER_API_URL", parse);
+        let api_url = lenient.or(api_url, || None)?;
+        let store_flag = read.or(globals.store, "REMEMBERIZER_STORE", parse);
+        let store_flag = lenient.or(store_flag, || None)?;
         let pinned = recorded.as_ref().map(Profile::origin);
         let kept = recorded.as_ref().and_then(|profile| profile.store);
-        if purpose == Purpose::Use {
-            refuse_other_origin(&name, api_url.as_ref(), pinned.as_ref())?;
-            refuse_other_store(&name, store_flag, kept)?;
+        if matches!(purpose, Purpose::Use | Purpose::Diagnose) {
+            let other = refuse_other_origin(&name, api_url.as_ref(), pinned.as_ref());
+            lenient.or(other, || ())?;
+            lenient.or(refuse_other_store(&name, store_flag, kept), || ())?;
         }
         let flags_first = purpose == Purpose::Begin;
+        let usual = || Some(Duration::from_secs(30));
+        let timeout = read.or(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration);
+        let lock_timeout = read.or(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration);
+        let data_dir = host.data_dir.clone();
+        let data_dir = data_dir.ok_or_else(|| no_home("data", "XDG_DATA_HOME"));
         Ok(Self {
             origin: first(flags_first, api_url, pinned).unwrap_or_default(),
             store: first(flags_first, store_flag, kept).unwrap_or(StoreKind::Keyring),
@@ -306,20 +242,42 @@ impl Settings {
             default,
             recorded,
             profiles,
-            data_dir: host
-                .data_dir
-                .clone()
-                .ok_or_else(|| no_home("data", "XDG_DATA_HOME"))?,
+            data_dir: lenient.or(data_dir, || NOWHERE.into())?,
             json,
-            timeout: read
-                .or(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration)?
-                .unwrap_or(Duration::from_secs(30)),
-            lock_timeout: read
-                .or(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration)?
-                .unwrap_or(Duration::from_secs(30)),
+            timeout: lenient
+                .or(timeout, usual)?
+                .or_else(usual)
+                .unwrap_or_default(),
+            lock_timeout: lenient
+                .or(lock_timeout, usual)?
+                .or_else(usual)
+                .unwrap_or_default(),
             ca_cert: read.path(globals.ca_cert.as_ref(), "REMEMBERIZER_CA_CERT"),
             ssl_cert_file: read.path(None, "SSL_CERT_FILE"),
+            problems: lenient.problems,
         })
+    }
+}
+
+/// Turns failures into findings, where that is the purpose.
+struct Lenient {
+    is: bool,
+    problems: Vec<Failure>,
+}
+
+impl Lenient {
+    fn or<T>(
+        &mut self,
+        result: Result<T, Failure>,
+        instead: impl FnOnce() -> T,
+    ) -> Result<T, Failure> {
+        match result {
+            Err(failure) if self.is => {
+                self.problems.push(failure);
+                Ok(instead())
+            }
+            other => other,
+        }
     }
 }
 

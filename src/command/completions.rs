@@ -52,7 +52,7 @@ pub fn profile_names() -> ArgValueCompleter {
             return Vec::new();
         };
         let host = crate::host::Host::real();
-        let Ok(dir) = crate::settings::config_dir(&crate::settings::Globals::default(), &host)
+        let Ok(dir) = crate::settings::config_dir(&crate::globals::Globals::default(), &host)
         else {
             return Vec::new();
         };

@@ -1,11 +1,326 @@
-//! `doctor`: what works.
-use crate::context::Context;
+//! `doctor`: what works, what does not, and what mends it. Nothing that is
+//! broken keeps it from looking at the rest, and it prints no secret.
 
-/// Say what works
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::report;
+use crate::context::Context;
+use crate::exit::{Failure, Outcome, explain};
+use crate::session::SessionError;
+use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
+use crate::store::probe;
+
+/// Say what works, and what mends the rest
+///
+/// Looks at the configuration, the variables in force, the secret store, the
+/// server and the session. Writes, reads and removes a probe entry.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  rememberizer doctor
+  rememberizer doctor --profile work --json
+
+Exit codes: 1 there is a problem")]
 pub struct Args {}
 
-/// Looks.
-pub(super) fn run(_args: &Args, _context: &Context<'_>) -> Result<(), anyhow::Error> {
-    Ok(())
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Warning,
+    Problem,
+}
+
+impl Level {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+struct Finding {
+    level: Level,
+    topic: &'static str,
+    text: String,
+    fix: Option<String>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, level: Level, topic: &'static str, text: impl Into<String>) {
+        self.with_fix(level, topic, text, None);
+    }
+
+    fn with_fix(
+        &mut self,
+        level: Level,
+        topic: &'static str,
+        text: impl Into<String>,
+        fix: Option<String>,
+    ) {
+        self.0.push(Finding {
+            level,
+            topic,
+            text: text.into(),
+            fix,
+        });
+    }
+
+    fn failure(&mut self, topic: &'static str, failure: Failure) {
+        self.with_fix(Level::Problem, topic, failure.message, failure.hint);
+    }
+}
+
+/// Looks at everything.
+pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+    let mut found = Findings::default();
+    found.add(
+        Level::Ok,
+        "version",
+        format!(
+            "rememberizer {} on {} {}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS,
+            std::env::consts::ARCH
+        ),
+    );
+    for problem in &context.settings.problems {
+        found.with_fix(
+            Level::Problem,
+            "settings",
+            problem.message.clone(),
+            problem.hint.clone(),
+        );
+    }
+    config(context, &mut found);
+    variables(context, &mut found);
+    store(context, &mut found);
+    server(context, &mut found);
+    session(context, &mut found);
+    tell(context, &found.0)
+}
+
+fn say<'c>(context: &'c Context<'_>) -> impl Fn(&str) -> String + 'c {
+    |command| context.say(command)
+}
+
+fn config(context: &Context<'_>, found: &mut Findings) {
+    let profiles = &context.settings.profiles;
+    let path = profiles.path().display().to_string();
+    match profiles.all() {
+        Err(error) => found.failure("config", explain(error.into(), &say(context))),
+        Ok(_) if !profiles.path().exists() => {
+            found.add(Level::Ok, "config", format!("{path} is not there yet"));
+        }
+        Ok((default, all)) => found.add(
+            Level::Ok,
+            "config",
+            format!("{path}: profiles {}, the default is {default}", all.len()),
+        ),
+    }
+    for key in profiles.unknown_keys().unwrap_or_default() {
+        found.with_fix(
+            Level::Warning,
+            "config",
+            format!(
+                "{path}:{}:{}: unknown key {}",
+                key.line, key.column, key.path
+            ),
+            Some("remove it, or use the version that knows it".to_owned()),
+        );
+    }
+    found.add(
+        Level::Ok,
+        "profile",
+        format!("{} on {}", context.settings.name, context.settings.origin),
+    );
+}
+
+fn variables(context: &Context<'_>, found: &mut Findings) {
+    let value = |name: &str| (context.host.variable)(name).filter(|value| !value.is_empty());
+    let plain = VARIABLES.iter().map(|(name, _)| *name);
+    for name in plain.chain(settings::OTHER_VARIABLES) {
+        if let Some(value) = value(name) {
+            let value = value.to_string_lossy();
+            found.add(Level::Ok, "variable", format!("{name} is {value}"));
+        }
+    }
+    for name in SECRET_VARIABLES {
+        if value(name).is_some() {
+            let (level, text) = if name == settings::PASSWORD {
+                (Level::Ok, format!("{name} is set"))
+            } else {
+                (
+                    Level::Warning,
+                    format!("{name} is set, and in force instead of the stored session"),
+                )
+            };
+            let fix = (level == Level::Warning).then(|| format!("unset {name}"));
+            found.with_fix(level, "variable", text, fix);
+        }
+    }
+}
+
+fn store(context: &Context<'_>, found: &mut Findings) {
+    let kind = context.settings.store;
+    let started = Instant::now();
+    let probed = {
+        let _waiting = context.terminal.spin("waiting for the secret store");
+        probe(context.secret_store(kind))
+    };
+    match probed {
+        Ok(()) => found.add(
+            Level::Ok,
+            "store",
+            format!(
+                "{}: written, read and removed a probe in {:.1} ms",
+                report::place(kind),
+                started.elapsed().as_secs_f64() * 1000.0
+            ),
+        ),
+        Err(error) => found.failure("store", explain(error.into(), &say(context))),
+    }
+}
+
+fn server(context: &Context<'_>, found: &mut Findings) {
+    context.interrupts.watch();
+    let client = context.client();
+    let reached = {
+        let _waiting = context.terminal.spin("waiting for the server");
+        client.reach()
+    };
+    let host = context.settings.origin.host().to_owned();
+    match reached {
+        Err(error) => {
+            let failure = explain(SessionError::Api(error).into(), &say(context));
+            found.with_fix(
+                Level::Problem,
+                "server",
+                failure.message,
+                Some("look at the network, the proxy and the API URL".to_owned()),
+            );
+        }
+        Ok(reached) => {
+            found.add(
+                Level::Ok,
+                "server",
+                format!(
+                    "{host} answers in {:.1} ms (status {})",
+                    reached.elapsed.as_secs_f64() * 1000.0,
+                    reached.status
+                ),
+            );
+            match report::skew(reached.skew) {
+                Some(skew) => found.with_fix(
+                    Level::Warning,
+                    "clock",
+                    format!("the local clock is {skew}"),
+                    Some("set the clock; sessions work all the same".to_owned()),
+                ),
+                None if reached.skew.is_some() => {
+                    found.add(Level::Ok, "clock", "agrees with the server's");
+                }
+                None => found.add(Level::Ok, "clock", "the server tells no time"),
+            }
+        }
+    }
+    if context.settings.origin.is_https() {
+        found.add(
+            Level::Ok,
+            "tls",
+            format!("roots: {}", client.roots_in_use()),
+        );
+    } else {
+        found.add(Level::Ok, "tls", "none: http on this machine");
+    }
+    let proxy = client.proxy_in_use();
+    found.add(
+        Level::Ok,
+        "proxy",
+        proxy.unwrap_or_else(|| "none".to_owned()),
+    );
+}
+
+fn session(context: &Context<'_>, found: &mut Findings) {
+    let now = (context.host.now)();
+    match context.keeper().load() {
+        Ok(Some(session)) => {
+            let login = context.profile().login;
+            found.add(
+                Level::Ok,
+                "session",
+                format!(
+                    "{}, ends {}",
+                    login.as_deref().unwrap_or("login not recorded"),
+                    report::ends(&session.refresh.expiry, now)
+                ),
+            );
+            if let Some(mark) = session.mark {
+                found.with_fix(
+                    Level::Warning,
+                    "session",
+                    format!(
+                        "a run was killed during an exchange that began at {}",
+                        mark.began
+                    ),
+                    Some(format!(
+                        "see whether it survived: {}",
+                        context.say("refresh")
+                    )),
+                );
+            }
+        }
+        Ok(None) => found.with_fix(
+            Level::Warning,
+            "session",
+            "not signed in",
+            Some(context.say("login")),
+        ),
+        // The store itself has been looked at, and has said what is wrong with it.
+        Err(SessionError::Store(error)) if error.kind != crate::store::StoreErrorKind::Failed => {
+            found.add(Level::Warning, "session", "cannot be looked at");
+        }
+        Err(error) => found.failure("session", explain(error.into(), &say(context))),
+    }
+}
+
+fn tell(context: &Context<'_>, found: &[Finding]) -> Result<(), anyhow::Error> {
+    let problems = found.iter().filter(|f| f.level == Level::Problem).count();
+    let json: Vec<Value> = found
+        .iter()
+        .map(|f| json!({"level": f.level.as_str(), "topic": f.topic, "text": f.text, "fix": f.fix}))
+        .collect();
+    if !context.settings.json {
+        for f in found {
+            let line = format!("{:<9}{:<10}{}", f.level.as_str(), f.topic, f.text);
+            context.terminal.answer(&line)?;
+            if let Some(fix) = &f.fix {
+                context.terminal.answer(&format!("{:19}fix: {fix}", ""))?;
+            }
+        }
+    }
+    let json = json!({"ok": problems == 0, "findings": json});
+    match problems {
+        0 if context.settings.json => Ok(context.terminal.answer_json(json)?),
+        0 => Ok(()),
+        _ => {
+            let (is, s) = if problems == 1 {
+                ("is", "")
+            } else {
+                ("are", "s")
+            };
+            let message = format!("there {is} {problems} problem{s}");
+            Err(Failure {
+                done: Some(json),
+                ..Failure::new(Outcome::Failed, message)
+            }
+            .into())
+        }
+    }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::report;
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
-use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN, duration};
+use crate::globals::duration;
+use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
 
 /// Run a command with an access token in its environment
 ///

@@ -21,7 +21,8 @@ mod whoami;
 use clap::{Parser, Subcommand};
 
 use crate::context::Context;
-use crate::settings::{Globals, Purpose};
+use crate::globals::Globals;
+use crate::settings::Purpose;
 
 /// Keeps your account session with the Rememberizer API: sign up, log in,
 /// verify the e-mail address, renew the tokens, log out, say who is signed in.
@@ -78,7 +79,8 @@ impl Command {
     pub fn purpose(&self) -> Purpose {
         match self {
             Self::Signup(_) | Self::Login(_) => Purpose::Begin,
-            Self::Profile(_) | Self::Doctor(_) => Purpose::Inspect,
+            Self::Profile(_) => Purpose::Inspect,
+            Self::Doctor(_) => Purpose::Diagnose,
             _ => Purpose::Use,
         }
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::report;
 use crate::context::Context;
+use crate::globals::duration;
 use crate::session::{Need, SessionError};
-use crate::settings::duration;
 
 /// Renew the tokens now
 ///

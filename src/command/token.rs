@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::report;
 use crate::context::Context;
+use crate::globals::duration;
 use crate::model::Secret;
 use crate::session::{Credential, SessionError};
-use crate::settings::duration;
 
 /// Print the access token, renewed first where it is about to end
 ///

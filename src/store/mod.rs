@@ -23,7 +23,7 @@ pub use file::FileStore;
 pub use keyring::{Keyring, KeyringOptions, SERVICE};
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
-pub use sessions::SessionStore;
+pub use sessions::{SessionStore, probe};
 
 /// Where a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

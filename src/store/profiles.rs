@@ -302,7 +302,7 @@ impl Profiles {
     }
 
     fn malformed(&self, bytes: &[u8], error: &serde_json::Error) -> ProfilesError {
-        let (path, line, column) = (self.path(), error.line(), error.column());
+        let (path, line, column) = (self.path(), error.line().max(1), error.column().max(1));
         match scan::version(bytes) {
             Some(version) if version > VERSION => ProfilesError::Newer {
                 path,

@@ -183,7 +183,7 @@ impl<'a> SessionStore<'a> {
 }
 
 /// Writes, reads and removes a probe entry; a profile's name holds no dot.
-pub(super) fn probe(store: &dyn SecretStore) -> Result<(), StoreError> {
+pub fn probe(store: &dyn SecretStore) -> Result<(), StoreError> {
     const ACCOUNT: &str = ".probe";
     const CONTENT: &[u8] = b"written by rememberizer to see whether it can be";
     store.write(ACCOUNT, CONTENT)?;
