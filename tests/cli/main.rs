@@ -19,6 +19,8 @@ mod api;
 mod captcha;
 mod clocks;
 mod faults;
+mod files;
+mod keyring;
 mod layers;
 mod life;
 mod logout;
@@ -40,6 +42,8 @@ fn main() -> std::process::ExitCode {
         captcha::tests(),
         clocks::tests(),
         faults::tests(),
+        files::tests(),
+        keyring::tests(),
         layers::tests(),
         life::tests(),
         logout::tests(),
