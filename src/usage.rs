@@ -69,6 +69,13 @@ fn of_usage(error: &clap::Error) -> Failure {
         ))
         .hint("give secrets by prompt, stdin, file or variable: see rememberizer login --help");
     }
+    if error.kind() == ErrorKind::ValueValidation
+        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
+        && let Some(why) = std::error::Error::source(error)
+    {
+        // Without the value: it may hold a secret, and the person has just typed it.
+        return Failure::usage(format!("{argument}: {why}")).hint("see --help");
+    }
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
     let message = paragraphs.next().unwrap_or_default();

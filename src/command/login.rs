@@ -134,15 +134,17 @@ impl Place {
     pub(super) fn find(context: &Context<'_>) -> Result<Self, anyhow::Error> {
         let kind = context.settings.store;
         let name = context.settings.name.as_str();
+        // What is recorded of the profile is needed to find the session again.
+        context.settings.profiles.prove_writable()?;
         let error = {
             let _waiting = context.terminal.spin("waiting for the keyring");
             match context.secret_store(kind).read(name) {
-                Ok(_) => return Self::with_profiles(context, kind),
+                Ok(_) => return Ok(Self { kind }),
                 // What is in there may be broken; that is no reason not to replace it.
                 Err(error)
                     if error.kind == StoreErrorKind::Failed && kind == StoreKind::Keyring =>
                 {
-                    return Self::with_profiles(context, kind);
+                    return Ok(Self { kind });
                 }
                 Err(error) => error,
             }
@@ -156,7 +158,9 @@ impl Place {
                 "Keep the Rememberizer session in a private file instead?",
                 false,
             )? {
-                return Self::with_profiles(context, StoreKind::File);
+                return Ok(Self {
+                    kind: StoreKind::File,
+                });
             }
         }
         let mend = error
@@ -172,12 +176,6 @@ impl Place {
             ..error
         }
         .into())
-    }
-
-    fn with_profiles(context: &Context<'_>, kind: StoreKind) -> Result<Self, anyhow::Error> {
-        // What is recorded of the profile is needed to find the session again.
-        context.settings.profiles.prove_writable()?;
-        Ok(Self { kind })
     }
 
     /// Which store it is.

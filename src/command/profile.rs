@@ -258,7 +258,8 @@ fn change_origin(
     origin: Origin,
 ) -> Result<(), anyhow::Error> {
     let former = recorded.map(Profile::origin);
-    if former.as_ref().is_some_and(|former| *former != origin) {
+    let is_over = recorded.is_some_and(|profile| profile.signed_in == Some(false));
+    if former.as_ref().is_some_and(|former| *former != origin) && !is_over {
         let keeper = context.keeper();
         let lock = keeper.lock()?;
         let ended = keeper.end(&lock, false)?;

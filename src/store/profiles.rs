@@ -227,8 +227,10 @@ impl Profiles {
         })
     }
 
-    /// Proves that the file could be written, before anything depends on it.
+    /// Proves that the file could be written, before anything depends on it:
+    /// all of it is understood, and its directory takes a file.
     pub fn prove_writable(&self) -> Result<(), ProfilesError> {
+        self.all()?;
         self.create_dir()?;
         let target = self.target();
         let dir = target.parent().unwrap_or(&self.dir);

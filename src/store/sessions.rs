@@ -78,8 +78,8 @@ impl<'a> SessionStore<'a> {
         let there = self.store.delete(self.profile.as_str())?;
         if self.store.limit().is_some() {
             // Head or not: a killed run may have left parts that no head names.
-            self.delete_parts(0)?;
-            self.delete_parts(1)?;
+            self.delete_parts(0, MOST_PARTS)?;
+            self.delete_parts(1, MOST_PARTS)?;
         }
         Ok(there)
     }
@@ -167,16 +167,15 @@ impl<'a> SessionStore<'a> {
             self.store.write(self.profile.as_str(), &head)?;
         }
         if let Some(former) = former {
-            self.delete_parts(former.generation)?;
+            self.delete_parts(former.generation, former.parts.min(MOST_PARTS))?;
         }
         Ok(())
     }
 
-    fn delete_parts(&self, generation: u64) -> Result<(), StoreError> {
-        for index in 1..=MOST_PARTS {
-            if !self.store.delete(&self.account(generation, index))? {
-                break;
-            }
+    /// Deletes the first `count` parts of a generation, whichever of them are there.
+    fn delete_parts(&self, generation: u64, count: u32) -> Result<(), StoreError> {
+        for index in 1..=count {
+            self.store.delete(&self.account(generation, index))?;
         }
         Ok(())
     }

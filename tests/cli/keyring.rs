@@ -283,7 +283,7 @@ fn python_keyring() {
             .bus
             .as_ref()
             .unwrap()
-            .command("python3")
+            .command("/usr/bin/python3")
             .args(["-c", &format!("import keyring\nfrom keyring.backends import SecretService\nk=SecretService.Keyring()\n{script}")])
             .output()
             .unwrap();

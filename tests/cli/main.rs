@@ -27,6 +27,7 @@ mod logout;
 mod missing;
 mod outcomes;
 mod outside;
+mod profiles;
 mod prompts;
 mod readme;
 mod renew;
@@ -34,6 +35,7 @@ mod renew;
 mod sandbox;
 mod sent;
 mod signals;
+mod split;
 mod support;
 
 fn main() -> std::process::ExitCode {
@@ -50,10 +52,12 @@ fn main() -> std::process::ExitCode {
         missing::tests(),
         outcomes::tests(),
         outside::tests(),
+        profiles::tests(),
         prompts::tests(),
         readme::tests(),
         renew::tests(),
         sent::tests(),
         signals::tests(),
+        split::tests(),
     ])
 }

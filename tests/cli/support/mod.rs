@@ -1,6 +1,7 @@
 //! What the tests share: how a test is declared, and the world that it runs in.
 
 pub mod bus;
+pub mod inside;
 pub mod screen;
 pub mod world;
 
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use bus::Bus;
+pub use inside::Inside;
 pub use screen::Screen;
 pub use world::{Output, Store, World};
 
@@ -31,7 +33,7 @@ impl Part {
                 .find(|name| !on_path(name)),
             Self::Command(name) => (!on_path(name)).then_some(name),
             Self::Python(module) => {
-                let found = std::process::Command::new("python3")
+                let found = std::process::Command::new("/usr/bin/python3")
                     .args(["-c", &format!("import {module}")])
                     .output()
                     .is_ok_and(|output| output.status.success());

@@ -1,0 +1,170 @@
+//! Stores with a limit: entries are split and put together again, and what
+//! does not belong together is never joined.
+
+use crate::sandbox::{self, Account, Handle, Settings};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Inside, Output, Test, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("split::round_trip", round_trip),
+        test("split::torn_sets_are_found_out", torn),
+        test(
+            "split::a_kill_between_writes_leaves_the_former_whole",
+            between_writes,
+        ),
+        test("split::shrinks_and_grows", shrinks),
+    ]
+}
+
+struct Small {
+    api: Handle,
+    dir: tempfile::TempDir,
+    inside: Inside,
+}
+
+impl Small {
+    fn new(limit: usize) -> Self {
+        let api = sandbox::start_on_loopback(Settings::default());
+        api.add_account(Account::new(EMAIL, PASSWORD));
+        let small = Self {
+            api,
+            dir: tempfile::tempdir().unwrap(),
+            inside: Inside::new(Some(limit)),
+        };
+        small.login().expect(0);
+        small
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.inside.run(self.dir.path(), b"", args)
+    }
+
+    fn login(&self) -> Output {
+        let url = self.api.base_url();
+        let args = ["login", EMAIL, "--password-stdin", "--api-url", &url];
+        self.inside.run(self.dir.path(), PASSWORD.as_bytes(), &args)
+    }
+
+    fn accounts(&self) -> Vec<String> {
+        let mut accounts: Vec<_> = self
+            .inside
+            .entries
+            .lock()
+            .unwrap()
+            .keys()
+            .cloned()
+            .collect();
+        accounts.sort();
+        accounts
+    }
+}
+
+fn round_trip() {
+    for limit in [100, 300, 2560] {
+        let small = Small::new(limit);
+        let parts = small.accounts().len();
+        assert_eq!(parts > 1, limit < 2560, "{limit}: {:?}", small.accounts());
+        for bytes in small.inside.entries.lock().unwrap().values() {
+            assert!(bytes.len() <= limit);
+        }
+        for _ in 0..5 {
+            small.run(&["refresh"]).expect(0);
+            small.run(&["whoami"]).expect(0);
+            assert!(
+                small.accounts().len().abs_diff(parts) <= 1,
+                "{:?}",
+                small.accounts()
+            );
+        }
+        small.run(&["logout"]).expect(0);
+        assert_eq!(small.accounts(), Vec::<String>::new(), "no part is left");
+    }
+}
+
+fn torn() {
+    let small = Small::new(300);
+    let before = small.inside.entries.lock().unwrap().clone();
+    let parts: Vec<_> = before.keys().filter(|k| k.contains('.')).cloned().collect();
+    assert!(parts.len() >= 2, "{parts:?}");
+    for part in &parts {
+        small.inside.entries.lock().unwrap().remove(part);
+        let output = small.run(&["token"]).expect(6);
+        assert_eq!(output.stdout, "");
+        assert!(
+            output
+                .stderr
+                .starts_with("error: the stored session is torn: part "),
+            "{output:?}"
+        );
+        assert!(
+            output
+                .stderr
+                .contains("is missing\nhint: `rememberizer logout --local` removes it"),
+            "{output:?}"
+        );
+        small.inside.entries.lock().unwrap().clone_from(&before);
+    }
+    // A part of another generation under the right name.
+    for part in &parts {
+        let mut entries = small.inside.entries.lock().unwrap();
+        let bytes = entries.get_mut(part).unwrap();
+        bytes[0] = b'9';
+        drop(entries);
+        let output = small.run(&["token"]).expect(6);
+        assert!(
+            output.stderr.contains("is of another generation"),
+            "{output:?}"
+        );
+        small.inside.entries.lock().unwrap().clone_from(&before);
+    }
+    small.run(&["token"]).expect(0);
+    small.inside.entries.lock().unwrap().remove(&parts[0]);
+    small.run(&["logout", "--local"]).expect(0);
+    assert_eq!(small.accounts(), Vec::<String>::new());
+}
+
+/// The store takes `n` writes and no more, as if the process had been killed
+/// there: what is read afterwards is a whole session, the former or the new.
+fn between_writes() {
+    let mut whole = 0;
+    for writes in 0..40 {
+        let small = Small::new(300);
+        *small.inside.writes_left.lock().unwrap() = Some(writes);
+        // An error ends the mark's write before the exchange; later ones are
+        // what a kill would leave, without the wait for better times.
+        let before = small.inside.entries.lock().unwrap().clone();
+        let output = if writes < 6 {
+            small.run(&["refresh"])
+        } else {
+            break;
+        };
+        *small.inside.writes_left.lock().unwrap() = None;
+        if output.code == 0 {
+            whole += 1;
+            continue;
+        }
+        let read = small.run(&["token", "--refresh-token"]).expect(0);
+        assert!(!read.stdout.trim().is_empty());
+        assert!(small.inside.entries.lock().unwrap().len() >= before.len().min(2));
+        small.login().expect(0);
+        small.run(&["logout"]).expect(0);
+        assert_eq!(
+            small.accounts(),
+            Vec::<String>::new(),
+            "{writes}: nothing is left behind"
+        );
+    }
+    assert!(whole <= 6);
+}
+
+fn shrinks() {
+    let mut small = Small::new(300);
+    small.inside.limit = Some(4000);
+    small.run(&["refresh"]).expect(0);
+    assert_eq!(small.accounts(), ["default"], "one entry, no part is left");
+    small.inside.limit = Some(200);
+    small.run(&["refresh"]).expect(0);
+    assert!(small.accounts().len() > 2);
+    small.run(&["whoami"]).expect(0);
+}
