@@ -18,12 +18,14 @@
 mod api;
 mod captcha;
 mod clocks;
+mod doctor;
 mod faults;
 mod files;
 mod keyring;
 mod layers;
 mod life;
 mod logout;
+mod machine;
 mod missing;
 mod outcomes;
 mod outside;
@@ -43,12 +45,14 @@ fn main() -> std::process::ExitCode {
         api::tests(),
         captcha::tests(),
         clocks::tests(),
+        doctor::tests(),
         faults::tests(),
         files::tests(),
         keyring::tests(),
         layers::tests(),
         life::tests(),
         logout::tests(),
+        machine::tests(),
         missing::tests(),
         outcomes::tests(),
         outside::tests(),

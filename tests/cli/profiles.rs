@@ -229,7 +229,7 @@ fn malformed() {
         ("nonsense", "1:2", "expected"),
         (
             "{\"version\":1,\n \"profiles\": {\"a\": 3}}",
-            "2:21",
+            "2:20",
             "invalid type",
         ),
         (

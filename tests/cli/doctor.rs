@@ -1,0 +1,161 @@
+//! `doctor`: every finding with its fix, whatever else is broken, and no secret.
+
+use crate::support::world::EMAIL;
+use crate::support::{Part, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![
+        test("doctor::everything_is_broken", broken),
+        test("doctor::variables_in_force", variables),
+        test("doctor::clock_and_killed_run", clock),
+        test("doctor::keyring_states", states).needs(&[Part::Keyring]),
+    ];
+    tests.extend(on_both("doctor::healthy", healthy));
+    tests
+}
+
+fn healthy(world: &World) {
+    world.login();
+    let before = world.entry();
+    let output = world.run(&["doctor"]).expect(0);
+    for line in output.stdout.lines() {
+        assert!(line.starts_with("ok       "), "{line}");
+    }
+    for topic in [
+        "version", "config", "profile", "store", "server", "clock", "tls", "proxy", "session",
+    ] {
+        assert!(
+            output.stdout.contains(&format!("ok       {topic:<10}")),
+            "{topic}: {output:?}"
+        );
+    }
+    assert!(output.stdout.contains(EMAIL));
+    assert!(
+        output
+            .stdout
+            .contains("written, read and removed a probe in ")
+    );
+    let json = world.run(&["doctor", "--json"]).expect(0).json();
+    assert_eq!(json["ok"], true);
+    assert!(
+        json["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|f| f["level"] == "ok")
+    );
+    assert_eq!(world.entry(), before, "nothing was changed");
+    assert!(
+        world
+            .api
+            .requests()
+            .iter()
+            .all(|seen| seen.bearer.is_none() && seen.cookies.is_empty())
+    );
+    world.run(&["logout"]).expect(0);
+    let output = world.run(&["doctor"]).expect(0);
+    assert!(
+        output.stdout.contains(
+            "warning  session   not signed in\n                   fix: rememberizer login\n"
+        ),
+        "{output:?}"
+    );
+}
+
+fn broken() {
+    let world = World::new(Store::File);
+    std::fs::create_dir_all(world.config_dir()).unwrap();
+    std::fs::write(world.config_dir().join("profiles.json"), "{nonsense").unwrap();
+    let url = "http://127.0.0.1:1/api";
+    let env = [
+        ("REMEMBERIZER_API_URL", url),
+        ("REMEMBERIZER_TIMEOUT", "soon"),
+        ("REMEMBERIZER_PROFILE", "../x"),
+    ];
+    let output = world.run_env(&env, &["doctor"]).expect(1);
+    for line in [
+        "problem  settings  REMEMBERIZER_PROFILE: a profile name has letters, digits, `-` and `_` alone\n",
+        "problem  settings  REMEMBERIZER_TIMEOUT: ",
+        "profiles.json:1:2: key must be a string\n                   fix: mend the file or move it away\n",
+        "problem  store     there is no keyring service on the session bus\n                   fix: start ",
+        "problem  server    cannot connect to 127.0.0.1:1: connection refused\n                   fix: ",
+    ] {
+        assert!(output.stdout.contains(line), "{line}: {output:#?}");
+    }
+    assert_eq!(output.stderr, "error: there are 5 problems\n");
+    let json = world.run_env(&env, &["doctor", "--json"]).expect(1).json();
+    assert_eq!(
+        (&json["ok"], &json["error"]["code"]),
+        (&false.into(), &"failed".into())
+    );
+    // Without any home at all.
+    let mut command = world.command(&["doctor", "--api-url", url]);
+    command.env_remove("HOME").env("HOME", "/dev/null/nowhere");
+    let output = crate::support::Output::of(command.output().unwrap());
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stdout.contains("problem  store"), "{output:?}");
+}
+
+fn variables() {
+    let world = World::new(Store::File);
+    world.login();
+    let proxy = "http://user:hunter2@proxy.test:3128";
+    let env = [
+        ("REMEMBERIZER_ACCESS_TOKEN", "hunter2"),
+        ("REMEMBERIZER_REFRESH_TOKEN", "hunter2"),
+        ("REMEMBERIZER_PASSWORD", "hunter2"),
+        ("REMEMBERIZER_TIMEOUT", "7"),
+        ("HTTPS_PROXY", proxy),
+        ("NO_COLOR", "1"),
+    ];
+    for args in [&["doctor"][..], &["doctor", "-v"], &["doctor", "--json"]] {
+        let output = world.run_env(&env, args).expect(0);
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert!(!told.contains("hunter2"), "{told}");
+        for (name, _) in &env {
+            assert!(
+                told.contains(name) || *name == "HTTPS_PROXY",
+                "{name}: {told}"
+            );
+        }
+        assert!(told.contains("in force instead of the stored session"));
+    }
+}
+
+fn clock() {
+    let world = World::new(Store::File);
+    world.api.set(|s| s.clock_offset = -3600);
+    world.login();
+    world.edit_entry(|entry| entry["exchange_began"] = 1_700_000_000_000_i64.into());
+    let output = world.run(&["doctor"]).expect(0);
+    assert!(
+        output
+            .stdout
+            .contains("warning  clock     the local clock is 1h ahead of the server's\n"),
+        "{output:?}"
+    );
+    assert!(
+        output.stdout.contains("warning  session   a run was killed during an exchange that began at 2023-11-14T22:13:20Z\n"),
+        "{output:?}"
+    );
+}
+
+fn states() {
+    let mut world = World::new(Store::Keyring);
+    world.login();
+    world.bus.as_ref().unwrap().lock();
+    let locked = world.run(&["doctor"]).expect(1);
+    assert!(
+        locked
+            .stdout
+            .contains("problem  store     the keyring is locked\n                   fix: unlock "),
+        "{locked:?}"
+    );
+    assert!(
+        locked
+            .stdout
+            .contains("warning  session   cannot be looked at\n")
+    );
+    world.bus.as_mut().unwrap().unlock();
+    world.run(&["doctor"]).expect(0);
+}

@@ -1,0 +1,314 @@
+//! Bad machines: no home, a read-only or a full one, files in the way. Clear
+//! errors, nothing in the working directory, nothing lost.
+
+use std::process::Command;
+
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    let unshare = [Part::Command("unshare")];
+    let strace = [Part::Command("strace")];
+    vec![
+        test("machine::no_home", no_home),
+        test("machine::read_only_home", read_only).needs(&unshare),
+        test("machine::full_home", full).needs(&unshare),
+        test("machine::directories_elsewhere", elsewhere),
+        test("machine::files_in_the_way", in_the_way),
+        test("machine::killed_at_each_file_operation", || kills(false)).needs(&strace),
+        test("machine::each_file_operation_fails", || kills(true)).needs(&strace),
+        test("machine::few_descriptors", few_descriptors).needs(&[Part::Command("prlimit")]),
+        test("machine::another_version_wrote_the_entry", another_version),
+    ]
+}
+
+fn no_home() {
+    let world = World::new(Store::File);
+    let empty = world.home().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    for home in [Some("/dev/null/home"), Some(""), None] {
+        for args in [
+            &["login", EMAIL, "--store=file"][..],
+            &["whoami", "--store=file"],
+            &["token"],
+            &["profile", "list"],
+        ] {
+            let mut command = world.command(args);
+            command
+                .current_dir(&empty)
+                .env("REMEMBERIZER_PASSWORD", PASSWORD)
+                .env_remove("HOME");
+            // Without HOME the password database is asked: keep it out of there.
+            command
+                .env("XDG_CONFIG_HOME", "/dev/null/c")
+                .env("XDG_DATA_HOME", "/dev/null/d");
+            if let Some(home) = home {
+                command.env("HOME", home);
+            }
+            let output = Output::of(command.output().unwrap());
+            assert!([0, 1, 3, 6].contains(&output.code), "{args:?}: {output:?}");
+            if args[0] == "login" {
+                assert_eq!(output.code, 1, "{output:?}");
+                assert!(
+                    output
+                        .stderr
+                        .contains("hint: choose another directory with --config-dir DIR"),
+                    "{output:?}"
+                );
+            }
+        }
+    }
+    assert_eq!(
+        std::fs::read_dir(&empty).unwrap().count(),
+        0,
+        "nothing in the working directory"
+    );
+    assert!(world.api.requests().is_empty());
+}
+
+/// Runs a script where a tmpfs can be mounted over the home's directories.
+fn unshared(world: &World, script: &str) -> Output {
+    let mut command = Command::new("unshare");
+    world.dress(&mut command);
+    let program = World::program();
+    command
+        .args([
+            "-m",
+            "sh",
+            "-c",
+            &format!("set -u; R='{}'; {script}", program.display()),
+        ])
+        .env("REMEMBERIZER_PASSWORD", PASSWORD);
+    Output::of(command.output().unwrap())
+}
+
+fn read_only() {
+    let world = World::new(Store::File);
+    world.login();
+    let before = world.entry();
+    let script = "mount --bind \"$HOME\" \"$HOME\" && mount -o remount,bind,ro \"$HOME\"
+        cd /; $R token >/dev/null || exit 99
+        $R refresh; echo code=$?; $R login ann@example.com; echo code=$?; $R logout; echo code=$?; $R whoami >/dev/null; echo code=$?";
+    let output = unshared(&world, script).expect(0);
+    assert_eq!(
+        output.stdout, "code=6\ncode=1\ncode=6\ncode=0\n",
+        "{output:?}"
+    );
+    assert!(
+        output.stderr.contains("Read-only file system"),
+        "{output:?}"
+    );
+    assert_eq!(world.entry(), before);
+    assert!(
+        !world
+            .api
+            .requests()
+            .iter()
+            .any(|seen| seen.path.starts_with("/auth/")),
+        "{:?}",
+        world.api.requests()
+    );
+}
+
+fn full() {
+    let world = World::new(Store::File);
+    world.login();
+    let script = "cp -a \"$HOME\" /tmp/full.$$; mount -t tmpfs -o size=200k tmpfs \"$HOME\"; cp -a /tmp/full.$$/. \"$HOME/\"; rm -rf /tmp/full.$$
+        cd /; head -c 1000000 /dev/zero > \"$HOME/fill\" 2>/dev/null
+        $R token >/dev/null; echo code=$?; $R refresh; echo code=$?; $R login ann@example.com; echo code=$?
+        $R profile set login bob; echo code=$?; cat \"$HOME/.local/share/rememberizer/sessions/default.json\"";
+    let output = unshared(&world, script).expect(0);
+    assert!(
+        output
+            .stdout
+            .starts_with("code=0\ncode=6\ncode=1\ncode=1\n{"),
+        "{output:?}"
+    );
+    assert!(
+        output.stderr.contains("No space left on device"),
+        "{output:?}"
+    );
+    let entry: serde_json::Value =
+        serde_json::from_str(output.stdout.lines().nth(4).unwrap()).unwrap();
+    assert_eq!(entry, world.entry_json(), "whole, and as it was");
+    assert!(world.api.requests().is_empty());
+}
+
+fn elsewhere() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let (config, data) = (world.home().join("c"), world.home().join("d"));
+    let env = [
+        ("XDG_CONFIG_HOME", config.to_str().unwrap()),
+        ("XDG_DATA_HOME", data.to_str().unwrap()),
+        ("REMEMBERIZER_PASSWORD", PASSWORD),
+    ];
+    world
+        .run_env(&env, &["login", EMAIL, "--store=file", "--api-url", &url])
+        .expect(0);
+    assert!(config.join("rememberizer/profiles.json").is_file());
+    assert!(data.join("rememberizer/sessions/default.json").is_file());
+    assert!(!world.config_dir().exists() && !world.data_dir().exists());
+    world.run_env(&env, &["whoami"]).expect(0);
+}
+
+fn in_the_way() {
+    let world = World::new(Store::File);
+    world.login();
+    let before = world.entry();
+    let lock = world.data_dir().join("locks/default.lock");
+    std::fs::remove_file(&lock).unwrap();
+    std::fs::create_dir(&lock).unwrap();
+    let output = world.run(&["refresh"]).expect(6);
+    assert!(
+        output
+            .stderr
+            .starts_with(&format!("error: cannot lock {}: ", lock.display())),
+        "{output:?}"
+    );
+    std::fs::remove_dir(&lock).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", &lock).unwrap();
+    world.run(&["refresh"]).expect(6);
+    std::fs::remove_file(&lock).unwrap();
+    assert_eq!(world.entry(), before);
+    assert!(world.api.requests().is_empty());
+    let file = world.home().join("file");
+    std::fs::write(&file, "").unwrap();
+    let dir = file.display().to_string();
+    let output = world
+        .run(&["profile", "list", "--config-dir", &dir])
+        .expect(1);
+    assert!(output.stderr.contains("Not a directory"), "{output:?}");
+    world.run(&["refresh"]).expect(0);
+}
+
+/// Each file operation of a renewal, one by one: the process is killed in it,
+/// or it fails. The session is whole afterwards, the former or the new one.
+fn kills(fail: bool) {
+    let calls = [
+        "openat", "write", "fsync", "rename", "fchmod", "flock", "unlink",
+    ];
+    let (mut injected, mut lost) = (0, 0);
+    for call in calls {
+        for number in 1..60 {
+            let world = World::new(Store::File);
+            world.login();
+            let what = if fail { "error=ENOSPC" } else { "signal=KILL" };
+            let mut command = Command::new("strace");
+            world.dress(&mut command);
+            let log = world.home().join("strace");
+            command
+                .args(["-f", "-qq", "-o"])
+                .arg(&log)
+                .args([
+                    "-e",
+                    &format!("trace={call}"),
+                    "-P",
+                    world.data_dir().join("sessions").to_str().unwrap(),
+                ])
+                .args(["-P", world.session_file("default").to_str().unwrap()])
+                .args([
+                    "-P",
+                    world
+                        .session_file("default")
+                        .with_file_name(".default.json.next")
+                        .to_str()
+                        .unwrap(),
+                ])
+                .args([
+                    "-P",
+                    world
+                        .data_dir()
+                        .join("locks/default.lock")
+                        .to_str()
+                        .unwrap(),
+                ])
+                .args(["-e", &format!("inject={call}:{what}:when={number}")])
+                .arg(World::program())
+                .arg("refresh");
+            let output = Output::of(command.output().unwrap());
+            let log = std::fs::read_to_string(log).unwrap_or_default();
+            let hit = log.contains("INJECTED") || log.contains("killed by SIGKILL");
+            if !hit {
+                break;
+            }
+            injected += 1;
+            if fail {
+                assert!([0, 6].contains(&output.code), "{call} {number}: {output:?}");
+            }
+            let entry = world.entry_json();
+            if world
+                .api
+                .refresh_works(entry["refresh_token"].as_str().unwrap())
+            {
+                world.run(&["refresh"]).expect(0);
+            } else {
+                lost += 1;
+                assert_eq!(world.api.exchanges(), 1, "{call} {number}");
+                if fail {
+                    assert!(
+                        output.stderr.contains("could not be stored"),
+                        "{call} {number}: {output:?}"
+                    );
+                } else {
+                    assert!(entry["exchange_began"].is_i64(), "{call} {number}");
+                    let next = world.run(&["refresh"]).expect(3);
+                    assert!(
+                        next.stderr.contains("a run was killed during an exchange"),
+                        "{next:?}"
+                    );
+                }
+            }
+        }
+    }
+    println!(
+        "{injected} file operations {}: {lost} sessions lost, each of them told",
+        if fail { "failed" } else { "killed" }
+    );
+    assert!(injected > 8, "only {injected}");
+}
+
+fn few_descriptors() {
+    let world = World::new(Store::File);
+    world.login();
+    for limit in 3..16 {
+        let before = world.entry();
+        let mut command = Command::new("prlimit");
+        world.dress(&mut command);
+        command
+            .arg(format!("--nofile={limit}"))
+            .arg(World::program())
+            .arg("refresh");
+        let output = Output::of(command.output().unwrap());
+        assert!(
+            output.code != 101 && output.code < 128,
+            "{limit}: {output:?}"
+        );
+        if output.code != 0 {
+            let entry = world.entry().unwrap();
+            let now: serde_json::Value = serde_json::from_str(&entry).unwrap();
+            assert!(
+                world
+                    .api
+                    .refresh_works(now["refresh_token"].as_str().unwrap()),
+                "{limit}: {before:?} {output:?}"
+            );
+        }
+    }
+    world.run(&["refresh"]).expect(0);
+}
+
+fn another_version() {
+    let world = World::new(Store::File);
+    world.login();
+    world.edit_entry(|entry| entry["version"] = 2.into());
+    let before = world.entry();
+    let output = world.run(&["refresh"]).expect(6);
+    assert_eq!(
+        output.stderr,
+        "error: the stored session was written by a newer version of rememberizer\n\
+         hint: use that version, or log out with it first\n"
+    );
+    assert_eq!(world.entry(), before);
+    assert!(world.api.requests().is_empty());
+}
