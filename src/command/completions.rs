@@ -1,4 +1,10 @@
 //! `completions`: the scripts by which shells complete the commands.
+//!
+//! A script asks this program for candidates, with a variable set and the words
+//! typed so far as arguments. Neither the keyring nor the network is asked.
+
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
 
 use clap::CommandFactory;
 use clap::builder::StyledStr;
@@ -7,13 +13,75 @@ use clap_complete::env::Shells;
 
 use super::Cli;
 use crate::exit::Failure;
+use crate::globals::Globals;
+use crate::host::Host;
+use crate::model::ProfileName;
+use crate::settings::config_dir;
 use crate::store::Profiles;
 use crate::terminal::Terminal;
 
-/// The variable by which a shell asks for candidates.
-pub const VARIABLE: &str = "COMPLETE";
+/// The variable by which a shell asks for candidates. With clap's usual name, a
+/// `COMPLETE` that somebody set for something else would keep every command from running.
+pub const VARIABLE: &str = "REMEMBERIZER_COMPLETE";
 
 const SHELLS: [&str; 6] = ["bash", "zsh", "fish", "powershell", "elvish", "nushell"];
+
+/// Bash hands over `--store=k` in three words, replaces the last of them alone,
+/// and expands patterns in what it is given: clap's script sees to none of it.
+const BASH: &str = r#"_rememberizer() {
+    local IFS=$'\n' current="$2" before="" is_value="" candidate i
+    local -a words=()
+    for ((i = 0; i <= COMP_CWORD; i++)); do
+        if [[ ${COMP_WORDS[i]} == "=" && ${#words[@]} -gt 1 ]]; then
+            before="${words[${#words[@]} - 1]}="
+            words[${#words[@]} - 1]="$before"
+            is_value=1
+        elif [[ -n $is_value ]]; then
+            words[${#words[@]} - 1]="$before${COMP_WORDS[i]}"
+            is_value=""
+            ((i == COMP_CWORD)) || before=""
+        else
+            words+=("${COMP_WORDS[i]}")
+            before=""
+        fi
+    done
+    words[${#words[@]} - 1]="$before$current"
+    compopt +o nospace 2>/dev/null
+    COMPREPLY=()
+    while IFS= read -r candidate; do
+        candidate="${candidate#"$before"}"
+        [[ $candidate == *[=/] ]] && compopt -o nospace 2>/dev/null
+        COMPREPLY+=("$(printf '%q' "$candidate")")
+    done < <(
+        VARIABLE=bash _CLAP_IFS="$IFS" _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
+            rememberizer -- "${words[@]}" 2>/dev/null && echo
+    )
+}
+complete -o nospace -o bashdefault -F _rememberizer rememberizer
+"#;
+
+/// A file in zsh's `fpath` is run as the completion function itself when it is
+/// loaded, at the first Tab, which would otherwise complete nothing.
+const ZSH_FIRST_TAB: &str = r#"
+if [[ "$funcstack[1]" == "_rememberizer" ]]; then
+    _clap_dynamic_completer_rememberizer "$@"
+fi
+"#;
+
+/// Nushell takes the same answers as fish. One completer for the whole command,
+/// flags included, is possible since nushell 0.108.
+const NUSHELL: &str = r#"def "nu-complete rememberizer" [words: list<string>] {
+    with-env { VARIABLE: "fish" } { ^rememberizer -- ...$words }
+    | lines
+    | each {|candidate|
+        let parts = ($candidate | split row "\t")
+        { value: $parts.0, description: ($parts | get --optional 1 | default "") }
+    }
+}
+
+@complete "nu-complete rememberizer"
+export extern rememberizer []
+"#;
 
 /// Print the completion script of a shell
 ///
@@ -32,35 +100,103 @@ pub struct Args {
 
 /// Prints the script.
 pub fn run(args: &Args, terminal: &Terminal) -> Result<(), anyhow::Error> {
-    let shells = Shells::builtins();
-    let mut script = Vec::new();
-    match shells.completer(&args.shell) {
-        Some(shell) => {
-            let name = Cli::command().get_name().to_owned();
-            shell.write_registration(VARIABLE, &name, &name, &name, &mut script)?;
-        }
-        None => return Err(Failure::usage(format!("no completions for {}", args.shell)).into()),
-    }
-    terminal.answer_bytes(&script)?;
+    terminal.answer_bytes(script(&args.shell)?.as_bytes())?;
     Ok(())
+}
+
+fn script(shell: &str) -> Result<String, anyhow::Error> {
+    match shell {
+        "bash" => return Ok(BASH.replace("VARIABLE", VARIABLE)),
+        "nushell" => return Ok(NUSHELL.replace("VARIABLE", VARIABLE)),
+        _ => {}
+    }
+    let shells = Shells::builtins();
+    let Some(completer) = shells.completer(shell) else {
+        return Err(Failure::usage(format!("no completions for {shell}")).into());
+    };
+    let name = Cli::command().get_name().to_owned();
+    let mut script = Vec::new();
+    completer.write_registration(VARIABLE, &name, &name, &name, &mut script)?;
+    let mut script = String::from_utf8(script)?.trim().to_owned() + "\n";
+    if shell == "zsh" {
+        script += ZSH_FIRST_TAB;
+    }
+    Ok(script)
 }
 
 /// Completes the names of the profiles, from the profiles file alone.
 pub fn profile_names() -> ArgValueCompleter {
-    ArgValueCompleter::new(|current: &std::ffi::OsStr| {
+    ArgValueCompleter::new(|current: &OsStr| {
         let Some(current) = current.to_str() else {
             return Vec::new();
         };
-        let host = crate::host::Host::real();
-        let Ok(dir) = crate::settings::config_dir(&crate::globals::Globals::default(), &host)
-        else {
+        let host = Host::real();
+        let globals = Globals {
+            config_dir: config_dir_of(std::env::args_os(), home(&host)),
+            ..Globals::default()
+        };
+        let Ok(dir) = config_dir(&globals, &host) else {
             return Vec::new();
         };
         Profiles::new(dir)
             .names()
             .into_iter()
-            .filter(|name| name.starts_with(current))
+            .filter(|name| name.starts_with(current) && name.parse::<ProfileName>().is_ok())
             .map(|name| CompletionCandidate::new(name).help(None::<StyledStr>))
             .collect()
     })
+}
+
+fn home(host: &Host) -> Option<PathBuf> {
+    (host.variable)("HOME").map(PathBuf::from)
+}
+
+/// The directory of a `--config-dir` among the words typed so far, which come
+/// as the shell has them: bash splits at `=`, and nobody has expanded `~`.
+fn config_dir_of(words: impl Iterator<Item = OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+    const FLAG: &str = "--config-dir";
+    let mut words = words.map(|word| word.to_string_lossy().into_owned());
+    let mut found = None;
+    while let Some(word) = words.next() {
+        if word == FLAG {
+            found = words
+                .next()
+                .filter(|next| next != "=")
+                .or_else(|| words.next());
+        } else if let Some(value) = word
+            .strip_prefix(FLAG)
+            .and_then(|rest| rest.strip_prefix('='))
+        {
+            found = Some(value.to_owned());
+        }
+    }
+    let dir = found?;
+    let dir = dir.trim_matches(['"', '\'']);
+    match (dir.strip_prefix("~/"), home) {
+        (Some(rest), Some(home)) => Some(home.join(rest)),
+        _ => Some(PathBuf::from(dir)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_is_found_among_the_words() {
+        for (words, dir) in [
+            ("rememberizer login --profile", None),
+            ("rememberizer --config-dir /a login -p", Some("/a")),
+            ("rememberizer --config-dir=/a login -p", Some("/a")),
+            ("rememberizer --config-dir = '/a' login -p", Some("/a")),
+            ("rememberizer -p --config-dir ~/a", Some("/home/ann/a")),
+            ("rememberizer --config-dir", None),
+        ] {
+            let found = config_dir_of(
+                words.split(' ').map(OsString::from),
+                Some("/home/ann".into()),
+            );
+            assert_eq!(found, dir.map(PathBuf::from), "{words}");
+        }
+    }
 }

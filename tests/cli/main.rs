@@ -36,6 +36,7 @@ mod renew;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
 mod sent;
+mod shells;
 mod signals;
 mod split;
 mod support;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
         readme::tests(),
         renew::tests(),
         sent::tests(),
+        shells::tests(),
         signals::tests(),
         split::tests(),
     ])

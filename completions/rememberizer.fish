@@ -1,0 +1,1 @@
+complete --keep-order --exclusive --command rememberizer --arguments "(REMEMBERIZER_COMPLETE=fish rememberizer -- (commandline --current-process --tokenize --cut-at-cursor) (commandline --current-token))"

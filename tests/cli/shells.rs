@@ -1,0 +1,176 @@
+//! Completion in the shells themselves: what a Tab makes of a line.
+
+use std::path::Path;
+
+use crate::support::{Part, Screen, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    let tmux = Part::Command("tmux");
+    vec![
+        test("shells::scripts_are_fresh", scripts_are_fresh),
+        test("shells::asks_nobody", asks_nobody),
+        test("shells::bash", || completes("bash")).needs(&[tmux, Part::Command("bash")]),
+        test("shells::zsh", || completes("zsh")).needs(&[tmux, Part::Command("zsh")]),
+        test("shells::fish", || completes("fish")).needs(&[tmux, Part::Command("fish")]),
+    ]
+}
+
+/// The shells, the scripts in `completions/`, and where a home has them.
+const SCRIPTS: [(&str, &str, &str); 6] = [
+    (
+        "bash",
+        "rememberizer.bash",
+        ".local/share/bash-completion/completions/rememberizer",
+    ),
+    ("zsh", "_rememberizer", ".zfunc/_rememberizer"),
+    (
+        "fish",
+        "rememberizer.fish",
+        ".config/fish/completions/rememberizer.fish",
+    ),
+    ("powershell", "_rememberizer.ps1", ""),
+    ("elvish", "rememberizer.elv", ""),
+    ("nushell", "rememberizer.nu", ""),
+];
+
+fn scripts_are_fresh() {
+    let world = World::new(Store::File);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions");
+    for (shell, file, _) in SCRIPTS {
+        let script = world.run(&["completions", shell]).expect(0).stdout;
+        assert_eq!(
+            std::fs::read_to_string(kept.join(file)).unwrap_or_default(),
+            script,
+            "rememberizer completions {shell} >completions/{file}"
+        );
+    }
+    let files = std::fs::read_dir(kept).unwrap().count();
+    assert_eq!(files, SCRIPTS.len(), "no script of another shell is kept");
+}
+
+/// Candidates need no keyring, no server, no sound profiles file, and no shell that behaves.
+fn asks_nobody() {
+    let world = World::new(Store::File);
+    let ask = |words: &[&str]| {
+        let args = [&["--", "rememberizer"], words].concat();
+        let env = [
+            ("REMEMBERIZER_COMPLETE", "fish"),
+            ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/nowhere"),
+            ("HTTPS_PROXY", "http://127.0.0.1:1"),
+        ];
+        world.run_env(&env, &args).expect(0).stdout
+    };
+    let names = |text: String| -> Vec<String> {
+        text.lines()
+            .map(|line| line.split('\t').next().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(names(ask(&["lo"])), ["login", "logout"]);
+    assert_eq!(names(ask(&["--profile", "w"])), [""; 0]);
+    let profiles = world.config_dir().join("profiles.json");
+    std::fs::create_dir_all(world.config_dir()).unwrap();
+    for (text, expected) in [
+        (
+            r#"{"version":1,"profiles":{"work":{},"web":{},"$(reboot)":{},"w\u001b[2J":{},"w x":{}}}"#,
+            &["web", "work"][..],
+        ),
+        (r#"{"version":1,"profiles":{"work":"#, &[]),
+        ("", &[]),
+    ] {
+        std::fs::write(&profiles, text).unwrap();
+        let mut found = names(ask(&["whoami", "-p", "w"]));
+        found.sort();
+        assert_eq!(found, expected, "{text}");
+    }
+    // A variable of somebody else's is none of ours.
+    let output = world.run_env(&[("COMPLETE", "1")], &["--version"]);
+    assert!(output.expect(0).stdout.starts_with("rememberizer "));
+}
+
+/// What is typed before a Tab, and what the screen then shows.
+const LINES: [(&str, &[&str]); 16] = [
+    ("lo", &["rememberizer log", "login", "logout"]),
+    ("logi", &["rememberizer login"]),
+    ("profile u", &["rememberizer profile use"]),
+    ("profile use w", &["rememberizer profile use work"]),
+    ("profile show h", &["rememberizer profile show home"]),
+    ("profile remove h", &["rememberizer profile remove home"]),
+    ("--profile w", &["rememberizer --profile work"]),
+    ("whoami -p h", &["rememberizer whoami -p home"]),
+    ("--store ", &["keyring", "file"]),
+    ("login --store k", &["rememberizer login --store keyring"]),
+    ("login --store=k", &["rememberizer login --store=keyring"]),
+    ("--store=", &["keyring", "file"]),
+    ("verify -p=work --store=fi", &["--store=file"]),
+    (
+        "login --password-file my",
+        &["rememberizer login --password-file my\\ password"],
+    ),
+    (
+        "--config-dir=other --profile wi",
+        &["rememberizer --config-dir=other --profile wide"],
+    ),
+    (
+        "--config-dir other --profile wi",
+        &["rememberizer --config-dir other --profile wide"],
+    ),
+];
+
+fn completes(shell: &str) {
+    let world = World::new(Store::File);
+    let home = world.home();
+    let write = |path: &str, text: &str| {
+        let path = home.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write(
+        ".config/rememberizer/profiles.json",
+        r#"{"version":1,"profiles":{"work":{},"home":{}}}"#,
+    );
+    write(
+        "other/profiles.json",
+        r#"{"version":1,"profiles":{"wide":{}}}"#,
+    );
+    let (_, _, place) = SCRIPTS.into_iter().find(|(of, ..)| *of == shell).unwrap();
+    write(place, &world.run(&["completions", shell]).expect(0).stdout);
+    write("my password", "");
+    // What a distribution's own start-up files do.
+    write(".bashrc", &format!("PS1='% '; source ~/{place}"));
+    write(
+        ".zshrc",
+        "PS1='%% '; fpath=(~/.zfunc $fpath); autoload -Uz compinit; compinit -u",
+    );
+    write(
+        ".config/fish/config.fish",
+        "function fish_prompt; echo '% '; end; set -g fish_greeting; set -g fish_autosuggestion_enabled 0",
+    );
+    let screen = Screen::with_shell(&world, &[], &[shell, "-i"]);
+    let blank = |shown: &str| shown == "%";
+    screen.wait_until("prompt", blank);
+    let mut lines = LINES.to_vec();
+    lines.push(("profile use wi", &["rememberizer profile use wide"]));
+    for (number, (typed, expected)) in lines.iter().enumerate() {
+        if number == LINES.len() {
+            screen.line(match shell {
+                "fish" => "set -x REMEMBERIZER_CONFIG_DIR ~/other; clear",
+                _ => "export REMEMBERIZER_CONFIG_DIR=~/other; clear",
+            });
+            screen.wait_until("prompt", blank);
+        }
+        screen.type_text(&format!("rememberizer {typed}"));
+        screen.press("Tab");
+        if expected.len() > 1 {
+            // What is left to choose from is listed at a Tab that can add nothing.
+            let more = ["fish", "zsh", "bash"].iter().position(|of| *of == shell);
+            (0..more.unwrap()).for_each(|_| screen.press("Tab"));
+        }
+        screen.wait_until(&format!("{expected:?} after {typed:?}"), |shown| {
+            expected.iter().all(|text| shown.contains(text))
+        });
+        screen.press("C-c");
+        screen.wait_until("prompt", |shown| shown.ends_with('%'));
+        screen.line("clear");
+        screen.wait_until("prompt", blank);
+    }
+}
