@@ -352,7 +352,7 @@ fn quick() {
             .arg(World::program())
             .args(args);
         if complete {
-            command.env("COMPLETE", "fish");
+            command.env("REMEMBERIZER_COMPLETE", "fish");
         }
         let output = Output::of(command.output().unwrap()).expect(0);
         assert!(!output.stdout.is_empty(), "{args:?} says something");

@@ -1,0 +1,436 @@
+//! How quick the program is, as whole processes, each paired with what it is
+//! compared with: A B A B on the same machine in the same minute. A ratio holds
+//! where a time does not.
+//!
+//! `cargo bench` builds what it needs and prints a row a task: the median of
+//! the paired ratios, the middle half of them, the limit, and MISS where the
+//! limit is missed. Nothing here judges a build.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "a bench"
+)]
+
+#[path = "../tests/cli/support/bus.rs"]
+mod bus;
+#[path = "../tests/sandbox/server/mod.rs"]
+mod sandbox;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use bus::Bus;
+use sandbox::{Account, Delay, Handle, RotationPolicy, Settings, TlsKind};
+
+const EMAIL: &str = "ann@example.com";
+const PASSWORD: &str = "correct horse battery";
+const PROGRAM: &str = env!("CARGO_BIN_EXE_rememberizer");
+
+/// Pairs of runs a row.
+const PAIRS: usize = 60;
+
+fn main() {
+    // `cargo test --benches` and the like only want to see that it builds.
+    if !std::env::args().any(|arg| arg == "--bench") {
+        return;
+    }
+    let bench = Bench::new();
+    println!(
+        "{:<46} {:>8} {:>15} {:>7}",
+        "task", "ratio", "middle half", "limit"
+    );
+    bench.noise();
+    bench.starting();
+    bench.tokens();
+    bench.exchanges();
+    bench.crowd();
+    bench.many_profiles();
+    bench.size();
+    bench.instructions();
+    bench.noise();
+}
+
+struct Bench {
+    dir: tempfile::TempDir,
+    hello: PathBuf,
+    api: Handle,
+    bus: Bus,
+}
+
+/// A command that can be run again and again.
+struct Run<'b> {
+    bench: &'b Bench,
+    program: PathBuf,
+    args: Vec<String>,
+    env: Vec<(&'static str, String)>,
+}
+
+impl Run<'_> {
+    fn env(mut self, name: &'static str, value: &str) -> Self {
+        self.env.push((name, value.to_owned()));
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("HOME", self.bench.dir.path())
+            .env("PATH", "/usr/bin:/bin")
+            .env("DBUS_SESSION_BUS_ADDRESS", self.bench.bus.address())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    fn time(&self) -> f64 {
+        let mut command = self.command();
+        let started = Instant::now();
+        let status = command.status().unwrap();
+        let took = started.elapsed();
+        assert!(
+            status.success(),
+            "{} {:?} ends well",
+            self.program.display(),
+            self.args
+        );
+        took.as_secs_f64()
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let hello = dir.path().join("hello");
+        std::fs::write(
+            dir.path().join("hello.rs"),
+            "fn main() { println!(\"hello\"); }",
+        )
+        .unwrap();
+        let built = Command::new("rustc")
+            .args([
+                "--edition=2024",
+                "-Copt-level=3",
+                "-Clto=fat",
+                "-Ccodegen-units=1",
+                "-Cpanic=abort",
+                "-Cstrip=symbols",
+                "-o",
+            ])
+            .args([&hello, &dir.path().join("hello.rs")])
+            .status();
+        assert!(built.is_ok_and(|status| status.success()), "hello builds");
+        let bus = Bus::with_keyring(dir.path());
+        let api = sandbox::start_on_loopback(Settings {
+            // So that curl can send the same token again and again.
+            rotation: RotationPolicy::Off,
+            access_lifetime: 86_400,
+            ..Settings::default()
+        });
+        api.add_account(Account::new(EMAIL, PASSWORD));
+        let bench = Self {
+            dir,
+            hello,
+            api,
+            bus,
+        };
+        for store in ["file", "keyring"] {
+            bench.login(store, store, &bench.api.base_url(), &[]);
+        }
+        bench
+    }
+
+    fn login(&self, profile: &str, store: &str, url: &str, more: &[&str]) {
+        let args = [
+            "login",
+            EMAIL,
+            "-p",
+            profile,
+            "--store",
+            store,
+            "--api-url",
+            url,
+        ];
+        let run = self
+            .run(&[&args, more].concat())
+            .env("REMEMBERIZER_PASSWORD", PASSWORD);
+        run.time();
+    }
+
+    fn other(&self, program: impl Into<PathBuf>, args: &[&str]) -> Run<'_> {
+        Run {
+            bench: self,
+            program: program.into(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            env: Vec::new(),
+        }
+    }
+
+    fn run(&self, args: &[&str]) -> Run<'_> {
+        self.other(PROGRAM, args)
+    }
+
+    fn hello(&self) -> Run<'_> {
+        self.other(&self.hello, &[])
+    }
+
+    /// Times two commands in pairs and prints the row.
+    fn row(&self, task: &str, a: &Run<'_>, b: &Run<'_>, limit: f64) {
+        a.time();
+        b.time();
+        let mut ratios: Vec<f64> = (0..PAIRS).map(|_| a.time() / b.time()).collect();
+        ratios.sort_by(f64::total_cmp);
+        let at = |part: usize| ratios[ratios.len() * part / 4];
+        let miss = if at(2) > limit { "MISS" } else { "" };
+        println!(
+            "{task:<46} {:>7.2}x {:>6.2} – {:>5.2}x {limit:>6.2}x {miss}",
+            at(2),
+            at(1),
+            at(3)
+        );
+    }
+
+    fn noise(&self) {
+        self.row(
+            "hello against hello (noise)",
+            &self.hello(),
+            &self.hello(),
+            1.05,
+        );
+    }
+
+    fn starting(&self) {
+        self.row("--version", &self.run(&["--version"]), &self.hello(), 1.5);
+        self.row("--help", &self.run(&["--help"]), &self.hello(), 1.5);
+        self.row("a completion", &self.completion("lo"), &self.hello(), 1.5);
+    }
+
+    fn completion(&self, word: &str) -> Run<'_> {
+        let mut words = vec!["--", "rememberizer"];
+        if word.len() > 2 {
+            words.extend(["whoami", "--profile"]);
+        }
+        words.push(word);
+        self.run(&words).env("REMEMBERIZER_COMPLETE", "fish")
+    }
+
+    fn tokens(&self) {
+        let token = |profile| self.run(&["token", "-p", profile]);
+        let tool = ["lookup", "service", "rememberizer", "username", "keyring"];
+        let tool = self.other("/usr/bin/secret-tool", &tool);
+        self.row("token, fresh, file", &token("file"), &self.hello(), 2.0);
+        self.row(
+            "token, fresh, keyring",
+            &token("keyring"),
+            &self.hello(),
+            4.0,
+        );
+        self.row(
+            "token, fresh, keyring : secret-tool lookup",
+            &token("keyring"),
+            &tool,
+            0.25,
+        );
+        let whoami = self.run(&["whoami", "--offline", "-p", "keyring"]);
+        self.row("whoami --offline, keyring", &whoami, &self.hello(), 4.5);
+    }
+
+    fn exchanges(&self) {
+        let token = self.api.current_refresh(EMAIL).unwrap();
+        let url = format!("{}/auth/custom-refresh/", self.api.base_url());
+        let post = |url: &str, token: &str, more: &[&str]| {
+            let cookie = format!("Cookie: refresh_token={token}");
+            let args = [
+                "-sS",
+                "-f",
+                "-X",
+                "POST",
+                "-H",
+                &cookie,
+                "-H",
+                "Content-Length: 0",
+                url,
+            ];
+            self.other("/usr/bin/curl", &[&args, more].concat())
+        };
+        let refresh = self.run(&["refresh", "-p", "keyring"]);
+        self.row(
+            "refresh, http, keyring : curl",
+            &refresh,
+            &post(&url, &token, &[]),
+            1.0,
+        );
+
+        let api = sandbox::start_on_loopback(Settings {
+            rotation: RotationPolicy::Off,
+            tls: Some(TlsKind::Good),
+            ..Settings::default()
+        });
+        api.add_account(Account::new(EMAIL, PASSWORD));
+        let own = self.dir.path().join("own.pem");
+        std::fs::write(&own, api.ca_pem().unwrap()).unwrap();
+        let own = own.display().to_string();
+        // curl reads the platform's roots and ours from one file.
+        let all = self.dir.path().join("all.pem").display().to_string();
+        let roots =
+            std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
+        std::fs::write(&all, format!("{roots}{}", api.ca_pem().unwrap())).unwrap();
+        self.login("https", "keyring", &api.base_url(), &["--ca-cert", &own]);
+        let token = api.current_refresh(EMAIL).unwrap();
+        let url = format!("{}/auth/custom-refresh/", api.base_url());
+        let refresh = self.run(&["refresh", "-p", "https", "--ca-cert", &own]);
+        let curl = post(&url, &token, &["--cacert", &all]);
+        self.row(
+            "refresh, https, platform roots : curl",
+            &refresh,
+            &curl,
+            1.0,
+        );
+    }
+
+    /// Sixty-four at once: one exchange of 200 ms, and then what 64 fresh ones cost.
+    fn crowd(&self) {
+        let together = |min_ttl: &str| {
+            let started = Instant::now();
+            let runs: Vec<_> = (0..64)
+                .map(|_| {
+                    self.run(&["token", "-p", "keyring", "--min-ttl", min_ttl])
+                        .command()
+                        .spawn()
+                        .unwrap()
+                })
+                .collect();
+            for mut run in runs {
+                assert!(run.wait().unwrap().success());
+            }
+            started.elapsed().as_secs_f64()
+        };
+        let (mut stale, mut fresh) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            self.api.set(|s| {
+                s.delays =
+                    vec![Delay::before(Duration::from_millis(200)).at("/auth/custom-refresh/")]
+            });
+            let before = self.api.exchanges();
+            stale.push(together("2days"));
+            assert_eq!(self.api.exchanges(), before + 1, "one exchange");
+            self.api.set(|s| s.delays.clear());
+            fresh.push(together("1s"));
+        }
+        stale.sort_by(f64::total_cmp);
+        fresh.sort_by(f64::total_cmp);
+        let (stale, fresh) = (stale[2] * 1000.0, fresh[2] * 1000.0);
+        let limit = 200.0 + 3.0 * fresh;
+        let miss = if stale > limit { "MISS" } else { "" };
+        println!(
+            "64 token at once, run out, 200 ms server: 1 exchange, {stale:.0} ms; 64 fresh {fresh:.0} ms; limit {limit:.0} ms {miss}"
+        );
+    }
+
+    fn many_profiles(&self) {
+        let config = self.dir.path().join("many");
+        std::fs::create_dir_all(&config).unwrap();
+        let one = self.dir.path().join(".config/rememberizer/profiles.json");
+        let mut profiles: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(one).unwrap()).unwrap();
+        for i in 0..1000 {
+            profiles["profiles"][format!("profile-{i:04}")] = serde_json::json!(
+                {"api_url": "https://example.com/api/v1", "login": format!("user{i}@example.com"), "store": "keyring", "signed_in": true});
+        }
+        let text = serde_json::to_string_pretty(&profiles).unwrap();
+        std::fs::write(config.join("profiles.json"), text).unwrap();
+        let config = config.display().to_string();
+        let many = self.run(&["token", "-p", "keyring", "--config-dir", &config]);
+        let one = self.run(&["token", "-p", "keyring"]);
+        self.row("token, 1,000 profiles : one", &many, &one, 1.1);
+        let complete = self
+            .completion("profile-09")
+            .env("REMEMBERIZER_CONFIG_DIR", &config);
+        self.row(
+            "completing one of 1,000 profile names",
+            &complete,
+            &self.hello(),
+            3.0,
+        );
+    }
+
+    fn size(&self) {
+        const MIB: f64 = 1024.0 * 1024.0;
+        let size = Path::new(PROGRAM).metadata().unwrap().len() as f64 / MIB;
+        let miss = |is: bool| if is { "MISS" } else { "" };
+        println!(
+            "stripped binary: {size:.2} MiB, limit 4 {}",
+            miss(size > 4.0)
+        );
+        for args in [
+            &["--help"][..],
+            &["token", "-p", "file"],
+            &["token", "-p", "keyring"],
+            &["whoami", "-p", "keyring"],
+            &["refresh", "-p", "keyring"],
+            &["doctor", "-p", "keyring"],
+        ] {
+            let output = self
+                .other("/usr/bin/python3", &["-c",
+                    "import resource,subprocess,sys; subprocess.run(sys.argv[1:],stdout=subprocess.DEVNULL,check=True); print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"])
+                .command()
+                .arg(PROGRAM)
+                .args(args)
+                .stdout(Stdio::piped())
+                .output()
+                .unwrap();
+            let kib: f64 = String::from_utf8_lossy(&output.stdout)
+                .trim()
+                .parse()
+                .unwrap_or(0.0);
+            println!(
+                "peak memory, {}: {:.1} MiB, limit 6 {}",
+                args.join(" "),
+                kib / 1024.0,
+                miss(kib / 1024.0 > 6.0)
+            );
+        }
+    }
+
+    /// Instructions, which do not depend on the neighbours.
+    fn instructions(&self) {
+        for run in [
+            self.run(&["--version"]),
+            self.run(&["--help"]),
+            self.completion("lo"),
+        ] {
+            let output = Command::new("valgrind")
+                .args([
+                    "--tool=callgrind",
+                    "--callgrind-out-file=/dev/null",
+                    PROGRAM,
+                ])
+                .args(&run.args)
+                .envs(run.env.iter().map(|(name, value)| (name, value)))
+                .output();
+            let Ok(output) = output else {
+                println!("instructions: valgrind is not here");
+                return;
+            };
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            let count = told
+                .lines()
+                .find_map(|line| line.split("Collected :").nth(1));
+            println!(
+                "instructions, {}: {}",
+                run.args.join(" "),
+                count.unwrap_or("?").trim()
+            );
+        }
+    }
+}

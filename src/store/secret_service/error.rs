@@ -1,0 +1,149 @@
+//! Why the Secret Service did not do what was asked.
+//!
+//! Owns the few answers a person can act on and how D-Bus spells each. Must
+//! not know which operation was under way.
+
+use std::io;
+use std::time::Duration;
+
+use zbus::DBusError;
+
+use crate::store::StoreErrorKind;
+
+/// A failure of the Secret Service, sorted by what its user can do about it.
+#[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SecretServiceError {
+    /// There is no session bus, or nobody on it provides the service.
+    #[error("there is no keyring service on the session bus")]
+    Absent,
+    /// The keyring is locked, and nobody unlocked it or could be asked to.
+    #[error("the keyring is locked")]
+    Locked,
+    /// A person closed the prompt.
+    #[error("the keyring is locked, and the request to unlock it was dismissed")]
+    Dismissed,
+    /// The service, or the bus in front of it, gave no answer in time.
+    #[error("the keyring service did not answer within {seconds} s")]
+    Stalled {
+        /// The bound that passed.
+        seconds: u64,
+    },
+    /// There is no default collection to create an entry in.
+    #[error("the keyring service has no default collection")]
+    NoCollection,
+    /// More than one entry matches.
+    #[error("the keyring holds {0} entries for this profile")]
+    Ambiguous(usize),
+    /// Anything else, in the words of the service.
+    #[error("the keyring service failed: {0}")]
+    Other(String),
+}
+
+impl SecretServiceError {
+    /// What mends it, where that is known: lower case, no full stop.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Absent => {
+                Some("start a Secret Service, such as gnome-keyring, KWallet or KeePassXC")
+            }
+            Self::Locked | Self::Dismissed => Some(
+                "unlock the login keyring, as a desktop login or `gnome-keyring-daemon --unlock` does",
+            ),
+            Self::Stalled { .. } => {
+                Some("restart the keyring service (gnome-keyring-daemon --replace)")
+            }
+            Self::NoCollection => Some("make a default keyring, as a first desktop login does"),
+            Self::Ambiguous(_) => Some("`rememberizer logout` removes all of them"),
+            Self::Other(_) => None,
+        }
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> StoreErrorKind {
+        match self {
+            Self::Absent | Self::Stalled { .. } => StoreErrorKind::Unavailable,
+            Self::Locked | Self::Dismissed => StoreErrorKind::Locked,
+            Self::NoCollection | Self::Ambiguous(_) | Self::Other(_) => StoreErrorKind::Failed,
+        }
+    }
+
+    /// The error of an answer that did not come within `bound`.
+    pub(super) fn stalled(bound: Duration) -> Self {
+        Self::Stalled {
+            seconds: bound.as_secs().max(1),
+        }
+    }
+
+    /// Sorts an answer of the crate; `bound` is what a call was given.
+    pub(super) fn of_service(error: secret_service::Error, bound: Duration) -> Self {
+        use secret_service::Error as E;
+        match error {
+            E::Zbus(e) => Self::of_bus(e, bound),
+            E::ZbusFdo(e) => Self::of_fdo(e, bound),
+            E::Locked => Self::Locked,
+            E::NoResult => Self::NoCollection,
+            E::Prompt => Self::Dismissed,
+            E::PromptDisconnected | E::Unavailable => Self::Absent,
+            e => Self::Other(e.to_string()),
+        }
+    }
+
+    /// Sorts an answer of the bus or of the service behind it.
+    pub(super) fn of_bus(error: zbus::Error, bound: Duration) -> Self {
+        match error {
+            zbus::Error::MethodError(name, text, _) => Self::of_name(&name, text.as_deref(), bound),
+            zbus::Error::FDO(e) => Self::of_fdo(*e, bound),
+            zbus::Error::InputOutput(e) if e.kind() == io::ErrorKind::TimedOut => {
+                Self::stalled(bound)
+            }
+            // The bus hung up.
+            zbus::Error::InputOutput(_) => Self::Absent,
+            e => Self::Other(e.to_string()),
+        }
+    }
+
+    fn of_fdo(error: zbus::fdo::Error, bound: Duration) -> Self {
+        match error {
+            zbus::fdo::Error::ZBus(e) => Self::of_bus(e, bound),
+            e => Self::of_name(&e.name(), e.description(), bound),
+        }
+    }
+
+    /// Sorts an error reply by its name: those of the D-Bus specification,
+    /// of its service activation, and of the Secret Service specification.
+    fn of_name(name: &str, text: Option<&str>, bound: Duration) -> Self {
+        if name.starts_with("org.freedesktop.DBus.Error.Spawn.") {
+            return Self::Absent;
+        }
+        match name {
+            "org.freedesktop.DBus.Error.ServiceUnknown"
+            | "org.freedesktop.DBus.Error.NameHasNoOwner"
+            | "org.freedesktop.DBus.Error.NoServer"
+            // The service went away during the call.
+            | "org.freedesktop.DBus.Error.NoReply"
+            | "org.freedesktop.DBus.Error.Disconnected" => Self::Absent,
+            "org.freedesktop.DBus.Error.TimedOut" | "org.freedesktop.DBus.Error.Timeout" => {
+                Self::stalled(bound)
+            }
+            "org.freedesktop.Secret.Error.IsLocked" => Self::Locked,
+            name => Self::Other(text.unwrap_or(name).to_owned()),
+        }
+    }
+}
+
+impl From<SecretServiceError> for keyring_core::Error {
+    /// Everything that keeps one from the storage is `NoStorageAccess`, the
+    /// rest `PlatformFailure`; the error itself is inside, for a downcast.
+    fn from(error: SecretServiceError) -> Self {
+        use SecretServiceError as E;
+        match error {
+            E::Absent | E::Locked | E::Dismissed | E::Stalled { .. } | E::NoCollection => {
+                Self::NoStorageAccess(Box::new(error))
+            }
+            E::Ambiguous(_) | E::Other(_) => Self::PlatformFailure(Box::new(error)),
+        }
+    }
+}
