@@ -29,10 +29,7 @@ const SECRET_FLAGS: [&str; 6] = [
 
 /// Parses the command line.
 pub(crate) fn parse(command: Command, args: Vec<OsString>) -> Result<ArgMatches, Stop> {
-    command
-        .color(clap::ColorChoice::Never)
-        .try_get_matches_from(args)
-        .map_err(Stop::from)
+    command.try_get_matches_from(args).map_err(Stop::from)
 }
 
 /// Whether errors are to be JSON, as far as can be known before the command line parses.

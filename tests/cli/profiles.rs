@@ -234,12 +234,12 @@ fn malformed() {
         ),
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"store\":\"attic\"}}}",
-            "1:52",
+            "1:51",
             "unknown variant",
         ),
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"api_url\":\"http://evil.test\"}}}",
-            "1:66",
+            "1:65",
             "in the clear",
         ),
         ("{\"profiles\":{}}", "1:15", "missing field `version`"),
