@@ -39,6 +39,7 @@ impl Host {
     /// The process's own surroundings.
     #[must_use]
     pub fn real() -> Self {
+        leave_no_core();
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");
         Self {
             variable: Box::new(read_variable),
@@ -51,6 +52,25 @@ impl Host {
         }
     }
 }
+
+/// A crash leaves no image of the memory on the disk, and other processes of
+/// the user cannot attach to this one (prctl(2), PR_SET_DUMPABLE).
+#[cfg(unix)]
+fn leave_no_core() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Core).maximum;
+    let none = Rlimit {
+        current: Some(0),
+        maximum,
+    };
+    // Where it is not permitted, it is as it was.
+    let _ = setrlimit(Resource::Core, none);
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
+#[cfg(not(unix))]
+fn leave_no_core() {}
 
 #[expect(
     clippy::disallowed_methods,

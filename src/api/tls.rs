@@ -107,25 +107,18 @@ pub(super) fn reason(error: &rustls::Error, host: &str, options: &Options) -> St
 
 fn certificate(error: &CertificateError, host: &str, options: &Options) -> String {
     use CertificateError as C;
-    let whose = format!("TLS: the certificate of {host}");
-    match error {
+    let why = match error {
         C::Expired | C::ExpiredContext { .. } => {
-            format!("{whose} has expired (or the clock of this machine is wrong)")
+            "has expired (or the clock of this machine is wrong)".to_owned()
         }
         C::NotValidYet | C::NotValidYetContext { .. } => {
-            format!("{whose} is not valid yet (or the clock of this machine is wrong)")
+            "is not valid yet (or the clock of this machine is wrong)".to_owned()
         }
-        C::NotValidForName | C::NotValidForNameContext { .. } => {
-            format!("{whose} is for another name")
-        }
-        C::Revoked => format!("{whose} has been revoked"),
-        C::UnknownIssuer => format!(
-            "{whose} is not trusted (unknown issuer); roots in use: {}",
-            roots_in_use(options)
-        ),
-        other => format!(
-            "{whose} is not trusted ({other}); roots in use: {}",
-            roots_in_use(options)
-        ),
-    }
+        C::NotValidForName | C::NotValidForNameContext { .. } => "is for another name".to_owned(),
+        C::Revoked => "has been revoked".to_owned(),
+        C::UnknownIssuer => "is not trusted (unknown issuer)".to_owned(),
+        other => format!("is not trusted ({other})"),
+    };
+    let roots = roots_in_use(options);
+    format!("TLS: the certificate of {host} {why}; roots in use: {roots}")
 }

@@ -27,6 +27,7 @@ mod life;
 mod logout;
 mod machine;
 mod missing;
+mod network;
 mod outcomes;
 mod outside;
 mod profiles;
@@ -35,6 +36,7 @@ mod readme;
 mod renew;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
+mod secrets;
 mod sent;
 mod shells;
 mod signals;
@@ -55,12 +57,14 @@ fn main() -> std::process::ExitCode {
         logout::tests(),
         machine::tests(),
         missing::tests(),
+        network::tests(),
         outcomes::tests(),
         outside::tests(),
         profiles::tests(),
         prompts::tests(),
         readme::tests(),
         renew::tests(),
+        secrets::tests(),
         sent::tests(),
         shells::tests(),
         signals::tests(),

@@ -1,0 +1,234 @@
+//! The network: TLS, proxies, names that do not resolve, redirects. Exit code
+//! 5 with the reason, the session untouched, no secret where it does not belong.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+
+use crate::sandbox::{self, Account, Fault, Settings, TlsKind};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("network::tls_that_is_not_trusted", tls),
+        test("network::ca_certificates_mend_it", ca),
+        test("network::proxies", proxies),
+        test(
+            "network::http_on_this_machine_uses_no_proxy",
+            no_proxy_for_http,
+        ),
+        test("network::names_and_ports", names),
+        test("network::ipv6_only", ipv6),
+        test("network::redirects_are_not_followed", redirects),
+    ]
+}
+
+fn with_tls(kind: TlsKind) -> World {
+    let settings = Settings {
+        tls: Some(kind),
+        ..Settings::default()
+    };
+    let world = World::with(Store::File, settings);
+    std::fs::write(world.home().join("ca.pem"), world.api.ca_pem().unwrap()).unwrap();
+    world
+}
+
+fn login(world: &World, env: &[(&str, &str)], more: &[&str]) -> Output {
+    let url = world.api.base_url();
+    let args = [
+        "login",
+        EMAIL,
+        "--store=file",
+        "--api-url",
+        &url,
+        "--timeout",
+        "5",
+    ];
+    let env = [&[("REMEMBERIZER_PASSWORD", PASSWORD)], env].concat();
+    world.run_env(&env, &[&args, more].concat())
+}
+
+fn tls() {
+    let world = with_tls(TlsKind::Good);
+    let ca = world.home().join("ca.pem").display().to_string();
+    let unknown = login(&world, &[], &["--json"]).expect(5);
+    assert_eq!(unknown.error_code(), "unavailable");
+    let told = unknown.json()["error"]["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(
+        told.contains("not trusted") && told.contains("roots in use: "),
+        "{told}"
+    );
+    for (kind, word) in [(TlsKind::WrongName, "name"), (TlsKind::Expired, "expired")] {
+        let world = with_tls(kind);
+        let ca = world.home().join("ca.pem").display().to_string();
+        let output = login(&world, &[], &["--ca-cert", &ca]).expect(5);
+        assert!(
+            output.stderr.contains(word) && output.stderr.contains("roots in use: "),
+            "{kind:?}: {output:?}"
+        );
+        assert!(world.api.requests().is_empty());
+    }
+    for bad in ["/nonexistent.pem", "/etc/passwd"] {
+        let output = login(&world, &[], &["--ca-cert", bad]).expect(2);
+        assert!(output.stderr.contains(bad), "{output:?}");
+    }
+    login(&world, &[], &["--ca-cert", &ca]).expect(0);
+}
+
+fn ca() {
+    let world = with_tls(TlsKind::Good);
+    let ca = world.home().join("ca.pem").display().to_string();
+    login(&world, &[("REMEMBERIZER_CA_CERT", &ca)], &[]).expect(0);
+    world
+        .run_env(&[("SSL_CERT_FILE", &ca)], &["whoami"])
+        .expect(0);
+    let output = world.run(&["whoami"]).expect(5);
+    assert!(output.stderr.contains("not trusted"), "{output:?}");
+    world.run(&["refresh", "--ca-cert", &ca]).expect(0);
+}
+
+/// A proxy that remembers what it was asked and answers `answer`.
+fn proxy(answer: &'static str) -> (String, Arc<Mutex<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Arc::new(Mutex::new(String::new()));
+    let kept = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).unwrap_or(0);
+            kept.lock()
+                .unwrap()
+                .push_str(&String::from_utf8_lossy(&piece[..read]));
+            drop(stream.write_all(answer.as_bytes()));
+        }
+    });
+    (address, asked)
+}
+
+fn proxies() {
+    let world = with_tls(TlsKind::Good);
+    let (address, asked) =
+        proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<title>Blocked</title>");
+    let url = format!("http://bob:hunter2@{address}");
+    for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
+        let output = login(&world, &[(name, &url)], &["-v"]).expect(5);
+        assert!(!output.stderr.contains("hunter2"), "{output:?}");
+        assert!(output.stderr.contains("proxy"), "{output:?}");
+    }
+    let heard = asked.lock().unwrap().clone();
+    assert!(heard.starts_with("CONNECT 127.0.0.1:"), "{heard}");
+    assert!(heard.contains("Basic "), "the proxy gets its credentials");
+    assert!(!heard.contains(PASSWORD) && world.api.requests().is_empty());
+    let ca = world.home().join("ca.pem").display().to_string();
+    login(
+        &world,
+        &[("HTTPS_PROXY", &url), ("NO_PROXY", "127.0.0.1")],
+        &["--ca-cert", &ca],
+    )
+    .expect(0);
+    let output = login(
+        &world,
+        &[("HTTPS_PROXY", "http://127.0.0.1:1")],
+        &["--ca-cert", &ca],
+    )
+    .expect(5);
+    assert!(output.stderr.contains("proxy"), "{output:?}");
+}
+
+/// Through a proxy, what is meant for this machine would leave it, in the clear.
+fn no_proxy_for_http() {
+    let world = World::new(Store::File);
+    let (address, asked) = proxy("HTTP/1.1 200 OK\r\n\r\n");
+    let url = format!("http://{address}");
+    login(
+        &world,
+        &[
+            ("HTTP_PROXY", &url),
+            ("http_proxy", &url),
+            ("ALL_PROXY", &url),
+        ],
+        &[],
+    )
+    .expect(0);
+    assert_eq!(*asked.lock().unwrap(), "");
+}
+
+fn names() {
+    let world = World::new(Store::File);
+    let url = "https://no-such-host.invalid/api/v1";
+    let args = [
+        "login",
+        EMAIL,
+        "--store=file",
+        "--timeout",
+        "5",
+        "--api-url",
+        url,
+    ];
+    let output = world
+        .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &args)
+        .expect(5);
+    assert!(
+        output
+            .stderr
+            .starts_with("error: cannot resolve no-such-host.invalid\n"),
+        "{output:?}"
+    );
+}
+
+fn ipv6() {
+    let api = sandbox::start_on_loopback_v6(Settings::default());
+    api.add_account(Account::new(EMAIL, PASSWORD));
+    let world = World::new(Store::File);
+    let url = api.base_url();
+    assert!(url.starts_with("http://[::1]:"), "{url}");
+    let args = ["login", EMAIL, "--store=file", "--api-url", &url];
+    world
+        .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &args)
+        .expect(0);
+    world.run(&["whoami"]).expect(0);
+    world.run(&["logout"]).expect(0);
+    assert!(!api.session_alive(EMAIL));
+}
+
+fn redirects() {
+    let world = World::new(Store::File);
+    let other = World::new(Store::File);
+    world.login();
+    let before = world.entry();
+    let elsewhere = format!("{}/account/", other.api.base_url());
+    for place in [
+        elsewhere.as_str(),
+        "https://evil.test/x?token=1",
+        "/api/v1/account",
+    ] {
+        for status in [301, 302, 307, 308] {
+            for (path, args) in [
+                ("/auth/custom-refresh/", &["refresh"][..]),
+                ("/account/", &["whoami"]),
+                ("/auth/verify-email/", &["verify", "123456"]),
+            ] {
+                world.api.fault(
+                    Fault::answer(status, &[("Location", place)], "")
+                        .at(path)
+                        .times(3),
+                );
+                let output = world.run(args).expect(5);
+                assert!(
+                    output.stderr.contains("the server redirects to "),
+                    "{output:?}"
+                );
+                assert!(output.stderr.contains("not followed"), "{output:?}");
+                world.api.set(|s| s.faults.clear());
+            }
+        }
+    }
+    assert_eq!(world.entry(), before);
+    assert!(other.api.requests().is_empty(), "nobody else was asked");
+}

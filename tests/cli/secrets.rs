@@ -1,0 +1,123 @@
+//! Where secrets must not be: argv, the environment of children, stdout,
+//! stderr, files, a panic's output.
+
+use std::time::Duration;
+
+use crate::sandbox::{Delay, Settings};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Part, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![test("secrets::not_in_argv_or_a_core", not_in_argv)];
+    tests.extend(on_both("secrets::nowhere_to_be_read", nowhere));
+    tests.push(test("secrets::not_in_any_file_of_the_home", in_files).needs(&[Part::Keyring]));
+    tests
+}
+
+/// Every command, as verbose as it gets: nothing that was printed holds a secret.
+fn nowhere(world: &World) {
+    world.api.set(|s: &mut Settings| s.foreign_cookies = true);
+    let url = world.api.base_url();
+    let password = [("REMEMBERIZER_PASSWORD", PASSWORD)];
+    let mut told = String::new();
+    let mut secrets = vec![PASSWORD.to_owned()];
+    let commands: &[&[&str]] = &[
+        &["login", EMAIL, "--api-url", &url, world.store_flag()],
+        &["whoami"],
+        &["whoami", "--full"],
+        &["whoami", "--offline"],
+        &["refresh"],
+        &["verify", "000000"],
+        &["api", "me/"],
+        &["profile", "list"],
+        &["profile", "show"],
+        &["doctor"],
+        &["exec", "--", "true"],
+        &["login", EMAIL],
+        &["logout"],
+        &["login", EMAIL],
+    ];
+    for command in commands {
+        for mode in [&["-v"][..], &["-v", "--json"]] {
+            // What is after `--` belongs to the command that is run.
+            let args = match command.iter().position(|arg| *arg == "--") {
+                Some(at) => [&command[..at], mode, &command[at..]].concat(),
+                None => [command, mode].concat(),
+            };
+            let output = world.run_env(&password, &args);
+            told += &format!("{}{}", output.stdout, output.stderr);
+            if let Some(entry) = world.entry() {
+                let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
+                for key in ["refresh_token", "access_token"] {
+                    secrets.push(entry[key].as_str().unwrap().to_owned());
+                }
+            }
+        }
+    }
+    assert!(
+        told.contains("POST ") && told.contains("/auth/custom-refresh/"),
+        "-v tells requests"
+    );
+    secrets.sort();
+    secrets.dedup();
+    assert!(secrets.len() > 6);
+    for secret in &secrets {
+        assert!(!told.contains(secret), "a secret was printed");
+        // The signature alone would do no good, and is not printed either.
+        let tail = secret.rsplit('.').next().unwrap();
+        assert!(!told.contains(tail), "a part of a secret was printed");
+    }
+}
+
+fn not_in_argv() {
+    let world = World::new(Store::File);
+    world.login();
+    let entry = world.entry_json();
+    world.api.set(|s| {
+        s.delays
+            .push(Delay::before(Duration::from_millis(700)).at("/account/"))
+    });
+    let mut run = world.spawn(&["whoami"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let proc = format!("/proc/{}", run.id());
+    let argv = std::fs::read(format!("{proc}/cmdline")).unwrap();
+    let argv = String::from_utf8_lossy(&argv).into_owned();
+    assert!(argv.contains("whoami"), "{argv}");
+    for key in ["refresh_token", "access_token"] {
+        assert!(!argv.contains(entry[key].as_str().unwrap()));
+    }
+    // A crash leaves no image of the memory behind.
+    let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    let words: Vec<_> = core.split_whitespace().collect();
+    assert_eq!(words[4], "0", "{core}");
+    assert!(run.wait().unwrap().success());
+}
+
+fn in_files() {
+    let world = World::new(Store::Keyring);
+    world.login();
+    let mut secrets = vec![PASSWORD.to_owned()];
+    for _ in 0..3 {
+        let entry = world.entry_json();
+        for key in ["refresh_token", "access_token"] {
+            secrets.push(entry[key].as_str().unwrap().to_owned());
+        }
+        world.run(&["refresh"]).expect(0);
+    }
+    world.run(&["logout"]).expect(0);
+    let mut grep = std::process::Command::new("grep");
+    grep.arg("-rlF");
+    for secret in &secrets {
+        grep.args(["-e", secret]);
+    }
+    let found = grep.arg(world.home()).output().unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        "",
+        "a secret is in a file"
+    );
+}
