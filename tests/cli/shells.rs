@@ -153,9 +153,11 @@ fn completes(shell: &str) {
     for (number, (typed, expected)) in lines.iter().enumerate() {
         if number == LINES.len() {
             screen.line(match shell {
-                "fish" => "set -x REMEMBERIZER_CONFIG_DIR ~/other; clear",
-                _ => "export REMEMBERIZER_CONFIG_DIR=~/other; clear",
+                "fish" => "set -x REMEMBERIZER_CONFIG_DIR ~/other; echo set",
+                _ => "export REMEMBERIZER_CONFIG_DIR=~/other; echo set",
             });
+            screen.wait_until("prompt", |shown| shown.ends_with("\nset\n%"));
+            screen.press("C-l");
             screen.wait_until("prompt", blank);
         }
         screen.type_text(&format!("rememberizer {typed}"));
@@ -168,15 +170,9 @@ fn completes(shell: &str) {
         screen.wait_until(&format!("{expected:?} after {typed:?}"), |shown| {
             expected.iter().all(|text| shown.contains(text))
         });
-        // A shell may swallow a Ctrl-C that comes while a completion still runs.
-        for _ in 0..10 {
-            screen.press("C-c");
-            std::thread::sleep(std::time::Duration::from_millis(300));
-            if screen.text().ends_with('%') {
-                break;
-            }
-        }
-        screen.line("clear");
+        // Ctrl-U waits for a completion to end, which Ctrl-C would not.
+        screen.press("C-u");
+        screen.press("C-l");
         screen.wait_until("prompt", blank);
     }
 }
