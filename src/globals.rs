@@ -24,7 +24,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub config_dir: Option<PathBuf>,
     /// Where the session is kept: keyring or file [env: REMEMBERIZER_STORE]
-    #[arg(long, global = true, value_name = "KIND", value_parser = store_kinds())]
+    #[arg(long, global = true, value_name = "KIND", hide_possible_values = true, value_parser = store_kinds())]
     pub store: Option<StoreKind>,
     /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
@@ -48,7 +48,7 @@ pub struct Globals {
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub ca_cert: Option<PathBuf>,
     /// When to use colours: auto, always or never [env: REMEMBERIZER_COLOR]
-    #[arg(long, global = true, value_name = "WHEN", value_parser = color_choices())]
+    #[arg(long, global = true, value_name = "WHEN", hide_possible_values = true, value_parser = color_choices())]
     pub color: Option<ColorChoice>,
 }
 

@@ -70,7 +70,7 @@ type Names = Option<(ProfileName, ProfileName)>;
 fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::Error> {
     let basics = Basics::resolve(&cli.globals, host)?;
     host.terminal.configure(basics.style);
-    let command = match cli.command.run_bare(&host.terminal) {
+    let command = match cli.command.run_bare(host) {
         Ok(result) => return result,
         Err(command) => command,
     };

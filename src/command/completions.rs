@@ -90,7 +90,7 @@ export extern rememberizer []
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rememberizer completions bash > ~/.local/share/bash-completion/completions/rememberizer
+  source <(rememberizer completions bash)
   rememberizer completions fish > ~/.config/fish/completions/rememberizer.fish")]
 pub struct Args {
     /// The shell

@@ -23,7 +23,7 @@ pub struct PasswordArgs {
     /// Read the password from stdin
     #[arg(long)]
     pub password_stdin: bool,
-    /// Read the password from a file, such as /dev/fd/3 [env: REMEMBERIZER_PASSWORD holds it itself]
+    /// Read the password from a file, such as /dev/fd/3; REMEMBERIZER_PASSWORD can hold it, too
     #[arg(long, value_name = "PATH", conflicts_with = "password_stdin", value_hint = clap::ValueHint::FilePath)]
     pub password_file: Option<PathBuf>,
 }

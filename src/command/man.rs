@@ -1,11 +1,22 @@
 //! `man`: the manual pages, from the same tree as the help. Hidden: packagers use it.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::CommandFactory;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 
 use super::Cli;
+use crate::exit::Failure;
+use crate::host::Host;
+use crate::model::Timestamp;
+
+/// The variable by which builds that are to be repeatable say what day it is
+/// (reproducible-builds.org), in seconds since 1970.
+const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Write the manual pages into a directory, one a command
 #[derive(Debug, clap::Args)]
@@ -16,7 +27,76 @@ pub struct Args {
 }
 
 /// Writes the pages.
-pub(super) fn run(args: &Args) -> Result<(), anyhow::Error> {
-    clap_mangen::generate_to(Cli::command(), &args.dir)
+pub(super) fn run(args: &Args, host: &Host) -> Result<(), anyhow::Error> {
+    let mut root = Cli::command();
+    root.build();
+    write(&root, &args.dir, &day(host)?)
         .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))
+}
+
+fn day(host: &Host) -> Result<String, Failure> {
+    let now = match (host.variable)(SOURCE_DATE_EPOCH) {
+        None => (host.now)(),
+        Some(seconds) => seconds
+            .to_str()
+            .and_then(|text| text.parse().ok())
+            .map(Timestamp::from_secs)
+            .ok_or_else(|| Failure::usage(format!("{SOURCE_DATE_EPOCH} is no number")))?,
+    };
+    Ok(now.to_string().chars().take("2026-11-24".len()).collect())
+}
+
+fn write(command: &clap::Command, dir: &Path, day: &str) -> std::io::Result<()> {
+    for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        write(inner, dir, day)?;
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let version = command.get_version().unwrap_or_default();
+    let man = Man::new(command.clone())
+        .title(name.to_uppercase())
+        .date(day)
+        .source(format!("rememberizer {version}"))
+        .manual("Rememberizer");
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.get_subcommands().any(|c| !c.is_hide_set()) {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(text) = command.get_after_help() {
+        sections(&text.to_string()).to_writer(&mut page)?;
+    }
+    // What clap_mangen puts before a list of values is two line breaks around
+    // an empty line, which mandoc complains of.
+    let page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
+    File::create(dir.join(man.get_filename()))?.write_all(page.as_bytes())
+}
+
+/// The paragraphs at the end of the help, each a section: `Examples:` and lines
+/// that stay as they are, or `Exit codes: ` and text.
+fn sections(text: &str) -> Roff {
+    let mut roff = Roff::new();
+    for paragraph in text.split("\n\n") {
+        let Some((title, rest)) = paragraph.split_once(':') else {
+            continue;
+        };
+        let title = match title {
+            "Exit codes" => "EXIT STATUS".to_owned(),
+            other => other.to_uppercase(),
+        };
+        roff.control("SH", [&*title]);
+        if let Some(lines) = rest.strip_prefix('\n') {
+            roff.control("nf", []);
+            lines.lines().for_each(|line| {
+                roff.text([roman(line.trim_start())]);
+            });
+            roff.control("fi", []);
+        } else {
+            roff.text([roman(rest.trim_start())]);
+        }
+    }
+    roff
 }

@@ -32,7 +32,12 @@ use crate::settings::Purpose;
     version,
     propagate_version = true,
     disable_help_subcommand = true,
+    max_term_width = 80,
     after_help = "\
+Examples:
+  rememberizer login ann@example.com
+  rememberizer whoami --json
+
 Exit codes:
   0 done                    5 unavailable: try again
   1 anything else           6 the secret store
@@ -86,13 +91,10 @@ impl Command {
     }
 
     /// Runs a command that needs no settings, or hands it back.
-    pub fn run_bare(
-        self,
-        terminal: &crate::terminal::Terminal,
-    ) -> Result<Result<(), anyhow::Error>, Self> {
+    pub fn run_bare(self, host: &crate::host::Host) -> Result<Result<(), anyhow::Error>, Self> {
         match self {
-            Self::Completions(args) => Ok(completions::run(&args, terminal)),
-            Self::Man(args) => Ok(man::run(&args)),
+            Self::Completions(args) => Ok(completions::run(&args, &host.terminal)),
+            Self::Man(args) => Ok(man::run(&args, host)),
             other => Err(other),
         }
     }
@@ -112,7 +114,7 @@ impl Command {
             Self::Profile(args) => profile::run(&args, context),
             Self::Doctor(args) => doctor::run(&args, context),
             Self::Completions(args) => completions::run(&args, context.terminal),
-            Self::Man(args) => man::run(&args),
+            Self::Man(args) => man::run(&args, context.host),
         }
     }
 }

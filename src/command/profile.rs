@@ -16,7 +16,9 @@ use crate::store::{Profile, SessionStore, StoreKind};
 #[command(after_help = "\
 Examples:
   rememberizer profile list
-  rememberizer profile set store file --profile work")]
+  rememberizer profile set store file --profile work
+
+Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -27,14 +29,30 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// List the profiles: name, server, login, store, whether signed in
+    #[command(after_help = "\
+Examples:
+  rememberizer profile list
+  rememberizer profile list --json")]
     List,
     /// Show what is recorded of a profile
+    #[command(after_help = "\
+Examples:
+  rememberizer profile show
+  rememberizer profile show work --json
+
+Exit codes: 1 there is no such profile")]
     Show {
         /// The profile; the one in use where left out
         #[arg(add = super::completions::profile_names())]
         name: Option<ProfileName>,
     },
     /// Make a profile the one that is used when none is chosen
+    #[command(after_help = "\
+Examples:
+  rememberizer profile use work
+  rememberizer profile use default
+
+Exit codes: 1 there is no such profile")]
     Use {
         /// The profile
         #[arg(add = super::completions::profile_names())]
@@ -48,7 +66,13 @@ Keys:
   login           offered at the next login
   access_cookie   the name of the server's access cookie (access_token)
   refresh_cookie  the name of the server's refresh cookie (refresh_token)
-  site_key        the reCAPTCHA site key of the server's sign-in page")]
+  site_key        the reCAPTCHA site key of the server's sign-in page
+
+Examples:
+  rememberizer profile set store file --profile work
+  rememberizer profile set site_key ''
+
+Exit codes: 2 bad value, 6 the secret store, 9 busy")]
     Set {
         /// What to change
         #[arg(value_parser = ["api_url", "store", "login", "access_cookie", "refresh_cookie", "site_key"])]
@@ -57,6 +81,12 @@ Keys:
         value: String,
     },
     /// Forget a profile and end its session
+    #[command(after_help = "\
+Examples:
+  rememberizer profile remove work
+  rememberizer profile remove work --yes
+
+Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
     Remove {
         /// The profile
         #[arg(add = super::completions::profile_names())]

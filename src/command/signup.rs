@@ -17,7 +17,7 @@ use crate::session::Begun;
 #[command(after_help = "\
 Examples:
   rememberizer signup
-  rememberizer signup --email ann@example.com --name Ann --password-stdin < password.txt
+  rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 
 Exit codes: 4 refused by the server, 5 unavailable, 6 the secret store, 7 a captcha is wanted")]
 pub struct Args {

@@ -26,6 +26,7 @@ mod layers;
 mod life;
 mod logout;
 mod machine;
+mod manual;
 mod missing;
 mod network;
 mod outcomes;
@@ -56,6 +57,7 @@ fn main() -> std::process::ExitCode {
         life::tests(),
         logout::tests(),
         machine::tests(),
+        manual::tests(),
         missing::tests(),
         network::tests(),
         outcomes::tests(),
