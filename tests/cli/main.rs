@@ -21,6 +21,7 @@ mod clocks;
 mod doctor;
 mod faults;
 mod files;
+mod hostile;
 mod keyring;
 mod layers;
 mod life;
@@ -52,6 +53,7 @@ fn main() -> std::process::ExitCode {
         doctor::tests(),
         faults::tests(),
         files::tests(),
+        hostile::tests(),
         keyring::tests(),
         layers::tests(),
         life::tests(),
