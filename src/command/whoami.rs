@@ -54,6 +54,15 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
         (Some(account), credential)
     };
     report::warn_if_spent(context, &credential);
+    // Cleaned as a whole: what is nested would be shown in JSON's own escapes.
+    let account = account.map(|account| {
+        let mut account = Value::Object(account);
+        crate::terminal::clean_json(&mut account);
+        match account {
+            Value::Object(account) => account,
+            _ => Map::new(),
+        }
+    });
     tell(context, account, &credential, args.full)
 }
 
