@@ -22,6 +22,7 @@ mod doctor;
 mod faults;
 mod files;
 mod hostile;
+mod json;
 mod keyring;
 mod layers;
 mod life;
@@ -54,6 +55,7 @@ fn main() -> std::process::ExitCode {
         faults::tests(),
         files::tests(),
         hostile::tests(),
+        json::tests(),
         keyring::tests(),
         layers::tests(),
         life::tests(),

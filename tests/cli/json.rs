@@ -1,0 +1,221 @@
+//! The shapes of `--json`, as the README has them; and how the program speaks
+//! to scripts: nothing on stdout but the answer, colours, closed pipes.
+
+use std::process::{Command, Stdio};
+
+use crate::sandbox::Account;
+use crate::support::world::PASSWORD;
+use crate::support::{Output, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("json::shapes", shapes),
+        test("json::errors_have_one_shape", errors),
+        test("json::closed_pipes", closed_pipes),
+        test("json::colours", colours),
+        test("json::quiet_and_verbose", quiet_and_verbose),
+    ]
+}
+
+/// The keys that the README promises for a command, in their order.
+fn promised(command: &str) -> Vec<String> {
+    let readme = include_str!("../../README.md");
+    let start = format!("| `{command}` | `");
+    let line = readme.lines().rfind(|line| line.starts_with(&start));
+    let line = line.unwrap_or_else(|| panic!("a row for {command}"));
+    let keys = line[start.len() - 1..].split('`').skip(1).step_by(2);
+    keys.map(str::to_owned).collect()
+}
+
+fn shapes() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let bob = "bob@example.com";
+    let signup = [
+        "signup",
+        "--email",
+        bob,
+        "--name",
+        "Bob",
+        "--api-url",
+        &url,
+        "--store=file",
+    ];
+    let mut count = 0;
+    let mut check = |command: &str, args: &[&str]| {
+        let args = [args, &["--json"]].concat();
+        let output = world
+            .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &args)
+            .expect(0);
+        let json = output.json();
+        let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, promised(command), "{command}");
+        count += 1;
+        json
+    };
+    let json = check("signup", &signup);
+    assert_eq!(
+        (&json["signed_in"], &json["verified"]),
+        (&true.into(), &false.into())
+    );
+    let end = json["refresh_expires_at"].as_str().unwrap();
+    assert!(
+        end.len() == 20 && end.ends_with('Z') && end.as_bytes()[10] == b'T',
+        "{end}"
+    );
+    check("verify", &["verify", &world.api.mailed_code(bob).unwrap()]);
+    check("refresh", &["refresh"]);
+    check("whoami", &["whoami"]);
+    check("whoami", &["whoami", "--full"]);
+    assert!(check("whoami", &["whoami", "--offline"])["account"].is_null());
+    check("token", &["token"]);
+    check("token --header", &["token", "--header"]);
+    check("token --refresh-token", &["token", "--refresh-token"]);
+    check("api", &["api", "me/"]);
+    check("profile list", &["profile", "list"]);
+    check("profile show", &["profile", "show"]);
+    check("profile use", &["profile", "use", "default"]);
+    check("profile set login", &["profile", "set", "login", bob]);
+    check("doctor", &["doctor"]);
+    check("logout", &["logout"]);
+    check("login", &["login", bob]);
+    check("profile remove", &["profile", "remove", "default", "--yes"]);
+    assert_eq!(count, 18);
+}
+
+fn errors() {
+    let world = World::new(Store::File);
+    world.login();
+    world
+        .api
+        .add_account(Account::new("bob@example.com", PASSWORD));
+    let url = world.api.base_url();
+    let taken = [
+        "signup",
+        "--email",
+        "bob@example.com",
+        "--name",
+        "x",
+        "--json",
+        "-p",
+        "two",
+        "--store=file",
+        "--api-url",
+        &url,
+    ];
+    let output = world
+        .run_env(&[("REMEMBERIZER_PASSWORD", "short")], &taken)
+        .expect(4);
+    let error = &output.json()["error"];
+    assert_eq!(error["code"], "rejected");
+    assert!(
+        error["fields"]
+            .as_object()
+            .unwrap()
+            .values()
+            .all(|texts| texts.is_array()),
+        "{error}"
+    );
+    assert_eq!(output.stderr, "");
+    for args in [
+        &["--json"][..],
+        &["--json", "nonsense"],
+        &["whoami", "--json", "--nonsense"],
+        &["verify", "--json"],
+    ] {
+        let output = world.run(args).expect(2);
+        let json = output.json();
+        assert_eq!(json.as_object().unwrap().len(), 1);
+        assert!(
+            json["error"]["message"].is_string() && json["error"]["hint"].is_string(),
+            "{json}"
+        );
+    }
+    let output = world
+        .run_env(&[("REMEMBERIZER_JSON", "1")], &["whoami", "--nonsense"])
+        .expect(2);
+    assert_eq!(output.error_code(), "usage");
+}
+
+/// Whoever reads may stop reading.
+fn closed_pipes() {
+    let world = World::new(Store::File);
+    world.login();
+    for args in [
+        "whoami",
+        "profile list",
+        "completions zsh",
+        "--help",
+        "doctor",
+        "api me/",
+    ] {
+        let mut command = Command::new("bash");
+        world.dress(&mut command);
+        let script = format!(
+            "set -o pipefail; '{}' {args} | true; echo code=$?",
+            World::program().display()
+        );
+        let output = Output::of(command.args(["-c", &script]).output().unwrap());
+        assert_eq!(
+            (output.stdout.as_str(), output.stderr.as_str()),
+            ("code=0\n", ""),
+            "{args}"
+        );
+        // Closed from the start.
+        let script = format!("'{}' {args} >&-", World::program().display());
+        let mut command = Command::new("bash");
+        world.dress(&mut command);
+        let output = Output::of(command.args(["-c", &script]).output().unwrap());
+        assert!(output.code < 101, "{args}: {output:?}");
+    }
+}
+
+fn colours() {
+    let world = World::new(Store::File);
+    let red = |env: &[(&str, &str)], args: &[&str]| {
+        let output = world
+            .run_env(env, &[&["whoami", "--store=file"], args].concat())
+            .expect(3);
+        assert!(!output.stdout.contains('\u{1b}'));
+        output.stderr.contains('\u{1b}')
+    };
+    assert!(!red(&[], &[]), "no terminal, no colour");
+    assert!(red(&[], &["--color", "always"]));
+    assert!(
+        red(&[("REMEMBERIZER_COLOR", "always"), ("NO_COLOR", "1")], &[]),
+        "who says always means it"
+    );
+    assert!(!red(
+        &[("REMEMBERIZER_COLOR", "always")],
+        &["--color", "never"]
+    ));
+    assert!(!red(&[], &["--color", "always", "--json"]));
+}
+
+fn quiet_and_verbose() {
+    let world = World::new(Store::File);
+    world.login();
+    let quiet = world.run(&["refresh", "-q"]).expect(0);
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    let mut command = world.command(&["refresh", "-v"]);
+    let told = Output::of(command.stdin(Stdio::null()).output().unwrap()).stderr;
+    assert!(told.contains("* POST http://127.0.0.1:"), "{told}");
+    assert!(
+        told.contains("the server has replaced the refresh token"),
+        "{told}"
+    );
+    world.expire_access();
+    let told = world.run(&["token", "-v"]).expect(0).stderr;
+    assert!(
+        told.contains("* the access token has ended or is about to: renewing\n"),
+        "{told}"
+    );
+    let told = world
+        .run_env(&[("REMEMBERIZER_ACCESS_TOKEN", "x")], &["token", "-v"])
+        .expect(0)
+        .stderr;
+    assert!(
+        told.contains("* using the access token in REMEMBERIZER_ACCESS_TOKEN\n"),
+        "{told}"
+    );
+}
