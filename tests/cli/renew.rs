@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
         "renew::a_refused_token_that_another_renewed",
         refused_but_renewed,
     ));
-    tests.push(test("renew::busy_past_the_lock_timeout", busy).needs(&[Part::Command("python3")]));
+    tests.push(test("renew::busy_past_the_lock_timeout", busy));
     tests
 }
 

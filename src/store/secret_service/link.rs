@@ -266,21 +266,33 @@ impl Link {
 
     async fn delete(&self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
         let prompt: OwnedObjectPath = self.call(path, ITEM, "Delete", &()).await?;
-        self.settle(&prompt, options).await
+        // KeePassXC answers by a prompt that asks nobody: it is run even where
+        // nobody is there, and has no longer than any other call.
+        let patience = options.prompt_bound.unwrap_or(self.bound);
+        self.settle(&prompt, patience, options).await
     }
 
     async fn unlock(&self, objects: &[OwnedObjectPath], options: &KeyringOptions) -> Result<()> {
         let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
             self.ask("Unlock", &objects).await?;
-        self.settle(&prompt, options).await
+        if prompt.as_str() == "/" {
+            return Ok(());
+        }
+        // To unlock is to ask a person.
+        let patience = options.prompt_bound.ok_or(SecretServiceError::Locked)?;
+        self.settle(&prompt, patience, options).await
     }
 
-    /// Has a person answer a prompt, if the service wants one and a person is there.
-    async fn settle(&self, prompt: &str, options: &KeyringOptions) -> Result<()> {
+    /// Runs a prompt, if the service wants one, and waits for its answer at most `patience`.
+    async fn settle(
+        &self,
+        prompt: &str,
+        patience: Duration,
+        options: &KeyringOptions,
+    ) -> Result<()> {
         if prompt == "/" {
             return Ok(());
         }
-        let patience = options.prompt_bound.ok_or(SecretServiceError::Locked)?;
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .path(prompt)
@@ -289,7 +301,9 @@ impl Link {
         let rule = self.sorted(rule)?.build();
         let completed = MessageStream::for_match_rule(rule, &self.connection, Some(1)).await;
         let mut completed = self.sorted(completed)?;
-        (options.on_prompt)();
+        if options.prompt_bound.is_some() {
+            (options.on_prompt)();
+        }
         let asked = Instant::now();
         let no_window = "";
         let () = self.call(prompt, PROMPT, "Prompt", &no_window).await?;

@@ -107,7 +107,8 @@ impl Bus {
         .contains("true")
     }
 
-    fn has_default_collection(&self) -> bool {
+    /// Whether there is a place to put a secret into.
+    pub fn has_default_collection(&self) -> bool {
         self.dbus_send(&[
             "--dest=org.freedesktop.secrets",
             "/org/freedesktop/secrets",
