@@ -311,7 +311,7 @@ pub(super) fn finish(
         )?;
     }
     report::warn_of_variables(context, &context.variables()?);
-    let mut json = report::session_json(context, &begun.session);
+    let mut json = report::session_json(context, Some(&begun.session));
     json.insert("login".into(), json!(login));
     json.insert("store".into(), place.kind.as_str().into());
     json.insert("signed_in".into(), true.into());

@@ -34,8 +34,10 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     if variables.refresh.is_some() {
         let credential = keeper.exchange_variable(&variables)?;
         report::warn_if_spent(context, &credential);
-        let json = serde_json::json!({"profile": context.settings.name, "source": credential.variable(), "renewed": true});
-        return context.confirm(json, "renewed");
+        let mut json = report::session_json(context, None);
+        json.insert("source".into(), credential.variable().into());
+        json.insert("renewed".into(), true.into());
+        return context.confirm(Value::Object(json), "renewed");
     }
     if let Some((variable, _)) = &variables.access {
         return Err(crate::exit::Failure::usage(format!(
@@ -68,7 +70,8 @@ fn tell(
     renewed: bool,
     now: crate::model::Timestamp,
 ) -> Result<(), anyhow::Error> {
-    let mut json = report::session_json(context, session);
+    let mut json = report::session_json(context, Some(session));
+    json.insert("source".into(), context.settings.store.as_str().into());
     json.insert("renewed".into(), renewed.into());
     let until = session
         .access

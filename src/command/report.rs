@@ -47,20 +47,22 @@ pub(super) fn ends_json(expiry: Option<&Expiry>) -> Value {
         .map_or(Value::Null, |at| at.to_string().into())
 }
 
-/// The facts of a stored session in JSON.
-pub(super) fn session_json(context: &Context<'_>, session: &Session) -> Map<String, Value> {
-    let mut map = Map::new();
-    map.insert("profile".into(), context.settings.name.as_str().into());
-    map.insert("api_url".into(), session.origin.as_str().into());
-    map.insert(
-        "access_expires_at".into(),
-        ends_json(session.access.as_ref().map(|t| &t.expiry)),
-    );
-    map.insert(
-        "refresh_expires_at".into(),
-        ends_json(Some(&session.refresh.expiry)),
-    );
-    map
+/// The facts of a stored session in JSON, null where there is none.
+pub(super) fn session_json(context: &Context<'_>, session: Option<&Session>) -> Map<String, Value> {
+    let origin = session.map_or(&context.settings.origin, |session| &session.origin);
+    let access = session.and_then(|session| session.access.as_ref());
+    Map::from_iter([
+        ("profile".into(), context.settings.name.as_str().into()),
+        ("api_url".into(), origin.as_str().into()),
+        (
+            "access_expires_at".into(),
+            ends_json(access.map(|token| &token.expiry)),
+        ),
+        (
+            "refresh_expires_at".into(),
+            ends_json(session.map(|session| &session.refresh.expiry)),
+        ),
+    ])
 }
 
 /// The server's clock against ours, where they differ.

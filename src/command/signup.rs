@@ -1,6 +1,6 @@
 //! `signup`: an account, and the session that the server may hand over with it.
 
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::captcha::CaptchaArgs;
 use super::input::{self, Missing, PasswordArgs};
@@ -97,17 +97,21 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     }
     report::warn_of_variables(context, &context.variables()?);
     if context.settings.json {
-        terminal.answer_json(answer(context, begun.as_ref(), &email, verified))?;
+        terminal.answer_json(answer(context, &place, begun.as_ref(), &email, verified))?;
     }
     Ok(())
 }
 
-fn answer(context: &Context<'_>, begun: Option<&Begun>, email: &str, verified: bool) -> Value {
-    let mut json = match begun {
-        Some(begun) => report::session_json(context, &begun.session),
-        None => Map::from_iter([("profile".to_owned(), json!(context.settings.name))]),
-    };
+fn answer(
+    context: &Context<'_>,
+    place: &Place,
+    begun: Option<&Begun>,
+    email: &str,
+    verified: bool,
+) -> Value {
+    let mut json = report::session_json(context, begun.map(|begun| &begun.session));
     json.insert("login".into(), email.into());
+    json.insert("store".into(), place.kind().as_str().into());
     json.insert("signed_in".into(), begun.is_some().into());
     json.insert("verified".into(), verified.into());
     Value::Object(json)

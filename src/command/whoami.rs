@@ -68,7 +68,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
 
 fn offline_variable(context: &Context<'_>, name: &str) -> Result<(), anyhow::Error> {
     context.answer(
-        serde_json::json!({"profile": context.settings.name, "api_url": context.settings.origin, "source": name}),
+        json(context, name, None, (None, None, None)),
         &format!("a refresh token in {name}; whose it is, the server knows"),
     )
 }
@@ -86,21 +86,8 @@ fn tell(
         .variable()
         .unwrap_or_else(|| settings.store.as_str());
     if settings.json {
-        let mut json = Map::new();
-        json.insert("profile".into(), settings.name.as_str().into());
-        json.insert("api_url".into(), settings.origin.as_str().into());
-        json.insert("source".into(), source.into());
-        json.insert("account".into(), account.map_or(Value::Null, Value::Object));
-        if credential.variable().is_none() {
-            json.insert("login".into(), context.profile().login.into());
-        }
-        json.insert("access_expires_at".into(), report::ends_json(access));
-        json.insert("refresh_expires_at".into(), report::ends_json(refresh));
-        json.insert(
-            "clock_skew_seconds".into(),
-            skew.map_or(Value::Null, |skew| (skew / 1000).into()),
-        );
-        return Ok(context.terminal.answer_json(Value::Object(json))?);
+        let json = json(context, source, account, (access, refresh, skew));
+        return Ok(context.terminal.answer_json(json)?);
     }
     let answer = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
     match &account {
@@ -156,9 +143,30 @@ fn tell_lives(
     Ok(())
 }
 
-fn lives<'c>(
-    credential: &'c Credential<'_>,
-) -> (Option<&'c Expiry>, Option<&'c Expiry>, Option<i64>) {
+/// The same keys wherever the credential came from, null where nothing is known.
+fn json(
+    context: &Context<'_>,
+    source: &str,
+    account: Option<Map<String, Value>>,
+    (access, refresh, skew): Lives<'_>,
+) -> Value {
+    let is_stored = source == context.settings.store.as_str();
+    serde_json::json!({
+        "profile": context.settings.name,
+        "api_url": context.settings.origin,
+        "source": source,
+        "account": account,
+        "login": context.profile().login.filter(|_| is_stored),
+        "access_expires_at": report::ends_json(access),
+        "refresh_expires_at": report::ends_json(refresh),
+        "clock_skew_seconds": skew.map(|skew| skew / 1000),
+    })
+}
+
+/// When the access token and the refresh token end, and by how much the clock is off.
+type Lives<'c> = (Option<&'c Expiry>, Option<&'c Expiry>, Option<i64>);
+
+fn lives<'c>(credential: &'c Credential<'_>) -> Lives<'c> {
     match credential {
         Credential::Stored(session) => (
             session.access.as_ref().map(|t| &t.expiry),

@@ -3,13 +3,14 @@
 
 use std::process::{Command, Stdio};
 
-use crate::sandbox::Account;
-use crate::support::world::PASSWORD;
+use crate::sandbox::{Account, SignupTokens};
+use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
         test("json::shapes", shapes),
+        test("json::same_keys_everywhere", same_keys_everywhere),
         test("json::errors_have_one_shape", errors),
         test("json::closed_pipes", closed_pipes),
         test("json::colours", colours),
@@ -81,6 +82,47 @@ fn shapes() {
     check("login", &["login", bob]);
     check("profile remove", &["profile", "remove", "default", "--yes"]);
     assert_eq!(count, 18);
+}
+
+/// The keys are the same wherever the credential came from, and whether or not
+/// the server hands a session over.
+fn same_keys_everywhere() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let run = |name: &str, value: &str, args: &[&str]| {
+        let env = [(name, value), ("REMEMBERIZER_API_URL", &*url)];
+        let json = world
+            .run_env(&env, &[args, &["--json"]].concat())
+            .expect(0)
+            .json();
+        let keys: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(keys, promised(args[0]), "{name} {args:?}");
+    };
+    let refresh = || world.api.begin_session(EMAIL).refresh.unwrap();
+    run("REMEMBERIZER_REFRESH_TOKEN", &refresh(), &["whoami"]);
+    run(
+        "REMEMBERIZER_REFRESH_TOKEN",
+        &refresh(),
+        &["whoami", "--offline"],
+    );
+    run("REMEMBERIZER_REFRESH_TOKEN", &refresh(), &["refresh"]);
+    let access = world.api.begin_session(EMAIL).access;
+    run("REMEMBERIZER_ACCESS_TOKEN", &access, &["whoami"]);
+    run(
+        "REMEMBERIZER_ACCESS_TOKEN",
+        &access,
+        &["whoami", "--offline"],
+    );
+    world.api.set(|s| s.signup_tokens = SignupTokens::None);
+    let bob = [
+        "signup",
+        "--email",
+        "bob@example.com",
+        "--name",
+        "Bob",
+        "--store=file",
+    ];
+    run("REMEMBERIZER_PASSWORD", PASSWORD, &bob);
 }
 
 fn errors() {
