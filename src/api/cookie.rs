@@ -147,12 +147,13 @@ impl Rules<'_> {
     }
 }
 
-/// The text, if it can be sent back in a header as it is: RFC 6265 §4.1.1 read
-/// leniently, since servers take what they gave.
+/// The text, if it can be sent back in a header as it is, and printed as it is:
+/// ASCII that can be seen, RFC 6265 §4.1.1 read leniently in all else, since
+/// servers take what they gave.
 pub(super) fn usable(text: &str) -> Result<&str, &'static str> {
     if text.len() > LONGEST_TOKEN {
         Err("it is too long for a token")
-    } else if text.chars().any(|c| c.is_control() || c == ';') {
+    } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {
         Err("it holds a character that cannot be sent back")
     } else {
         Ok(text)

@@ -153,13 +153,16 @@ fn one_pair_of_quotes_goes_the_rest_stays() {
         (r#"""x"""#, r#""x""#),
         (r#""x"#, r#""x"#),
         ("a b,c\\%3B", "a b,c\\%3B"),
-        ("é", "é"),
     ] {
         assert_eq!(
             read(&[&format!("refresh_token={sent}")]),
             [None, some(kept, -1)],
             "{sent}"
         );
+    }
+    // What cannot be seen, or looks like something else, is no token.
+    for sent in ["é", "a\u{202e}b", "a\u{9b}2Jb"] {
+        assert_eq!(read(&[&format!("refresh_token={sent}")]), [None, None]);
     }
 }
 
