@@ -22,6 +22,7 @@ mod doctor;
 mod faults;
 mod files;
 mod hostile;
+mod hostile_text;
 mod json;
 mod keyring;
 mod layers;
@@ -55,6 +56,7 @@ fn main() -> std::process::ExitCode {
         faults::tests(),
         files::tests(),
         hostile::tests(),
+        hostile_text::tests(),
         json::tests(),
         keyring::tests(),
         layers::tests(),

@@ -77,6 +77,17 @@ impl<'w> Screen<'w> {
         command
     }
 
+    /// Keeps every byte that is written to the terminal from here on in a file of the home.
+    pub fn record(&self, file: &str) {
+        let command = format!("exec cat >>{}", self.world.home().join(file).display());
+        assert!(
+            self.tmux(&["pipe-pane", "-O", &command])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
     /// Types text as it is.
     pub fn type_text(&self, text: &str) {
         assert!(
