@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod hostile;
 mod hostile_text;
+mod instructions;
 mod json;
 mod keyring;
 mod layers;
@@ -57,6 +58,7 @@ fn main() -> std::process::ExitCode {
         files::tests(),
         hostile::tests(),
         hostile_text::tests(),
+        instructions::tests(),
         json::tests(),
         keyring::tests(),
         layers::tests(),

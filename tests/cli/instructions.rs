@@ -1,0 +1,48 @@
+//! The one figure that a build is judged by: how many instructions a help text
+//! and a completion take. It does not depend on the neighbours.
+
+use std::process::Command;
+
+use crate::support::{Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![test("instructions::help_and_completion", counts).needs(&[Part::Command("valgrind")])]
+}
+
+/// Half as many again as when the limits were set, for the build that the
+/// tests use: 14.0 and 10.3 million, unoptimised (2.6 million each, optimised).
+const LIMITS: [(&[&str], bool, u64); 2] = [
+    (&["--help"], false, 21_000_000),
+    (&["--", "rememberizer", "lo"], true, 15_500_000),
+];
+
+fn counts() {
+    let world = World::new(Store::File);
+    for (args, is_completion, limit) in LIMITS {
+        let mut command = Command::new("valgrind");
+        world.dress(&mut command);
+        command
+            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+            .arg(World::program())
+            .args(args);
+        if is_completion {
+            command.env("REMEMBERIZER_COMPLETE", "fish");
+        }
+        let output = command.output().unwrap();
+        assert!(
+            output.status.success() && !output.stdout.is_empty(),
+            "{output:?}"
+        );
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        let count = told
+            .lines()
+            .find_map(|line| line.split("Collected : ").nth(1));
+        let count: u64 = count.expect("a count").trim().parse().unwrap();
+        println!("{args:?}: {count} instructions, at most {limit}");
+        assert!(
+            count < limit,
+            "{args:?} takes {count} instructions, more than {limit}"
+        );
+        assert!(count > limit / 20, "{args:?} does something");
+    }
+}
