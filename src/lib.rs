@@ -5,7 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `main.rs` | the process edge: arguments, the real [`host::Host`], the exit code |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
+//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`explain`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
 //! | [`command`] | one file a command |
 //! | [`session`] | the life of a session: begin, renew, end |
 //! | [`api`], [`store`] | the server's language; what outlives the process |
@@ -17,6 +17,7 @@ pub mod browser;
 pub mod command;
 pub mod context;
 pub mod exit;
+pub mod explain;
 pub mod globals;
 pub mod host;
 pub mod model;
@@ -33,7 +34,8 @@ use clap::{CommandFactory, FromArgMatches};
 
 use command::Cli;
 use context::Context;
-use exit::{Failure, Outcome, explain};
+use exit::{Failure, Outcome};
+use explain::explain;
 use host::Host;
 use model::ProfileName;
 use session::{Interrupts, SessionError};

@@ -90,8 +90,6 @@ pub struct Settings {
     pub store: StoreKind,
     /// Whether a flag, a variable or the profile chose the store.
     pub store_chosen: bool,
-    /// The flag or the variable of the store, for those who set it.
-    pub store_flag: Option<StoreKind>,
     /// The profiles file.
     pub profiles: Profiles,
     /// Where locks and the file store are.
@@ -237,7 +235,6 @@ impl Settings {
             origin: first(flags_first, api_url, pinned).unwrap_or_default(),
             store: first(flags_first, store_flag, kept).unwrap_or(StoreKind::Keyring),
             store_chosen: store_flag.is_some() || kept.is_some(),
-            store_flag,
             name,
             default,
             recorded,

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::report;
 use crate::context::Context;
-use crate::exit::{Failure, Outcome, explain};
+use crate::exit::{Failure, Outcome};
+use crate::explain::explain;
 use crate::session::SessionError;
 use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
 use crate::store::probe;

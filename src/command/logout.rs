@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::report;
 use crate::context::Context;
-use crate::exit::{Failure, explain};
+use crate::exit::Failure;
+use crate::explain::explain;
 use crate::model::ProfileName;
 use crate::session::{Ended, Keeper, Revocation, SessionError, Variables};
 use crate::store::{SessionStore, StoreKind};

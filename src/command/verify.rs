@@ -98,7 +98,8 @@ pub(super) fn ask(context: &Context<'_>, login: Option<&str>) -> Result<bool, an
                 if !wrong {
                     return Err(error);
                 }
-                let failure: Failure = crate::exit::explain(error, &|command| context.say(command));
+                let failure: Failure =
+                    crate::explain::explain(error, &|command| context.say(command));
                 context.terminal.error(&failure.message, None);
             }
         }
