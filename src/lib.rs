@@ -5,7 +5,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `main.rs` | the process edge: arguments, the real [`host::Host`], the exit code |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`explain`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
+//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
 //! | [`command`] | one file a command |
 //! | [`session`] | the life of a session: begin, renew, end |
 //! | [`api`], [`store`] | the server's language; what outlives the process |

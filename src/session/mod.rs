@@ -6,9 +6,9 @@
 //! the whole session when a spent one comes back (RFC 9700 §4.14), so
 //!
 //! 1. one exchange at a time for a profile, under its lock, of the token that
-//!    is read *under* the lock ([`renew`]);
+//!    is read *under* the lock (`renew`);
 //! 2. the store is proven writable by a mark before the exchange, and what the
-//!    exchange brought is durable before anybody sees it ([`renew`]);
+//!    exchange brought is durable before anybody sees it (`renew`);
 //! 3. only a definitive answer ends a session, and only after a second look
 //!    ([`Verdict`]);
 //! 4. signals wait while a session exists in memory alone ([`Interrupts`]).
