@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod hostile;
 mod hostile_text;
+mod inputs;
 mod instructions;
 mod json;
 mod keyring;
@@ -58,6 +59,7 @@ fn main() -> std::process::ExitCode {
         files::tests(),
         hostile::tests(),
         hostile_text::tests(),
+        inputs::tests(),
         instructions::tests(),
         json::tests(),
         keyring::tests(),
