@@ -101,7 +101,7 @@ fn of_api(error: ApiError, say: Say<'_>) -> Failure {
                 format!("the server wants a captcha response: {message}"),
             )
         }
-        .hint(crate::command::captcha::WAYS_IN),
+        .hint(crate::command::captcha::ways_in(say)),
         ApiError::Refused { fields, .. } => Failure {
             fields,
             ..Failure::new(Outcome::Rejected, message)

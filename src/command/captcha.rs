@@ -5,12 +5,25 @@ use clap::Args;
 use crate::browser::{CaptchaPage, PATIENCE};
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
+use crate::explain::Say;
 use crate::model::Secret;
 use crate::settings::SECRET_VARIABLES;
 
 /// What to do where a captcha stops a person or a script.
-pub const WAYS_IN: &str = "give a response with --captcha TOKEN, solve one with --captcha-browser, or take over \
-    the session of a browser: its refresh_token cookie into rememberizer login --refresh-token-stdin";
+#[must_use]
+pub fn ways_in(say: Say<'_>) -> String {
+    format!(
+        "give a response with --captcha TOKEN, solve one with --captcha-browser, or {}",
+        other_way_in(say)
+    )
+}
+
+fn other_way_in(say: Say<'_>) -> String {
+    format!(
+        "take over the session of a browser: its refresh_token cookie into {}",
+        say("login --refresh-token-stdin")
+    )
+}
 
 /// Where the captcha response comes from.
 #[derive(Debug, Args)]
@@ -40,7 +53,7 @@ impl CaptchaArgs {
             );
         }
         if wanted && self.captcha.is_none() && !self.someone(context) {
-            return Err(nobody());
+            return Err(nobody(context));
         }
         Ok(())
     }
@@ -59,14 +72,17 @@ impl CaptchaArgs {
     /// The response that the server asked for.
     pub fn ask(&self, context: &Context<'_>) -> Result<Secret, anyhow::Error> {
         if !self.someone(context) {
-            return Err(nobody().into());
+            return Err(nobody(context).into());
         }
         if self.captcha_browser {
             return in_browser(context);
         }
-        Ok(context
-            .terminal
-            .ask_secret("Rememberizer captcha response")?)
+        let terminal = context.terminal;
+        terminal.instruct(
+            "the server wants a captcha response: paste one, or leave with Ctrl-C and solve one with --captcha-browser,",
+        );
+        terminal.instruct(&format!("or {}", other_way_in(&|c| context.say(c))));
+        Ok(terminal.ask_secret("Rememberizer captcha response")?)
     }
 
     /// Whether somebody is there to solve it: whoever asks for a browser is.
@@ -75,12 +91,12 @@ impl CaptchaArgs {
     }
 }
 
-fn nobody() -> Failure {
+fn nobody(context: &Context<'_>) -> Failure {
     Failure::new(
         Outcome::CaptchaRequired,
         "the server wants a captcha response, and nobody can be asked for one",
     )
-    .hint(WAYS_IN)
+    .hint(ways_in(&|command| context.say(command)))
 }
 
 fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
@@ -91,10 +107,10 @@ fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
         "solve the captcha in your browser, within two minutes: {}",
         page.url()
     ));
-    terminal.instruct(
-        "a site key works on the domains that its owner allows; where the page shows an error, \
-         take over the session of a browser instead: rememberizer login --refresh-token-stdin",
-    );
+    terminal.instruct(&format!(
+        "a site key works on the domains that its owner allows; where the page shows an error, {}",
+        other_way_in(&|command| context.say(command))
+    ));
     context.interrupts.watch();
     if !page.open(&SECRET_VARIABLES) {
         terminal.verbose("no browser could be opened");
@@ -105,7 +121,7 @@ fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
             Outcome::CaptchaRequired,
             "no captcha response came from the browser within two minutes",
         )
-        .hint(WAYS_IN)
+        .hint(ways_in(&|command| context.say(command)))
         .into()
     })
 }

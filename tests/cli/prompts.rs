@@ -284,6 +284,9 @@ fn captcha_is_last() {
     screen.line(PASSWORD);
     screen.wait_for("captcha response");
     assert_eq!(world.api.requests().len(), 1, "the server asked for it");
+    // Whoever is stopped by it is told of the ways around.
+    screen.wait_for("--captcha-browser,");
+    screen.wait_for("cookie into rememberizer login --refresh-token-stdin");
     screen.line("good");
     assert!(shown(&screen, 0).contains("signed in as ann@example.com"));
     let sent = world.api.requests();
