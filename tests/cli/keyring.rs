@@ -31,11 +31,6 @@ pub fn tests() -> Vec<Test> {
             asks_for_a_file,
         )
         .needs(&[Part::Command("tmux")]),
-        test("keyring::keepassxc_reads_and_writes", keepassxc).needs(&[
-            Part::Keyring,
-            Part::Command("keepassxc"),
-            Part::Command("keepassxc-cli"),
-        ]),
         test("keyring::quick_commands_open_nothing", quick).needs(&[Part::Command("strace")]),
     ]
 }
@@ -335,77 +330,6 @@ fn asks_for_a_file() {
     assert_eq!(world.profiles()["profiles"]["default"]["store"], "file");
     // Asked once: the profile remembers.
     world.run(&["whoami"]).expect(0);
-}
-
-/// Makes a database whose root group is shared as a Secret Service, and serves
-/// it without a screen.
-const KEEPASSXC: &str = r#"set -e; cd "$HOME"; mkdir -p .config/keepassxc
-printf '[General]\nConfigVersion=2\n[GUI]\nCheckForUpdates=false\n[FdoSecrets]\nEnabled=true\nConfirmAccessItem=false\nConfirmDeleteItem=false\nShowNotification=false\n' > .config/keepassxc/keepassxc.ini
-printf 'test\ntest\n' | keepassxc-cli db-create -q -p a.kdbx
-echo test | keepassxc-cli export -q -f xml a.kdbx > a.xml
-/usr/bin/python3 - <<'END'
-import base64, re, uuid
-xml = open('a.xml').read()
-root = re.search(r'<Root>\s*<Group>\s*<UUID>([^<]+)</UUID>', xml).group(1)
-root = '{%s}' % uuid.UUID(bytes=base64.b64decode(root))
-item = '<CustomData><Item><Key>FDO_SECRETS_EXPOSED_GROUP</Key><Value>%s</Value></Item>' % root
-if '<CustomData/>' in xml:
-    xml = xml.replace('<CustomData/>', item + '</CustomData>', 1)
-elif '<CustomData>' in xml:
-    xml = xml.replace('<CustomData>', item, 1)
-else:
-    xml = xml.replace('</Meta>', item + '</CustomData></Meta>', 1)
-open('b.xml', 'w').write(xml)
-END
-printf 'test\ntest\n' | keepassxc-cli import -q -p b.xml b.kdbx
-echo test > password; exec keepassxc --pw-stdin b.kdbx < password"#;
-
-/// Another Secret Service than gnome-keyring: the same life.
-fn keepassxc() {
-    let mut world = World::new(Store::Keyring);
-    let bus = world.bus.as_mut().unwrap();
-    bus.kill_keyring();
-    let log = std::fs::File::create(world.home().join("keepassxc.log")).unwrap();
-    let mut child = world
-        .bus
-        .as_ref()
-        .unwrap()
-        .command("bash")
-        .args(["-c", KEEPASSXC])
-        .env("QT_QPA_PLATFORM", "offscreen")
-        .env("TMPDIR", world.home())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    let place = ["whoami", "--offline"];
-    while world.run(&place).code != 3 || !world.bus.as_ref().unwrap().has_default_collection() {
-        assert!(
-            started.elapsed() < Duration::from_secs(60),
-            "KeePassXC did not come up"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    let life = || {
-        world.login();
-        world.run(&["whoami"]).expect(0);
-        world.run(&["refresh"]).expect(0);
-        let refresh = world.entry_json()["refresh_token"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        assert!(
-            world.api.refresh_works(&refresh),
-            "secret-tool reads it there"
-        );
-        world.run(&["logout"]).expect(0);
-        assert_eq!(world.entry(), None);
-    };
-    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
-    drop(child.kill());
-    drop(child.wait());
-    result.unwrap();
 }
 
 fn quick() {
