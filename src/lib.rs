@@ -30,8 +30,6 @@ mod usage;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches};
-
 use command::Cli;
 use context::Context;
 use exit::{Failure, Outcome};
@@ -43,11 +41,9 @@ use settings::{Basics, Settings};
 use terminal::Terminal;
 
 /// Runs the program with `args`, the first of which is its own name; the exit code.
-pub fn run(args: Vec<OsString>, host: &Host) -> i32 {
-    let json = usage::wants_json(&args, host);
-    let cli = match usage::parse(Cli::command(), args)
-        .and_then(|matches| Cli::from_arg_matches(&matches).map_err(usage::Stop::from))
-    {
+pub fn run(args: &[OsString], host: &Host) -> i32 {
+    let json = usage::wants_json(args, host);
+    let cli = match Cli::parse(args).map_err(usage::Stop::from) {
         Ok(cli) => cli,
         Err(usage::Stop::Display(text)) => {
             return finish(

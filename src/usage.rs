@@ -4,7 +4,6 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{ArgMatches, Command};
 
 use crate::exit::Failure;
 use crate::host::Host;
@@ -26,11 +25,6 @@ const SECRET_FLAGS: [&str; 6] = [
     "--refresh-token",
     "--code",
 ];
-
-/// Parses the command line.
-pub(crate) fn parse(command: Command, args: Vec<OsString>) -> Result<ArgMatches, Stop> {
-    command.try_get_matches_from(args).map_err(Stop::from)
-}
 
 /// Whether errors are to be JSON, as far as can be known before the command line parses.
 pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {

@@ -110,6 +110,10 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
+        spare_descriptors().map_err(|e| ApiError::Unavailable {
+            reason: format!("no connection can be opened: {e}"),
+            sent: Sent::Never,
+        })?;
         let timeout = self.options.timeout;
         let builder = blocking::Client::builder()
             .user_agent(USER_AGENT)
@@ -351,6 +355,12 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
         };
     }
     None
+}
+
+/// Fails where a runtime could not have the descriptors that it panics without.
+fn spare_descriptors() -> io::Result<()> {
+    drop((io::pipe()?, io::pipe()?, io::pipe()?));
+    Ok(())
 }
 
 /// The last cause in the chain, in the words of the system where it has some.

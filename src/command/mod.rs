@@ -1,5 +1,8 @@
 //! The commands, one file each: its arguments, then what it does. A new one is
-//! a file, a `mod` line, a variant and an arm below.
+//! a file, a `mod` line, a row, a variant and an arm below.
+//!
+//! clap's description of all of them takes as long to build as the process to
+//! start, so that only those are described in full which the words name.
 
 mod api;
 pub mod captcha;
@@ -18,7 +21,10 @@ mod token;
 mod verify;
 mod whoami;
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Args as _, FromArgMatches, Subcommand};
 
 use crate::context::Context;
 use crate::globals::Globals;
@@ -26,12 +32,13 @@ use crate::settings::Purpose;
 
 /// Keeps your account session with the Rememberizer API: sign up, log in,
 /// verify the e-mail address, renew the tokens, log out, say who is signed in.
-#[derive(Debug, Parser)]
+#[derive(Debug, clap::Args)]
 #[command(
-    name = "rememberizer",
     version,
     propagate_version = true,
     disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
     max_term_width = 80,
     after_help = "\
 Examples:
@@ -46,13 +53,159 @@ Exit codes:
   4 refused by the server   9 another process is busy
   129, 130, 143: ended by SIGHUP, Ctrl-C, SIGTERM"
 )]
+struct Program {
+    #[command(flatten)]
+    globals: Globals,
+}
+
+/// What was asked for.
+#[derive(Debug)]
 pub struct Cli {
     /// The flags that every command takes.
-    #[command(flatten)]
     pub globals: Globals,
     /// What to do.
-    #[command(subcommand)]
     pub command: Command,
+}
+
+/// A command as the program's help lists it, and what describes its arguments.
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    arguments: fn(clap::Command) -> clap::Command,
+}
+
+impl Row {
+    const fn new(
+        name: &'static str,
+        about: &'static str,
+        arguments: fn(clap::Command) -> clap::Command,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            arguments,
+        }
+    }
+
+    fn is_among(&self, words: &[OsString]) -> bool {
+        words.iter().any(|word| word == self.name)
+    }
+
+    fn named(&self) -> clap::Command {
+        clap::Command::new(self.name)
+            .about(self.about)
+            .hide(self.name == "man")
+    }
+
+    fn whole(&self) -> clap::Command {
+        (self.arguments)(self.named())
+    }
+}
+
+/// In the order of the help.
+const ROWS: [Row; 13] = [
+    Row::new("signup", "Create an account", signup::Args::augment_args),
+    Row::new("login", "Start a session", login::Args::augment_args),
+    Row::new(
+        "verify",
+        "Confirm the e-mail address",
+        verify::Args::augment_args,
+    ),
+    Row::new(
+        "refresh",
+        "Renew the tokens now",
+        refresh::Args::augment_args,
+    ),
+    Row::new("logout", "End the session", logout::Args::augment_args),
+    Row::new("whoami", "Say who is signed in", whoami::Args::augment_args),
+    Row::new(
+        "token",
+        "Print the access token, renewed first where it is about to end",
+        token::Args::augment_args,
+    ),
+    Row::new(
+        "exec",
+        "Run a command with an access token in its environment",
+        exec::Args::augment_args,
+    ),
+    Row::new(
+        "api",
+        "Send one authenticated request",
+        api::Args::augment_args,
+    ),
+    Row::new(
+        "profile",
+        "List, show and change profiles",
+        profile::Args::augment_args,
+    ),
+    Row::new(
+        "doctor",
+        "Say what works, and what mends the rest",
+        doctor::Args::augment_args,
+    ),
+    Row::new(
+        "completions",
+        "Print the completion script of a shell",
+        completions::Args::augment_args,
+    ),
+    Row::new(
+        "man",
+        "Write the manual pages into a directory, one a command",
+        man::Args::augment_args,
+    ),
+];
+
+fn program() -> clap::Command {
+    Program::augment_args(clap::Command::new("rememberizer"))
+}
+
+/// Without the copies of the global flags in every command.
+fn program_alone() -> clap::Command {
+    program().mut_args(|arg| arg.global(false))
+}
+
+impl Cli {
+    /// All that there is.
+    #[must_use]
+    pub fn command() -> clap::Command {
+        program().subcommands(ROWS.iter().map(Row::whole))
+    }
+
+    /// Reads the command line, the first word of which is the program.
+    pub fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+        let named: Vec<_> = ROWS.iter().filter(|row| row.is_among(words)).collect();
+        let lean = if named.is_empty() {
+            program_alone().subcommands(ROWS.iter().map(Row::named))
+        } else {
+            program().subcommands(named.iter().map(|row| row.whole()))
+        };
+        let matches = match lean.try_get_matches_from(words) {
+            // Help and errors speak of everything there is.
+            Err(error)
+                if !(named.is_empty() && error.kind() == ErrorKind::DisplayHelp)
+                    && error.kind() != ErrorKind::DisplayVersion =>
+            {
+                Self::command().try_get_matches_from(words)
+            }
+            result => result,
+        }?;
+        Ok(Self {
+            globals: Globals::from_arg_matches(&matches)?,
+            command: Command::from_arg_matches(&matches)?,
+        })
+    }
+
+    /// As much as the completion of these words needs.
+    #[must_use]
+    pub fn to_complete(words: &[OsString]) -> clap::Command {
+        program_alone().subcommands(ROWS.iter().map(|row| {
+            if row.is_among(words) {
+                Globals::augment_args(row.whole())
+            } else {
+                row.named()
+            }
+        }))
+    }
 }
 
 /// What to do.
@@ -115,6 +268,54 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args, context),
             Self::Completions(args) => completions::run(&args, context.terminal),
             Self::Man(args) => man::run(&args, context.host),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The rows say what the commands' own descriptions say.
+    #[test]
+    fn the_rows_are_those_of_the_help() {
+        for row in &ROWS {
+            let about = |command: clap::Command| command.get_about().map(ToString::to_string);
+            let own = (row.arguments)(clap::Command::new(row.name));
+            assert_eq!(about(own), Some(row.about.to_owned()), "{}", row.name);
+        }
+    }
+
+    /// What is built for a few words answers as all of it would.
+    #[test]
+    fn a_part_answers_as_the_whole() {
+        for line in [
+            "",
+            "--help",
+            "-h",
+            "--version",
+            "--help login",
+            "login --help",
+            "login --version",
+            "profile set --help",
+            "-p token -h",
+            "logn",
+            "login --emial a@b",
+            "--email a@b",
+            "--store nowhere",
+            "--profile",
+            "profile lits",
+            "token whoami",
+        ] {
+            let words: Vec<OsString> = std::iter::once("rememberizer")
+                .chain(line.split_whitespace())
+                .map(OsString::from)
+                .collect();
+            let part = Cli::parse(&words).map_err(|e| e.to_string());
+            let whole = Cli::command()
+                .try_get_matches_from(&words)
+                .map_err(|e| e.to_string());
+            assert_eq!(part.err(), whole.err(), "{line}");
         }
     }
 }

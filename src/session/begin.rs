@@ -25,7 +25,17 @@ impl Keeper<'_> {
     ) -> Result<Option<Begun>, SessionError> {
         let replaced = self.former()?;
         self.store.prove_writable(lock)?;
-        let _deferral = self.interrupts.defer();
+        let deferral = self.interrupts.defer();
+        let begun = self.request_and_store(lock, request, replaced);
+        deferral.end(begun)
+    }
+
+    fn request_and_store(
+        &self,
+        lock: &ProfileLock,
+        request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
+        replaced: Option<Session>,
+    ) -> Result<Option<Begun>, SessionError> {
         let grant = {
             let _waiting = self.terminal.spin("waiting for the server");
             request(self.client)?

@@ -52,7 +52,7 @@ impl Keeper<'_> {
             }
             Err(error) => return Err(error),
         };
-        let _deferral = self.interrupts.defer();
+        let deferral = self.interrupts.defer();
         let server = session.map(|session| {
             if local {
                 Revocation::NotAsked
@@ -62,8 +62,8 @@ impl Keeper<'_> {
         });
         // Without a session there may still be remains of one, such as what a
         // killed write left.
-        let removed = self.store.delete(lock)?;
-        Ok(Ended { server, removed })
+        let removed = self.store.delete(lock).map_err(SessionError::from);
+        deferral.end(removed.map(|removed| Ended { server, removed }))
     }
 
     /// Asks the server to end a session.

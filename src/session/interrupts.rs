@@ -7,6 +7,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::SessionError;
+
 type End = dyn Fn(i32) + Send + Sync;
 type Delayed = dyn Fn() + Send + Sync;
 
@@ -75,6 +77,19 @@ impl Shared {
                 (self.delayed)();
             }
         }
+    }
+}
+
+impl Deferral<'_> {
+    /// Ends the deferral with what it was for. A failure that has to be told,
+    /// as nobody could learn of it later, goes before a signal that waits.
+    pub fn end<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+        if let Err(error) = &result
+            && !matches!(error, SessionError::Api(_))
+        {
+            self.0.lock().pending = None;
+        }
+        result
     }
 }
 

@@ -72,9 +72,18 @@ impl Keeper<'_> {
         }
     }
 
-    /// Exchanges the refresh token of `session`, which was read under `lock`.
+    /// Exchanges the refresh token of `session`, which was read under `lock`;
+    /// signals wait for the end of it.
     fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
-        let _deferral = self.interrupts.defer();
+        let deferral = self.interrupts.defer();
+        deferral.end(self.exchange_and_store(lock, session))
+    }
+
+    fn exchange_and_store(
+        &self,
+        lock: &ProfileLock,
+        session: Session,
+    ) -> Result<Session, SessionError> {
         let former_mark = session.mark;
         let mut session = session;
 

@@ -7,6 +7,7 @@
 
 mod error;
 mod link;
+mod service;
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -20,7 +21,10 @@ use keyring_core::attributes::parse_attributes;
 
 use super::KeyringOptions;
 pub use error::SecretServiceError;
-use link::{Link, Name};
+use service::{Name, Service};
+use tokio::runtime::Runtime;
+
+const BUS_NAME: &str = "org.freedesktop.secrets";
 
 /// The credential store. Nothing connects until the first use; then one
 /// connection serves the process.
@@ -40,7 +44,7 @@ impl SecretServiceStore {
             id: format!("{} #{count}", env!("CARGO_PKG_VERSION")),
             shared: Arc::new(Shared {
                 options,
-                link: Mutex::new(None),
+                open: Mutex::new(None),
             }),
         })
     }
@@ -107,13 +111,13 @@ impl CredentialApi for SecretServiceCredential {
     /// Writes into the one matching item, or else creates one in the default collection.
     fn set_secret(&self, secret: &[u8]) -> keyring_core::Result<()> {
         self.shared
-            .talk(async |link, options| link.write(&self.name, secret, options).await)
+            .talk(async |service, options| service.write(&self.name, secret, options).await)
             .map_err(|e| self.explain(e))
     }
 
     fn get_secret(&self) -> keyring_core::Result<Vec<u8>> {
         self.shared
-            .talk(async |link, options| link.read(&self.name, options).await)
+            .talk(async |service, options| service.read(&self.name, options).await)
             .map_err(|e| self.explain(e))?
             .ok_or(keyring_core::Error::NoEntry)
     }
@@ -123,7 +127,7 @@ impl CredentialApi for SecretServiceCredential {
     fn delete_credential(&self) -> keyring_core::Result<()> {
         let deleted = self
             .shared
-            .talk(async |link, options| link.delete_all(&self.name, options).await)
+            .talk(async |service, options| service.delete_all(&self.name, options).await)
             .map_err(|e| self.explain(e))?;
         if deleted == 0 {
             return Err(keyring_core::Error::NoEntry);
@@ -134,7 +138,7 @@ impl CredentialApi for SecretServiceCredential {
     /// Whether there is exactly one match; `self` already stands for it.
     fn get_credential(&self) -> keyring_core::Result<Option<Arc<Credential>>> {
         self.shared
-            .talk(async |link, options| link.locate(&self.name, options).await)
+            .talk(async |service, options| service.locate(&self.name, options).await)
             .map_err(|e| self.explain(e))?
             .map(|_| None)
             .ok_or(keyring_core::Error::NoEntry)
@@ -156,22 +160,31 @@ impl CredentialApi for SecretServiceCredential {
 /// What the store and its credentials hold in common.
 struct Shared {
     options: KeyringOptions,
-    link: Mutex<Option<Link>>,
+    open: Mutex<Option<Open>>,
+}
+
+/// A connection, and the runtime that drives it.
+struct Open {
+    service: Service,
+    runtime: Runtime,
 }
 
 impl Shared {
-    /// Runs one exchange with the service, connecting first if need be.
-    /// Exchanges of several threads take turns.
+    /// Runs one exchange with the service to its end on this thread, connecting
+    /// first if need be. Exchanges of several threads take turns.
     fn talk<T>(
         &self,
-        exchange: impl AsyncFnOnce(&mut Link, &KeyringOptions) -> Result<T, SecretServiceError>,
+        exchange: impl AsyncFnOnce(&mut Service, &KeyringOptions) -> Result<T, SecretServiceError>,
     ) -> Result<T, SecretServiceError> {
-        let mut slot = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = match slot.as_mut() {
-            Some(link) => link,
-            None => slot.insert(Link::connect(self.options.bound)?),
+        let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Open { runtime, service } = match slot.as_mut() {
+            Some(open) => open,
+            None => {
+                let (runtime, service) = Service::connect(self.options.bound)?;
+                slot.insert(Open { service, runtime })
+            }
         };
-        let answer = link.run(async |link| exchange(link, &self.options).await);
+        let answer = runtime.block_on(exchange(service, &self.options));
         if let Err(
             SecretServiceError::Absent
             | SecretServiceError::Stalled { .. }

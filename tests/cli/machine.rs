@@ -4,12 +4,12 @@
 use std::process::Command;
 
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, test};
+use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
     let unshare = [Part::Command("unshare")];
     let strace = [Part::Command("strace")];
-    vec![
+    let mut tests = vec![
         test("machine::no_home", no_home),
         test("machine::read_only_home", read_only).needs(&unshare),
         test("machine::full_home", full).needs(&unshare),
@@ -17,9 +17,13 @@ pub fn tests() -> Vec<Test> {
         test("machine::files_in_the_way", in_the_way),
         test("machine::killed_at_each_file_operation", || kills(false)).needs(&strace),
         test("machine::each_file_operation_fails", || kills(true)).needs(&strace),
-        test("machine::few_descriptors", few_descriptors).needs(&[Part::Command("prlimit")]),
         test("machine::another_version_wrote_the_entry", another_version),
-    ]
+    ];
+    let prlimit = [Part::Command("prlimit")];
+    tests.extend(
+        on_both("machine::few_descriptors", few_descriptors).map(|test| test.needs(&prlimit)),
+    );
+    tests
 }
 
 fn no_home() {
@@ -268,10 +272,9 @@ fn kills(fail: bool) {
     assert!(injected > 8, "only {injected}");
 }
 
-fn few_descriptors() {
-    let world = World::new(Store::File);
+fn few_descriptors(world: &World) {
     world.login();
-    for limit in 3..16 {
+    for limit in 3..22 {
         let before = world.entry();
         let mut command = Command::new("prlimit");
         world.dress(&mut command);
@@ -285,8 +288,7 @@ fn few_descriptors() {
             "{limit}: {output:?}"
         );
         if output.code != 0 {
-            let entry = world.entry().unwrap();
-            let now: serde_json::Value = serde_json::from_str(&entry).unwrap();
+            let now = world.entry_json();
             assert!(
                 world
                     .api

@@ -2,7 +2,6 @@
 
 use std::process::{Command, Stdio};
 
-use clap::CommandFactory;
 use rememberizer_cli::command::Cli;
 
 use crate::support::{Part, Store, Test, World, test};

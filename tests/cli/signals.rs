@@ -4,11 +4,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::sandbox::Delay;
+use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     tests.extend(on_both("signals::wait_for_the_write", wait_for_the_write));
+    tests.push(test(
+        "signals::a_lost_session_is_told",
+        a_lost_session_is_told,
+    ));
     tests.extend(on_both("signals::random_moments", |world| {
         interrupted(world, 40)
     }));
@@ -93,6 +98,43 @@ fn wait_for_the_write(world: &World) {
             (output.stdout.as_str(), output.stderr.as_str()),
             ("", "error: interrupted\n")
         );
+    }
+}
+
+/// A signal that waits does not keep back what can be learned of at no other time.
+fn a_lost_session_is_told() {
+    let world = World::new(Store::File);
+    let slow = Delay::before(Duration::from_millis(600));
+    let password = world.home().join("password");
+    std::fs::write(&password, PASSWORD).unwrap();
+    let password = password.display().to_string();
+    for (args, path, told) in [
+        (
+            &["refresh"][..],
+            "/auth/custom-refresh/",
+            "could not be stored",
+        ),
+        (
+            &["login", EMAIL, "--password-file", &password],
+            "/auth/signin/",
+            "could not be stored",
+        ),
+        (&["logout"], "/auth/custom-logout/", "Not a directory"),
+    ] {
+        world.login();
+        world.api.set(|s| s.delays = vec![slow.clone().at(path)]);
+        let run = world.spawn(args);
+        std::thread::sleep(Duration::from_millis(300));
+        let sessions = world.session_file("default").parent().unwrap().to_owned();
+        let aside = sessions.with_extension("aside");
+        std::fs::rename(&sessions, &aside).unwrap();
+        std::fs::write(&sessions, "in the way").unwrap();
+        send("INT", run.id());
+        let output = Output::of(run.wait_with_output().unwrap()).expect(6);
+        assert!(output.stderr.contains(told), "{args:?}: {output:?}");
+        std::fs::remove_file(&sessions).unwrap();
+        std::fs::rename(&aside, &sessions).unwrap();
+        world.api.set(|s| s.delays.clear());
     }
 }
 

@@ -77,20 +77,6 @@ impl SecretServiceError {
         }
     }
 
-    /// Sorts an answer of the crate; `bound` is what a call was given.
-    pub(super) fn of_service(error: secret_service::Error, bound: Duration) -> Self {
-        use secret_service::Error as E;
-        match error {
-            E::Zbus(e) => Self::of_bus(e, bound),
-            E::ZbusFdo(e) => Self::of_fdo(e, bound),
-            E::Locked => Self::Locked,
-            E::NoResult => Self::NoCollection,
-            E::Prompt => Self::Dismissed,
-            E::PromptDisconnected | E::Unavailable => Self::Absent,
-            e => Self::Other(e.to_string()),
-        }
-    }
-
     /// Sorts an answer of the bus or of the service behind it.
     pub(super) fn of_bus(error: zbus::Error, bound: Duration) -> Self {
         match error {

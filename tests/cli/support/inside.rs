@@ -70,7 +70,8 @@ impl Inside {
             end: |_| {},
         };
         let args = std::iter::once("rememberizer").chain(args.iter().copied());
-        let code = rememberizer_cli::run(args.map(OsString::from).collect(), &host);
+        let args: Vec<_> = args.map(OsString::from).collect();
+        let code = rememberizer_cli::run(&args, &host);
         Output {
             stdout: captured.stdout(),
             stderr: captured.stderr(),
