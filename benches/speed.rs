@@ -31,7 +31,12 @@ use sandbox::{Account, Delay, Handle, RotationPolicy, Settings, TlsKind};
 
 const EMAIL: &str = "ann@example.com";
 const PASSWORD: &str = "correct horse battery";
-const PROGRAM: &str = env!("CARGO_BIN_EXE_rememberizer");
+/// The program as it is shipped: beside the tests, cargo gives its dependencies
+/// the features that those want as well.
+const PROGRAM: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/target/shipped/release/rememberizer"
+);
 
 /// Pairs of runs a row.
 const PAIRS: usize = 60;
@@ -130,6 +135,15 @@ impl Bench {
             .args([&hello, &dir.path().join("hello.rs")])
             .status();
         assert!(built.is_ok_and(|status| status.success()), "hello builds");
+        let built = Command::new(env!("CARGO"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["build", "--release", "--quiet", "--bin", "rememberizer"])
+            .args(["--target-dir", "target/shipped"])
+            .status();
+        assert!(
+            built.is_ok_and(|status| status.success()),
+            "the program builds"
+        );
         let bus = Bus::with_keyring(dir.path());
         let api = sandbox::start_on_loopback(Settings {
             // So that curl can send the same token again and again.

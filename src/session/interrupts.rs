@@ -113,9 +113,10 @@ fn watch(shared: &Arc<Shared>) {
     // A signal that was ignored when we started (nohup, a background job of a
     // script) is not ours to bring back; signal-hook replaces handlers
     // without asking, so only those are asked for that are not ignored.
+    let ignored = ignored();
     let signals = [SIGINT, SIGTERM, SIGHUP]
         .into_iter()
-        .filter(|signal| !is_ignored(*signal));
+        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
     let Ok(mut signals) = Signals::new(signals) else {
         return;
     };
@@ -142,14 +143,15 @@ fn watch(shared: &Arc<Shared>) {
     drop(ctrlc::set_handler(move || shared.signal(2)));
 }
 
-/// Whether the process was started with `signal` ignored (signal(7): inherited
-/// over execve). Only Linux tells without changing it.
+/// The signals that the process was started with as ignored, a bit each, the
+/// lowest for signal 1 (signal(7): inherited over execve). Only Linux tells
+/// without changing it.
 #[cfg(unix)]
-fn is_ignored(signal: i32) -> bool {
+fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+        .unwrap_or_default()
 }

@@ -1,6 +1,7 @@
 //! Reading `profiles.json` without building what is not asked for: a thousand
 //! profiles cost one pass over the text.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
@@ -202,6 +203,36 @@ enum Want {
     Names(Vec<String>),
 }
 
+/// A key, copied only where it holds an escape; serde's own `Cow` always is.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(
+        self,
+        deserializer: D,
+    ) -> std::result::Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'de str) -> std::result::Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E>(self, key: &str) -> std::result::Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
 struct Document<'s>(&'s mut Scan);
 
 impl<'de> Visitor<'de> for Document<'_> {
@@ -213,7 +244,7 @@ impl<'de> Visitor<'de> for Document<'_> {
 
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<(), M::Error> {
         let mut versioned = false;
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        while let Some(key) = map.next_key_seed(Key)? {
             match &*key {
                 "version" => {
                     let version: u64 = map.next_value()?;
@@ -268,7 +299,7 @@ impl<'de> Visitor<'de> for Entries<'_> {
         {
             *name = default.clone();
         }
-        while let Some(key) = map.next_key::<std::borrow::Cow<'de, str>>()? {
+        while let Some(key) = map.next_key_seed(Key)? {
             match want {
                 Want::One {
                     name: Some(name),
