@@ -110,10 +110,7 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        spare_descriptors().map_err(|e| ApiError::Unavailable {
-            reason: format!("no connection can be opened: {e}"),
-            sent: Sent::Never,
-        })?;
+        spare_descriptors().map_err(|e| cannot_open(&e.to_string()))?;
         let timeout = self.options.timeout;
         let builder = blocking::Client::builder()
             .user_agent(USER_AGENT)
@@ -141,8 +138,11 @@ impl Http {
             Trust::Platform(extra) => builder.tls_certs_merge(extra),
         };
         let client = builder.build().map_err(|error| {
-            let roots = tls::roots_in_use(&self.options);
             let why = innermost(&error);
+            if lowest(&error).is::<io::Error>() {
+                return cannot_open(&why);
+            }
+            let roots = tls::roots_in_use(&self.options);
             ApiError::Config(format!(
                 "TLS cannot be set up: {why}; roots in use: {roots}"
             ))
@@ -357,18 +357,32 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     None
 }
 
+/// The system has no descriptors or threads left for a connection.
+fn cannot_open(why: &str) -> ApiError {
+    ApiError::Unavailable {
+        reason: format!("no connection can be opened: {why}"),
+        sent: Sent::Never,
+    }
+}
+
 /// Fails where a runtime could not have the descriptors that it panics without.
 fn spare_descriptors() -> io::Result<()> {
     drop((io::pipe()?, io::pipe()?, io::pipe()?));
     Ok(())
 }
 
-/// The last cause in the chain, in the words of the system where it has some.
-fn innermost(error: &reqwest::Error) -> String {
-    let mut last: &dyn std::error::Error = error;
+/// The last cause in the chain.
+fn lowest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+    let mut last: &(dyn std::error::Error + 'static) = error;
     while let Some(next) = last.source() {
         last = next;
     }
+    last
+}
+
+/// It in the words of the system where it has some.
+fn innermost(error: &reqwest::Error) -> String {
+    let last = lowest(error);
     match last.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
         Some(io::ErrorKind::ConnectionReset) => "connection reset".to_owned(),

@@ -91,21 +91,23 @@ pub(super) fn roots_in_use(options: &Options) -> String {
     }
 }
 
-/// Why a handshake with `host` failed.
+/// Why a handshake with `host` failed, with the roots that were in use.
 pub(super) fn reason(error: &rustls::Error, host: &str, options: &Options) -> String {
     use rustls::Error as E;
-    match error {
-        E::InvalidCertificate(error) => certificate(error, host, options),
+    let why = match error {
+        E::InvalidCertificate(error) => certificate(error, host),
         E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_) => {
-            format!("TLS: {host} and this program have no protocol version or cipher in common")
+            format!("{host} offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe")
         }
-        E::AlertReceived(alert) => format!("TLS: {host} refused the handshake ({alert:?})"),
-        E::InvalidMessage(_) => format!("TLS: {host} does not speak TLS on this port"),
-        other => format!("TLS: handshake with {host} failed ({other})"),
-    }
+        E::AlertReceived(alert) => format!("{host} refused the handshake ({alert:?})"),
+        E::InvalidMessage(_) => format!("{host} does not speak TLS on this port"),
+        other => format!("handshake with {host} failed ({other})"),
+    };
+    let roots = roots_in_use(options);
+    format!("TLS: {why}; roots in use: {roots}")
 }
 
-fn certificate(error: &CertificateError, host: &str, options: &Options) -> String {
+fn certificate(error: &CertificateError, host: &str) -> String {
     use CertificateError as C;
     let why = match error {
         C::Expired | C::ExpiredContext { .. } => {
@@ -119,6 +121,5 @@ fn certificate(error: &CertificateError, host: &str, options: &Options) -> Strin
         C::UnknownIssuer => "is not trusted (unknown issuer)".to_owned(),
         other => format!("is not trusted ({other})"),
     };
-    let roots = roots_in_use(options);
-    format!("TLS: the certificate of {host} {why}; roots in use: {roots}")
+    format!("the certificate of {host} {why}")
 }

@@ -36,6 +36,8 @@ mod missing;
 mod network;
 mod outcomes;
 mod outside;
+mod package;
+mod parsers;
 mod profiles;
 mod prompts;
 mod readme;
@@ -48,6 +50,9 @@ mod shells;
 mod signals;
 mod split;
 mod support;
+
+// The files of `src/` that the parsers' properties bring in name it so.
+use rememberizer_cli::model;
 
 fn main() -> std::process::ExitCode {
     support::conclude(vec![
@@ -72,6 +77,8 @@ fn main() -> std::process::ExitCode {
         network::tests(),
         outcomes::tests(),
         outside::tests(),
+        package::tests(),
+        parsers::tests(),
         profiles::tests(),
         prompts::tests(),
         readme::tests(),

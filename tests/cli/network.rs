@@ -2,16 +2,19 @@
 //! 5 with the reason, the session untouched, no secret where it does not belong.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{self, Account, Fault, Settings, TlsKind};
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Store, Test, World, test};
+use crate::support::{Output, Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
         test("network::tls_that_is_not_trusted", tls),
+        test("network::tls_of_old", old_tls).needs(&[Part::Command("openssl")]),
         test("network::ca_certificates_mend_it", ca),
         test("network::proxies", proxies),
         test(
@@ -36,17 +39,13 @@ fn with_tls(kind: TlsKind) -> World {
 
 fn login(world: &World, env: &[(&str, &str)], more: &[&str]) -> Output {
     let url = world.api.base_url();
-    let args = [
-        "login",
-        EMAIL,
-        "--store=file",
-        "--api-url",
-        &url,
-        "--timeout",
-        "5",
-    ];
+    let args = ["login", EMAIL, "--store=file", "--timeout", "5"];
+    let address = match more.contains(&"--api-url") {
+        true => &[][..],
+        false => &["--api-url", &url],
+    };
     let env = [&[("REMEMBERIZER_PASSWORD", PASSWORD)], env].concat();
-    world.run_env(&env, &[&args, more].concat())
+    world.run_env(&env, &[&args, address, more].concat())
 }
 
 fn tls() {
@@ -77,6 +76,55 @@ fn tls() {
         assert!(output.stderr.contains(bad), "{output:?}");
     }
     login(&world, &[], &["--ca-cert", &ca]).expect(0);
+}
+
+/// A server that speaks TLS 1.0 and 1.1 alone, which Debian's OpenSSL still can.
+fn old_tls() {
+    let world = with_tls(TlsKind::Good);
+    let dir = world.home();
+    let made = Command::new("openssl")
+        .args([
+            "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+        ])
+        .args(["-subj", "/CN=old", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-keyout", "old.key", "-out", "old.pem"])
+        .current_dir(&dir)
+        .output();
+    assert!(made.unwrap().status.success());
+    let ca = dir.join("old.pem").display().to_string();
+    for version in ["-tls1", "-tls1_1", "-tls1_2"] {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let address = format!("127.0.0.1:{}", port.unwrap().port());
+        let mut server = Command::new("openssl")
+            .args(["s_server", "-quiet", "-www", version, "-accept", &address])
+            .args(["-cert", "old.pem", "-key", "old.key"])
+            .args(["-cipher", "ALL:@SECLEVEL=0"])
+            .current_dir(&dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        while TcpStream::connect(&address).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "openssl");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let url = format!("https://{address}/api/v1");
+        let output = login(&world, &[], &["--api-url", &url, "--ca-cert", &ca]);
+        drop(server.kill());
+        drop(server.wait());
+        let output = output.expect(5);
+        let old = "offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe";
+        let told = format!("error: TLS: {address} {old}; roots in use: the platform's and {ca}");
+        // What is left of the old server is that it is no API.
+        assert_eq!(
+            output.stderr.starts_with(&told),
+            version != "-tls1_2",
+            "{version}: {output:?}"
+        );
+        assert!(!output.stderr.contains(PASSWORD));
+    }
 }
 
 fn ca() {

@@ -1,15 +1,19 @@
 //! Where secrets must not be: argv, the environment of children, stdout,
 //! stderr, files, a panic's output.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::sandbox::{Delay, Settings};
+use crate::sandbox::{Delay, RotationPolicy, Settings};
+use crate::support::inside::Inside;
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![test("secrets::not_in_argv_or_a_core", not_in_argv)];
     tests.extend(on_both("secrets::nowhere_to_be_read", nowhere));
+    tests.push(test("secrets::not_in_a_panic", in_a_panic));
     tests.push(test("secrets::not_in_any_file_of_the_home", in_files).needs(&[Part::Keyring]));
     tests
 }
@@ -120,4 +124,87 @@ fn in_files() {
         "",
         "a secret is in a file"
     );
+}
+
+/// A defect strikes at each moment at which the clock is read: what the panic
+/// says, its backtrace included, holds no secret.
+fn in_a_panic() {
+    let settings = Settings {
+        // A panic after the exchange would end the session here as well.
+        rotation: RotationPolicy::Off,
+        ..Settings::default()
+    };
+    let world = World::with(Store::File, settings);
+    let mut inside = Inside::new(None);
+    let url = world.api.base_url();
+    inside
+        .env
+        .insert("REMEMBERIZER_PASSWORD".into(), PASSWORD.into());
+    inside.env.insert("REMEMBERIZER_API_URL".into(), url);
+    let dir = tempfile::tempdir().unwrap();
+    let told = Arc::new(Mutex::new(String::new()));
+    let former = Arc::new(std::panic::take_hook());
+    let (ours, kept, others) = (
+        std::thread::current().id(),
+        Arc::clone(&told),
+        Arc::clone(&former),
+    );
+    std::panic::set_hook(Box::new(move |panic| {
+        if std::thread::current().id() == ours {
+            let trace = std::backtrace::Backtrace::force_capture();
+            *kept.lock().unwrap() += &format!("{panic}\n{trace}\n");
+        } else {
+            others(panic);
+        }
+    }));
+    let mut secrets = vec![PASSWORD.to_owned()];
+    let mut struck = 0;
+    for args in [
+        &["login", EMAIL, "--store", "keyring"][..],
+        &["refresh", "-v"],
+        &["token", "--min-ttl", "2days"],
+        &["whoami", "-v"],
+        &["logout"],
+    ] {
+        for left in 0..40 {
+            *inside
+                .readings_left
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(left);
+            let run = || inside.run(dir.path(), b"", args);
+            let ended = catch_unwind(AssertUnwindSafe(run));
+            let entries = inside
+                .entries
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for entry in entries.values() {
+                let entry: serde_json::Value = serde_json::from_slice(entry).unwrap_or_default();
+                let tokens = ["refresh_token", "access_token"];
+                secrets.extend(
+                    tokens
+                        .iter()
+                        .filter_map(|t| entry[t].as_str().map(str::to_owned)),
+                );
+            }
+            match ended {
+                Ok(output) => {
+                    assert_eq!(output.code, 0, "{args:?}: {output:?}");
+                    break;
+                }
+                Err(_) => struck += 1,
+            }
+        }
+    }
+    // Another test that changed the hook meanwhile would be a defect of the tests.
+    drop(std::panic::take_hook());
+    std::panic::set_hook(Box::new(move |panic| former(panic)));
+    let told = told.lock().unwrap();
+    println!("{struck} panics, {} bytes told", told.len());
+    assert!(struck > 5 && told.contains("a clock") && told.contains("rememberizer_cli::"));
+    secrets.sort();
+    secrets.dedup();
+    assert!(secrets.len() > 3);
+    for secret in &secrets {
+        assert!(!told.contains(secret.as_str()), "a panic tells a secret");
+    }
 }

@@ -107,15 +107,17 @@ pub(super) fn names(bytes: &[u8]) -> Result<Vec<String>> {
     }
 }
 
-/// The version in a file that may be anything else.
+/// The version, whether it is known here or not.
 pub(super) fn version(bytes: &[u8]) -> Option<u64> {
-    #[derive(Deserialize)]
-    struct Version {
-        version: u64,
+    let mut scan = Scan {
+        default: None,
+        want: Want::Version(None),
+    };
+    run(bytes, &mut scan).ok()?;
+    match scan.want {
+        Want::Version(version) => version,
+        _ => None,
     }
-    serde_json::from_slice::<Version>(bytes)
-        .ok()
-        .map(|v| v.version)
 }
 
 /// The keys beside the known ones. Empty where the file does not parse: that is
@@ -201,6 +203,7 @@ enum Want {
     },
     All(Vec<(ProfileName, Profile)>),
     Names(Vec<String>),
+    Version(Option<u64>),
 }
 
 /// A key, copied only where it holds an escape; serde's own `Cow` always is.
@@ -248,7 +251,9 @@ impl<'de> Visitor<'de> for Document<'_> {
             match &*key {
                 "version" => {
                     let version: u64 = map.next_value()?;
-                    if version > VERSION {
+                    if let Want::Version(found) = &mut self.0.want {
+                        *found = Some(version);
+                    } else if version > VERSION {
                         return Err(M::Error::custom("a newer version"));
                     }
                     versioned = true;
@@ -313,6 +318,9 @@ impl<'de> Visitor<'de> for Entries<'_> {
                 Want::All(all) => {
                     let name = key.parse().map_err(M::Error::custom)?;
                     all.push((name, map.next_value()?));
+                }
+                Want::Version(_) => {
+                    map.next_value::<IgnoredAny>()?;
                 }
                 Want::Names(names) => {
                     map.next_value::<IgnoredAny>()?;

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,9 +33,13 @@ pub(super) fn connect(bound: Duration) -> Result<(Runtime, Link)> {
     let runtime = runtime().map_err(|e| SecretServiceError::Other(e.to_string()))?;
     let connection = runtime.block_on(within(bound, async {
         let address = Address::session()?;
-        let builder = match stream(&address).await {
-            Some(stream) => Builder::unix_stream(stream),
-            None => Builder::address(address)?,
+        let builder = match socket(&address) {
+            Some(path) => Builder::unix_stream(stream(&path).await?),
+            None => {
+                // zbus connects by a thread, and panics where there is none to be had.
+                std::thread::Builder::new().spawn(|| {})?;
+                Builder::address(address)?
+            }
         };
         builder.method_timeout(bound).build().await
     }));
@@ -61,16 +65,36 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// The socket of the bus where its address is a path and it takes us at once;
-/// zbus connects by a thread, which costs more than the rest of the handshake.
-async fn stream(address: &Address) -> Option<UnixStream> {
+/// The socket of a bus that has a path, or a name, which tokio takes as a path
+/// that begins with NUL.
+fn socket(address: &Address) -> Option<PathBuf> {
     let Transport::Unix(unix) = address.transport() else {
         return None;
     };
-    let UnixSocket::File(path) = unix.path() else {
-        return None;
-    };
-    UnixStream::connect(Path::new(path)).await.ok()
+    match unix.path() {
+        UnixSocket::File(path) => Some(path.clone()),
+        #[cfg(target_os = "linux")]
+        UnixSocket::Abstract(name) => {
+            let mut path = std::ffi::OsString::from("\0");
+            path.push(name);
+            Some(path.into())
+        }
+        _ => None,
+    }
+}
+
+/// A connection to the socket, without the thread by which zbus makes one: that
+/// costs more than the rest of the handshake.
+async fn stream(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            // More are waiting for the bus than it lets wait.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            result => return result,
+        }
+    }
 }
 
 impl Link {

@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A runner whose seed is told, and can be given: `PROPTEST_SEED=…`.
-fn runner(cases: u32) -> TestRunner {
+pub(crate) fn runner(cases: u32) -> TestRunner {
     let seed = std::env::var("PROPTEST_SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());

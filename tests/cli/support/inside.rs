@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyring_core::api::{Credential, CredentialApi};
 use keyring_core::{Entry, Error};
@@ -30,6 +30,8 @@ pub struct Inside {
     pub writes_left: Arc<Mutex<Option<usize>>>,
     /// Milliseconds that the clock is off.
     pub clock: i64,
+    /// After it was read so many more times, the clock panics.
+    pub readings_left: Arc<Mutex<Option<usize>>>,
 }
 
 impl Inside {
@@ -41,6 +43,7 @@ impl Inside {
             limit,
             writes_left: Arc::default(),
             clock: 0,
+            readings_left: Arc::default(),
         }
     }
 
@@ -49,10 +52,17 @@ impl Inside {
         let (terminal, captured) = Terminal::captured(stdin.to_vec());
         let (env, entries, limit) = (self.env.clone(), Arc::clone(&self.entries), self.limit);
         let (left, clock) = (Arc::clone(&self.writes_left), self.clock);
+        let readings = Arc::clone(&self.readings_left);
         let host = Host {
             variable: Box::new(move |name| env.get(name).map(OsString::from)),
             terminal,
-            now: Arc::new(move || Timestamp::from(std::time::SystemTime::now()).offset(clock)),
+            now: Arc::new(move || {
+                let mut readings = readings.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(left) = &mut *readings {
+                    *left = left.checked_sub(1).expect("a clock");
+                }
+                Timestamp::from(std::time::SystemTime::now()).offset(clock)
+            }),
             config_dir: Some(dir.join("config")),
             data_dir: Some(dir.join("data")),
             open_keyring: Box::new(move |_| {

@@ -1,0 +1,134 @@
+//! Properties of the parsers that read what others wrote, the same that are
+//! fuzzed with coverage (`tests/fuzz`): on the seeds, on what once failed, and
+//! on mutations of both.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use crate::hostile::runner;
+use crate::support::{Test, test};
+
+#[path = "../fuzz/properties/cookie.rs"]
+mod cookie;
+#[path = "../fuzz/properties/entry.rs"]
+mod entry;
+#[path = "../fuzz/properties/message.rs"]
+mod message;
+#[path = "../fuzz/properties/profiles.rs"]
+mod profiles;
+#[path = "../fuzz/properties/words.rs"]
+mod words;
+
+/// Mutations a parser.
+const CASES: u32 = 3_000;
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("parsers::cookie", || holds("cookie", cookie::check)),
+        test("parsers::message", || holds("message", message::check)),
+        test("parsers::entry", || holds("entry", entry::check)),
+        test("parsers::profiles", || holds("profiles", profiles::check)),
+        test("parsers::words", || holds("words", words::check)),
+    ]
+}
+
+/// Pieces that mean something to one parser or another.
+const PIECES: [&[u8]; 24] = [
+    b"\n",
+    b"\0",
+    b"\"",
+    b"\\",
+    b"\\u0000",
+    b"\x1b[2J",
+    b"\xff\xfe",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"=",
+    b";",
+    b" ",
+    b"-1",
+    b"99999999999999999999",
+    b"1e400",
+    b"null",
+    "\u{202e}\u{200b}é".as_bytes(),
+    b"Max-Age=",
+    b"version",
+    b"../",
+];
+
+/// What is done to a seed at a place in it.
+#[derive(Debug, Clone)]
+enum Edit {
+    Insert(Index, &'static [u8]),
+    Replace(Index, u8),
+    Remove(Index, usize),
+    Double(Index, usize),
+    End(Index),
+}
+
+fn edit() -> impl Strategy<Value = Edit> {
+    let at = any::<Index>;
+    prop_oneof![
+        (at(), select(&PIECES[..])).prop_map(|(at, piece)| Edit::Insert(at, piece)),
+        (at(), any::<u8>()).prop_map(|(at, byte)| Edit::Replace(at, byte)),
+        (at(), 1..40_usize).prop_map(|(at, count)| Edit::Remove(at, count)),
+        (at(), 1..400_usize).prop_map(|(at, count)| Edit::Double(at, count)),
+        at().prop_map(Edit::End),
+    ]
+}
+
+fn edited(mut bytes: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
+    for edit in edits {
+        let length = bytes.len();
+        let place = |at: Index| at.index(length + 1);
+        match edit {
+            Edit::Insert(at, piece) => {
+                let at = place(at);
+                bytes.splice(at..at, piece.iter().copied());
+            }
+            Edit::Replace(at, byte) => {
+                if let Some(old) = bytes.get_mut(place(at)) {
+                    *old = byte;
+                }
+            }
+            Edit::Remove(at, count) => {
+                let at = place(at);
+                bytes.drain(at..length.min(at + count));
+            }
+            Edit::Double(at, count) => {
+                let at = place(at);
+                let piece = bytes[at..length.min(at + count)].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            Edit::End(at) => bytes.truncate(place(at)),
+        }
+    }
+    bytes
+}
+
+fn holds(name: &str, check: fn(&[u8])) {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
+    let seeds: Vec<Vec<u8>> = std::fs::read_dir(dir.join(name))
+        .unwrap()
+        .map(|seed| std::fs::read(seed.unwrap().path()).unwrap())
+        .collect();
+    assert!(seeds.len() > 1, "seeds of {name}");
+    seeds.iter().for_each(|seed| check(seed));
+    let mutations = (select(seeds), prop::collection::vec(edit(), 1..6));
+    let mut runner = runner(CASES);
+    let result = runner.run(&mutations, |(seed, edits)| {
+        let input = edited(seed, edits);
+        catch_unwind(AssertUnwindSafe(|| check(&input)))
+            .map_err(|_| TestCaseError::fail(format!("{:?}", String::from_utf8_lossy(&input))))
+    });
+    if let Err(failure) = result {
+        panic!("{name}: {failure}");
+    }
+}

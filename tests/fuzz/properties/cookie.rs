@@ -1,0 +1,46 @@
+//! `Set-Cookie` headers, one a line, to tokens. The first line is the `Date`.
+
+use crate::model;
+
+#[expect(dead_code, reason = "the program uses the rest of these files")]
+#[path = "../../../src/api"]
+mod api {
+    mod cookie;
+    mod jwt;
+    mod receipt;
+
+    use crate::model::{Grant, Timestamp};
+
+    pub(crate) fn grant(date: Option<&str>, headers: &[&[u8]]) -> Grant {
+        let rules = cookie::Rules {
+            host: "api.rememberizer.ai",
+            access: "access_token",
+            refresh: "refresh_token",
+            receipt: receipt::Receipt::new(Timestamp::from_secs(1_795_489_145), date),
+            log: &|_| {},
+        };
+        rules.grant(headers.iter().copied())
+    }
+}
+
+/// Panics where the property does not hold.
+pub(crate) fn check(data: &[u8]) {
+    let mut lines = data.split(|&byte| byte == b'\n');
+    let date = lines.next().and_then(|line| std::str::from_utf8(line).ok());
+    let headers: Vec<_> = lines.collect();
+    let grant = api::grant(date, &headers);
+    let again = api::grant(date, &headers);
+    let texts = |grant: &model::Grant| {
+        let access = grant.access.as_ref().map(|t| t.value.secret().expose());
+        let refresh = grant.refresh.as_ref().map(|t| t.value.secret().expose());
+        [access.map(str::to_owned), refresh.map(str::to_owned)]
+    };
+    assert_eq!(texts(&grant), texts(&again), "the same answer twice");
+    for text in texts(&grant).into_iter().flatten() {
+        assert!(!text.is_empty(), "an empty value is no token");
+        assert!(
+            text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';'),
+            "a token goes back in a header: {text:?}"
+        );
+    }
+}

@@ -1,0 +1,69 @@
+//! What a store holds for a profile to a session, whole or in parts. The first
+//! byte says whether the store has a limit; parts are the pieces between NULs.
+
+use rememberizer_cli::model::ProfileName;
+use rememberizer_cli::store::{SecretStore, SessionStore, StoreError, StoreKind};
+use zeroize::Zeroizing;
+
+struct Held<'d> {
+    limit: Option<usize>,
+    pieces: Vec<&'d [u8]>,
+}
+
+impl SecretStore for Held<'_> {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Keyring
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        let index = match account.rsplit_once(".a").or(account.rsplit_once(".b")) {
+            Some((_, number)) => number.parse().unwrap_or(usize::MAX),
+            None => 0,
+        };
+        Ok(self
+            .pieces
+            .get(index)
+            .map(|piece| Zeroizing::new(piece.to_vec())))
+    }
+
+    fn write(&self, _account: &str, _secret: &[u8]) -> Result<(), StoreError> {
+        unreachable!("reading writes nothing")
+    }
+
+    fn delete(&self, _account: &str) -> Result<bool, StoreError> {
+        unreachable!("reading deletes nothing")
+    }
+}
+
+/// Panics where the property does not hold.
+pub(crate) fn check(data: &[u8]) {
+    let Some((kind, rest)) = data.split_first() else {
+        return;
+    };
+    let store = Held {
+        limit: (kind % 2 == 1).then_some(2560),
+        pieces: rest.split(|&byte| byte == 0).collect(),
+    };
+    let profile = ProfileName::default();
+    match SessionStore::new(&store, &profile).read() {
+        Ok(None) => unreachable!("there is always an entry"),
+        Ok(Some(session)) => {
+            assert!(!session.refresh.value.secret().expose().is_empty());
+            assert!(session.same_tokens(&session));
+            let again = SessionStore::new(&store, &profile).read();
+            assert!(again.is_ok_and(|s| s.is_some_and(|s| s.same_tokens(&session))));
+        }
+        Err(error) => {
+            // Whatever was read may be a secret: no error quotes it.
+            let told = format!("{error} {:?}", error.hint);
+            for word in rest.split(|b| !b.is_ascii_alphanumeric()) {
+                let word = std::str::from_utf8(word).unwrap_or_default();
+                assert!(word.len() < 16 || !told.contains(word), "{told}");
+            }
+        }
+    }
+}

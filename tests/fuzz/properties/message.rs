@@ -1,0 +1,51 @@
+//! The body of an error to the text that a person reads. The first byte chooses
+//! the content type.
+
+use rememberizer_cli::terminal::clean;
+
+#[path = "../../../src/api"]
+mod api {
+    mod message;
+
+    pub(crate) fn read(
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> (Option<String>, Vec<(String, Vec<String>)>) {
+        let said = message::read(content_type, body);
+        (said.message, said.fields)
+    }
+}
+
+/// Panics where the property does not hold.
+pub(crate) fn check(data: &[u8]) {
+    let Some((kind, body)) = data.split_first() else {
+        return;
+    };
+    let content_type = match kind % 4 {
+        0 => None,
+        1 => Some("application/json"),
+        2 => Some("text/html; charset=utf-8"),
+        _ => Some("text/plain"),
+    };
+    let (message, fields) = api::read(content_type, body);
+    let texts = fields
+        .iter()
+        .flat_map(|(name, texts)| std::iter::once(name).chain(texts));
+    for text in message.iter().chain(texts) {
+        assert!(
+            text.chars().count() <= 600,
+            "no more than fits on a screen: {text:?}"
+        );
+        let shown = clean(text);
+        assert!(
+            !shown.chars().any(|c| c.is_control() && c != '\n'),
+            "nothing reaches the terminal that it obeys: {shown:?}"
+        );
+        assert!(
+            !shown
+                .chars()
+                .any(|c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')),
+            "nothing turns the text around: {shown:?}"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! What a person types where one word is wanted: durations, names, addresses.
+
+use std::time::Duration;
+
+use rememberizer_cli::globals::duration;
+use rememberizer_cli::model::{Origin, ProfileName};
+
+/// Panics where the property does not hold.
+pub(crate) fn check(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(duration) = duration(text) {
+        assert!(duration <= Duration::from_secs(10 * 366 * 24 * 3600));
+    }
+    if let Ok(name) = text.parse::<ProfileName>() {
+        assert_eq!(name.as_str(), text);
+        assert!((1..=64).contains(&text.len()));
+        assert!(
+            text.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        );
+    }
+    if let Ok(origin) = text.parse::<Origin>() {
+        let shown = origin.to_string();
+        assert_eq!(
+            shown.parse().as_ref(),
+            Ok(&origin),
+            "a normal form: {shown}"
+        );
+        assert!(!shown.contains(['?', '#', '\\', ' ', '\n']), "{shown}");
+        assert!(!origin.host().contains('@'), "{shown}");
+        assert!(!shown.ends_with('/'), "{shown}");
+        if !origin.is_https() {
+            let host = origin.host();
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+            assert!(
+                host.starts_with("127.") || name == "localhost" || host.starts_with("[::1]"),
+                "in the clear to {host}"
+            );
+        }
+    }
+}
