@@ -32,6 +32,7 @@ mod life;
 mod logout;
 mod machine;
 mod manual;
+mod meanwhile;
 mod missing;
 mod network;
 mod outcomes;
@@ -73,6 +74,7 @@ fn main() -> std::process::ExitCode {
         logout::tests(),
         machine::tests(),
         manual::tests(),
+        meanwhile::tests(),
         missing::tests(),
         network::tests(),
         outcomes::tests(),

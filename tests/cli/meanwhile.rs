@@ -1,0 +1,97 @@
+//! Others at work at the same time or before: another version of the program,
+//! an editor in the profiles file. Nothing of theirs is lost.
+
+use std::time::Duration;
+
+use crate::sandbox::{Delay, RotationPolicy};
+use crate::support::world::set_mode;
+use crate::support::{Output, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test(
+            "meanwhile::another_version_wrote_the_entry",
+            another_version,
+        ),
+        test("meanwhile::another_version_renews", renewed_meanwhile),
+        test("meanwhile::profiles_file_replaced", replaced_meanwhile),
+    ]
+}
+
+fn another_version() {
+    let world = World::new(Store::File);
+    world.login();
+    world.edit_entry(|entry| entry["version"] = 2.into());
+    let before = world.entry();
+    let output = world.run(&["refresh"]).expect(6);
+    assert_eq!(
+        output.stderr,
+        "error: the stored session was written by a newer version of rememberizer\n\
+         hint: use that version, or log out with it first\n"
+    );
+    assert_eq!(world.entry(), before);
+    assert!(world.api.requests().is_empty());
+}
+
+/// A version of the program that knows no lock stores a session of its own
+/// while ours is being exchanged, and the server then refuses ours.
+fn renewed_meanwhile() {
+    let world = World::new(Store::File);
+    world.login();
+    let slow = Delay::before(Duration::from_millis(500));
+    world.api.set(|s| {
+        s.delays = vec![slow.at("/auth/custom-refresh/")];
+        s.rotation = RotationPolicy::Blacklist;
+    });
+    let first = world.entry_json();
+    let ours = world.spawn(&["refresh"]);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(
+        world.entry_json()["exchange_began"].is_number(),
+        "under way"
+    );
+    let spent = first["refresh_token"].as_str().unwrap();
+    let renewed = world.api.exchange(spent).unwrap();
+    let mut theirs = first.clone();
+    theirs["refresh_token"] = renewed.refresh.unwrap().into();
+    theirs["access_token"] = renewed.access.into();
+    world.set_entry(&theirs.to_string());
+    let output = Output::of(ours.wait_with_output().unwrap()).expect(0);
+    assert_eq!(world.api.count("/auth/custom-refresh/"), 1, "{output:?}");
+    assert_eq!(world.entry_json(), theirs, "theirs is not dropped");
+    world.api.set(|s| s.delays.clear());
+    world.run(&["refresh"]).expect(0);
+}
+
+/// Another program writes the profiles file while ours waits for the server:
+/// what it wrote stays.
+fn replaced_meanwhile() {
+    let world = World::new(Store::File);
+    world.login();
+    let file = world.config_dir().join("profiles.json");
+    for (args, path, code) in [
+        (&["refresh"][..], "/auth/custom-refresh/", 0),
+        (&["logout"], "/auth/custom-logout/", 0),
+    ] {
+        let slow = Delay::before(Duration::from_millis(500));
+        world.api.set(|s| s.delays = vec![slow.at(path)]);
+        let run = world.spawn(args);
+        std::thread::sleep(Duration::from_millis(200));
+        let mut profiles = world.profiles();
+        profiles["profiles"]["other"] = serde_json::json!({"login": "bob", "colour": "red"});
+        std::fs::write(file.with_extension("new"), profiles.to_string()).unwrap();
+        set_mode(&file.with_extension("new"), 0o600);
+        std::fs::rename(file.with_extension("new"), &file).unwrap();
+        Output::of(run.wait_with_output().unwrap()).expect(code);
+        let now = world.profiles();
+        assert_eq!(now["profiles"]["other"], profiles["profiles"]["other"]);
+        world.api.set(|s| s.delays.clear());
+    }
+    assert_eq!(world.profiles()["profiles"]["default"]["signed_in"], false);
+    // Half of a file is an error that names it, and stays as it is.
+    let half = "{\"version\": 1, \"profiles\": {\"default\"";
+    std::fs::write(&file, half).unwrap();
+    let output = world.run(&["refresh"]).expect(1);
+    assert!(output.stderr.contains("profiles.json:1:"), "{output:?}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), half);
+}
