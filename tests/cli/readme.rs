@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Test> {
     let curl = Part::Command("curl");
     vec![
         test("readme::curl_function", curl_function).needs(&[curl]),
+        test("readme::bash_prompt", bash_prompt),
         test("readme::two_accounts", two_accounts),
         test("readme::cron_line", cron_line).needs(&[Part::Keyring]),
         test("readme::container", container).needs(&[curl]),
@@ -72,6 +73,17 @@ fn curl_function() {
     let output = shell(&world, &[], &block("remember() {")).expect(0);
     assert!(output.stdout.contains(EMAIL), "{output:?}");
     assert!(world.api.requests()[0].bearer.is_some());
+}
+
+fn bash_prompt() {
+    let world = World::new(Store::File);
+    let script = block("PS1=") + "printf %s \"${PS1@P}\"";
+    let before = shell(&world, &[], &script).expect(0);
+    world.login();
+    let after = shell(&world, &[], &script).expect(0);
+    assert!(["$ ", "# "].contains(&&*before.stdout), "{before:?}");
+    assert_eq!(after.stdout, format!("(signed in) {}", before.stdout));
+    assert!(world.api.requests().is_empty(), "no request");
 }
 
 fn two_accounts() {
