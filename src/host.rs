@@ -33,13 +33,16 @@ pub struct Host {
     pub open_keyring: OpenKeyring,
     /// Ends the process at once with an exit code, from any thread.
     pub end: fn(i32),
+    /// Gives back what was taken from this process alone, before another
+    /// program takes its place.
+    pub restore_limits: Box<dyn Fn()>,
 }
 
 impl Host {
     /// The process's own surroundings.
     #[must_use]
     pub fn real() -> Self {
-        leave_no_core();
+        let restore_limits = leave_no_core();
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");
         Self {
             variable: Box::new(read_variable),
@@ -49,28 +52,33 @@ impl Host {
             data_dir: dirs.as_ref().map(|d| d.data_dir().to_owned()),
             open_keyring: Box::new(Keyring::platform),
             end: end_process,
+            restore_limits,
         }
     }
 }
 
 /// A crash leaves no image of the memory on the disk, and other processes of
-/// the user cannot attach to this one (prctl(2), PR_SET_DUMPABLE).
+/// the user cannot attach to this one (prctl(2), `PR_SET_DUMPABLE`, which ends
+/// with the program). Returned is what undoes the limit, which would not.
 #[cfg(unix)]
-fn leave_no_core() {
+fn leave_no_core() -> Box<dyn Fn()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let maximum = getrlimit(Resource::Core).maximum;
-    let none = Rlimit {
-        current: Some(0),
-        maximum,
-    };
+    let former = getrlimit(Resource::Core);
     // Where it is not permitted, it is as it was.
-    let _ = setrlimit(Resource::Core, none);
+    let set = move |current| {
+        let maximum = former.maximum;
+        let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
+    };
+    set(Some(0));
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    Box::new(move || set(former.current))
 }
 
 #[cfg(not(unix))]
-fn leave_no_core() {}
+fn leave_no_core() -> Box<dyn Fn()> {
+    Box::new(|| {})
+}
 
 #[expect(
     clippy::disallowed_methods,

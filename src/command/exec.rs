@@ -59,6 +59,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
         .env_remove(REFRESH_TOKEN)
         .env_remove(ACCESS_TOKEN)
         .env(&args.env, credential.access()?.secret().expose());
+    (context.host.restore_limits)();
     let status = run_command(command).map_err(|e| {
         Failure::new(
             Outcome::Failed,

@@ -8,11 +8,13 @@ use std::time::Duration;
 use crate::sandbox::{Delay, RotationPolicy, Settings};
 use crate::support::inside::Inside;
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
+    let prlimit = [Part::Command("prlimit")];
     let mut tests = vec![test("secrets::not_in_argv_or_a_core", not_in_argv)];
     tests.extend(on_both("secrets::nowhere_to_be_read", nowhere));
+    tests.push(test("secrets::a_core_of_another_program", another_core).needs(&prlimit));
     tests.push(test("secrets::not_in_a_panic", in_a_panic));
     tests.push(test("secrets::not_in_any_file_of_the_home", in_files).needs(&[Part::Keyring]));
     tests
@@ -99,6 +101,23 @@ fn not_in_argv() {
     let words: Vec<_> = core.split_whitespace().collect();
     assert_eq!(words[4], "0", "{core}");
     assert!(run.wait().unwrap().success());
+}
+
+/// What `exec` runs may leave a core where it might have before.
+fn another_core() {
+    let world = World::new(Store::File);
+    world.login();
+    let mut command = std::process::Command::new("prlimit");
+    world.dress(&mut command);
+    let output = command
+        .arg("--core=4096:8192")
+        .arg(World::program())
+        .args(["exec", "--", "sh", "-c", "ulimit -S -c; ulimit -H -c"])
+        .output()
+        .unwrap();
+    let output = Output::of(output).expect(0);
+    // In blocks of 512 bytes.
+    assert_eq!(output.stdout, "8\n16\n");
 }
 
 fn in_files() {

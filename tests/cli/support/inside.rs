@@ -78,6 +78,7 @@ impl Inside {
                 Keyring::new(Box::new(build), limit)
             }),
             end: |_| {},
+            restore_limits: Box::new(|| {}),
         };
         let args = std::iter::once("rememberizer").chain(args.iter().copied());
         let args: Vec<_> = args.map(OsString::from).collect();
