@@ -72,6 +72,7 @@ struct Row {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
+    hidden: bool,
 }
 
 impl Row {
@@ -84,7 +85,13 @@ impl Row {
             name,
             about,
             arguments,
+            hidden: false,
         }
+    }
+
+    const fn hidden(mut self) -> Self {
+        self.hidden = true;
+        self
     }
 
     fn is_among(&self, words: &[OsString]) -> bool {
@@ -94,7 +101,7 @@ impl Row {
     fn named(&self) -> clap::Command {
         clap::Command::new(self.name)
             .about(self.about)
-            .hide(self.name == "man")
+            .hide(self.hidden)
     }
 
     fn whole(&self) -> clap::Command {
@@ -152,7 +159,8 @@ const ROWS: [Row; 13] = [
         "man",
         "Write the manual pages into a directory, one a command",
         man::Args::augment_args,
-    ),
+    )
+    .hidden(),
 ];
 
 fn program() -> clap::Command {
