@@ -218,10 +218,7 @@ impl Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(
-    missing_docs,
-    reason = "a comment here would replace the help text, which is that of each command's Args"
-)]
+#[expect(missing_docs, reason = "each is what its row and its Args say")]
 pub enum Command {
     Signup(signup::Args),
     Login(login::Args),
@@ -235,7 +232,6 @@ pub enum Command {
     Profile(profile::Args),
     Doctor(doctor::Args),
     Completions(completions::Args),
-    #[command(hide = true)]
     Man(man::Args),
 }
 
@@ -284,9 +280,12 @@ impl Command {
 mod tests {
     use super::*;
 
-    /// The rows say what the commands' own descriptions say.
+    /// The rows are the commands, and say what those say of themselves.
     #[test]
-    fn the_rows_are_those_of_the_help() {
+    fn the_rows_are_the_commands() {
+        let commands = Command::augment_subcommands(program());
+        let names: Vec<_> = commands.get_subcommands().map(|c| c.get_name()).collect();
+        assert_eq!(names, ROWS.each_ref().map(|row| row.name));
         for row in &ROWS {
             let about = |command: clap::Command| command.get_about().map(ToString::to_string);
             let own = (row.arguments)(clap::Command::new(row.name));
