@@ -3,7 +3,7 @@
 
 use crate::api::ApiError;
 use crate::exit::{Failure, Outcome};
-use crate::session::SessionError;
+use crate::session::{SessionError, Spent};
 use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
 use crate::terminal::PromptError;
 
@@ -49,12 +49,14 @@ fn of_session(error: SessionError, say: Say<'_>) -> Failure {
         SessionError::OtherOrigin { .. } => {
             Failure::new(Outcome::NotSignedIn, message).hint(login())
         }
-        SessionError::Ended { mark, .. } => {
-            let message = match mark {
+        SessionError::Ended { spent, .. } => {
+            let message = match spent {
                 None => message,
-                Some(mark) => format!(
-                    "{message}; a run was killed during an exchange that began at {}, which most likely spent the refresh token",
-                    mark.began
+                Some(Spent::Killed(began)) => format!(
+                    "{message}; a run was killed during an exchange that began at {began}, which most likely spent the refresh token"
+                ),
+                Some(Spent::Unanswered(began)) => format!(
+                    "{message}; an exchange that began at {began} got no proper answer, and most likely spent the refresh token"
                 ),
             };
             Failure::new(Outcome::SessionEnded, message).hint(login())

@@ -60,6 +60,19 @@ pub enum ApiError {
 }
 
 impl ApiError {
+    /// Whether the request may have been carried out although no proper answer
+    /// came: it was sent and cut off, or something in between answered.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                sent: Sent::Perhaps | Sent::Answered(500..),
+                ..
+            }
+        )
+    }
+
     /// Whether the server refused the credential itself: 400, 401 or 403 as JSON.
     /// At an exchange this is the end of the session; every other error leaves it alone.
     #[must_use]

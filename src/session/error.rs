@@ -3,8 +3,17 @@
 use std::time::Duration;
 
 use crate::api::ApiError;
-use crate::model::{Mark, Origin};
+use crate::model::{Origin, Timestamp};
 use crate::store::{LockError, StoreError};
+
+/// What spent a refresh token without bringing another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spent {
+    /// A run was killed during an exchange that began then.
+    Killed(Timestamp),
+    /// An exchange that began then got no proper answer.
+    Unanswered(Timestamp),
+}
 
 /// Why an operation on a session failed.
 #[derive(Debug, thiserror::Error)]
@@ -23,8 +32,8 @@ pub enum SessionError {
     Ended {
         /// What the server said.
         message: String,
-        /// Left by a run that was killed during an exchange, where there was one.
-        mark: Option<Mark>,
+        /// What most likely spent the token, where that is known.
+        spent: Option<Spent>,
     },
     /// The server refuses a credential that came from a variable.
     #[error("the server rejected the token in {variable}: {message}")]

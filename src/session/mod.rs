@@ -32,7 +32,7 @@ use crate::terminal::Terminal;
 pub use access::{Credential, Variables};
 pub use begin::Begun;
 pub use end::{Ended, Revocation};
-pub use error::{SessionError, Verdict};
+pub use error::{SessionError, Spent, Verdict};
 pub use interrupts::{Deferral, Interrupts};
 pub use renew::Need;
 

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
 
-use super::{Keeper, SessionError, Verdict};
+use super::{Keeper, SessionError, Spent, Verdict};
 use crate::api::ApiError;
 use crate::model::{Mark, Session};
 use crate::store::{ProfileLock, StoreError};
@@ -124,9 +124,20 @@ impl Keeper<'_> {
         error: ApiError,
     ) -> Result<Session, SessionError> {
         if Verdict::of(&error) == Verdict::Passing {
+            if let Some(mark) = session.mark
+                && error.may_have_arrived()
+                && let Err(e) = lock.note_unanswered(Some(mark.began))
+            {
+                self.terminal
+                    .verbose(&format!("the lost answer is not noted: {e}"));
+            }
             self.unmark(lock, session, former_mark);
             return Err(error.into());
         }
+        let spent = match former_mark {
+            Some(mark) => Some(Spent::Killed(mark.began)),
+            None => lock.unanswered().map(Spent::Unanswered),
+        };
         // Nobody else should have written under our lock; an older version, or
         // another machine on a shared home, may have. Its session is not ours
         // to drop, nor is one that cannot be looked at.
@@ -149,7 +160,7 @@ impl Keeper<'_> {
         }
         Err(SessionError::Ended {
             message: error.to_string(),
-            mark: former_mark,
+            spent,
         })
     }
 
@@ -184,7 +195,13 @@ impl Keeper<'_> {
                     .verbose(&format!("storing the session again: {error}"));
             })
             .call()
-            .map_err(SessionError::Lost)
+            .map_err(SessionError::Lost)?;
+        // What was noted was of the former tokens.
+        if let Err(error) = lock.note_unanswered(None) {
+            self.terminal
+                .verbose(&format!("an old note stays in the lock file: {error}"));
+        }
+        Ok(())
     }
 
     fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {

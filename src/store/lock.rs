@@ -2,16 +2,16 @@
 //! never unlinked (a lock on an unlinked file locks nobody out).
 //!
 //! The system releases the lock when its holder ends, however it ends; there
-//! is no stale lock to break.
+//! is no stale lock to break. The file itself holds a note for the next holder.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::{StoreError, private};
-use crate::model::ProfileName;
+use crate::model::{ProfileName, Timestamp};
 
 /// The directory that holds the lock files.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Locks {
 /// The right to change the session of one profile, held until dropped.
 #[derive(Debug)]
 pub struct ProfileLock {
-    _file: File,
+    file: File,
     profile: ProfileName,
 }
 
@@ -43,6 +43,32 @@ impl ProfileLock {
     pub fn profile(&self) -> &ProfileName {
         &self.profile
     }
+
+    /// When the exchange began, of this profile's session as it is now, that
+    /// got no proper answer; `None` where there was none.
+    #[must_use]
+    pub fn unanswered(&self) -> Option<Timestamp> {
+        let mut text = String::new();
+        let mut file = &self.file;
+        file.rewind().ok()?;
+        file.take(32).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok().map(Timestamp::from_millis)
+    }
+
+    /// Notes for the next holders that an exchange got no proper answer, or
+    /// that there is nothing to note. It explains, and nothing depends on it.
+    pub fn note_unanswered(&self, began: Option<Timestamp>) -> io::Result<()> {
+        if began.is_none() && self.file.metadata()?.len() == 0 {
+            return Ok(());
+        }
+        let mut file = &self.file;
+        file.set_len(0)?;
+        file.rewind()?;
+        match began {
+            Some(began) => writeln!(file, "{}", began.millis()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Locks {
@@ -58,7 +84,7 @@ impl Locks {
         let file = open(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(ProfileLock {
-                _file: file,
+                file,
                 profile: profile.clone(),
             })),
             Err(TryLockError::WouldBlock) => Ok(None),

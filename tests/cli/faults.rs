@@ -127,7 +127,27 @@ fn passing(world: &World) {
     world.api.fault(Fault::close().after_work().at(REFRESH));
     world.run(&["refresh"]).expect(5);
     assert_eq!(world.entry(), before, "every byte stays");
-    world.run(&["refresh"]).expect(3);
+    let lost = "; an exchange that began at 20";
+    let told = world.run(&["refresh"]).expect(3).stderr;
+    assert!(
+        told.contains(lost) && told.contains(" got no proper answer"),
+        "{told}"
+    );
+    // What was noted of one session is not said of the next.
+    world.login();
+    world.api.revoke_all();
+    let told = world.run(&["refresh"]).expect(3).stderr;
+    assert!(!told.contains(lost), "{told}");
+    // A gateway that gives up says nothing of what the server did; a
+    // connection that never came up does.
+    world.login();
+    let gateway = Fault::status(504, BodyKind::Html).at(REFRESH);
+    world.api.fault(gateway);
+    world.run(&["refresh"]).expect(5);
+    world.run(&["refresh"]).expect(0);
+    world.api.revoke_all();
+    let told = world.run(&["refresh"]).expect(3).stderr;
+    assert!(!told.contains(lost), "{told}");
 }
 
 /// Definitive: the session is over, here too.
