@@ -72,21 +72,34 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 /// Sends the request, and those of the pages that follow.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let mut request = request(args, context)?;
+    let request = request(args, context)?;
+    if args.paginate {
+        return pages(context, request);
+    }
+    show(args, context, send(context, &request)?)
+}
+
+/// Shows each page as it comes, or as JSON all of them at the end: one object.
+fn pages(context: &Context<'_>, mut request: Request) -> Result<(), anyhow::Error> {
+    let mut pages = Vec::new();
+    let mut room = LARGEST;
     for _ in 0..MOST_PAGES {
-        let answer = send(context, &request)?;
-        if !args.paginate {
-            return show(args, context, answer);
+        let (status, text) = whole(send(context, &request)?)?;
+        let page = serde_json::from_str::<Value>(&text).ok();
+        let next = page.as_ref().and_then(|page| page["next"].as_str());
+        let next = next.map(str::to_owned);
+        if context.settings.json {
+            room = room.checked_sub(text.len() as u64).ok_or_else(too_large)?;
+            pages.push(page.unwrap_or(Value::String(text)));
+        } else {
+            context.terminal.answer(&text)?;
         }
-        let (status, text) = whole(answer)?;
-        let next = serde_json::from_str::<Value>(&text)
-            .ok()
-            .and_then(|page| page["next"].as_str().map(str::to_owned));
-        print_text(context, status, &text)?;
-        check(status)?;
-        match next {
+        match next.filter(|_| failure(status).is_none()) {
             Some(next) => request.path = next,
-            None => return Ok(()),
+            None => {
+                let json = json!({"status": status, "pages": pages});
+                return conclude(context, status, context.settings.json.then_some(json));
+            }
         }
     }
     Err(Failure::new(Outcome::Failed, format!("more than {MOST_PAGES} pages")).into())
@@ -179,15 +192,7 @@ fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), an
         let mut json = Map::from_iter([("status".to_owned(), json!(status))]);
         json.extend(headers.map(|headers| ("headers".to_owned(), headers)));
         json.insert("body".to_owned(), body);
-        let json = Value::Object(json);
-        return match failure(status) {
-            None => Ok(terminal.answer_json(json)?),
-            Some(failure) => Err(Failure {
-                done: Some(json),
-                ..failure
-            }
-            .into()),
-        };
+        return conclude(context, status, Some(Value::Object(json)));
     }
     if terminal.stdout_is_terminal() {
         for line in BufReader::new(answer.body).split(b'\n') {
@@ -202,7 +207,7 @@ fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), an
             }
         }
     }
-    check(status)
+    conclude(context, status, None)
 }
 
 fn whole(answer: Answer) -> Result<(u16, String), anyhow::Error> {
@@ -210,21 +215,13 @@ fn whole(answer: Answer) -> Result<(u16, String), anyhow::Error> {
     let read = answer.body.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(cut_short)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Failure::new(Outcome::Failed, "the answer is too large").into());
+        return Err(too_large().into());
     }
     Ok((answer.status, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-fn print_text(context: &Context<'_>, status: u16, text: &str) -> Result<(), anyhow::Error> {
-    if context.settings.json {
-        let body = serde_json::from_str(text).unwrap_or_else(|_| json!(text));
-        context
-            .terminal
-            .answer_json(json!({"status": status, "body": body}))?;
-    } else {
-        context.terminal.answer(text)?;
-    }
-    Ok(())
+fn too_large() -> Failure {
+    Failure::new(Outcome::Failed, "the answer is too large")
 }
 
 fn cut_short(error: std::io::Error) -> Failure {
@@ -235,8 +232,13 @@ fn cut_short(error: std::io::Error) -> Failure {
     .hint("try again, or allow more time with --timeout SECONDS")
 }
 
-fn check(status: u16) -> Result<(), anyhow::Error> {
-    failure(status).map_or(Ok(()), |failure| Err(failure.into()))
+/// Ends as the status says, with `json` where that is the form of the answer.
+fn conclude(context: &Context<'_>, status: u16, json: Option<Value>) -> Result<(), anyhow::Error> {
+    match (failure(status), json) {
+        (None, None) => Ok(()),
+        (None, Some(json)) => Ok(context.terminal.answer_json(json)?),
+        (Some(failure), done) => Err(Failure { done, ..failure }.into()),
+    }
 }
 
 /// What the status says of the request; the body has been shown.

@@ -159,15 +159,30 @@ fn follows_pages() {
     let world = signed_in();
     let next = format!("{}/list/?page=2", world.api.base_url());
     let json = [("Content-Type", "application/json")];
-    world.api.fault(
-        Fault::answer(200, &json, format!(r#"{{"results":[1],"next":"{next}"}}"#)).at("/list/"),
-    );
-    world
-        .api
-        .fault(Fault::answer(200, &json, r#"{"results":[2],"next":null}"#).at("/list/"));
+    let first = format!(r#"{{"results":[1],"next":"{next}"}}"#);
+    let two = |status: u16, second: &str| {
+        let page = |status, body: &str| Fault::answer(status, &json, body).at("/list/");
+        world.api.fault(page(200, &first));
+        world.api.fault(page(status, second));
+    };
+    two(200, r#"{"results":[2],"next":null}"#);
     let output = world.run(&["api", "list/", "--paginate"]).expect(0);
     assert_eq!(output.stdout.lines().count(), 2, "{output:?}");
     assert!(output.stdout.contains("[1]") && output.stdout.contains("[2]"));
+    // As JSON, it is one object, however many pages there are and however they end.
+    let paginate = ["api", "list/", "--paginate", "--json"];
+    two(200, r#"{"results":[2],"next":null}"#);
+    let all = world.run(&paginate).expect(0).json();
+    assert_eq!(all["status"], 200);
+    assert_eq!(all["pages"][1]["results"][0], 2, "{all}");
+    two(404, r#"{"detail":"Not found."}"#);
+    let output = world.run(&paginate).expect(4);
+    assert_eq!(output.error_code(), "rejected");
+    let some = output.json();
+    assert_eq!(
+        (&some["status"], &some["pages"][0]["results"][0]),
+        (&404.into(), &1.into())
+    );
     let away = r#"{"results":[],"next":"https://evil.test/list/"}"#;
     world
         .api

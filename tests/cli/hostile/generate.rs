@@ -45,7 +45,7 @@ pub fn cookie() -> impl Strategy<Value = Vec<u8>> {
         Just("Secure; HttpOnly; SameSite=Lax".to_owned()),
         "[ -~]{0,20}",
     ];
-    let raw = prop::collection::vec(1_u8..=255, 0..40);
+    let raw = prop::collection::vec(any::<u8>(), 0..40);
     prop_oneof![
         6 => (name, value, prop::collection::vec(attribute, 0..4)).prop_map(|(name, value, attributes)| {
             let mut line = format!("{name}={value}");
@@ -92,6 +92,9 @@ pub fn json() -> impl Strategy<Value = String> {
     .prop_map(|value| value.to_string())
 }
 
+/// `{"detail":"packed","access":"a.b.c"}` in gzip (RFC 1952).
+const PACKED: &[u8] = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\x03\xab\x56\x4a\x49\x2d\x49\xcc\xcc\x51\xb2\x52\x2a\x48\x4c\xce\x4e\x4d\x51\xd2\x51\x4a\x4c\x4e\x4e\x2d\x2e\x06\x8a\x24\xea\x25\xe9\x25\x2b\xd5\x02\x00\xf0\x42\x9c\x51\x24\x00\x00\x00";
+
 pub fn body() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         6 => json().prop_map(String::into_bytes),
@@ -102,6 +105,9 @@ pub fn body() -> impl Strategy<Value = Vec<u8>> {
         1 => Just(format!("{{\"detail\":\"{}\"}}", "x".repeat(2_000_000)).into_bytes()),
         2 => Just(b"<html><title>Bad \x1b[31m gateway &lt;b&gt;</title><p>x</html>".to_vec()),
         1 => Just(b"\x1f\x8b\x08\x00garbage".to_vec()),
+        1 => Just(PACKED.to_vec()),
+        1 => Just(vec![b'x'; 10 * 1024 * 1024]),
+        1 => Just(b"5\r\n{\"a\":\r\nFFFFFFFFFFFFFFFFF\r\n1}\r\n0\r\n\r\n".to_vec()),
         2 => prop::collection::vec(any::<u8>(), 0..200),
         1 => Just(Vec::new()),
     ]
@@ -110,6 +116,7 @@ pub fn body() -> impl Strategy<Value = Vec<u8>> {
 /// One whole answer, and whether it ends the session where it answers an exchange.
 pub fn answer() -> impl Strategy<Value = Vec<u8>> {
     let status = prop_oneof![
+        1 => prop_oneof![Just(301_u16), Just(302), Just(307), Just(308)],
         4 => prop_oneof![Just(200_u16), Just(204), Just(400), Just(401), Just(403), Just(429), Just(500), Just(502)],
         1 => 100_u16..600,
         1 => Just(999),
@@ -126,6 +133,7 @@ pub fn answer() -> impl Strategy<Value = Vec<u8>> {
         1 => date().prop_map(|date| format!("Retry-After: {date}\r\n")),
         1 => date().prop_map(|date| format!("Date: {date}\r\n")),
         1 => Just("Location: http://169.254.169.254/latest\r\n".to_owned()),
+        1 => Just("Location: //evil.test/\r\n".to_owned()),
         1 => Just("Content-Encoding: gzip\r\n".to_owned()),
         1 => Just("Transfer-Encoding: chunked\r\n".to_owned()),
         1 => Just("Content-Length: 99999\r\n".to_owned()),
@@ -134,6 +142,10 @@ pub fn answer() -> impl Strategy<Value = Vec<u8>> {
     let cookies = prop_oneof![
         8 => prop::collection::vec(cookie(), 0..4),
         1 => prop::collection::vec(cookie(), 300..320),
+        1 => cookie().prop_map(|cookie| {
+            let short = cookie[..cookie.len().min(60)].to_vec();
+            vec![short; 4000]
+        }),
     ];
     let parts = (status, kind, extra, cookies, body());
     let whole = parts.prop_map(|(status, kind, extra, cookies, body)| {
