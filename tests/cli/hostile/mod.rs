@@ -202,7 +202,9 @@ fn some_answers(cases: u32) {
     let entry = scene.entry().unwrap();
     for answer in REGRESSIONS {
         for command in COMMANDS {
-            one(&scene, &entry, command, answer, false).unwrap();
+            for json in [false, true] {
+                one(&scene, &entry, command, answer, json).unwrap();
+            }
         }
     }
     let strategy = (0..COMMANDS.len(), answer(), any::<bool>());
