@@ -380,7 +380,7 @@ fn lowest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
     last
 }
 
-/// It in the words of the system where it has some.
+/// The last cause in words, of our own where those of the system are long.
 fn innermost(error: &reqwest::Error) -> String {
     let last = lowest(error);
     match last.downcast_ref::<io::Error>().map(io::Error::kind) {

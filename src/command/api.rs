@@ -49,7 +49,7 @@ pub struct Args {
     /// Print the status and the headers before the body
     #[arg(short, long)]
     pub include: bool,
-    /// Follow the `next` links of the pages of a list
+    /// Follow the `next` links of the pages of a list; as JSON, all in one object
     #[arg(long, conflicts_with_all = ["input", "include"])]
     pub paginate: bool,
 }

@@ -8,13 +8,13 @@ use crate::support::world::EMAIL;
 use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
-    let unshare = Part::Command("unshare");
+    let unshare = [Part::Command("unshare"), Part::Root];
     let mut tests = vec![
         test("faults::keyring_locked_before", locked_before).needs(&[Part::Keyring]),
         test("faults::keyring_locked_between", locked_between).needs(&[Part::Keyring]),
         test("faults::keyring_locked_for_a_moment", locked_for_a_moment).needs(&[Part::Keyring]),
-        test("faults::disk_full_before", || disk_full(true)).needs(&[unshare]),
-        test("faults::disk_full_between", || disk_full(false)).needs(&[unshare]),
+        test("faults::disk_full_before", || disk_full(true)).needs(&unshare),
+        test("faults::disk_full_between", || disk_full(false)).needs(&unshare),
         test("faults::gets_are_repeated", gets_are_repeated),
     ];
     tests.extend(on_both("faults::passing", passing));

@@ -7,7 +7,7 @@ use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
-    let unshare = [Part::Command("unshare")];
+    let unshare = [Part::Command("unshare"), Part::Root];
     let strace = [Part::Command("strace")];
     let mut tests = vec![
         test("machine::no_home", no_home),
@@ -17,8 +17,11 @@ pub fn tests() -> Vec<Test> {
         test("machine::files_in_the_way", in_the_way),
         test("machine::killed_at_each_file_operation", || kills(false)).needs(&strace),
         test("machine::each_file_operation_fails", || kills(true)).needs(&strace),
-        test("machine::no_more_threads", no_threads)
-            .needs(&[Part::Command("prlimit"), Part::Command("setpriv")]),
+        test("machine::no_more_threads", no_threads).needs(&[
+            Part::Command("prlimit"),
+            Part::Command("setpriv"),
+            Part::Root,
+        ]),
     ];
     let prlimit = [Part::Command("prlimit")];
     tests.extend(

@@ -5,6 +5,7 @@ pub mod inside;
 pub mod screen;
 pub mod world;
 
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -23,6 +24,8 @@ pub enum Part {
     Command(&'static str),
     /// A module of Python's.
     Python(&'static str),
+    /// The rights of root, to mount and to become another user.
+    Root,
 }
 
 impl Part {
@@ -38,6 +41,10 @@ impl Part {
                     .output()
                     .is_ok_and(|output| output.status.success());
                 (!found).then_some(module)
+            }
+            Self::Root => {
+                let own = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+                (!own).then_some("root")
             }
         }
     }
