@@ -6,6 +6,16 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::settings::{CookieExpiry, Dialect, Settings};
 use super::state::Tokens;
 
+/// The lines of an answer to an exchange.
+pub fn renew(tokens: &Tokens, settings: &Settings) -> Vec<String> {
+    let mut lines = hand_out(tokens, settings);
+    if settings.exchange_without_access {
+        let access = format!("{}=", settings.access_cookie);
+        lines.retain(|line| !line.starts_with(&access));
+    }
+    lines
+}
+
 /// The lines that hand out tokens.
 pub fn hand_out(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     let mut lines = Vec::new();

@@ -1,4 +1,4 @@
-//! The seven endpoints and what stands before them: the missing slash, the method, credentials
+//! The endpoints and what stands before them: the missing slash, the method, credentials
 //! sent where they do no good, the content type. One call does the whole work of a request under
 //! the world's lock; waiting and trouble happen outside.
 
@@ -8,14 +8,14 @@ use super::World;
 use super::cookies;
 use super::record::Seen;
 use super::reply::Reply;
-use super::settings::{Settings, SignupTokens};
+use super::settings::{NextLink, Settings, SignupTokens};
 use super::state::{Account, Refused, Tokens};
 use super::tokens::Unfit;
 
 /// Where the endpoints live.
 pub const BASE: &str = "/api/v1";
 
-const ENDPOINTS: [(&str, &str); 7] = [
+const ENDPOINTS: [(&str, &str); 8] = [
     ("/auth/signup/", "POST"),
     ("/auth/signin/", "POST"),
     ("/auth/verify-email/", "POST"),
@@ -23,6 +23,7 @@ const ENDPOINTS: [(&str, &str); 7] = [
     ("/auth/custom-logout/", "POST"),
     ("/account/", "GET"),
     ("/me/", "GET"),
+    ("/list/", "GET"),
 ];
 
 /// Does what a request asks for. `path` is relative to the base and has no query.
@@ -37,6 +38,12 @@ pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
     if seen.method != *method {
         let text = format!("Method \"{}\" not allowed.", seen.method);
         return Reply::detail(405, &text).header("Allow", method);
+    }
+    if let Some(referer) = &world.settings.required_referer
+        && seen.method == "POST"
+        && seen.header("referer") != Some(referer)
+    {
+        return Reply::csrf();
     }
     let caller = match caller(world, seen) {
         Ok(caller) => caller,
@@ -58,6 +65,7 @@ pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
             match *path {
                 "/account/" => account(world, caller),
                 "/me/" => me(world, caller),
+                "/list/" => list(world, seen),
                 _ => with_fields(seen, |fields| verify(world, caller, fields)),
             }
         }
@@ -220,6 +228,7 @@ fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
     if !code.is_empty() {
         let account = world.state.by_id(caller).unwrap();
         let email = account.email.to_lowercase();
+        world.state.code_checks += 1;
         if world.state.codes.get(&email) == Some(&code) {
             world.state.codes.remove(&email);
             world.state.by_id(caller).unwrap().verified = true;
@@ -236,7 +245,7 @@ fn refresh(world: &mut World, seen: &Seen) -> Reply {
         return Reply::unauthorized("No valid refresh token found.");
     };
     match world.state.exchange(token, settings) {
-        Ok(tokens) => Reply::empty(204).cookies(cookies::hand_out(&tokens, settings)),
+        Ok(tokens) => Reply::empty(204).cookies(cookies::renew(&tokens, settings)),
         Err(refused) => refusal(refused),
     }
 }
@@ -296,6 +305,27 @@ fn me(world: &mut World, caller: u64) -> Reply {
             "current_usage": 1234,
             "email_verified": account.verified,
         }),
+    )
+}
+
+/// A page of a list, which holds its own number.
+fn list(world: &World, seen: &Seen) -> Reply {
+    let page = seen.path.split_once("page=").map(|(_, page)| page);
+    let page = page.and_then(|page| page.parse().ok()).unwrap_or(1);
+    let settings = &world.settings;
+    let query = format!("?page={}", page + 1);
+    let next = (page < settings.list_pages).then(|| match settings.next_link {
+        NextLink::Query => query,
+        NextLink::Path => format!("{BASE}/list/{query}"),
+        NextLink::Absolute => {
+            let scheme = settings.tls.map_or("http", |_| "https");
+            let host = seen.header("host").unwrap_or_default();
+            format!("{scheme}://{host}{BASE}/list/{query}")
+        }
+    });
+    Reply::json(
+        200,
+        json!({ "count": settings.list_pages, "next": next, "results": [page] }),
     )
 }
 

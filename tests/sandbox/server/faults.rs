@@ -37,6 +37,8 @@ pub enum Trouble {
     Status(u16, BodyKind),
     /// 429.
     Throttle(RetryAfter, BodyKind),
+    /// 403 of a CSRF check.
+    Csrf,
     /// Just this.
     Answer {
         status: u16,
@@ -97,6 +99,17 @@ impl Fault {
         })
     }
 
+    /// Answer with a redirect to this URL, with an HTML body.
+    pub fn redirect(status: u16, location: &str) -> Self {
+        let headers = [("Location", location), ("Content-Type", "text/html")];
+        Self::answer(status, &headers, "<title>Moved</title>")
+    }
+
+    /// Answer 403 `CSRF Failed`.
+    pub fn csrf() -> Self {
+        Self::new(Trouble::Csrf)
+    }
+
     /// End the connection without an answer.
     pub fn close() -> Self {
         Self::new(Trouble::Close)
@@ -150,6 +163,7 @@ impl Trouble {
                 reply.headers.clone_from(headers);
                 Some(reply)
             }
+            Trouble::Csrf => Some(Reply::csrf()),
             Trouble::Close | Trouble::Raw { .. } => None,
         }
     }
@@ -273,13 +287,16 @@ impl FromStr for Delay {
     }
 }
 
+/// The keys of which a fault needs one.
+const FAULTS: [&str; 6] = ["status", "throttle", "redirect", "csrf", "close", "raw"];
+
 impl FromStr for Fault {
     type Err = String;
 
     fn from_str(spec: &str) -> Result<Self, String> {
         let (mut kind, mut retry, mut drip) = (BodyKind::Json, "seconds", None);
         let mut fault = Fault::new(Trouble::Close);
-        let (mut found, mut seconds) = (false, 0);
+        let (mut found, mut seconds, mut location) = (false, 0, "/api/v1/");
         for (key, value) in pairs(spec) {
             match key {
                 "status" => fault.trouble = Trouble::Status(number(key, value)?, kind),
@@ -287,6 +304,12 @@ impl FromStr for Fault {
                     seconds = number(key, value)?;
                     fault.trouble = Trouble::Throttle(RetryAfter::None, kind);
                 }
+                "redirect" => {
+                    let status = number(key, value)?;
+                    fault.trouble = Fault::redirect(status, location).trouble;
+                }
+                "to" => location = value,
+                "csrf" => fault.trouble = Trouble::Csrf,
                 "close" => fault.trouble = Trouble::Close,
                 "raw" => {
                     let bytes =
@@ -302,13 +325,14 @@ impl FromStr for Fault {
                 "after-work" => fault.after_work = true,
                 _ => return Err(format!("cannot use `{key}={value}`")),
             }
-            found |= ["status", "throttle", "close", "raw"].contains(&key);
+            found |= FAULTS.contains(&key);
         }
         match &mut fault.trouble {
             Trouble::Status(status, body) => {
                 hyper::StatusCode::from_u16(*status).map_err(|error| error.to_string())?;
                 *body = kind;
             }
+            Trouble::Answer { headers, .. } => headers[0].1 = location.to_owned(),
             Trouble::Throttle(retry_after, body) => {
                 *body = kind;
                 *retry_after = match retry {
@@ -327,7 +351,7 @@ impl FromStr for Fault {
         if found {
             Ok(fault)
         } else {
-            Err("needs one of status, throttle, close, raw".to_owned())
+            Err(format!("must have one of {}", FAULTS.join(", ")))
         }
     }
 }

@@ -36,7 +36,9 @@ use tokio::sync::oneshot;
 pub use self::{
     faults::{BodyKind, Delay, Fault, RetryAfter, Trouble},
     record::Seen,
-    settings::{CookieExpiry, Dialect, Envelope, RotationPolicy, Settings, SignupTokens, TlsKind},
+    settings::{
+        CookieExpiry, Dialect, Envelope, NextLink, RotationPolicy, Settings, SignupTokens, TlsKind,
+    },
     state::{Account, Refused, Tokens},
 };
 
@@ -251,6 +253,11 @@ impl Handle {
     /// How many exchanges succeeded, whether or not their answers arrived.
     pub fn exchanges(&self) -> u64 {
         self.world().state.exchanges
+    }
+
+    /// How many mailed codes were compared, whether or not they were right.
+    pub fn code_checks(&self) -> u64 {
+        self.world().state.code_checks
     }
 
     /// All requests since the start or the last `clear_requests`, in order of arrival.

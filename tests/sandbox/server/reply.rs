@@ -58,6 +58,11 @@ impl Reply {
         Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\"")
     }
 
+    /// 403 as the framework's CSRF check answers it.
+    pub fn csrf() -> Self {
+        Self::detail(403, "CSRF Failed: Referer checking failed - no Referer.")
+    }
+
     pub fn html(status: u16, title: &str) -> Self {
         Reply::new(status, Body::Html(title.to_owned()))
     }

@@ -73,6 +73,17 @@ pub enum CookieExpiry {
     None,
 }
 
+/// How a page of `/list/` names the one after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum NextLink {
+    /// `http://127.0.0.1:8080/api/v1/list/?page=2`
+    Absolute,
+    /// `/api/v1/list/?page=2`
+    Path,
+    /// `?page=2`
+    Query,
+}
+
 /// What is right or wrong with the certificate of an https server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TlsKind {
@@ -135,6 +146,18 @@ pub struct Settings {
     /// Let the session live on after a logout; only the cookies are cleared
     #[arg(long)]
     pub logout_keeps_session: bool,
+    /// Send only a refresh cookie in the answer to an exchange
+    #[arg(long)]
+    pub exchange_without_access: bool,
+    /// Answer a POST without this `Referer` with 403 `CSRF Failed`
+    #[arg(long, value_name = "URL")]
+    pub required_referer: Option<String>,
+    /// Number of pages of `/list/`
+    #[arg(long, value_name = "PAGES", default_value_t = 3)]
+    pub list_pages: u32,
+    /// How a page of `/list/` links to the next one
+    #[arg(long, value_enum, default_value_t = NextLink::Absolute)]
+    pub next_link: NextLink,
     /// Which JSON envelope is used
     #[arg(long, value_enum, default_value_t = Envelope::Bare)]
     pub envelope: Envelope,
@@ -178,9 +201,9 @@ pub struct Settings {
     pub delays: Vec<Delay>,
     /// Trouble for the next requests, e.g. `status=503,body=html,times=2,at=/account/`; repeatable.
     ///
-    /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `close`, `raw=FILE` (with
-    /// `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the answer is lost,
-    /// the work is done).
+    /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `redirect=CODE` (with `to=URL`), `csrf`, `close`,
+    /// `raw=FILE` (with `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the work
+    /// is done, the answer is lost).
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Fault>,
 }

@@ -88,6 +88,8 @@ pub struct State {
     pub mailbox: Option<Sender<(String, String)>>,
     /// Exchanges that succeeded, whether or not their answer arrived.
     pub exchanges: u64,
+    /// Mailed codes that were compared, right or wrong.
+    pub code_checks: u64,
     families: Vec<Family>,
     refreshes: Vec<Refresh>,
     spent_captchas: HashSet<String>,
