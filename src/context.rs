@@ -13,14 +13,14 @@ use crate::model::{Origin, ProfileName};
 use crate::session::{Interrupts, Keeper, Variables};
 use crate::settings::{self, Settings};
 use crate::store::{
-    FileStore, Keyring, KeyringOptions, Locks, Profile, SecretStore, SessionStore, StoreKind,
+    FileStore, KeyringOptions, Locks, Profile, SecretStore, SessionStore, StoreKind,
 };
 use crate::terminal::Terminal;
 
 /// The longest that the keyring may take for one call.
-const KEYRING_BOUND: Duration = Duration::from_secs(3);
+const KEYRING_TIMEOUT: Duration = Duration::from_secs(3);
 /// The longest that a person may take to unlock it.
-const UNLOCK_BOUND: Duration = Duration::from_secs(120);
+const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What a command sees.
 pub struct Context<'h> {
@@ -35,7 +35,7 @@ pub struct Context<'h> {
     /// The profiles' locks.
     pub locks: Locks,
     client: OnceCell<Client>,
-    keyring: OnceCell<Keyring>,
+    keyring: OnceCell<Box<dyn SecretStore>>,
     files: FileStore,
 }
 
@@ -92,7 +92,7 @@ impl<'h> Context<'h> {
     pub fn secret_store(&self, kind: StoreKind) -> &dyn SecretStore {
         match kind {
             StoreKind::File => &self.files,
-            StoreKind::Keyring => self.keyring.get_or_init(|| self.open_keyring()),
+            StoreKind::Keyring => &**self.keyring.get_or_init(|| self.open_keyring()),
         }
     }
 
@@ -102,14 +102,14 @@ impl<'h> Context<'h> {
         self.files.path(self.settings.name.as_str())
     }
 
-    fn open_keyring(&self) -> Keyring {
+    fn open_keyring(&self) -> Box<dyn SecretStore> {
         let terminal = self.terminal.clone();
         // A prompt of the keyring's appears on the desktop, so a person may be
         // there as soon as one reads stderr, even with stdin closed.
         let someone = self.terminal.can_prompt();
         (self.host.open_keyring)(KeyringOptions {
-            bound: KEYRING_BOUND,
-            prompt_bound: someone.then_some(UNLOCK_BOUND),
+            timeout: KEYRING_TIMEOUT,
+            prompt_timeout: someone.then_some(UNLOCK_TIMEOUT),
             on_prompt: Box::new(move || terminal.note("unlock the keyring to go on")),
         })
     }

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crate::model::Timestamp;
-use crate::store::{Keyring, KeyringOptions};
+use crate::store::{KeyringOptions, SecretStore, platform_keyring};
 use crate::terminal::Terminal;
 
 /// Reads a variable of the environment.
 pub type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
 
 /// Makes the keyring of a run.
-pub type OpenKeyring = Box<dyn Fn(KeyringOptions) -> Keyring>;
+pub type OpenKeyring = Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>;
 
 /// What surrounds the program.
 pub struct Host {
@@ -50,7 +50,7 @@ impl Host {
             now: std::sync::Arc::new(read_clock),
             config_dir: dirs.as_ref().map(|d| d.config_dir().to_owned()),
             data_dir: dirs.as_ref().map(|d| d.data_dir().to_owned()),
-            open_keyring: Box::new(Keyring::platform),
+            open_keyring: Box::new(platform_keyring),
             end: end_process,
             restore_limits,
         }

@@ -7,10 +7,12 @@ mod entry;
 mod file;
 mod keyring;
 mod lock;
+#[cfg(any(target_os = "macos", windows))]
+mod os_keyring;
 mod private;
 mod profiles;
 #[cfg(all(unix, not(target_os = "macos")))]
-pub mod secret_service;
+mod secret_service;
 mod sessions;
 
 use std::fmt;
@@ -20,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use file::FileStore;
-pub use keyring::{Keyring, KeyringOptions, SERVICE};
+pub use keyring::KeyringOptions;
+pub(crate) use keyring::platform_keyring;
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::{SessionStore, probe};
@@ -66,21 +69,21 @@ impl FromStr for StoreKind {
     }
 }
 
-/// A place that keeps one secret an account.
+/// Stores one secret per account.
 pub trait SecretStore {
-    /// Which of the two it is.
+    /// Returns the kind of the store.
     fn kind(&self) -> StoreKind;
 
-    /// The most bytes that one entry may hold, where there is a limit.
+    /// Returns the maximum size of one secret in bytes, if the store has one.
     fn limit(&self) -> Option<usize>;
 
-    /// The secret of `account`, or `None` where there is no entry.
+    /// Returns the secret of `account`, or `None` if there is no entry.
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
 
-    /// Makes `secret` the one secret of `account`. Durable when it returns.
+    /// Creates or replaces the secret of `account`. It is durable when this returns.
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError>;
 
-    /// Removes every copy of the secret of `account`; whether there was one.
+    /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
 }
 

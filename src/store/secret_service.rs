@@ -1,166 +1,57 @@
-//! The Secret Service (GNOME Keyring, KWallet, KeePassXC) as a credential store
-//! behind keyring-core's traits.
+//! The Secret Service (GNOME Keyring, KWallet, KeePassXC) as a secret store.
 //!
-//! Owns what is said to the service and what its answers mean. Must not know
-//! what the secrets are, where the settings come from, or how a person is
-//! told something: it calls [`KeyringOptions::on_prompt`] and waits.
+//! Owns the D-Bus calls to the service and the meaning of its answers. It knows
+//! nothing about the content of the secrets, and leaves it to
+//! [`KeyringOptions::on_prompt`] to tell a person about a prompt.
 
+mod bus;
 mod error;
-mod link;
 mod service;
 
-use std::any::Any;
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use keyring_core::Entry;
-use keyring_core::api::{Credential, CredentialApi, CredentialStoreApi};
-use keyring_core::attributes::parse_attributes;
-
-use super::KeyringOptions;
-pub use error::SecretServiceError;
-use service::{Name, Service};
 use tokio::runtime::Runtime;
+use zeroize::Zeroizing;
 
-const BUS_NAME: &str = "org.freedesktop.secrets";
+use super::{KeyringOptions, SecretStore, StoreError, StoreKind};
+use error::SecretServiceError;
+use service::Service;
 
-/// The credential store. Nothing connects until the first use; then one
-/// connection serves the process.
-#[derive(Debug)]
-pub struct SecretServiceStore {
-    id: String,
-    shared: Arc<Shared>,
+/// One connection to the service per process, made by the first call.
+pub(super) struct SecretServiceStore {
+    options: KeyringOptions,
+    open: Mutex<Option<Open>>,
 }
 
 impl SecretServiceStore {
-    /// A store that has not connected yet.
-    #[must_use]
-    pub fn new(options: KeyringOptions) -> Arc<Self> {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Self {
-            id: format!("{} #{count}", env!("CARGO_PKG_VERSION")),
-            shared: Arc::new(Shared {
-                options,
-                open: Mutex::new(None),
-            }),
-        })
-    }
-}
-
-impl CredentialStoreApi for SecretServiceStore {
-    fn vendor(&self) -> String {
-        "Secret Service, https://specifications.freedesktop.org/secret-service/".into()
-    }
-
-    fn id(&self) -> String {
-        self.id.clone()
-    }
-
-    /// Takes no modifiers.
-    fn build(
-        &self,
-        service: &str,
-        user: &str,
-        modifiers: Option<&HashMap<&str, &str>>,
-    ) -> keyring_core::Result<Entry> {
-        parse_attributes(&[], modifiers)?;
-        let credential = SecretServiceCredential {
-            shared: Arc::clone(&self.shared),
-            name: Name::new(service, user),
-        };
-        Ok(Entry::new_with_credential(Arc::new(credential)))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn debug_fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
-    }
-}
-
-/// The entry of one user at one service, found by these two attributes.
-#[derive(Debug)]
-pub struct SecretServiceCredential {
-    shared: Arc<Shared>,
-    name: Name,
-}
-
-impl SecretServiceCredential {
-    /// Puts an error in keyring-core's terms. An ambiguity is answered with
-    /// as many entries as matched, all for the same name.
-    fn explain(&self, error: SecretServiceError) -> keyring_core::Error {
-        let SecretServiceError::Ambiguous(count) = error else {
-            return error.into();
-        };
-        let same = || {
-            Entry::new_with_credential(Arc::new(Self {
-                shared: Arc::clone(&self.shared),
-                name: self.name.clone(),
-            }))
-        };
-        keyring_core::Error::Ambiguous(std::iter::repeat_with(same).take(count).collect())
-    }
-}
-
-impl CredentialApi for SecretServiceCredential {
-    /// Writes into the one matching item, or else creates one in the default collection.
-    fn set_secret(&self, secret: &[u8]) -> keyring_core::Result<()> {
-        self.shared
-            .talk(async |service, options| service.write(&self.name, secret, options).await)
-            .map_err(|e| self.explain(e))
-    }
-
-    fn get_secret(&self) -> keyring_core::Result<Vec<u8>> {
-        self.shared
-            .talk(async |service, options| service.read(&self.name, options).await)
-            .map_err(|e| self.explain(e))?
-            .ok_or(keyring_core::Error::NoEntry)
-    }
-
-    /// Deletes every match, not one: what is left behind would be a secret
-    /// that its owner believes gone.
-    fn delete_credential(&self) -> keyring_core::Result<()> {
-        let deleted = self
-            .shared
-            .talk(async |service, options| service.delete_all(&self.name, options).await)
-            .map_err(|e| self.explain(e))?;
-        if deleted == 0 {
-            return Err(keyring_core::Error::NoEntry);
+    pub(super) fn new(options: KeyringOptions) -> Self {
+        Self {
+            options,
+            open: Mutex::new(None),
         }
-        Ok(())
-    }
-
-    /// Whether there is exactly one match; `self` already stands for it.
-    fn get_credential(&self) -> keyring_core::Result<Option<Arc<Credential>>> {
-        self.shared
-            .talk(async |service, options| service.locate(&self.name, options).await)
-            .map_err(|e| self.explain(e))?
-            .map(|_| None)
-            .ok_or(keyring_core::Error::NoEntry)
-    }
-
-    fn get_specifiers(&self) -> Option<(String, String)> {
-        Some((self.name.service.clone(), self.name.user.clone()))
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn debug_fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self, f)
     }
 }
 
-/// What the store and its credentials hold in common.
-struct Shared {
-    options: KeyringOptions,
-    open: Mutex<Option<Open>>,
+impl SecretStore for SecretServiceStore {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Keyring
+    }
+
+    fn limit(&self) -> Option<usize> {
+        None
+    }
+
+    fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.with_service(async |service, options| service.read(account, options).await)
+    }
+
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
+        self.with_service(async |service, options| service.write(account, secret, options).await)
+    }
+
+    fn delete(&self, account: &str) -> Result<bool, StoreError> {
+        self.with_service(async |service, options| service.delete_all(account, options).await)
+    }
 }
 
 /// A connection, and the runtime that drives it.
@@ -169,41 +60,32 @@ struct Open {
     runtime: Runtime,
 }
 
-impl Shared {
-    /// Runs one exchange with the service to its end on this thread, connecting
-    /// first if need be. Exchanges of several threads take turns.
-    fn talk<T>(
+impl SecretServiceStore {
+    /// Runs `operation` on this thread, with a connection that is made if there
+    /// is none. Operations of several threads take turns.
+    fn with_service<T>(
         &self,
-        exchange: impl AsyncFnOnce(&mut Service, &KeyringOptions) -> Result<T, SecretServiceError>,
-    ) -> Result<T, SecretServiceError> {
+        operation: impl AsyncFnOnce(&mut Service, &KeyringOptions) -> Result<T, SecretServiceError>,
+    ) -> Result<T, StoreError> {
         let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let Open { runtime, service } = match slot.as_mut() {
             Some(open) => open,
             None => {
-                let (runtime, service) = Service::connect(self.options.bound)?;
+                let (runtime, service) = Service::connect(self.options.timeout)?;
                 slot.insert(Open { service, runtime })
             }
         };
-        let answer = runtime.block_on(exchange(service, &self.options));
+        let result = runtime.block_on(operation(service, &self.options));
         if let Err(
             SecretServiceError::Absent
             | SecretServiceError::Stalled { .. }
             | SecretServiceError::Other(_),
-        ) = answer
+        ) = result
         {
-            // A daemon that was restarted has forgotten our session: whatever
-            // is not plainly an answer about the keyring ends the connection,
-            // and the next exchange makes another.
+            // A restarted daemon has forgotten our session, so the next operation
+            // makes another connection.
             *slot = None;
         }
-        answer
-    }
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
-            .field("bound", &self.options.bound)
-            .finish_non_exhaustive()
+        Ok(result?)
     }
 }

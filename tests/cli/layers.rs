@@ -31,7 +31,7 @@ const OWNERS: [(&str, &str); 6] = [
     ("indicatif", "terminal"),
     ("io::stdout", "terminal"),
     ("io::stderr", "terminal"),
-    ("keyring_core", "store"),
+    ("zbus", "store"),
 ];
 
 fn files(dir: &Path) -> Vec<(String, String)> {

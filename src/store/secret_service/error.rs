@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use zbus::DBusError;
 
-use crate::store::StoreErrorKind;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// A failure of the Secret Service, sorted by what its user can do about it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum SecretServiceError {
+pub(super) enum SecretServiceError {
     /// There is no session bus, or nobody on it provides the service.
     #[error("there is no keyring service on the session bus")]
     Absent,
@@ -42,8 +41,7 @@ pub enum SecretServiceError {
 
 impl SecretServiceError {
     /// What mends it, where that is known: lower case, no full stop.
-    #[must_use]
-    pub fn hint(&self) -> Option<&'static str> {
+    fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Absent => {
                 Some("start a Secret Service, such as gnome-keyring, KWallet or KeePassXC")
@@ -61,8 +59,7 @@ impl SecretServiceError {
     }
 
     /// What kind of failure it is.
-    #[must_use]
-    pub fn kind(&self) -> StoreErrorKind {
+    fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Absent | Self::Stalled { .. } => StoreErrorKind::Unavailable,
             Self::Locked | Self::Dismissed => StoreErrorKind::Locked,
@@ -70,20 +67,22 @@ impl SecretServiceError {
         }
     }
 
-    /// The error of an answer that did not come within `bound`.
-    pub(super) fn stalled(bound: Duration) -> Self {
+    /// The error of an answer that did not come within `timeout`.
+    pub(super) fn stalled(timeout: Duration) -> Self {
         Self::Stalled {
-            seconds: bound.as_secs().max(1),
+            seconds: timeout.as_secs().max(1),
         }
     }
 
     /// Sorts an answer of the bus or of the service behind it.
-    pub(super) fn of_bus(error: zbus::Error, bound: Duration) -> Self {
+    pub(super) fn from_bus(error: zbus::Error, timeout: Duration) -> Self {
         match error {
-            zbus::Error::MethodError(name, text, _) => Self::of_name(&name, text.as_deref(), bound),
-            zbus::Error::FDO(e) => Self::of_fdo(*e, bound),
+            zbus::Error::MethodError(name, text, _) => {
+                Self::from_name(&name, text.as_deref(), timeout)
+            }
+            zbus::Error::FDO(e) => Self::from_fdo(*e, timeout),
             zbus::Error::InputOutput(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Self::stalled(bound)
+                Self::stalled(timeout)
             }
             // The bus hung up.
             zbus::Error::InputOutput(_) => Self::Absent,
@@ -91,16 +90,16 @@ impl SecretServiceError {
         }
     }
 
-    fn of_fdo(error: zbus::fdo::Error, bound: Duration) -> Self {
+    fn from_fdo(error: zbus::fdo::Error, timeout: Duration) -> Self {
         match error {
-            zbus::fdo::Error::ZBus(e) => Self::of_bus(e, bound),
-            e => Self::of_name(&e.name(), e.description(), bound),
+            zbus::fdo::Error::ZBus(e) => Self::from_bus(e, timeout),
+            e => Self::from_name(&e.name(), e.description(), timeout),
         }
     }
 
     /// Sorts an error reply by its name: those of the D-Bus specification,
     /// of its service activation, and of the Secret Service specification.
-    fn of_name(name: &str, text: Option<&str>, bound: Duration) -> Self {
+    fn from_name(name: &str, text: Option<&str>, timeout: Duration) -> Self {
         if name.starts_with("org.freedesktop.DBus.Error.Spawn.") {
             return Self::Absent;
         }
@@ -112,7 +111,7 @@ impl SecretServiceError {
             | "org.freedesktop.DBus.Error.NoReply"
             | "org.freedesktop.DBus.Error.Disconnected" => Self::Absent,
             "org.freedesktop.DBus.Error.TimedOut" | "org.freedesktop.DBus.Error.Timeout" => {
-                Self::stalled(bound)
+                Self::stalled(timeout)
             }
             "org.freedesktop.Secret.Error.IsLocked" => Self::Locked,
             name => Self::Other(text.unwrap_or(name).to_owned()),
@@ -120,16 +119,12 @@ impl SecretServiceError {
     }
 }
 
-impl From<SecretServiceError> for keyring_core::Error {
-    /// Everything that keeps one from the storage is `NoStorageAccess`, the
-    /// rest `PlatformFailure`; the error itself is inside, for a downcast.
+impl From<SecretServiceError> for StoreError {
     fn from(error: SecretServiceError) -> Self {
-        use SecretServiceError as E;
-        match error {
-            E::Absent | E::Locked | E::Dismissed | E::Stalled { .. } | E::NoCollection => {
-                Self::NoStorageAccess(Box::new(error))
-            }
-            E::Ambiguous(_) | E::Other(_) => Self::PlatformFailure(Box::new(error)),
+        Self {
+            kind: error.kind(),
+            message: error.to_string(),
+            hint: error.hint().map(str::to_owned),
         }
     }
 }

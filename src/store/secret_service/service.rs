@@ -17,10 +17,12 @@ use zbus::export::futures_core::Stream;
 use zbus::message::Type;
 use zbus::zvariant::{self, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Value};
 use zbus::{MatchRule, MessageStream};
+use zeroize::Zeroizing;
 
 use super::SecretServiceError;
-use super::link::{self, Link, Result, within};
+use super::bus::{self, Bus, Result, with_timeout};
 use crate::store::KeyringOptions;
+use crate::store::keyring::SERVICE as SERVICE_NAME;
 
 const SERVICE_PATH: &str = "/org/freedesktop/secrets";
 /// Whichever collection is the default one; saves reading the alias.
@@ -39,31 +41,9 @@ const CONTENT_TYPE: &str = "application/octet-stream";
 /// A prompt dismissed sooner than this was seen by nobody: no prompter could start.
 const UNSEEN: Duration = Duration::from_millis(500);
 
-/// The two attributes an entry is found by, spelled as other keyring libraries do.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Name {
-    pub(super) service: String,
-    pub(super) user: String,
-}
-
-impl Name {
-    pub(super) fn new(service: &str, user: &str) -> Self {
-        Self {
-            service: service.to_owned(),
-            user: user.to_owned(),
-        }
-    }
-
-    fn attributes(&self) -> HashMap<&str, &str> {
-        HashMap::from([
-            ("service", self.service.as_str()),
-            ("username", self.user.as_str()),
-        ])
-    }
-
-    fn label(&self) -> String {
-        format!("keyring:{}@{}", self.user, self.service)
-    }
+/// The attributes that an entry is found by, named as other keyring libraries do.
+fn attributes(account: &str) -> HashMap<&str, &str> {
+    HashMap::from([("service", SERVICE_NAME), ("username", account)])
 }
 
 /// The specification's `Secret`: session, parameters of the encryption, value
@@ -78,18 +58,18 @@ struct Matches {
 
 /// The service, and the session with it.
 pub(super) struct Service {
-    link: Link,
+    bus: Bus,
     session: Option<OwnedObjectPath>,
     /// Where a name was last found, so that a write after a read need not search.
-    known: HashMap<Name, OwnedObjectPath>,
+    known: HashMap<String, OwnedObjectPath>,
 }
 
 impl Service {
-    /// Connects to the session bus. Each later call is bounded by `bound` too.
-    pub(super) fn connect(bound: Duration) -> Result<(Runtime, Self)> {
-        let (runtime, link) = link::connect(bound)?;
+    /// Connects to the session bus. Each later call is bounded by `timeout` too.
+    pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Self)> {
+        let (runtime, bus) = bus::connect(timeout)?;
         let service = Self {
-            link,
+            bus,
             session: None,
             known: HashMap::new(),
         };
@@ -99,21 +79,18 @@ impl Service {
     /// The secret of the one match, or `None`.
     pub(super) async fn read(
         &mut self,
-        name: &Name,
+        account: &str,
         options: &KeyringOptions,
-    ) -> Result<Option<Vec<u8>>> {
-        let Some(path) = self.locate(name, options).await? else {
+    ) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let Some(path) = self.locate(account, options).await? else {
             return Ok(None);
         };
         let session = self.session().await?;
-        let answer = self
-            .link
-            .message(&path, ITEM, "GetSecret", &session)
-            .await?;
+        let answer = self.bus.message(&path, ITEM, "GetSecret", &session).await?;
         let body = answer.body();
         let secret = body.deserialize::<((ObjectPath<'_>, &[u8], &[u8], &str),)>();
-        let ((_, _, value, _),) = self.link.sorted(secret)?;
-        Ok(Some(value.to_vec()))
+        let ((_, _, value, _),) = self.bus.map_bus_err(secret)?;
+        Ok(Some(Zeroizing::new(value.to_vec())))
     }
 
     /// Writes into the one match, or creates an entry in the default collection.
@@ -122,33 +99,34 @@ impl Service {
     /// `replace` twice; so a search comes first where no read has been.
     pub(super) async fn write(
         &mut self,
-        name: &Name,
+        account: &str,
         secret: &[u8],
         options: &KeyringOptions,
     ) -> Result<()> {
-        if let Some(path) = self.known.get(name) {
+        if let Some(path) = self.known.get(account) {
             match self.overwrite(path.clone(), secret).await {
                 // Deleted or locked since it was found: look again.
                 Err(SecretServiceError::Other(_) | SecretServiceError::Locked) => {
-                    self.known.remove(name);
+                    self.known.remove(account);
                 }
                 done => return done,
             }
         }
-        match self.locate(name, options).await? {
+        match self.locate(account, options).await? {
             Some(path) => self.overwrite(path, secret).await,
-            None => self.create(name, secret, options).await,
+            None => self.create(account, secret, options).await,
         }
     }
 
-    /// Deletes all matches and counts them.
+    /// Deletes all matches, not only one: a remaining copy would be a secret that
+    /// its owner believes gone. Returns whether there was any.
     pub(super) async fn delete_all(
         &mut self,
-        name: &Name,
+        account: &str,
         options: &KeyringOptions,
-    ) -> Result<usize> {
-        self.known.remove(name);
-        let matches = self.search(name).await?;
+    ) -> Result<bool> {
+        self.known.remove(account);
+        let matches = self.search(account).await?;
         for path in &matches.unlocked {
             self.delete(path, options).await?;
         }
@@ -158,16 +136,16 @@ impl Service {
                 self.delete(path, options).await?;
             }
         }
-        Ok(matches.unlocked.len() + matches.locked.len())
+        Ok(!matches.unlocked.is_empty() || !matches.locked.is_empty())
     }
 
     /// The one match, unlocked. Where a match is unlocked, locked ones do not count.
     pub(super) async fn locate(
         &mut self,
-        name: &Name,
+        account: &str,
         options: &KeyringOptions,
     ) -> Result<Option<OwnedObjectPath>> {
-        let matches = self.search(name).await?;
+        let matches = self.search(account).await?;
         let path = match (matches.unlocked.as_slice(), matches.locked.as_slice()) {
             ([], []) => return Ok(None),
             ([path], _) => path,
@@ -177,19 +155,24 @@ impl Service {
             }
             ([], many) | (many, _) => return Err(SecretServiceError::Ambiguous(many.len())),
         };
-        self.known.insert(name.clone(), path.clone());
+        self.known.insert(account.to_owned(), path.clone());
         Ok(Some(path.clone()))
     }
 
     async fn overwrite(&mut self, path: OwnedObjectPath, secret: &[u8]) -> Result<()> {
         let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
-        self.link.call(&path, ITEM, "SetSecret", &(secret,)).await
+        self.bus.call(&path, ITEM, "SetSecret", &(secret,)).await
     }
 
     /// Creates an entry in the default collection, unlocking that if need be.
-    async fn create(&mut self, name: &Name, secret: &[u8], options: &KeyringOptions) -> Result<()> {
+    async fn create(
+        &mut self,
+        account: &str,
+        secret: &[u8],
+        options: &KeyringOptions,
+    ) -> Result<()> {
         let failure = match self
-            .create_in(DEFAULT_COLLECTION, name, secret, options)
+            .create_in(DEFAULT_COLLECTION, account, secret, options)
             .await
         {
             Err(e @ (SecretServiceError::Locked | SecretServiceError::Other(_))) => e,
@@ -203,30 +186,30 @@ impl Service {
         if failure == SecretServiceError::Locked {
             self.unlock(slice::from_ref(&collection), options).await?;
         }
-        self.create_in(&collection, name, secret, options).await
+        self.create_in(&collection, account, secret, options).await
     }
 
     async fn create_in(
         &mut self,
         collection: &str,
-        name: &Name,
+        account: &str,
         secret: &[u8],
         options: &KeyringOptions,
     ) -> Result<()> {
         let properties = HashMap::from([
             (
                 "org.freedesktop.Secret.Item.Label",
-                Value::from(name.label()),
+                Value::from(format!("keyring:{account}@{SERVICE_NAME}")),
             ),
             (
                 "org.freedesktop.Secret.Item.Attributes",
-                Value::from(name.attributes()),
+                Value::from(attributes(account)),
             ),
         ]);
         let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
         let replace = true;
         let (item, prompt): (OwnedObjectPath, OwnedObjectPath) = self
-            .link
+            .bus
             .call(
                 collection,
                 COLLECTION,
@@ -234,68 +217,68 @@ impl Service {
                 &(properties, secret, replace),
             )
             .await?;
-        let patience = options.prompt_bound.unwrap_or(self.link.bound);
-        self.settle(&prompt, patience, options).await?;
+        let timeout = options.prompt_timeout.unwrap_or(self.bus.timeout);
+        self.complete_prompt(&prompt, timeout, options).await?;
         // Where a prompt made it, its path is not known: a write will search.
         if item.as_str() != NOTHING {
-            self.known.insert(name.clone(), item);
+            self.known.insert(account.to_owned(), item);
         }
         Ok(())
     }
 
     async fn delete(&self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
-        let prompt: OwnedObjectPath = self.link.call(path, ITEM, "Delete", &()).await?;
+        let prompt: OwnedObjectPath = self.bus.call(path, ITEM, "Delete", &()).await?;
         // KeePassXC answers by a prompt that asks nobody: it is run even where
         // nobody is there, and has no longer than any other call.
-        let patience = options.prompt_bound.unwrap_or(self.link.bound);
-        self.settle(&prompt, patience, options).await
+        let timeout = options.prompt_timeout.unwrap_or(self.bus.timeout);
+        self.complete_prompt(&prompt, timeout, options).await
     }
 
     async fn unlock(&self, objects: &[OwnedObjectPath], options: &KeyringOptions) -> Result<()> {
         let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
-            self.ask("Unlock", &objects).await?;
+            self.call_service("Unlock", &objects).await?;
         if prompt.as_str() == NOTHING {
             return Ok(());
         }
         // To unlock is to ask a person.
-        let patience = options.prompt_bound.ok_or(SecretServiceError::Locked)?;
-        self.settle(&prompt, patience, options).await
+        let timeout = options.prompt_timeout.ok_or(SecretServiceError::Locked)?;
+        self.complete_prompt(&prompt, timeout, options).await
     }
 
-    /// Runs a prompt, if the service wants one, and waits for its answer at most `patience`.
-    async fn settle(
+    /// Runs a prompt, if the service wants one, and waits for its answer at most `timeout`.
+    async fn complete_prompt(
         &self,
         prompt: &str,
-        patience: Duration,
+        timeout: Duration,
         options: &KeyringOptions,
     ) -> Result<()> {
         if prompt == NOTHING {
             return Ok(());
         }
-        let link = &self.link;
+        let bus = &self.bus;
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .path(prompt)
             .and_then(|rule| rule.interface(PROMPT))
             .and_then(|rule| rule.member("Completed"));
-        let rule = link.sorted(rule)?.build();
-        let completed = MessageStream::for_match_rule(rule, &link.connection, Some(1)).await;
-        let mut completed = link.sorted(completed)?;
-        if options.prompt_bound.is_some() {
+        let rule = bus.map_bus_err(rule)?.build();
+        let completed = MessageStream::for_match_rule(rule, &bus.connection, Some(1)).await;
+        let mut completed = bus.map_bus_err(completed)?;
+        if options.prompt_timeout.is_some() {
             (options.on_prompt)();
         }
         let asked = Instant::now();
         let no_window = "";
-        let () = link.call(prompt, PROMPT, "Prompt", &no_window).await?;
+        let () = bus.call(prompt, PROMPT, "Prompt", &no_window).await?;
         let signal = poll_fn(|cx| Pin::new(&mut completed).poll_next(cx));
-        let Some(signal) = within(patience, signal).await else {
+        let Some(signal) = with_timeout(timeout, signal).await else {
             // Takes the dialog off the screen; a failure of that changes nothing.
-            let _: Result<()> = link.call(prompt, PROMPT, "Dismiss", &()).await;
+            let _: Result<()> = bus.call(prompt, PROMPT, "Dismiss", &()).await;
             return Err(SecretServiceError::Locked);
         };
-        let signal = link.sorted(signal.ok_or(SecretServiceError::Absent)?)?;
+        let signal = bus.map_bus_err(signal.ok_or(SecretServiceError::Absent)?)?;
         let body = signal.body();
-        let (dismissed, _): (bool, Value<'_>) = link.sorted(body.deserialize())?;
+        let (dismissed, _): (bool, Value<'_>) = bus.map_bus_err(body.deserialize())?;
         match dismissed {
             false => Ok(()),
             true if asked.elapsed() < UNSEEN => Err(SecretServiceError::Locked),
@@ -303,14 +286,16 @@ impl Service {
         }
     }
 
-    async fn search(&self, name: &Name) -> Result<Matches> {
-        let (unlocked, locked) = self.ask("SearchItems", &name.attributes()).await?;
+    async fn search(&self, account: &str) -> Result<Matches> {
+        let (unlocked, locked) = self
+            .call_service("SearchItems", &attributes(account))
+            .await?;
         Ok(Matches { unlocked, locked })
     }
 
     /// What the default collection is called on the bus, if there is one.
     async fn default_collection(&self) -> Result<Option<OwnedObjectPath>> {
-        let path: OwnedObjectPath = self.ask("ReadAlias", &"default").await?;
+        let path: OwnedObjectPath = self.call_service("ReadAlias", &"default").await?;
         Ok((path.as_str() != NOTHING).then_some(path))
     }
 
@@ -328,7 +313,7 @@ impl Service {
         }
         let plain = ("plain", Value::from(""));
         let (_, session): (OwnedValue, OwnedObjectPath) = self
-            .link
+            .bus
             .call(SERVICE_PATH, SERVICE, "OpenSession", &plain)
             .await?;
         Ok(self.session.insert(session).clone())
@@ -336,12 +321,12 @@ impl Service {
 
     /// Calls a method of the service itself, again if it is refused: see
     /// [`Service::session`] for the first call, which may be overlooked.
-    async fn ask<B, A>(&self, method: &str, body: &B) -> Result<A>
+    async fn call_service<B, A>(&self, method: &str, body: &B) -> Result<A>
     where
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,
     {
-        let call = || self.link.call(SERVICE_PATH, SERVICE, method, body);
+        let call = || self.bus.call(SERVICE_PATH, SERVICE, method, body);
         match call().await {
             Err(SecretServiceError::Other(_)) => call().await,
             answer => answer,

@@ -6,12 +6,12 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyring_core::api::{Credential, CredentialApi};
-use keyring_core::{Entry, Error};
 use rememberizer_cli::host::Host;
 use rememberizer_cli::model::Timestamp;
-use rememberizer_cli::store::Keyring;
+use rememberizer_cli::store::{SecretStore, StoreError, StoreErrorKind, StoreKind};
 use rememberizer_cli::terminal::Terminal;
+
+use zeroize::Zeroizing;
 
 use super::Output;
 
@@ -66,16 +66,11 @@ impl Inside {
             config_dir: Some(dir.join("config")),
             data_dir: Some(dir.join("data")),
             open_keyring: Box::new(move |_| {
-                let (entries, left) = (Arc::clone(&entries), Arc::clone(&left));
-                let build = move |account: &str| {
-                    Ok(Entry::new_with_credential(Arc::new(InMemory {
-                        account: account.to_owned(),
-                        entries: Arc::clone(&entries),
-                        limit,
-                        left: Arc::clone(&left),
-                    })))
-                };
-                Keyring::new(Box::new(build), limit)
+                Box::new(InMemory {
+                    entries: Arc::clone(&entries),
+                    limit,
+                    left: Arc::clone(&left),
+                })
             }),
             end: |_| {},
             restore_limits: Box::new(|| {}),
@@ -91,51 +86,48 @@ impl Inside {
     }
 }
 
-#[derive(Debug)]
 struct InMemory {
-    account: String,
     entries: Entries,
     limit: Option<usize>,
     left: Arc<Mutex<Option<usize>>>,
 }
 
-impl CredentialApi for InMemory {
-    fn set_secret(&self, secret: &[u8]) -> keyring_core::Result<()> {
-        if let Some(left) = &mut *self.left.lock().unwrap() {
-            *left = left.checked_sub(1).ok_or(Error::NoDefaultStore)?;
-        }
-        match self.limit {
-            Some(limit) if secret.len() > limit => Err(Error::TooLong("secret".into(), 0)),
-            _ => {
-                let mut entries = self.entries.lock().unwrap();
-                entries.insert(self.account.clone(), secret.to_vec());
-                Ok(())
-            }
-        }
+fn error(kind: StoreErrorKind, message: &str) -> StoreError {
+    StoreError {
+        kind,
+        message: message.to_owned(),
+        hint: None,
+    }
+}
+
+impl SecretStore for InMemory {
+    fn kind(&self) -> StoreKind {
+        StoreKind::Keyring
     }
 
-    fn get_secret(&self) -> keyring_core::Result<Vec<u8>> {
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         let entries = self.entries.lock().unwrap();
-        entries.get(&self.account).cloned().ok_or(Error::NoEntry)
+        Ok(entries.get(account).cloned().map(Zeroizing::new))
     }
 
-    fn delete_credential(&self) -> keyring_core::Result<()> {
+    fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
+        if let Some(left) = &mut *self.left.lock().unwrap() {
+            let full = || error(StoreErrorKind::Unavailable, "the keyring takes no more");
+            *left = left.checked_sub(1).ok_or_else(full)?;
+        }
+        if self.limit.is_some_and(|limit| secret.len() > limit) {
+            return Err(error(StoreErrorKind::Failed, "the entry is too long"));
+        }
         let mut entries = self.entries.lock().unwrap();
-        entries
-            .remove(&self.account)
-            .map(drop)
-            .ok_or(Error::NoEntry)
+        entries.insert(account.to_owned(), secret.to_vec());
+        Ok(())
     }
 
-    fn get_credential(&self) -> keyring_core::Result<Option<Arc<Credential>>> {
-        Ok(None)
-    }
-
-    fn get_specifiers(&self) -> Option<(String, String)> {
-        None
-    }
-
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
+    fn delete(&self, account: &str) -> Result<bool, StoreError> {
+        Ok(self.entries.lock().unwrap().remove(account).is_some())
     }
 }

@@ -20,18 +20,20 @@ use zbus::{Address, Connection, Message};
 
 use super::SecretServiceError;
 
+const BUS_NAME: &str = "org.freedesktop.secrets";
+
 pub(super) type Result<T> = std::result::Result<T, SecretServiceError>;
 
 /// A connection to the session bus, each call on which is bounded in time.
-pub(super) struct Link {
+pub(super) struct Bus {
     pub(super) connection: Connection,
-    pub(super) bound: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// Makes the runtime and the connection that it drives.
-pub(super) fn connect(bound: Duration) -> Result<(Runtime, Link)> {
+pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
     let runtime = runtime().map_err(|e| SecretServiceError::Other(e.to_string()))?;
-    let connection = runtime.block_on(within(bound, async {
+    let connection = runtime.block_on(with_timeout(timeout, async {
         let address = Address::session()?;
         let builder = match socket(&address) {
             Some(path) => Builder::unix_stream(stream(&path).await?),
@@ -41,15 +43,21 @@ pub(super) fn connect(bound: Duration) -> Result<(Runtime, Link)> {
                 Builder::address(address)?
             }
         };
-        builder.method_timeout(bound).build().await
+        builder.method_timeout(timeout).build().await
     }));
     match connection {
-        Some(Ok(connection)) => Ok((runtime, Link { connection, bound })),
+        Some(Ok(connection)) => Ok((
+            runtime,
+            Bus {
+                connection,
+                timeout,
+            },
+        )),
         failed => {
             // A thread of it may be stuck in a connect(2).
             runtime.shutdown_background();
             Err(match failed {
-                None => SecretServiceError::stalled(bound),
+                None => SecretServiceError::stalled(timeout),
                 Some(_) => SecretServiceError::Absent,
             })
         }
@@ -97,7 +105,7 @@ async fn stream(path: &Path) -> io::Result<UnixStream> {
     }
 }
 
-impl Link {
+impl Bus {
     /// Calls one method of the service and reads its answer.
     pub(super) async fn call<B, A>(
         &self,
@@ -111,7 +119,7 @@ impl Link {
         A: DeserializeOwned + zvariant::Type,
     {
         let answer = self.message(path, interface, method, body).await?;
-        self.sorted(answer.body().deserialize())
+        self.map_bus_err(answer.body().deserialize())
     }
 
     /// Calls one method of the service; its answer as it is.
@@ -127,17 +135,17 @@ impl Link {
     {
         let answer = self
             .connection
-            .call_method(Some(super::BUS_NAME), path, Some(interface), method, body)
+            .call_method(Some(BUS_NAME), path, Some(interface), method, body)
             .await;
-        self.sorted(answer)
+        self.map_bus_err(answer)
     }
 
-    pub(super) fn sorted<T>(&self, result: zbus::Result<T>) -> Result<T> {
-        result.map_err(|e| SecretServiceError::of_bus(e, self.bound))
+    pub(super) fn map_bus_err<T>(&self, result: zbus::Result<T>) -> Result<T> {
+        result.map_err(|e| SecretServiceError::from_bus(e, self.timeout))
     }
 }
 
 /// The output of `work`, or `None` after `limit`.
-pub(super) async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+pub(super) async fn with_timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }
