@@ -17,8 +17,8 @@ use crate::session::{Credential, SessionError};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  curl -H \"$(rememberizer token --header)\" \"$URL/account/\"
-  rememberizer token --refresh-token | gh secret set REMEMBERIZER_REFRESH_TOKEN
+  rememberizer token --header | curl -H @- \"$URL/account/\"
+  token=$(rememberizer token --min-ttl 4m) || exit
 
 Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
 pub struct Args {

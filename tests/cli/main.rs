@@ -25,6 +25,7 @@ mod hostile;
 mod hostile_text;
 mod inputs;
 mod instructions;
+mod jobs;
 mod json;
 mod keyring;
 mod layers;
@@ -42,6 +43,7 @@ mod parsers;
 mod profiles;
 mod prompts;
 mod readme;
+mod recipes;
 mod renew;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
@@ -67,6 +69,7 @@ fn main() -> std::process::ExitCode {
         hostile_text::tests(),
         inputs::tests(),
         instructions::tests(),
+        jobs::tests(),
         json::tests(),
         keyring::tests(),
         layers::tests(),
@@ -84,6 +87,7 @@ fn main() -> std::process::ExitCode {
         profiles::tests(),
         prompts::tests(),
         readme::tests(),
+        recipes::tests(),
         renew::tests(),
         secrets::tests(),
         sent::tests(),

@@ -15,7 +15,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Every command that is not hidden, by the words that call it.
-fn commands() -> Vec<Vec<String>> {
+pub fn commands() -> Vec<Vec<String>> {
     fn below(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
         found.push(words.to_vec());
         for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {

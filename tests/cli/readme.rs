@@ -1,219 +1,168 @@
-//! The README's recipes, run as they are written: only addresses and
-//! directories of this machine take the place of the real ones.
+//! The README as a document: each block of code is a recipe that is run, and no
+//! text that users copy puts a secret on a command line or loses one.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
-use crate::sandbox::Account;
-use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, test};
+use crate::support::{Store, Test, World, test};
+use crate::{manual, recipes};
 
 pub fn tests() -> Vec<Test> {
-    let curl = Part::Command("curl");
     vec![
-        test("readme::curl_function", curl_function).needs(&[curl]),
-        test("readme::bash_prompt", bash_prompt),
-        test("readme::two_accounts", two_accounts),
-        test("readme::cron_line", cron_line).needs(&[Part::Keyring]),
-        test("readme::container", container).needs(&[curl]),
-        test("readme::github_job", github_job),
-        test("readme::gitlab_job", gitlab_job),
-        test("readme::completion_install_lines", completion_install_lines),
+        test("readme::every_block_is_a_recipe", every_block_is_a_recipe),
+        test("readme::faults_are_found", faults_are_found),
+        test("readme::documents_are_safe", documents_are_safe),
+        test("readme::help_and_manual_are_safe", help_and_manual_are_safe),
     ]
 }
 
 const README: &str = include_str!("../../README.md");
 
-/// The fenced block that holds `text`.
-fn block(text: &str) -> String {
+/// Blocks that are run elsewhere (the tour, the suite, a build) or not at all.
+const NOT_RECIPES: [&str; 4] = [
+    "cargo run --release --example tour\n",
+    "tests/run\n",
+    "cargo install --path .\n",
+    "$ rememberizer signup\n",
+];
+
+/// Returns the block of code that follows `<!-- recipe: NAME -->`.
+pub fn recipe(name: &str) -> String {
+    let marker = format!("<!-- recipe: {name} -->\n```");
+    let (_, rest) = README.split_once(&marker).expect(name);
+    let (_, code) = rest.split_once('\n').unwrap();
+    code.split_once("\n```").unwrap().0.to_owned() + "\n"
+}
+
+fn every_block_is_a_recipe() {
+    let marked: Vec<_> = README
+        .split("<!-- recipe: ")
+        .skip(1)
+        .map(|rest| rest.split_once(" -->").unwrap().0)
+        .collect();
+    let mut known = recipes::NAMES.to_vec();
+    let mut found = marked.clone();
+    known.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(
+        found, known,
+        "the recipes in the README, and those that are run"
+    );
     let blocks = README.split("```").skip(1).step_by(2);
-    let found = blocks.into_iter().find(|block| block.contains(text));
-    let found = found.unwrap_or_else(|| panic!("a block with {text:?}"));
-    found.split_once('\n').unwrap().1.to_owned()
-}
-
-/// A directory of commands that stand in for others, before the program's own.
-fn stand_in(world: &World, name: &str, script: &str) {
-    let dir = world.home().join("bin");
-    std::fs::create_dir_all(&dir).unwrap();
-    let path = dir.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-fn shell(world: &World, env: &[(&str, &str)], script: &str) -> Output {
-    let url = world.api.base_url();
-    let script = script.replace("https://api.rememberizer.ai/api/v1", &url);
-    let bin = World::program();
-    let path = format!(
-        "{}:{}:{}",
-        world.home().join("bin").display(),
-        bin.parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    let mut command = Command::new("bash");
-    world.dress(&mut command);
-    command
-        .args(["-euo", "pipefail", "-c", &script])
-        .env("PATH", path)
-        .env("REMEMBERIZER_API_URL", url)
-        .envs(env.iter().copied());
-    Output::of(command.output().unwrap())
-}
-
-/// A refresh token of the account's, as another machine would hand it over.
-fn token(world: &World) -> String {
-    world.api.begin_session(EMAIL).refresh.unwrap()
-}
-
-fn curl_function() {
-    let world = World::new(Store::File);
-    world.login();
-    let output = shell(&world, &[], &block("remember() {")).expect(0);
-    assert!(output.stdout.contains(EMAIL), "{output:?}");
-    assert!(world.api.requests()[0].bearer.is_some());
-}
-
-fn bash_prompt() {
-    let world = World::new(Store::File);
-    let script = block("PS1=") + "printf %s \"${PS1@P}\"";
-    let before = shell(&world, &[], &script).expect(0);
-    world.login();
-    let after = shell(&world, &[], &script).expect(0);
-    assert!(["$ ", "# "].contains(&&*before.stdout), "{before:?}");
-    assert_eq!(after.stdout, format!("(signed in) {}", before.stdout));
-    assert!(world.api.requests().is_empty(), "no request");
-}
-
-fn two_accounts() {
-    let world = World::new(Store::File);
-    world
-        .api
-        .add_account(Account::new("bob@example.com", PASSWORD));
-    std::fs::write(world.home().join("password.txt"), PASSWORD).unwrap();
-    world.login();
-    let script = block("--profile work --password-file");
-    let output = shell(&world, &[("REMEMBERIZER_STORE", "file")], &script).expect(0);
-    assert!(
-        output.stdout.contains("* default") && output.stdout.contains("  work"),
-        "{output:?}"
-    );
-    assert!(
-        output.stderr.contains("work is the default profile"),
-        "{output:?}"
-    );
-    assert!(world.entry_of("work").is_some() && world.entry().is_some());
-}
-
-fn cron_line() {
-    let world = World::new(Store::Keyring);
-    world.login();
-    let line = block("rememberizer refresh --quiet");
-    let command = line.trim().splitn(6, ' ').nth(5).unwrap();
-    let bus = world.bus.as_ref().unwrap().address().to_owned();
-    let command = command.replace("unix:path=/run/user/$(id -u)/bus", &format!("'{bus}'"));
-    assert!(command.contains(&bus));
-    let output = shell(&world, &[], &command).expect(0);
-    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
-    assert_eq!(world.api.exchanges(), 1);
-}
-
-fn container() {
-    let world = World::new(Store::File);
-    let home = world.home().display().to_string();
-    let secrets = world.home().join("secrets");
-    std::fs::create_dir(&secrets).unwrap();
-    std::fs::write(
-        secrets.join("rememberizer_token"),
-        format!("{}\n", token(&world)),
-    )
-    .unwrap();
-    let script = block("XDG_CONFIG_HOME=/data/config")
-        .replace("/data/", &format!("{home}/data/"))
-        .replace("/run/secrets", &format!("{home}/secrets"));
-    let output = shell(&world, &[], &script).expect(0);
-    assert!(output.stdout.contains(EMAIL), "{output:?}");
-    let entry = world
-        .home()
-        .join("data/share/rememberizer/sessions/default.json");
-    assert!(entry.is_file());
-}
-
-fn handed_on(world: &World, first: &str) {
-    let kept = std::fs::read_to_string(world.home().join("secret")).unwrap();
-    assert_ne!(kept.trim(), first, "the server rotates");
-    assert!(
-        world.api.refresh_works(kept.trim()),
-        "the next job can use it"
-    );
-}
-
-fn github_job() {
-    let world = World::new(Store::File);
-    let first = token(&world);
-    stand_in(
-        &world,
-        "gh",
-        r#"[ "$*" = "secret set REMEMBERIZER_TOKEN" ] && [ "$GH_TOKEN" = writer ] && cat > "$HOME/secret""#,
-    );
-    let job = block("secrets.REMEMBERIZER_TOKEN");
-    let steps = job
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("run: "));
-    let env = [("TOKEN", first.as_str()), ("GH_TOKEN", "writer")];
     let mut count = 0;
-    for step in steps {
-        shell(&world, &env, step).expect(0);
+    for block in blocks {
+        let (_, code) = block.split_once('\n').unwrap();
+        let is_recipe = marked.iter().any(|name| recipe(name) == code);
+        assert!(
+            is_recipe || NOT_RECIPES.iter().any(|known| code.starts_with(known)),
+            "nothing runs this block:\n{code}"
+        );
         count += 1;
     }
-    assert_eq!(count, 3);
-    handed_on(&world, &first);
+    assert_eq!(count, marked.len() + NOT_RECIPES.len());
 }
 
-fn gitlab_job() {
-    let world = World::new(Store::File);
-    let first = token(&world);
-    stand_in(
-        &world,
-        "curl",
-        r#"case "$*" in *"--form value=<-"*"/projects/7/variables/REMEMBERIZER_TOKEN") cat > "$HOME/secret" ;; *) exit 9 ;; esac"#,
-    );
-    let env = [
-        ("REMEMBERIZER_TOKEN", first.as_str()),
-        ("VARIABLES_WRITER", "writer"),
-        ("CI_API_V4_URL", "https://gitlab.example/api/v4"),
-        ("CI_PROJECT_ID", "7"),
-    ];
-    let job = block("resource_group: rememberizer");
-    let mut script = String::new();
-    for line in job.lines().skip_while(|line| !line.contains("script:")) {
-        let line = line.trim();
-        if let Some(command) = line.strip_prefix("- ") {
-            script += "\n";
-            script += command.trim_start_matches(">-");
-        } else if !line.ends_with("script:") {
-            script += " ";
-            script += line;
-        }
-    }
-    shell(&world, &env, &script).expect(0);
-    handed_on(&world, &first);
+/// Returns the lines that put a secret on a command line, or that may replace a stored
+/// secret with nothing.
+fn faults(text: &str) -> Vec<String> {
+    // A command may go on after a backslash, a pipe or `&&` at the end of a line.
+    let joined = text
+        .replace("\\\n", " ")
+        .replace("|\n", "| ")
+        .replace("&&\n", "&& ");
+    let is_faulty = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let header = words.windows(2).any(|pair| {
+            let value = pair[1].trim_start_matches(['"', '\'', '\\']);
+            matches!(
+                pair[0],
+                "-H" | "--header" | "-b" | "--cookie" | "-u" | "-d" | "--data" | "--body"
+            ) && ["$", "Authorization", "PRIVATE-TOKEN", "JOB-TOKEN"]
+                .iter()
+                .any(|start| value.starts_with(start))
+        });
+        // The output of `token` may go to curl's headers alone: whatever else reads a pipe
+        // reads nothing when `token` fails, and most programs then store nothing.
+        let pipe = line
+            .split_once("rememberizer token")
+            .is_some_and(|(_, rest)| {
+                let end = rest.find([')', ';', '&', '`']).unwrap_or(rest.len());
+                rest[..end].split_once("| ").is_some_and(|(_, reader)| {
+                    !(reader.contains("curl") && reader.contains("-H @-"))
+                })
+            });
+        let value = [
+            "--password ",
+            "--password=",
+            "--token ",
+            "--refresh-token=",
+            "--access-token",
+        ]
+        .iter()
+        .any(|flag| line.contains(flag));
+        header || pipe || value
+    };
+    joined
+        .lines()
+        .filter(|line| is_faulty(line))
+        .map(str::to_owned)
+        .collect()
 }
 
-fn completion_install_lines() {
-    let world = World::new(Store::File);
-    shell(&world, &[], &block("bash-completion/completions")).expect(0);
-    for (shell, place) in [
-        (
-            "bash",
-            ".local/share/bash-completion/completions/rememberizer",
-        ),
-        ("zsh", ".zfunc/_rememberizer"),
-        ("fish", ".config/fish/completions/rememberizer.fish"),
+/// The search finds what earlier versions of these documents had.
+fn faults_are_found() {
+    for line in [
+        r#"remember() { curl -sS -H "$(rememberizer token --header)" "https://x/$1"; }"#,
+        r#"curl -H "$(rememberizer token --header)" "$URL/account/""#,
+        r#"curl \-H "$(rememberizer token \-\-header)""#.replace("\\-", "-").as_str(),
+        r#"sh -c 'curl -sS -H "Authorization: Bearer $REMEMBERIZER_ACCESS_TOKEN" https://x/'"#,
+        "rememberizer token --refresh-token | gh secret set REMEMBERIZER_TOKEN",
+        "rememberizer token --refresh-token |\n  curl -sS -X PUT -H @writer --form 'value=<-' x",
+        r#"curl -sS -X PUT -H "PRIVATE-TOKEN: $VARIABLES_WRITER" x"#,
+        r#"gh secret set NAME --body "$token""#,
+        "rememberizer login ann --password hunter2",
     ] {
-        let script = std::fs::read_to_string(Path::new(&world.home()).join(place)).unwrap();
-        assert_eq!(script, world.run(&["completions", shell]).expect(0).stdout);
-        assert!(script.contains("COMPLETE"), "{shell}");
+        assert_eq!(faults(line).len(), 1, "{line}");
     }
+    for line in [
+        r#"rememberizer token --header | curl -H @- "$URL/account/""#,
+        r#"token=$(rememberizer token --refresh-token) && printf %s "$token" | gh secret set NAME"#,
+        "rememberizer login --password-stdin --refresh-token-stdin --password-file pw.txt",
+    ] {
+        assert_eq!(faults(line), [""; 0], "{line}");
+    }
+}
+
+fn documents_are_safe() {
+    for (name, text) in [
+        ("README.md", README),
+        ("CONTRIBUTING.md", include_str!("../../CONTRIBUTING.md")),
+        ("SECURITY.md", include_str!("../../SECURITY.md")),
+        ("CHANGELOG.md", include_str!("../../CHANGELOG.md")),
+    ] {
+        assert_eq!(faults(text), [""; 0], "{name}");
+    }
+}
+
+fn help_and_manual_are_safe() {
+    let world = World::new(Store::File);
+    for words in manual::commands() {
+        let help = world
+            .run(&[&words[..], &["--help".to_owned()]].concat())
+            .expect(0);
+        assert_eq!(faults(&help.stdout), [""; 0], "{words:?}");
+    }
+    let dir = world.home().join("man");
+    std::fs::create_dir(&dir).unwrap();
+    world.run(&["man", "man"]).expect(0);
+    let mut count = 0;
+    for page in std::fs::read_dir(dir).unwrap() {
+        let text = std::fs::read_to_string(page.unwrap().path()).unwrap();
+        let text = text
+            .replace("\\-", "-")
+            .replace("\\(aq", "'")
+            .replace("\\(dq", "\"");
+        assert_eq!(faults(&text), [""; 0]);
+        count += 1;
+    }
+    assert!(count > 15, "{count} pages");
 }

@@ -1,0 +1,326 @@
+//! The README's recipes for jobs on other machines, run as they are written: twice in
+//! a row, with the server up and down, with stand-ins for `gh`, `vault` and GitLab's API.
+
+use std::path::PathBuf;
+
+use crate::readme::recipe;
+use crate::recipes::{BASH_E, Machine, start_server, stop_server};
+use crate::support::world::EMAIL;
+use crate::support::{Output, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("jobs::publish_and_read_github", publish_and_read_github),
+        test("jobs::publish_and_read_vault", publish_and_read_vault),
+        test("jobs::github", github),
+        test("jobs::gitlab", gitlab),
+    ]
+}
+
+/// A secret store outside of the machines. Like the real ones, it stores whatever it gets,
+/// also nothing; it counts the bytes of each write and keeps the arguments.
+struct Secrets(PathBuf);
+
+impl Secrets {
+    fn new(world: &World) -> Self {
+        let dir = world.home().join("store");
+        std::fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    /// A command that stores its stdin as NAME when its arguments contain `arguments`.
+    fn writer(&self, arguments: &str, name: &str) -> String {
+        format!(
+            "#!/bin/sh\n\
+             case \"$*\" in *'{arguments}'*) ;; *) echo \"unexpected: $*\" >&2; exit 9 ;; esac\n\
+             cat > '{dir}/{name}'\n\
+             echo \"$(wc -c < '{dir}/{name}') $*\" >> '{dir}/log'\n",
+            dir = self.0.display()
+        )
+    }
+
+    fn get(&self, name: &str) -> String {
+        std::fs::read_to_string(self.0.join(name)).unwrap()
+    }
+
+    fn set(&self, name: &str, value: &str) {
+        std::fs::write(self.0.join(name), value).unwrap();
+    }
+
+    /// The number of bytes of each write so far.
+    fn writes(&self) -> Vec<usize> {
+        let log = std::fs::read_to_string(self.0.join("log")).unwrap_or_default();
+        let count = |line: &str| line.split(' ').next().unwrap().parse().unwrap();
+        log.lines().map(count).collect()
+    }
+
+    /// Panics if an argument of a writer contained the secret.
+    fn assert_not_in_arguments(&self, secret: &str) {
+        let log = std::fs::read_to_string(self.0.join("log")).unwrap();
+        assert!(!log.contains(secret), "{log}");
+    }
+}
+
+/// The renewer keeps the secret as it is while the server is down; jobs never send a
+/// refresh token.
+fn publish_and_read_github() {
+    let world = World::new(Store::File);
+    world.login();
+    let secrets = Secrets::new(&world);
+    let renewer = Machine::of(&world);
+    renewer.install();
+    renewer.command("publish-token", &recipe("publish-github"));
+    std::fs::create_dir(renewer.home().join("usr")).unwrap();
+    renewer.command(
+        "../usr/gh",
+        &secrets.writer(
+            "secret set REMEMBERIZER_ACCESS_TOKEN --env rememberizer --repo OWNER/REPO",
+            "REMEMBERIZER_ACCESS_TOKEN",
+        ),
+    );
+    let publish = || renewer.cron(&recipe("publish-cron"));
+    let job = |name: &str| -> Output {
+        let machine = Machine::new(&world, name);
+        let steps = github_steps(&recipe("read-github"));
+        let output = run_steps(&machine, &secrets, &steps);
+        assert!(
+            !machine.home().join(".local").exists(),
+            "the job stores nothing"
+        );
+        output
+    };
+    for round in 0..2 {
+        publish().expect(0);
+        let output = job(&format!("job-{round}")).expect(0);
+        assert!(output.stdout.contains(EMAIL), "{output:?}");
+    }
+    assert_eq!(world.api.exchanges(), 0, "more than four minutes are left");
+    let first = secrets.get("REMEMBERIZER_ACCESS_TOKEN");
+    secrets.assert_not_in_arguments(&first);
+
+    stop_server(&world);
+    world.expire_access();
+    publish().expect(5);
+    job("job-down").expect(5);
+    assert_eq!(secrets.get("REMEMBERIZER_ACCESS_TOKEN"), first);
+    assert_eq!(secrets.writes(), [first.len(); 2]);
+
+    start_server(&world);
+    publish().expect(0);
+    assert_ne!(secrets.get("REMEMBERIZER_ACCESS_TOKEN"), first);
+    job("job-up").expect(0);
+    assert_eq!(world.api.exchanges(), 1);
+}
+
+fn publish_and_read_vault() {
+    let world = World::new(Store::File);
+    world.login();
+    let secrets = Secrets::new(&world);
+    let renewer = Machine::of(&world);
+    renewer.command(
+        "vault",
+        &secrets.writer("kv put -mount=secret rememberizer token=-", "token"),
+    );
+    let job = Machine::new(&world, "job");
+    let read = format!(
+        "#!/bin/sh\n[ \"$*\" = 'kv get -mount=secret -field=token rememberizer' ] && cat '{}'\n",
+        secrets.0.join("token").display()
+    );
+    job.command("vault", &read);
+    let before = job.run(&BASH_E, &recipe("read-vault"));
+    assert_eq!(before.code, 1, "nothing is stored yet: {before:?}");
+    for _ in 0..2 {
+        renewer.run(&BASH_E, &recipe("publish-vault")).expect(0);
+        let output = job.run(&BASH_E, &recipe("read-vault")).expect(0);
+        assert!(output.stdout.contains(EMAIL), "{output:?}");
+    }
+    let first = secrets.get("token");
+    secrets.assert_not_in_arguments(&first);
+    stop_server(&world);
+    world.expire_access();
+    renewer.run(&BASH_E, &recipe("publish-vault")).expect(5);
+    job.run(&BASH_E, &recipe("read-vault")).expect(5);
+    assert_eq!((secrets.get("token"), secrets.writes().len()), (first, 2));
+}
+
+/// One step of a GitHub job.
+#[derive(Debug, Default)]
+struct Step {
+    env: Vec<(String, String)>,
+    run: String,
+    always: bool,
+}
+
+/// Reads the steps of a job: of YAML, what the recipes use.
+fn github_steps(job: &str) -> Vec<Step> {
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let mut steps: Vec<Step> = Vec::new();
+    let mut lines = job.lines().peekable();
+    while let Some(line) = lines.next() {
+        let (key, value) = line.trim().split_once(':').unwrap_or((line, ""));
+        let value = value.trim();
+        if key == "- name" {
+            steps.push(Step::default());
+        }
+        let Some(step) = steps.last_mut() else {
+            continue;
+        };
+        match key {
+            "if" => step.always = value == "always()",
+            "run" if value == "|" => {
+                while let Some(more) = lines.next_if(|next| indent(next) > indent(line)) {
+                    step.run += &format!("{}\n", more.trim());
+                }
+            }
+            "run" => step.run = value.to_owned(),
+            "env" => {
+                while let Some(more) = lines.next_if(|next| indent(next) > indent(line)) {
+                    let (name, value) = more.trim().split_once(": ").unwrap();
+                    step.env.push((name.to_owned(), value.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(steps.iter().all(|step| !step.run.is_empty()), "{steps:?}");
+    steps
+}
+
+/// Runs the steps as GitHub does: after a failure, only those with `if: always()`.
+/// Returns the output of the first step that failed, or of the last one.
+fn run_steps(machine: &Machine<'_>, secrets: &Secrets, steps: &[Step]) -> Output {
+    let mut result: Option<Output> = None;
+    for step in steps {
+        let failed = result.as_ref().is_some_and(|output| output.code != 0);
+        if failed && !step.always {
+            continue;
+        }
+        let mut script = String::new();
+        for (name, value) in &step.env {
+            let secret = value.strip_prefix("${{ secrets.").unwrap();
+            let secret = secrets.get(secret.strip_suffix(" }}").unwrap());
+            script += &format!("export {name}='{secret}'\n");
+        }
+        let output = machine.run(&BASH_E, &(script + &step.run));
+        if !failed {
+            result = Some(output);
+        }
+    }
+    result.unwrap()
+}
+
+/// What both hand-over recipes must do: `job` runs a whole job on a new machine.
+fn hand_over(world: &World, secrets: &Secrets, job: impl Fn(&Machine<'_>) -> Output) {
+    let name = "REMEMBERIZER_TOKEN";
+    let run = |number: u32| job(&Machine::new(world, &format!("runner-{number}")));
+    let mut last = world.api.begin_session(EMAIL).refresh.unwrap();
+    secrets.set(name, &last);
+    for number in 0..2 {
+        run(number).expect(0);
+        let next = secrets.get(name).trim().to_owned();
+        assert_ne!(next, last, "the server rotates");
+        assert!(world.api.refresh_works(&next), "the next job can use it");
+        secrets.assert_not_in_arguments(&next);
+        last = next;
+    }
+    assert_eq!(secrets.writes().len(), 2);
+
+    stop_server(world);
+    run(2).expect(5);
+    assert_eq!(
+        secrets.get(name).trim(),
+        last,
+        "a job whose login failed writes nothing"
+    );
+    assert_eq!(secrets.writes().len(), 2);
+
+    start_server(world);
+    let fault = crate::sandbox::Fault::status(502, crate::sandbox::BodyKind::Html);
+    world.api.fault(fault.at("/account/").times(u32::MAX));
+    run(3).expect(5);
+    start_server(world);
+    assert!(
+        world.api.refresh_works(secrets.get(name).trim()),
+        "a job whose work failed hands the session on"
+    );
+    run(4).expect(0);
+    assert!(
+        secrets.writes().iter().all(|bytes| *bytes > 0),
+        "{:?}",
+        secrets.writes()
+    );
+}
+
+fn github() {
+    let world = World::new(Store::File);
+    let secrets = Secrets::new(&world);
+    secrets.set("SECRETS_WRITER", "writer");
+    let gh = secrets.writer(
+        "secret set REMEMBERIZER_TOKEN --env rememberizer --repo ann/sync",
+        "REMEMBERIZER_TOKEN",
+    );
+    let gh = gh.replace(
+        "#!/bin/sh\n",
+        "#!/bin/sh\n[ \"$GH_TOKEN\" = writer ] || exit 9\n",
+    );
+    let steps = github_steps(&recipe("github"));
+    assert_eq!(steps.len(), 3);
+    hand_over(&world, &secrets, |machine| {
+        machine.command("gh", &gh);
+        let script = "export GITHUB_REPOSITORY=ann/sync\n";
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|step| Step {
+                env: step.env.clone(),
+                run: format!("{script}{}", step.run),
+                always: step.always,
+            })
+            .collect();
+        run_steps(machine, &secrets, &steps)
+    });
+}
+
+fn gitlab() {
+    let world = World::new(Store::File);
+    let secrets = Secrets::new(&world);
+    let (script, after) = gitlab_scripts(&recipe("gitlab"));
+    hand_over(&world, &secrets, |machine| {
+        let header = machine.home().join("writer");
+        std::fs::write(&header, "PRIVATE-TOKEN: writer\n").unwrap();
+        let arguments = format!(
+            "-X PUT -H @{} --form value=<- https://gitlab.example/api/v4/projects/7/variables/REMEMBERIZER_TOKEN",
+            header.display()
+        );
+        machine.command("curl", &secrets.writer(&arguments, "REMEMBERIZER_TOKEN"));
+        let variables = format!(
+            "export REMEMBERIZER_TOKEN='{}' WRITER='{}' CI_PROJECT_ID=7 \
+             CI_API_V4_URL=https://gitlab.example/api/v4\n",
+            secrets.get("REMEMBERIZER_TOKEN"),
+            header.display()
+        );
+        // GitLab runs `after_script` in a shell of its own, whatever became of `script`.
+        let shell = ["bash", "-eo", "pipefail", "-c"];
+        let output = machine.run(&shell, &format!("{variables}{script}"));
+        let after = machine.run(&shell, &format!("{variables}{after}"));
+        assert!(after.code == 0 || output.code != 0, "{after:?}");
+        output
+    });
+}
+
+/// Reads `script` and `after_script` of a job: of YAML, what the recipe uses.
+fn gitlab_scripts(job: &str) -> (String, String) {
+    let (_, scripts) = job.split_once("  script:\n").unwrap();
+    let (script, after) = scripts.split_once("  after_script:\n").unwrap();
+    let commands = |text: &str| -> String {
+        let mut commands = String::new();
+        for line in text.lines() {
+            match line.trim().strip_prefix("- ") {
+                Some(">-") => commands += "\n",
+                Some(command) => commands += &format!("\n{command}"),
+                None => commands += &format!(" {}", line.trim()),
+            }
+        }
+        commands
+    };
+    (commands(script), commands(after))
+}
