@@ -5,6 +5,7 @@
 
 mod expiry;
 mod origin;
+mod page_url;
 mod profile_name;
 mod secret;
 mod session;
@@ -12,6 +13,7 @@ mod timestamp;
 
 pub use expiry::{Expiry, Remaining};
 pub use origin::{DEFAULT_API_URL, Origin, OriginError};
+pub use page_url::{PageUrl, PageUrlError};
 pub use profile_name::{ProfileName, ProfileNameError};
 pub use secret::{AccessToken, RefreshToken, Secret};
 pub use session::{Grant, Mark, Session, Token};

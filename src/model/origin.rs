@@ -99,7 +99,7 @@ impl FromStr for Origin {
 
 /// Loopback by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
 /// name that resolves to it everywhere (RFC 6761 §6.3).
-fn is_loopback(host: &Host<&str>) -> bool {
+pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
         Host::Ipv4(address) => address.is_loopback(),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
 use super::{StoreError, StoreKind, private};
-use crate::model::{Origin, ProfileName};
+use crate::model::{Origin, PageUrl, ProfileName, Timestamp};
 
 pub use scan::Selected;
 
@@ -23,41 +23,70 @@ const VERSION: u64 = 1;
 const FILE: &str = "profiles.json";
 const LOCK: &str = "profiles.json.lock";
 
-/// One profile: where its session belongs and where it is kept.
+/// One profile: where its session belongs, where it is stored and how it is renewed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Profile {
-    /// The server that the session belongs to; the default one where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The server that the session belongs to, if it is not the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub api_url: Option<Origin>,
-    /// Who logs in, offered again at the next login.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The login, offered again at the next login.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub login: Option<String>,
-    /// Where the session is kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Where the session is stored.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreKind>,
-    /// Whether a session was stored and not ended since, so that a list needs no keyring.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Whether a session was stored and has not ended since, so that a list needs no keyring.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_in: Option<bool>,
-    /// The name of the server's access cookie, where it is not the usual one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The name of the server's access cookie, if it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub access_cookie: Option<String>,
-    /// The name of the server's refresh cookie, where it is not the usual one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The name of the server's refresh cookie, if it is not the usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_cookie: Option<String>,
+    /// The page to sign in on in a browser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in_url: Option<PageUrl>,
+    /// The page to sign up on in a browser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_up_url: Option<PageUrl>,
+    /// The `Referer` header to send, for a server that checks it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub referer: Option<PageUrl>,
+    /// Whether the server is known to want a captcha response at login. Recorded, not settable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captcha: Option<bool>,
+    /// The command and arguments that receive each new refresh token on stdin.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_rotate: Vec<String>,
+    /// The command and arguments that must succeed before a refresh token is spent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_rotate_check: Vec<String>,
+    /// When the user was last warned that the session ends soon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_warned_at: Option<Timestamp>,
     /// The reCAPTCHA site key of the server's sign-in page.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub site_key: Option<String>,
 }
 
 impl Profile {
     /// The keys of a profile in the file.
-    pub const KEYS: [&'static str; 7] = [
+    pub const KEYS: [&'static str; 14] = [
         "api_url",
         "login",
         "store",
         "signed_in",
         "access_cookie",
         "refresh_cookie",
+        "sign_in_url",
+        "sign_up_url",
+        "referer",
+        "captcha",
+        "on_rotate",
+        "on_rotate_check",
+        "end_warned_at",
         "site_key",
     ];
 

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Test> {
         test("profiles::another_origin_ends_the_session", another_origin),
         test("profiles::malformed_is_never_reset", malformed),
         test("profiles::unknown_keys_survive", unknown_keys),
+        test("profiles::every_key_survives", every_key),
         test("profiles::two_processes_lose_nothing", two_processes),
         test("profiles::a_thousand", a_thousand),
         test("profiles::default_written_last", default_last),
@@ -309,6 +310,43 @@ fn unknown_keys() {
         "{places:?}"
     );
     assert_eq!(world.profiles()["profiles"]["default"]["login"], "bob");
+}
+
+/// All keys that this version knows, and `site_key`, which earlier versions knew.
+fn every_key() {
+    let world = World::new(Store::File);
+    world.login();
+    let file = world.config_dir().join("profiles.json");
+    let mut profiles = world.profiles();
+    let keys = json!({
+        "sign_in_url": "https://h.test/sign-in?next=/",
+        "sign_up_url": "http://localhost:8080/sign-up",
+        "referer": "https://h.test/",
+        "captcha": true,
+        "on_rotate": ["gh", "secret", "set", "TOKEN"],
+        "on_rotate_check": ["gh", "auth", "status"],
+        "end_warned_at": 1_795_489_145_000_i64,
+        "site_key": "6Lc",
+    });
+    for (key, value) in keys.as_object().unwrap() {
+        profiles["profiles"]["default"][key] = value.clone();
+    }
+    std::fs::write(&file, profiles.to_string()).unwrap();
+    let output = world.run(&["profile", "set", "login", "bob"]).expect(0);
+    assert_eq!(output.stderr, "profile default: login is bob\n");
+    profiles["profiles"]["default"]["login"] = "bob".into();
+    assert_eq!(world.profiles(), profiles);
+    for (key, bad) in [
+        ("sign_in_url", json!("http://h.test/")),
+        ("sign_up_url", json!("javascript:alert(1)")),
+        ("on_rotate", json!("gh secret set TOKEN")),
+        ("captcha", json!("yes")),
+    ] {
+        let mut profiles = profiles.clone();
+        profiles["profiles"]["default"][key] = bad;
+        std::fs::write(&file, profiles.to_string()).unwrap();
+        world.run(&["whoami"]).expect(1);
+    }
 }
 
 fn two_processes() {
