@@ -195,6 +195,7 @@ struct Scan {
     want: Want,
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one value of it")]
 enum Want {
     One {
         name: Option<ProfileName>,
