@@ -11,7 +11,6 @@ use crate::exit::{Failure, Outcome};
 use crate::explain::explain;
 use crate::session::SessionError;
 use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
-use crate::store::probe;
 
 /// Say what works, and what mends the rest
 ///
@@ -170,13 +169,15 @@ fn variables(context: &Context<'_>, found: &mut Findings) {
 
 fn store(context: &Context<'_>, found: &mut Findings) {
     let kind = context.settings.store;
-    let started = Instant::now();
-    let probed = {
+    let keeper = context.keeper();
+    let probed = keeper.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
-        probe(context.secret_store(kind))
-    };
+        let started = Instant::now();
+        keeper.store.prove_writable(&lock)?;
+        Ok(started)
+    });
     match probed {
-        Ok(()) => found.add(
+        Ok(started) => found.add(
             Level::Ok,
             "store",
             format!(

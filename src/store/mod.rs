@@ -26,7 +26,7 @@ pub use keyring::KeyringOptions;
 pub(crate) use keyring::platform_keyring;
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
-pub use sessions::{SessionStore, probe};
+pub use sessions::SessionStore;
 
 /// Where a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

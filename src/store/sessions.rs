@@ -84,10 +84,23 @@ impl<'a> SessionStore<'a> {
         Ok(there)
     }
 
-    /// Proves that the store takes, keeps and gives up an entry, with a probe of its own.
+    /// Writes, reads and removes an entry beside the profile's own, to prove that
+    /// the store works. The lock keeps other runs away from that entry.
     pub fn prove_writable(&self, lock: &ProfileLock) -> Result<(), StoreError> {
+        const CONTENT: &[u8] = b"written by rememberizer to test the store";
         self.check(lock)?;
-        probe(self.store)
+        // A profile's name has no dot, so this is no profile's account.
+        let account = format!("{}.probe", self.profile);
+        self.store.write(&account, CONTENT)?;
+        let read = self.store.read(&account)?;
+        self.store.delete(&account)?;
+        if read.is_some_and(|read| *read == CONTENT) {
+            Ok(())
+        } else {
+            Err(StoreError::failed(
+                "the store did not return what was written to it",
+            ))
+        }
     }
 
     fn check(&self, lock: &ProfileLock) -> Result<(), StoreError> {
@@ -178,22 +191,6 @@ impl<'a> SessionStore<'a> {
             self.store.delete(&self.account(generation, index))?;
         }
         Ok(())
-    }
-}
-
-/// Writes, reads and removes a probe entry; a profile's name holds no dot.
-pub fn probe(store: &dyn SecretStore) -> Result<(), StoreError> {
-    const ACCOUNT: &str = ".probe";
-    const CONTENT: &[u8] = b"written by rememberizer to see whether it can be";
-    store.write(ACCOUNT, CONTENT)?;
-    let back = store.read(ACCOUNT)?;
-    store.delete(ACCOUNT)?;
-    if back.as_deref().map(Vec::as_slice) == Some(CONTENT) {
-        Ok(())
-    } else {
-        Err(StoreError::failed(
-            "the store did not give back what was written to it",
-        ))
     }
 }
 

@@ -39,6 +39,7 @@ mod network;
 mod outcomes;
 mod outside;
 mod package;
+mod parallel;
 mod parsers;
 mod profiles;
 mod prompts;
@@ -83,6 +84,7 @@ fn main() -> std::process::ExitCode {
         outcomes::tests(),
         outside::tests(),
         package::tests(),
+        parallel::tests(),
         parsers::tests(),
         profiles::tests(),
         prompts::tests(),
