@@ -24,6 +24,7 @@ pub mod model;
 pub mod session;
 pub mod settings;
 pub mod store;
+mod takeover;
 pub mod terminal;
 
 mod usage;

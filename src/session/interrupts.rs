@@ -27,6 +27,14 @@ struct Shared {
 struct State {
     deferrals: usize,
     pending: Option<i32>,
+    at_end: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl State {
+    /// Does what must be done before the process ends.
+    fn clean_up(&mut self) {
+        self.at_end.drain(..).for_each(|act| act());
+    }
 }
 
 /// While it lives, signals wait. When the last one is dropped, a signal that
@@ -51,6 +59,12 @@ impl Interrupts {
         self.0.watching.get_or_init(|| watch(&self.0));
     }
 
+    /// Has `act` called before a signal ends the process.
+    pub fn on_end(&self, act: Box<dyn FnOnce() + Send>) {
+        self.watch();
+        self.0.lock().at_end.push(act);
+    }
+
     /// From here on until the value is dropped, signals wait.
     #[must_use]
     pub fn defer(&self) -> Deferral<'_> {
@@ -69,6 +83,7 @@ impl Shared {
         let mut state = self.lock();
         if state.deferrals == 0 {
             // The lock stays held: no deferral can begin while the process ends.
+            state.clean_up();
             (self.end)(signal);
         } else {
             let first = state.pending.replace(signal).is_none();
@@ -100,6 +115,7 @@ impl Drop for Deferral<'_> {
         if state.deferrals == 0
             && let Some(signal) = state.pending.take()
         {
+            state.clean_up();
             (self.0.end)(signal);
         }
     }

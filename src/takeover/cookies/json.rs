@@ -1,0 +1,71 @@
+//! JSON: a list of cookies (extensions), or an object with one under `cookies`
+//! (Playwright's `storageState`) or `result.cookies` (the DevTools protocol).
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+use super::{Scope, Search};
+
+#[derive(Deserialize)]
+struct Document<'t> {
+    #[serde(borrow)]
+    cookies: Option<Vec<&'t RawValue>>,
+    #[serde(borrow)]
+    result: Option<Cookies<'t>>,
+}
+
+#[derive(Deserialize)]
+struct Cookies<'t> {
+    #[serde(borrow)]
+    cookies: Vec<&'t RawValue>,
+}
+
+/// The value stays unread until its cookie is known to be the wanted one.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Cookie<'t> {
+    #[serde(borrow)]
+    name: Cow<'t, str>,
+    #[serde(borrow)]
+    value: &'t RawValue,
+    #[serde(borrow)]
+    domain: Option<Cow<'t, str>>,
+    host_only: Option<bool>,
+    #[serde(borrow)]
+    partition_key: Option<&'t RawValue>,
+}
+
+/// Offers the cookies of the wanted name. Returns whether the text is such a document.
+pub(super) fn read(text: &[u8], search: &mut Search<'_>) -> bool {
+    let list = serde_json::from_slice::<Vec<&RawValue>>(text).ok();
+    let list = list.or_else(|| {
+        let document = serde_json::from_slice::<Document<'_>>(text).ok()?;
+        document.cookies.or(document.result.map(|r| r.cookies))
+    });
+    let Some(list) = list else {
+        return false;
+    };
+    // A cookie that cannot be read is no reason to lose the others.
+    let cookies = list
+        .into_iter()
+        .filter_map(|raw| serde_json::from_str::<Cookie<'_>>(raw.get()).ok());
+    for cookie in cookies {
+        // A partitioned cookie belongs to pages inside of another site.
+        if !search.wants(&cookie.name) || cookie.partition_key.is_some() {
+            continue;
+        }
+        let Ok(value) = serde_json::from_str::<String>(cookie.value.get()).map(Zeroizing::new)
+        else {
+            continue;
+        };
+        let scope = cookie.domain.as_deref().map_or(Scope::Unknown, |domain| {
+            let host_only = cookie.host_only.unwrap_or(!domain.starts_with('.'));
+            Scope::Domain { domain, host_only }
+        });
+        search.offer(&value, scope);
+    }
+    true
+}

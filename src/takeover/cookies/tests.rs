@@ -1,0 +1,229 @@
+use super::*;
+
+const WANTED: Wanted<'_> = Wanted {
+    name: "refresh_token",
+    host: "api.example.test:8080",
+};
+
+fn found(text: &str) -> Result<String, CookieError> {
+    find_cookie(text.as_bytes(), WANTED).map(|value| value.expose().to_owned())
+}
+
+#[track_caller]
+fn finds(text: &str, value: &str) {
+    assert_eq!(found(text).as_deref(), Ok(value), "{text}");
+}
+
+#[test]
+fn headers() {
+    finds("Cookie: a=b; refresh_token=good; c=d", "good");
+    finds("cookie:refresh_token=good", "good");
+    finds("a=b; refresh_token=good=", "good=");
+    finds(
+        "GET / HTTP/1.1\r\nHost: api.example.test\r\nCookie: refresh_token=good\r\n",
+        "good",
+    );
+    finds(
+        "refresh_token=longest-path; refresh_token=other",
+        "longest-path",
+    );
+    assert_eq!(
+        found("Host: evil.test\nCookie: refresh_token=bad"),
+        Err(CookieError::Elsewhere {
+            name: "refresh_token".into(),
+            host: "api.example.test".into(),
+            hosts: vec!["evil.test".into()],
+        })
+    );
+    for text in [
+        "Cookie: xrefresh_token=bad; refresh_tokenx=bad",
+        "Set-Cookie: refresh_token=bad",
+    ] {
+        assert_eq!(
+            found(text),
+            Err(CookieError::Missing("refresh_token".into())),
+            "{text}"
+        );
+    }
+    for text in ["", "eyJhbGciOi.bare.token", "two\nlines=1", "\u{0}"] {
+        assert_eq!(found(text), Err(CookieError::UnknownForm), "{text}");
+    }
+    assert_eq!(
+        found("refresh_token=b\u{7}d"),
+        Err(CookieError::Unusable("refresh_token".into()))
+    );
+}
+
+#[test]
+fn netscape() {
+    let line = |prefix: &str, domain: &str, flag: &str, value: &str| {
+        format!("{prefix}{domain}\t{flag}\t/\tTRUE\t1900000000\trefresh_token\t{value}\n")
+    };
+    let file = |lines: &[String]| format!("# Netscape HTTP Cookie File\n\n{}", lines.concat());
+    finds(
+        &file(&[line("#HttpOnly_", "api.example.test", "FALSE", "good")]),
+        "good",
+    );
+    finds(&line("", ".example.test", "TRUE", "good"), "good");
+    finds(
+        &line("", "api.example.test", "FALSE", "good").replace('\t', " "),
+        "good",
+    );
+    let longest = [
+        line("", ".example.test", "TRUE", "parent"),
+        line("#HttpOnly_", "api.example.test", "FALSE", "good"),
+        line("", ".test", "TRUE", "top"),
+    ];
+    finds(&file(&longest), "good");
+    let elsewhere = file(&[
+        line("", "example.test", "FALSE", "bad"),
+        line("#HttpOnly_.", "evil.test", "TRUE", "bad"),
+        line("", "xapi.example.test", "FALSE", "bad"),
+        line("# ", "api.example.test", "FALSE", "comment"),
+    ]);
+    let Err(CookieError::Elsewhere { hosts, .. }) = found(&elsewhere) else {
+        panic!("{:?}", found(&elsewhere));
+    };
+    assert_eq!(hosts, ["evil.test", "example.test", "xapi.example.test"]);
+    assert_eq!(
+        found("# Netscape HTTP Cookie File\n"),
+        Err(CookieError::Missing("refresh_token".into()))
+    );
+}
+
+#[test]
+fn json_forms() {
+    let cookie = |domain: &str, more: &str, value: &str| {
+        format!(
+            "{{\"domain\":\"{domain}\",\"name\":\"refresh_token\",\"value\":\"{value}\",\"path\":\"/\"{more}}}"
+        )
+    };
+    finds(
+        &format!(
+            "[{}]",
+            cookie("api.example.test", ",\"hostOnly\":true", "good")
+        ),
+        "good",
+    );
+    finds(
+        &format!(
+            "[{}]",
+            cookie(".example.test", ",\"hostOnly\":false", "go\\u006fd")
+        ),
+        "good",
+    );
+    finds(
+        &format!(
+            "{{\"cookies\":[{}],\"origins\":[]}}",
+            cookie(".example.test", "", "good")
+        ),
+        "good",
+    );
+    finds(
+        "[{\"name\":7},{\"name\":\"refresh_token\",\"value\":\"good\"}]",
+        "good",
+    );
+    let answer = format!(
+        "{{\"id\":1,\"result\":{{\"cookies\":[{},{},{}]}}}}",
+        cookie("example.test", "", "host-only"),
+        cookie("api.example.test", ",\"partitionKey\":{}", "partitioned"),
+        cookie(".example.test", "", "good"),
+    );
+    assert_eq!(
+        find_in_answer(answer.as_bytes(), WANTED).map(|v| v.expose().to_owned()),
+        Ok("good".into())
+    );
+    assert_eq!(
+        found("[]"),
+        Err(CookieError::Missing("refresh_token".into()))
+    );
+    for text in ["{}", "[", "{\"cookies\":7}"] {
+        assert_eq!(found(text), Err(CookieError::UnknownForm), "{text}");
+    }
+}
+
+#[test]
+fn copied_as_curl() {
+    // Chrome, bash.
+    finds(
+        "curl 'https://api.example.test/api/v1/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=\"x\"; refresh_token=good; c=d' \\\n  --data-raw '{\"refresh_token\":\"x\"}'",
+        "good",
+    );
+    // Chrome, bash, with a character that makes it quote another way.
+    finds(
+        "curl 'https://api.example.test/' -b $'a=it\\'s\\u0021; refresh_token=g\\x6fod; c=\\041'",
+        "good",
+    );
+    // Firefox, bash.
+    finds(
+        "curl 'https://api.example.test/' --compressed -X POST -H 'User-Agent: x' -H 'Cookie: a=b; refresh_token=good' --data-raw 'Cookie: refresh_token=bad'",
+        "good",
+    );
+    // Chrome and Firefox, cmd.
+    finds(
+        "curl ^\"https://api.example.test/a?b=1^&c=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -b ^\"a=^\\^\"x^\\^\"; p=50^%^41; refresh_token=good^%^2B^\" ^\r\n  --data-raw ^\"^{^\\^\"a^\\^\":1^}^\"",
+        "good%2B",
+    );
+    finds(
+        "curl.exe \"https://api.example.test/\" ^\r\n  -H \"Cookie: a=\"\"x\"\"; refresh_token=good\"",
+        "good",
+    );
+    // Others that people type.
+    finds(
+        "curl -bx=y\\;refresh_token=good https://api.example.test",
+        "good",
+    );
+    finds(
+        "curl --cookie=\"refresh_token=g\\$d\" --url https://api.example.test",
+        "g$d",
+    );
+    finds(
+        "curl --header='cookie: refresh_token=good' https://example.test",
+        "good",
+    );
+    // Several commands at once; the cookie of another host stays out.
+    finds(
+        "curl 'https://evil.test/' -b 'refresh_token=bad' ;\ncurl 'https://api.example.test/' -b 'refresh_token=good'",
+        "good",
+    );
+    for text in [
+        "curl 'https://evil.test/' -b 'refresh_token=bad'",
+        "curl -b 'refresh_token=bad' -e https://api.example.test https://evil.test/",
+    ] {
+        assert!(
+            matches!(found(text), Err(CookieError::Elsewhere { .. })),
+            "{text}"
+        );
+    }
+    assert_eq!(
+        found("curl 'https://api.example.test/' -b cookies.txt"),
+        Err(CookieError::Missing("refresh_token".into()))
+    );
+}
+
+#[test]
+fn hosts() {
+    for (host, domain, matches) in [
+        ("127.0.0.1", "127.0.0.1", true),
+        ("127.0.0.1", "0.0.1", false),
+        ("a.test", "A.TEST", true),
+        ("a.test", "", false),
+        ("xa.test", "a.test", false),
+    ] {
+        assert_eq!(domain_matches(host, domain), matches, "{host} {domain}");
+    }
+    assert_eq!(without_port("[::1]:80"), "::1");
+    assert_eq!(without_port("127.0.0.1:80"), "127.0.0.1");
+    assert_eq!(shown_host(".Example.test"), Some("example.test".into()));
+    for text in ["eyJhbGciOi", "a_b.test", "a b.test", ""] {
+        assert_eq!(shown_host(text), None);
+    }
+}
+
+#[test]
+fn utf_16() {
+    let text = "\u{feff}Cookie: refresh_token=good\r\n";
+    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let value = find_cookie(&bytes, WANTED).map(|value| value.expose().to_owned());
+    assert_eq!(value.as_deref(), Ok("good"));
+}
