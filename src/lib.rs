@@ -24,6 +24,11 @@ pub mod model;
 pub mod session;
 pub mod settings;
 pub mod store;
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "the commands that use it come next"
+)]
 mod takeover;
 pub mod terminal;
 

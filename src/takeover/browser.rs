@@ -118,7 +118,7 @@ impl SignIn<'_> {
 
     fn wipe_at_end(&self, directory: &Directory) {
         let at_signal = directory.clone();
-        (self.on_end)(Box::new(move || drop(at_signal.wipe())));
+        (self.on_end)(Box::new(move || _ = at_signal.wipe()));
         // A panic ends the process without dropping anything.
         let (at_panic, former) = (directory.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |info| {
@@ -276,7 +276,7 @@ impl Hint {
             sender.send(find_in_answer(&answer, wanted).is_ok()).ok()
         };
         let thread = std::thread::Builder::new().name("hint".to_owned());
-        thread.spawn(move || drop(search())).ok()?;
+        thread.spawn(move || _ = search()).ok()?;
         Some(found)
     }
 }

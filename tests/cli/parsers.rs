@@ -13,6 +13,8 @@ use crate::support::{Test, test};
 
 #[path = "../fuzz/properties/cookie.rs"]
 mod cookie;
+#[path = "../fuzz/properties/cookie_text.rs"]
+mod cookie_text;
 #[path = "../fuzz/properties/entry.rs"]
 mod entry;
 #[path = "../fuzz/properties/message.rs"]
@@ -28,6 +30,10 @@ const CASES: u32 = 3_000;
 pub fn tests() -> Vec<Test> {
     vec![
         test("parsers::cookie", || holds("cookie", cookie::check)),
+        test("parsers::cookie_text", || {
+            holds("cookie_text", cookie_text::check);
+        }),
+        test("parsers::no_other_cookie", no_other_cookie),
         test("parsers::message", || holds("message", message::check)),
         test("parsers::entry", || holds("entry", entry::check)),
         test("parsers::profiles", || holds("profiles", profiles::check)),
@@ -113,13 +119,45 @@ fn edited(mut bytes: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
     bytes
 }
 
-fn holds(name: &str, check: fn(&[u8])) {
+fn seeds(name: &str) -> Vec<Vec<u8>> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds");
     let seeds: Vec<Vec<u8>> = std::fs::read_dir(dir.join(name))
         .unwrap()
         .map(|seed| std::fs::read(seed.unwrap().path()).unwrap())
         .collect();
     assert!(seeds.len() > 1, "seeds of {name}");
+    seeds
+}
+
+/// A thousand damaged texts of each form: whatever is found in one, it is not
+/// the value of another cookie. (Removing a piece can join two cookies to one.)
+fn no_other_cookie() {
+    let damage = || {
+        edit().prop_filter("joins nothing", |edit| {
+            !matches!(edit, Edit::Remove(..) | Edit::Double(..))
+        })
+    };
+    for seed in seeds("cookie_text") {
+        let found = cookie_text::find(&seed);
+        assert!(found.is_ok_and(|value| value.starts_with("SECRET_good")));
+        let mut runner = runner(1_000);
+        let edits = prop::collection::vec(damage(), 1..4);
+        let result = runner.run(&edits, |edits| {
+            let text = edited(seed.clone(), edits);
+            if let Ok(value) = cookie_text::find(&text) {
+                let shown = String::from_utf8_lossy(&text);
+                prop_assert!(!value.starts_with("SECRET_other"), "{shown}");
+            }
+            Ok(())
+        });
+        if let Err(failure) = result {
+            panic!("{failure}");
+        }
+    }
+}
+
+fn holds(name: &str, check: fn(&[u8])) {
+    let seeds = seeds(name);
     seeds.iter().for_each(|seed| check(seed));
     let mutations = (select(seeds), prop::collection::vec(edit(), 1..6));
     let mut runner = runner(CASES);

@@ -32,7 +32,7 @@ struct Cookie<'t> {
     #[serde(borrow)]
     value: &'t RawValue,
     #[serde(borrow)]
-    domain: Option<Cow<'t, str>>,
+    domain: Cow<'t, str>,
     host_only: Option<bool>,
     #[serde(borrow)]
     partition_key: Option<&'t RawValue>,
@@ -61,10 +61,9 @@ pub(super) fn read(text: &[u8], search: &mut Search<'_>) -> bool {
         else {
             continue;
         };
-        let scope = cookie.domain.as_deref().map_or(Scope::Unknown, |domain| {
-            let host_only = cookie.host_only.unwrap_or(!domain.starts_with('.'));
-            Scope::Domain { domain, host_only }
-        });
+        let host_only = cookie.host_only.unwrap_or(!cookie.domain.starts_with('.'));
+        let domain = &cookie.domain;
+        let scope = Scope::Domain { domain, host_only };
         search.offer(&value, scope);
     }
     true

@@ -119,10 +119,8 @@ fn json_forms() {
         ),
         "good",
     );
-    finds(
-        "[{\"name\":7},{\"name\":\"refresh_token\",\"value\":\"good\"}]",
-        "good",
-    );
+    let mixed = cookie("api.example.test", "", "good");
+    finds(&format!("[{{\"name\":7}},{mixed},[]]"), "good");
     let answer = format!(
         "{{\"id\":1,\"result\":{{\"cookies\":[{},{},{}]}}}}",
         cookie("example.test", "", "host-only"),
@@ -134,7 +132,7 @@ fn json_forms() {
         Ok("good".into())
     );
     assert_eq!(
-        found("[]"),
+        found("[{\"name\":\"refresh_token\",\"value\":\"of-no-domain\"}]"),
         Err(CookieError::Missing("refresh_token".into()))
     );
     for text in ["{}", "[", "{\"cookies\":7}"] {

@@ -21,6 +21,7 @@ use super::World;
 use super::endpoints::{self, BASE};
 use super::faults::Trouble;
 use super::record::Seen;
+use super::sign_in;
 
 /// Serves a connection until either side ends it.
 pub async fn serve<S>(stream: S, world: Arc<Mutex<World>>)
@@ -93,10 +94,15 @@ async fn answer(
     let work = fault.as_ref().is_none_or(|fault| fault.after_work);
     let mut reply = if work {
         let world = &mut *world.lock().unwrap();
-        // Outside of the base there is nothing, whatever the rest of the path.
+        // Outside of the base there are two pages, whatever the rest of the path.
         let inside = full.len() > path.len();
         let known = if inside { bare } else { "" };
-        Some(endpoints::answer(world, known, &seen))
+        let page = if inside {
+            None
+        } else {
+            sign_in::answer(world, &seen)
+        };
+        Some(page.unwrap_or_else(|| endpoints::answer(world, known, &seen)))
     } else {
         None
     };

@@ -18,6 +18,7 @@ mod faults;
 mod record;
 mod reply;
 mod settings;
+mod sign_in;
 mod state;
 mod tls;
 mod tokens;

@@ -87,7 +87,7 @@ pub enum NextLink {
 /// What is right or wrong with the certificate of an https server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TlsKind {
-    /// Valid for `localhost`, `127.0.0.1` and `::1`, signed by the throw-away CA.
+    /// Valid for `localhost`, `127.0.0.1`, `::1` and `api.sandbox.test`, signed by the throw-away CA.
     Good,
     /// Signed by the CA, but made out to another host.
     WrongName,

@@ -36,7 +36,9 @@ impl Tls {
         let issuer = Issuer::new(ca, ca_key);
 
         let names: &[&str] = match kind {
-            TlsKind::Good | TlsKind::Expired => &["localhost", "127.0.0.1", "::1"],
+            TlsKind::Good | TlsKind::Expired => {
+                &["localhost", "127.0.0.1", "::1", "api.sandbox.test"]
+            }
             TlsKind::WrongName => &["elsewhere.example"],
         };
         let names = names

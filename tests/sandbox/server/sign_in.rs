@@ -1,0 +1,79 @@
+//! The page that people sign in on with a browser, outside of the API's base: `/sign-in`, and
+//! `/sign-up` beside it. With `?login=…&password=…` it signs in by itself and closes its window
+//! (`&stay` leaves it open, `&ask` asks before it closes). `/sign-in/elsewhere?URL` sets a cookie of
+//! the refresh cookie's name for the host that it was asked under, and leads on to the URL.
+
+use super::World;
+use super::cookies;
+use super::record::Seen;
+use super::reply::{Body, Reply};
+
+const PAGE: &str = r#"<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>TITLE</title>
+<body style="font: 1.2em sans-serif; margin: 3em auto; max-width: 20em">
+<h1>TITLE</h1>
+<form method="post">
+<p><label>E-mail <input name="login" autofocus></label>
+<p><label>Password <input name="password" type="password"></label>
+<p><button>TITLE</button>
+</form>
+<script>
+const query = new URLSearchParams(location.search);
+const blocked = event => event.preventDefault();
+if (query.has('ask')) addEventListener('beforeunload', blocked);
+if (query.has('login')) fetch(location.pathname, {
+  method: 'POST',
+  headers: {'Content-Type': 'application/x-www-form-urlencoded'},
+  body: query,
+}).then(() => { if (!query.has('stay')) window.close(); });
+</script>
+"#;
+
+const DONE: &str =
+    "<!doctype html><title>Signed in</title><h1>Signed in</h1><p>The window can be closed.";
+
+/// Answers a request for one of the pages; nothing for any other.
+pub fn answer(world: &mut World, seen: &Seen) -> Option<Reply> {
+    let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+    let title = match path {
+        "/sign-in" => "Sign in",
+        "/sign-up" => "Sign up",
+        "/sign-in/elsewhere" => {
+            let name = &world.settings.refresh_cookie;
+            let cookie = format!("{name}=elsewhere; Path=/; Max-Age=600");
+            return Some(
+                Reply::empty(303)
+                    .header("Location", query)
+                    .cookies(vec![cookie]),
+            );
+        }
+        _ => return None,
+    };
+    if seen.method != "POST" {
+        return Some(html(200, &PAGE.replace("TITLE", title)));
+    }
+    let body = String::from_utf8_lossy(&seen.body);
+    let field = |name: &str| {
+        let mut pairs = url::form_urlencoded::parse(body.as_bytes());
+        pairs
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    };
+    let login = field("login").unwrap_or_default();
+    let account = world.state.by_login(&login);
+    let Some(account) =
+        account.filter(|account| Some(&account.password) == field("password").as_ref())
+    else {
+        return Some(html(
+            403,
+            "<!doctype html><title>No</title><h1>Wrong password</h1>",
+        ));
+    };
+    let tokens = world.state.begin(account.id, &world.settings);
+    Some(html(200, DONE).cookies(cookies::hand_out(&tokens, &world.settings)))
+}
+
+fn html(status: u16, text: &str) -> Reply {
+    Reply::new(status, Body::Bytes(text.as_bytes().to_vec()))
+        .header("Content-Type", "text/html; charset=utf-8")
+}
