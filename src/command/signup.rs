@@ -51,7 +51,9 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     let terminal = context.terminal;
     let email = match email {
         Some(email) => email,
-        None => terminal.ask("E-mail address for Rememberizer", None)?,
+        None => terminal.ask_valid("E-mail address for Rememberizer", |text| {
+            (!text.contains('@')).then_some("an e-mail address contains an @")
+        })?,
     };
     let name = match name {
         Some(name) => name,

@@ -1,28 +1,34 @@
-//! Questions to the person.
+//! Prompts, drawn with dialoguer's themes.
 //!
-//! Prompts look as dialoguer's themes have them. Answers are read in the
-//! terminal's own line mode: there Ctrl-D ends the input, a paste is a paste,
-//! and wide characters, long lines and resizing are the terminal's business.
-//! None of this holds for dialoguer's text input, which reads key by key; and
-//! its password input cannot tell a blank line from a closed terminal.
+//! A line is read here, key by key, because dialoguer's `Input` and `Confirm`
+//! ignore Ctrl-D, and its `Password` takes it for a blank line, prompts again
+//! for ever once the terminal is gone, and leaves the secret in the buffer of stdin.
+//! The keys themselves are console's, the list is dialoguer's `Select`.
 
 use std::io;
+use std::time::Duration;
 
+use console::{Key, Term, measure_text_width};
+use dialoguer::Select;
 use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
 use zeroize::Zeroizing;
 
 use super::clean::is_invisible;
-use super::{Streams, Terminal, clean, lock};
+use super::{Terminal, clean, lock};
 use crate::model::Secret;
 
-/// The longest answer, in bytes; a terminal's line is shorter. All of it is
-/// reserved at once: a buffer that grows leaves copies of a secret behind.
-const LONGEST: usize = 64 * 1024;
+/// Maximum number of characters of an answer. All of them are reserved at once:
+/// a buffer that grows leaves copies of a secret behind.
+const MAX_ANSWER: usize = 16 * 1024;
 
-/// What a terminal that brackets pastes puts around one.
-const PASTE_MARKS: [&str; 2] = ["\u{1b}[200~", "\u{1b}[201~"];
+/// A row with less room than this behind its prompt leaves the input to the next row.
+const MIN_ROOM: usize = 12;
 
-/// Why a question has no answer.
+/// How long a signal's thread may take to begin the end of the process. Until then an
+/// interrupted wait for a key may be its signal as well as a Ctrl-C.
+const SIGNAL_TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Why a prompt has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum PromptError {
     /// Ctrl-C.
@@ -46,112 +52,119 @@ impl From<io::Error> for PromptError {
     }
 }
 
-/// The state of the terminal that questions change.
+type Result<T> = std::result::Result<T, PromptError>;
+
+/// The mode of the terminal, which prompts change.
 #[derive(Default)]
 pub(super) struct Mode {
-    /// How it was when the open question was asked.
+    /// The mode before the open prompt.
     #[cfg(unix)]
-    found: Option<rustix::termios::Termios>,
-    asking: bool,
+    before: Option<rustix::termios::Termios>,
+    prompting: bool,
     closed: bool,
 }
 
 impl Mode {
-    /// Undoes what the open question changed, and lets none follow; whether there was one.
+    /// Restores the mode and forbids further prompts. Returns whether one was open.
     pub(super) fn close(&mut self) -> bool {
         self.closed = true;
         self.leave()
     }
 
-    #[cfg(unix)]
+    /// Sets the raw mode for the whole prompt. console does so for each key
+    /// alone, and what is pasted between two keys would be echoed twice.
     fn enter(&mut self, hidden: bool) -> io::Result<()> {
-        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
-        let found = tcgetattr(io::stdin())?;
-        if hidden {
-            let mut mode = found.clone();
-            mode.local_modes.remove(LocalModes::ECHO);
-            // The line break is shown, so that what follows has its own line.
-            mode.local_modes
-                .insert(LocalModes::ECHONL | LocalModes::ICANON);
-            // What was typed before the prompt, and was seen, is no password.
-            tcsetattr(io::stdin(), OptionalActions::Flush, &mode)?;
+        #[cfg(unix)]
+        {
+            use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+            let before = tcgetattr(io::stdin())?;
+            let mut raw = before.clone();
+            raw.make_raw();
+            raw.output_modes = before.output_modes;
+            // Text typed before the prompt, and echoed, is not a password.
+            let discard = match hidden {
+                true => OptionalActions::Flush,
+                false => OptionalActions::Now,
+            };
+            tcsetattr(io::stdin(), discard, &raw)?;
+            self.before = Some(before);
         }
-        self.found = Some(found);
-        self.asking = true;
+        let _ = hidden;
+        self.prompting = true;
         Ok(())
     }
 
-    #[cfg(unix)]
     fn leave(&mut self) -> bool {
-        use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcsetattr};
-        if let Some(found) = self.found.take() {
+        #[cfg(unix)]
+        if let Some(before) = self.before.take() {
+            use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcsetattr};
             // The rest of a paste with a line break in it answers no other
-            // question and is no command for the shell. Nothing here waits for
-            // output, which Ctrl-S may have stopped.
+            // prompt and is not a command for the shell.
             let _ = tcflush(io::stdin(), QueueSelector::IFlush);
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
         }
-        std::mem::take(&mut self.asking)
-    }
-
-    #[cfg(not(unix))]
-    fn enter(&mut self, _hidden: bool) -> io::Result<()> {
-        self.asking = true;
-        Ok(())
-    }
-
-    #[cfg(not(unix))]
-    fn leave(&mut self) -> bool {
-        std::mem::take(&mut self.asking)
+        std::mem::take(&mut self.prompting)
     }
 }
 
 impl Terminal {
-    /// Asks for a line of text; a blank one takes `default`, and is asked
-    /// again where there is none.
-    pub fn ask(&self, prompt: &str, default: Option<&str>) -> Result<String, PromptError> {
+    /// Prompts for a line of text until it is not blank; a blank line takes `default`.
+    pub fn ask(&self, prompt: &str, default: Option<&str>) -> Result<String> {
         loop {
-            let line = self.line(prompt, default)?;
-            match (line, default) {
+            match (self.line(prompt, default)?, default) {
                 (Some(line), _) => return Ok(line),
                 (None, Some(default)) => return Ok(default.to_owned()),
-                (None, None) => {}
+                (None, None) => self.warn("the answer must not be blank"),
             }
         }
     }
 
-    /// Asks for a line of text; a blank one is no answer, which is fine.
-    pub fn ask_optional(&self, prompt: &str) -> Result<Option<String>, PromptError> {
+    /// Prompts for a line of text until it is not blank and `problem` finds nothing wrong.
+    pub fn ask_valid(
+        &self,
+        prompt: &str,
+        problem: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<String> {
+        loop {
+            let line = self.ask(prompt, None)?;
+            match problem(&line) {
+                None => return Ok(line),
+                Some(problem) => self.warn(problem),
+            }
+        }
+    }
+
+    /// Prompts for a line of text; a blank line is `None`.
+    pub fn ask_optional(&self, prompt: &str) -> Result<Option<String>> {
         self.line(prompt, None)
     }
 
-    /// Asks for a secret, which is not shown; a blank one is asked for again.
-    pub fn ask_secret(&self, prompt: &str) -> Result<Secret, PromptError> {
+    /// Prompts for a secret, which is not echoed, until it is not blank.
+    pub fn ask_secret(&self, prompt: &str) -> Result<Secret> {
         loop {
             let answer = self.read(prompt, None, true)?;
-            // Nobody sees what an arrow key put there, and a secret that is
-            // wrong costs a try. Spaces and tabs may well be meant.
-            if answer.chars().any(|c| c.is_control() && c != '\t') {
-                self.warn("plain characters only, please");
-            } else if !answer.is_empty() {
-                return Ok(Secret::new(answer.as_str().to_owned()));
+            if !answer.is_empty() {
+                // Reserved at once, and then moved into the secret, not copied.
+                let mut text = String::with_capacity(answer.len() * 4);
+                text.extend(answer.iter());
+                return Ok(Secret::new(text));
             }
         }
     }
 
-    /// Asks for a secret twice, until both times agree.
-    pub fn ask_secret_twice(&self, prompt: &str, again: &str) -> Result<Secret, PromptError> {
+    /// Prompts for a secret twice, until both times agree.
+    pub fn ask_secret_twice(&self, prompt: &str, again: &str) -> Result<Secret> {
         loop {
             let secret = self.ask_secret(prompt)?;
             if self.ask_secret(again)? == secret {
                 return Ok(secret);
             }
-            self.warn("the two differ; once more");
+            self.warn("the two entries differ; try again");
         }
     }
 
     /// Asks a question of yes or no.
-    pub fn confirm(&self, prompt: &str, default: bool) -> Result<bool, PromptError> {
+    pub fn confirm(&self, prompt: &str, default: bool) -> Result<bool> {
         let prompt = format!("{prompt} {}", if default { "[Y/n]" } else { "[y/N]" });
         loop {
             let answer = self.line(&prompt, None)?;
@@ -159,85 +172,128 @@ impl Terminal {
                 None => return Ok(default),
                 Some("y" | "yes") => return Ok(true),
                 Some("n" | "no") => return Ok(false),
-                Some(_) => {}
+                Some(_) => self.warn("answer y or n"),
             }
         }
     }
 
-    /// One line, trimmed; `None` for a blank one. A line with control
-    /// characters in it, such as those of an arrow key, is asked for again.
-    fn line(&self, prompt: &str, default: Option<&str>) -> Result<Option<String>, PromptError> {
-        loop {
-            let line = self.read(prompt, default, false)?;
-            let line = line.trim_matches(|c: char| c.is_whitespace() || is_invisible(c));
-            if !line.chars().any(char::is_control) {
-                return Ok((!line.is_empty()).then(|| line.to_owned()));
+    /// Lets the person choose one of `items` with the arrow keys; Esc closes the
+    /// input. Returns the item's index.
+    pub fn select(&self, prompt: &str, items: &[&str]) -> Result<usize> {
+        self.begin(false)?;
+        let term = Term::stderr();
+        let items: Vec<_> = items.iter().map(|item| clean(item)).collect();
+        let chosen = Select::with_theme(&*self.theme())
+            .with_prompt(clean(prompt))
+            .items(&items)
+            .default(0)
+            .interact_on_opt(&term);
+        let dialoguer::Error::IO(error) = match chosen {
+            Ok(chosen) => {
+                lock(&self.0.mode).leave();
+                return chosen.ok_or(PromptError::Closed);
             }
-            self.warn("plain characters only, please");
-        }
+            Err(error) => error,
+        };
+        // Its Ctrl-C raises SIGINT, for which the thread of the signals ends the process.
+        let error = self.interrupted(error);
+        term.show_cursor()?;
+        lock(&self.0.mode).leave();
+        Err(error)
     }
 
-    /// One line as it was typed, without its end and the marks of a paste.
+    /// Reads one line, trimmed; `None` for a blank one.
+    fn line(&self, prompt: &str, default: Option<&str>) -> Result<Option<String>> {
+        let line: String = self.read(prompt, default, false)?.iter().collect();
+        let line = line.trim();
+        Ok((!line.is_empty()).then(|| line.to_owned()))
+    }
+
+    /// Reads one line as it was typed.
     fn read(
         &self,
         prompt: &str,
         default: Option<&str>,
         hidden: bool,
-    ) -> Result<Zeroizing<String>, PromptError> {
-        if matches!(self.0.streams, Streams::Captured(_)) {
+    ) -> Result<Zeroizing<Vec<char>>> {
+        self.begin(hidden)?;
+        let shown = self.themed(&clean(prompt), default.map(clean).as_deref(), hidden);
+        let mut line = Line::new(hidden);
+        let answer = shown.and_then(|shown| self.edit(&shown, &mut line));
+        if !matches!(answer, Err(PromptError::Interrupted)) || !lock(&self.0.mode).closed {
+            self.print("\n");
+        }
+        lock(&self.0.mode).leave();
+        answer.map(|()| line.chars)
+    }
+
+    fn begin(&self, hidden: bool) -> Result<()> {
+        if !self.can_prompt() {
             return Err(PromptError::Closed);
         }
         if let Some(act) = self.0.before_questions.get() {
             act();
         }
-        let prompt = self.themed(&clean(prompt), default.map(clean).as_deref(), hidden)?;
+        // One step for the thread of the signals: it finds the terminal either
+        // unchanged or with the mode to restore.
+        let mut mode = lock(&self.0.mode);
+        if mode.closed {
+            return Err(PromptError::Interrupted);
+        }
+        Ok(mode.enter(hidden)?)
+    }
+
+    fn edit(&self, prompt: &str, line: &mut Line) -> Result<()> {
+        let term = Term::stderr();
+        self.print(prompt);
+        let mut column = measure_text_width(prompt);
         loop {
-            {
-                // One step for a signal's thread: it finds the terminal either
-                // untouched or with what there is to undo.
-                let mut mode = lock(&self.0.mode);
-                if mode.closed {
-                    return Err(PromptError::Interrupted);
-                }
-                mode.enter(hidden)?;
+            let width = usize::from(term.size().1);
+            if !line.hidden && width - (column % width).min(width) < MIN_ROOM && column > 0 {
+                self.print("\n");
+                column = 0;
             }
-            self.tell(&prompt);
-            let line = read_line(hidden);
-            lock(&self.0.mode).leave();
-            let Some(line) = line? else {
-                self.tell("\n");
-                return Err(PromptError::Closed);
+            let key = match term.read_key_raw() {
+                Ok(Key::CtrlC) => {
+                    return Err(self.interrupted(io::ErrorKind::Interrupted.into()));
+                }
+                key => key?,
             };
-            let Ok(text) = std::str::from_utf8(&line) else {
-                self.warn("plain characters only, please");
-                continue;
-            };
-            let mut text = text.trim_end_matches(['\r', '\n']);
-            let [begin, end] = PASTE_MARKS;
-            // A paste may stand within what was typed; two pastes are rare, and
-            // then the marks that are left make the answer be asked for again.
-            text = text.strip_suffix(end).unwrap_or(text);
-            text = text.strip_prefix(begin).unwrap_or(text);
-            return Ok(Zeroizing::new(text.to_owned()));
+            match line.press(key, || term.read_key_raw())? {
+                Some(Pressed::Enter) => return Ok(()),
+                Some(Pressed::Closed) => return Err(PromptError::Closed),
+                None if line.hidden => {}
+                None => self.print(&line.redraw(width.saturating_sub(column % width + 1).max(1))),
+            }
         }
     }
 
-    fn themed(
-        &self,
-        prompt: &str,
-        default: Option<&str>,
-        hidden: bool,
-    ) -> Result<String, PromptError> {
-        let theme: Box<dyn Theme> = if self.stderr_has_color() {
-            Box::new(ColorfulTheme::default())
-        } else {
-            Box::new(SimpleTheme)
-        };
+    /// A wait for a key also ends for a signal, whose own thread then ends the process.
+    fn interrupted(&self, error: io::Error) -> PromptError {
+        let error = PromptError::from(error);
+        if matches!(error, PromptError::Interrupted) {
+            std::thread::sleep(SIGNAL_TIMEOUT);
+            if lock(&self.0.mode).closed {
+                std::thread::sleep(super::CLOSE_TIMEOUT * 2);
+            }
+        }
+        error
+    }
+
+    fn theme(&self) -> Box<dyn Theme> {
+        match self.stderr_has_color() {
+            true => Box::new(ColorfulTheme::default()),
+            false => Box::new(SimpleTheme),
+        }
+    }
+
+    fn themed(&self, prompt: &str, default: Option<&str>, hidden: bool) -> Result<String> {
         let mut shown = String::new();
-        let formatted = if hidden {
-            theme.format_password_prompt(&mut shown, prompt)
-        } else {
-            theme.format_input_prompt(&mut shown, prompt, default)
+        let formatted = match hidden {
+            true => self.theme().format_password_prompt(&mut shown, prompt),
+            false => self
+                .theme()
+                .format_input_prompt(&mut shown, prompt, default),
         };
         formatted.map_err(|_| PromptError::Io(io::Error::other("the prompt cannot be written")))?;
         if !shown.ends_with(char::is_whitespace) {
@@ -247,43 +303,112 @@ impl Terminal {
     }
 }
 
-/// One line with its end; `None` at the end of the input. Past the buffer of
-/// [`io::stdin`], which nobody wipes.
-#[cfg(unix)]
-fn read_line(_hidden: bool) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    let mut line = Zeroizing::new(Vec::with_capacity(LONGEST));
-    let mut piece = Zeroizing::new([0_u8; 4096]);
-    loop {
-        let length = match rustix::io::read(io::stdin(), piece.as_mut_slice()) {
-            Err(rustix::io::Errno::INTR) => continue,
-            read => read?,
-        };
-        if length == 0 {
-            return Ok((!line.is_empty()).then_some(line));
-        }
-        let read = &piece[..length.min(LONGEST - line.len())];
-        let end = read.iter().position(|&b| b == b'\n');
-        line.extend_from_slice(&read[..end.map_or(read.len(), |end| end + 1)]);
-        if end.is_some() || line.len() == LONGEST {
-            return Ok(Some(line));
-        }
-    }
+enum Pressed {
+    Enter,
+    Closed,
 }
 
-#[cfg(not(unix))]
-fn read_line(hidden: bool) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    use std::io::{BufRead, Read};
-    if hidden {
-        // A console's hidden line is read key by key, and has no end of input.
-        return Ok(Some(Zeroizing::new(
-            console::Term::stderr().read_secure_line()?.into_bytes(),
-        )));
+/// A line that is being typed, and how much of it is on the screen.
+struct Line {
+    chars: Zeroizing<Vec<char>>,
+    /// The cursor's index into `chars`.
+    at: usize,
+    hidden: bool,
+    /// The columns between the start of the drawn part and the cursor.
+    before: usize,
+    /// The columns of the drawn part.
+    drawn: usize,
+}
+
+impl Line {
+    fn new(hidden: bool) -> Self {
+        Self {
+            chars: Zeroizing::new(Vec::with_capacity(MAX_ANSWER)),
+            at: 0,
+            hidden,
+            before: 0,
+            drawn: 0,
+        }
     }
-    let mut line = Zeroizing::new(Vec::new());
-    let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX);
-    let length = io::stdin()
-        .lock()
-        .take(limit)
-        .read_until(b'\n', &mut line)?;
-    Ok((length > 0).then_some(line))
+
+    fn press(
+        &mut self,
+        key: Key,
+        mut next: impl FnMut() -> io::Result<Key>,
+    ) -> io::Result<Option<Pressed>> {
+        match key {
+            Key::Enter => return Ok(Some(Pressed::Enter)),
+            Key::Char('\u{4}') if self.chars.is_empty() => return Ok(Some(Pressed::Closed)),
+            Key::ArrowLeft => self.at = self.at.saturating_sub(1),
+            Key::ArrowRight => self.at = self.chars.len().min(self.at + 1),
+            Key::Home => self.at = 0,
+            Key::End => self.at = self.chars.len(),
+            Key::Backspace => self.remove(self.at.saturating_sub(1)..self.at),
+            Key::Del | Key::Char('\u{4}') => {
+                self.remove(self.at..self.chars.len().min(self.at + 1));
+            }
+            // Ctrl-U and Ctrl-W, as in the terminal's own line mode.
+            Key::Char('\u{15}') => self.remove(0..self.at),
+            Key::Char('\u{17}') => {
+                let typed = &self.chars[..self.at];
+                let word = typed.iter().rposition(|c| !c.is_whitespace()).unwrap_or(0);
+                let gap = typed[..word].iter().rposition(|c| c.is_whitespace());
+                self.remove(gap.map_or(0, |gap| gap + 1)..self.at);
+            }
+            Key::Tab if self.hidden => self.insert('\t'),
+            Key::Char(c) if !c.is_control() && (self.hidden || !is_invisible(c)) => self.insert(c),
+            // console reads three characters of a sequence, such as that of
+            // Ctrl-Left or of a paste's end; the others are not text either.
+            Key::UnknownEscSeq(sequence) if sequence.first() == Some(&'[') => {
+                let mut last = sequence.last().copied();
+                while !matches!(last, Some('@'..='Z' | '\\'..='~')) {
+                    last = match next()? {
+                        Key::Char(c) => Some(c),
+                        _ => break,
+                    };
+                }
+            }
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn insert(&mut self, c: char) {
+        if self.chars.len() < MAX_ANSWER {
+            self.chars.insert(self.at, c);
+            self.at += 1;
+        }
+    }
+
+    fn remove(&mut self, range: std::ops::Range<usize>) {
+        self.at = range.start;
+        self.chars.drain(range);
+    }
+
+    /// Returns what brings the row up to date: the part of the line around the cursor
+    /// that fits into `room` columns, in characters and backspaces alone.
+    fn redraw(&mut self, room: usize) -> String {
+        let width = |c: &char| measure_text_width(c.encode_utf8(&mut [0; 4]));
+        let (mut start, mut end) = (self.at, self.at);
+        let mut before = 0;
+        while start > 0 && before + width(&self.chars[start - 1]) <= room {
+            start -= 1;
+            before += width(&self.chars[start]);
+        }
+        let mut drawn = before;
+        while end < self.chars.len() && drawn + width(&self.chars[end]) <= room {
+            drawn += width(&self.chars[end]);
+            end += 1;
+        }
+        let shown: String = self.chars[start..end].iter().collect();
+        let blanks = self.drawn.saturating_sub(drawn);
+        let text = format!(
+            "{}{shown}{}{}",
+            "\u{8}".repeat(self.before),
+            " ".repeat(blanks),
+            "\u{8}".repeat(blanks + drawn - before)
+        );
+        (self.before, self.drawn) = (before, drawn);
+        text
+    }
 }

@@ -11,6 +11,7 @@ const TMUX: &[Part] = &[Part::Command("tmux")];
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("prompts::left_by_a_key", left_by_a_key),
+        test("prompts::editing", editing),
         test("prompts::strange_lines", strange_lines),
         test("prompts::other_profile", other_profile),
         test("prompts::another_store", another_store),
@@ -46,7 +47,7 @@ fn first_minute(world: &World) {
     screen.line("correct horse 9");
     screen.wait_for("? The same Rememberizer password again ›");
     screen.line("correct horse 8");
-    screen.wait_for("warning: the two differ; once more");
+    screen.wait_for("warning: the two entries differ; try again");
     let twice = |text: &'static str| {
         screen.wait_until(text, |shown| shown.matches(text).count() == 2);
         screen.line("correct horse 9");
@@ -65,7 +66,7 @@ fn first_minute(world: &World) {
          ? Your name at Rememberizer › Zoë 東京 Ångström\n\
          ? New password for Rememberizer ›\n\
          ? The same Rememberizer password again ›\n\
-         warning: the two differ; once more\n\
+         warning: the two entries differ; try again\n\
          ? New password for Rememberizer ›\n\
          ? The same Rememberizer password again ›\n\
          zoe@example.com is signed up, and signed in (profile default)\n\
@@ -178,16 +179,57 @@ fn left_by_a_key() {
     assert!(world.api.session_alive(EMAIL));
 }
 
+/// A terminal's keys move the cursor; what is typed lands there.
+fn editing() {
+    let world = World::new(Store::File);
+    let screen = Screen::new(&world);
+    screen.start("rememberizer signup --name Bob");
+    screen.wait_for("address");
+    screen.line("bob.example.com");
+    screen.wait_for("warning: an e-mail address contains an @");
+    screen.wait_until("the prompt again", |shown| {
+        shown.matches("address for").count() == 2
+    });
+    screen.type_text("xbib.example.comX");
+    for key in ["Home", "DC", "Right", "DC", "C-Left", "F5"] {
+        screen.press(key);
+    }
+    screen.type_text("o");
+    screen.press("Right");
+    screen.press("DC");
+    screen.type_text("@");
+    screen.press("End");
+    screen.press("BSpace");
+    screen.wait_for("› bob@example.com");
+    screen.press("Enter");
+    screen.wait_for("New password");
+    screen.type_text("correct horsX 9");
+    for key in ["Left", "Left", "BSpace"] {
+        screen.press(key);
+    }
+    screen.line("e");
+    screen.wait_for("again");
+    screen.line("correct horse 9");
+    screen.wait_for("(blank: later)");
+    screen.press("Enter");
+    let shown = shown(&screen, 0);
+    assert!(
+        shown.contains("\n? E-mail address for Rememberizer › bob@example.com\n"),
+        "{shown}"
+    );
+    assert!(world.api.account("bob@example.com").is_some());
+    screen.expect_sane();
+}
+
 fn strange_lines() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
     screen.start("rememberizer login");
     screen.wait_for("Rememberizer login");
-    // Arrow keys are no part of a name.
     screen.press("Up");
     screen.press("Enter");
-    screen.wait_for("warning: plain characters only, please");
-    // A line of three screen widths, in a terminal that changes its size meanwhile.
+    screen.wait_for("warning: the answer must not be blank");
+    // A line of many screen widths, in a terminal that changes its size meanwhile.
     let long = "京".repeat(60) + &"x".repeat(880) + "@example.com";
     screen.type_text(&long);
     screen.wait_for("@example.com");
