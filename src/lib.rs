@@ -106,8 +106,10 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
     Interrupts::new(
         Box::new(move |signal| {
             let outcome = Outcome::of_signal(signal);
-            terminal.restore();
-            report(&terminal, json, &Failure::new(outcome, "interrupted"));
+            let printer = terminal.clone();
+            terminal.close(move || {
+                report(&printer, json, &Failure::new(outcome, "interrupted"));
+            });
             end(i32::from(outcome.exit_code()));
         }),
         Box::new(move || {

@@ -1,29 +1,32 @@
 //! The one point that text from servers and files passes before a person or a
-//! JSON reader sees it: no control characters, no escape sequences, no
-//! direction marks, no more than a readable length. Honest Unicode stays.
-//! Knows nothing of streams, nor of where a text came from.
+//! JSON reader sees it.
+//!
+//! Messages become one line without control characters, escape sequences and
+//! direction marks, cut at a readable length ([`clean`]). Documents that
+//! were asked for stay whole: what is dangerous in them is written in a visible
+//! form ([`visible`]), in JSON as an escape ([`json_line`]).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io;
 
+use serde::Serialize;
 use serde_json::Value;
 
-/// The most characters of one line.
-const LONGEST_LINE: usize = 2_000;
+/// Maximum number of characters of a message.
+const MAX_MESSAGE: usize = 2_000;
 
-/// The most characters of one string in JSON.
-const LONGEST_STRING: usize = 16_384;
-
-/// `text` as one harmless line.
+/// Returns a message as one harmless line.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
-    clean_to(text, LONGEST_LINE)
+    clean_to(text, MAX_MESSAGE)
 }
 
 /// Cleans every string in `value`, keys included.
 pub fn clean_json(value: &mut Value) {
     match value {
         Value::String(text) => {
-            if let Cow::Owned(cleaned) = clean_to(text, LONGEST_STRING) {
+            if let Cow::Owned(cleaned) = clean(text) {
                 *text = cleaned;
             }
         }
@@ -39,6 +42,80 @@ pub fn clean_json(value: &mut Value) {
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
+}
+
+/// Returns a part of a document with each dangerous character in a visible form:
+/// `^[` for a control character, `\u{202e}` for others. Line breaks and tabs stay.
+#[must_use]
+pub(super) fn visible(text: &str) -> Cow<'_, str> {
+    if text
+        .bytes()
+        .all(|b| matches!(b, b'\n' | b'\t' | b' '..=b'~'))
+    {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    let mut last = '\0';
+    let mut characters = text.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '\n' | '\t' => shown.push(c),
+            '\r' if characters.peek() == Some(&'\n') => shown.push(c),
+            '\0'..='\u{1f}' | '\u{7f}' => {
+                shown.push('^');
+                shown.push(char::from(c as u8 ^ 0x40));
+            }
+            c if is_dangerous(c, last) => {
+                // Writing to a string does not fail.
+                let _ = write!(shown, "{}", c.escape_unicode());
+            }
+            c => shown.push(c),
+        }
+        last = c;
+    }
+    Cow::Owned(shown)
+}
+
+/// Returns `value` as one line of JSON: strings whole, dangerous characters as `\uXXXX`.
+pub(super) fn json_line(value: &Value) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(
+        &mut line, Escaping,
+    ))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+/// Writes compact JSON with the dangerous characters that JSON itself allows escaped.
+struct Escaping;
+
+impl serde_json::ser::Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        let mut last = '\0';
+        for (at, c) in fragment.char_indices() {
+            if is_dangerous(c, last) {
+                let offset = fragment.len() - rest.len();
+                writer.write_all(&rest.as_bytes()[..at - offset])?;
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+                rest = &fragment[at + c.len_utf8()..];
+            }
+            last = c;
+        }
+        writer.write_all(rest.as_bytes())
+    }
+}
+
+/// Whether `c` must not reach a terminal as it is. A reader of JSON may take
+/// U+2028 and U+2029 for line breaks.
+fn is_dangerous(c: char, before: char) -> bool {
+    matches!(c, '\u{2028}' | '\u{2029}') || is_hostile(c, before)
 }
 
 fn clean_to(text: &str, longest: usize) -> Cow<'_, str> {
@@ -174,9 +251,9 @@ mod tests {
     fn length_is_capped() {
         let long = "x".repeat(1 << 20);
         let cleaned = clean(&long);
-        assert_eq!(cleaned.chars().count(), LONGEST_LINE + 1);
+        assert_eq!(cleaned.chars().count(), MAX_MESSAGE + 1);
         assert!(cleaned.ends_with('…'));
-        let exact = "東".repeat(LONGEST_LINE);
+        let exact = "東".repeat(MAX_MESSAGE);
         assert_eq!(clean(&exact), exact);
         let over = exact + "京";
         assert!(clean(&over).ends_with("東…"));
@@ -191,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keys_and_values_are_cleaned() {
+    fn messages_in_json_are_cleaned() {
         let mut value =
             serde_json::json!({"a\u{1b}[1m": ["\u{202e}x", {"b": "\u{7}y"}], "n": 1, "z": null});
         clean_json(&mut value);
@@ -199,5 +276,21 @@ mod tests {
             value,
             serde_json::json!({"a": ["x", {"b": "y"}], "n": 1, "z": null})
         );
+    }
+
+    #[test]
+    fn documents_stay_whole() {
+        let text = "a\u{1b}[1mb\r\nc\u{202e}\u{9b}d\u{7f}\u{e0041}\u{2028}Zoë\n👩‍👩‍👧\r\t";
+        assert_eq!(
+            visible(text),
+            "a^[[1mb\r\nc\\u{202e}\\u{9b}d^?\\u{e0041}\\u{2028}Zoë\n👩‍👩‍👧^M\t"
+        );
+        assert!(matches!(visible("plain\n"), Cow::Borrowed("plain\n")));
+        let value = serde_json::json!({text: [text, "x".repeat(100_000)]});
+        let line = String::from_utf8(json_line(&value).unwrap()).unwrap();
+        assert!(line.starts_with(
+            r#"{"a\u001b[1mb\r\nc\u202e\u009bd\u007f\udb40\udc41\u2028Zoë\n👩‍👩‍👧\r\t":["#
+        ));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), value);
     }
 }

@@ -1,9 +1,8 @@
-//! The person's side: answers, messages, questions, signs of life.
+//! The person's side: output, messages, prompts, spinners.
 //!
 //! This folder alone writes to stdout and stderr. It decides how things look,
-//! and cleans what came from elsewhere; what is said is decided above. A run
-//! that asks nothing and waits for nothing pays for neither: no thread, no
-//! look at the terminal, one write an answer.
+//! and cleans or escapes what came from elsewhere; the wording is decided above. A
+//! run that prompts for nothing and waits for nothing starts no thread here.
 
 mod clean;
 mod color;
@@ -11,13 +10,15 @@ mod prompt;
 mod spinner;
 
 use std::io::{self, IsTerminal, Read, Write};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
 
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::model::Secret;
 
+use clean::{json_line, visible};
 use color::{Label, dim};
 use prompt::Mode;
 use spinner::Screen;
@@ -27,66 +28,55 @@ pub use color::ColorChoice;
 pub use prompt::PromptError;
 pub use spinner::Spinner;
 
-/// How the run speaks.
+/// How long the last words of a run that a signal ends may take: a stream may be blocked.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// How a run prints.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Style {
     /// When colours are used.
     pub color: ColorChoice,
-    /// The environment asks for no colours: `NO_COLOR` is set and not empty.
+    /// `NO_COLOR` is set and not empty.
     pub no_color_env: bool,
-    /// The terminal cannot move its cursor: `TERM=dumb`. No colours, no spinner.
+    /// The terminal cannot move its cursor (`TERM=dumb`): no colours, no spinner.
     pub dumb: bool,
-    /// Confirmations and spinners are left out.
+    /// Suppress confirmations and spinners.
     pub quiet: bool,
-    /// Requests and decisions are told.
+    /// Log requests and decisions.
     pub verbose: bool,
-    /// Nobody is asked anything.
+    /// Never prompt.
     pub no_input: bool,
 }
 
-/// The three streams of the process, or stand-ins for them. Clones share them.
+/// Which of the three streams are terminals.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Terminals {
+    /// Whether stdin is one.
+    pub stdin: bool,
+    /// Whether stdout is one.
+    pub stdout: bool,
+    /// Whether stderr is one.
+    pub stderr: bool,
+}
+
+/// The three streams of a run. Clones share them.
 #[derive(Clone)]
 pub struct Terminal(Arc<Shared>);
 
 struct Shared {
-    streams: Streams,
+    stdin: Mutex<Box<dyn Read + Send>>,
+    stdout: Mutex<Box<dyn Write + Send>>,
+    screen: Mutex<Screen>,
+    terminals: Terminals,
     style: OnceLock<Style>,
-    screen: Arc<Mutex<Screen>>,
     mode: Mutex<Mode>,
     before_questions: OnceLock<Hook>,
 }
 
-/// What is done before a question is asked.
+/// What is called before a prompt.
 type Hook = Box<dyn Fn() + Send + Sync>;
 
-enum Streams {
-    Process,
-    Captured(Captured),
-}
-
-/// What stands in for the streams: what was written, and what can be read.
-#[derive(Clone, Default)]
-pub struct Captured {
-    stdin: Arc<Mutex<io::Cursor<Vec<u8>>>>,
-    stdout: Arc<Mutex<Vec<u8>>>,
-    stderr: Arc<Mutex<Vec<u8>>>,
-}
-
-impl Captured {
-    /// What was written to stdout so far.
-    #[must_use]
-    pub fn stdout(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.stdout)).into_owned()
-    }
-
-    /// What was written to stderr so far.
-    #[must_use]
-    pub fn stderr(&self) -> String {
-        String::from_utf8_lossy(&lock(&self.stderr)).into_owned()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -94,36 +84,41 @@ impl Terminal {
     /// The streams of the process.
     #[must_use]
     pub fn real() -> Self {
-        Self::over(Streams::Process)
-    }
-
-    /// Stand-ins, none of which is a terminal; stdin holds `stdin`.
-    #[must_use]
-    pub fn captured(stdin: Vec<u8>) -> (Self, Captured) {
-        let captured = Captured {
-            stdin: Arc::new(Mutex::new(io::Cursor::new(stdin))),
-            ..Captured::default()
+        let terminals = Terminals {
+            stdin: io::stdin().is_terminal(),
+            stdout: io::stdout().is_terminal(),
+            stderr: io::stderr().is_terminal(),
         };
-        (Self::over(Streams::Captured(captured.clone())), captured)
+        Self::new(io::stdin(), io::stdout(), io::stderr(), terminals)
     }
 
-    fn over(streams: Streams) -> Self {
+    /// A terminal over any three streams. Prompts read from the process's own
+    /// stdin, and only if `terminals` says that it is a terminal.
+    #[must_use]
+    pub fn new(
+        stdin: impl Read + Send + 'static,
+        stdout: impl Write + Send + 'static,
+        stderr: impl Write + Send + 'static,
+        terminals: Terminals,
+    ) -> Self {
         Self(Arc::new(Shared {
-            streams,
+            stdin: Mutex::new(Box::new(stdin)),
+            stdout: Mutex::new(Box::new(stdout)),
+            screen: Mutex::new(Screen::new(Box::new(stderr))),
+            terminals,
             style: OnceLock::new(),
-            screen: Arc::default(),
             mode: Mutex::default(),
             before_questions: OnceLock::new(),
         }))
     }
 
-    /// Decides how the run speaks; the first decision stands.
+    /// Sets how the run prints; the first call counts.
     pub fn configure(&self, style: Style) {
         self.0.style.get_or_init(|| style);
     }
 
-    /// Has `act` called before each question.
-    pub fn before_questions(&self, act: Box<dyn Fn() + Send + Sync>) {
+    /// Registers a function that is called before each prompt.
+    pub fn before_questions(&self, act: Hook) {
         self.0.before_questions.get_or_init(|| act);
     }
 
@@ -131,19 +126,19 @@ impl Terminal {
         self.0.style.get().copied().unwrap_or_default()
     }
 
-    /// Whether requests and decisions are told.
+    /// Whether requests and decisions are logged.
     #[must_use]
     pub fn is_verbose(&self) -> bool {
         self.style().verbose
     }
 
-    /// Whether a person is there to be asked.
+    /// Whether prompts are possible: stdin and stderr are terminals, and no `--no-input`.
     #[must_use]
     pub fn can_prompt(&self) -> bool {
         !self.style().no_input && self.stdin_is_terminal() && self.stderr_is_terminal()
     }
 
-    /// Whether nobody is to be asked anything.
+    /// Whether `--no-input` forbids prompts.
     #[must_use]
     pub fn no_input(&self) -> bool {
         self.style().no_input
@@ -152,19 +147,19 @@ impl Terminal {
     /// Whether stdin is a terminal.
     #[must_use]
     pub fn stdin_is_terminal(&self) -> bool {
-        matches!(self.0.streams, Streams::Process) && io::stdin().is_terminal()
+        self.0.terminals.stdin
     }
 
     /// Whether stdout is a terminal.
     #[must_use]
     pub fn stdout_is_terminal(&self) -> bool {
-        matches!(self.0.streams, Streams::Process) && io::stdout().is_terminal()
+        self.0.terminals.stdout
     }
 
     /// Whether stderr is a terminal.
     #[must_use]
     pub fn stderr_is_terminal(&self) -> bool {
-        matches!(self.0.streams, Streams::Process) && io::stderr().is_terminal()
+        self.0.terminals.stderr
     }
 
     fn stderr_has_color(&self) -> bool {
@@ -174,18 +169,21 @@ impl Terminal {
         })
     }
 
-    /// The answer: one line on stdout.
+    /// Prints the answer: one line on stdout.
     pub fn answer(&self, line: &str) -> io::Result<()> {
         self.answer_bytes(format!("{}\n", clean(line)).as_bytes())
     }
 
-    /// The answer: one JSON value on a line of stdout.
+    /// Prints the answer: one JSON value on a line of stdout. Its `error` is a
+    /// message, and cleaned; everything else is data, and printed whole.
     pub fn answer_json(&self, mut value: Value) -> io::Result<()> {
-        clean_json(&mut value);
-        self.answer_bytes(format!("{value}\n").as_bytes())
+        if let Some(error) = value.get_mut("error") {
+            clean_json(error);
+        }
+        self.answer_bytes(&Zeroizing::new(json_line(&value)?))
     }
 
-    /// The answer: a secret, after `prefix`. One command prints secrets; this is how.
+    /// Prints the answer: a secret, after `prefix`.
     pub fn answer_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
         let secret = secret.expose();
         let mut line = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len() + 1));
@@ -195,95 +193,103 @@ impl Terminal {
         self.answer_bytes(&line)
     }
 
-    /// The answer as it is: a text of our own, or a body that was asked for.
+    /// Prints a piece of a document: as it is, or on a terminal, where a piece
+    /// should be whole lines, with control characters in a visible form.
+    pub fn answer_document(&self, piece: &[u8]) -> io::Result<()> {
+        if self.stdout_is_terminal() {
+            let text = String::from_utf8_lossy(piece);
+            self.answer_bytes(visible(&text).as_bytes())
+        } else {
+            self.answer_bytes(piece)
+        }
+    }
+
+    /// Prints the answer as it is.
     ///
     /// # Errors
-    /// `BrokenPipe` when whoever reads it has stopped reading.
+    /// `BrokenPipe` if the reader has closed the pipe.
     pub fn answer_bytes(&self, bytes: &[u8]) -> io::Result<()> {
-        match &self.0.streams {
-            Streams::Process => {
-                lock(&self.0.screen).hide();
-                // Stdout is buffered by lines; a secret should not stay in its
-                // buffer, and one write is cheaper than several.
-                let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
-                stdout.flush()
-            }
-            Streams::Captured(captured) => {
-                lock(&captured.stdout).extend_from_slice(bytes);
-                Ok(())
-            }
-        }
+        lock(&self.0.screen).hide();
+        // Stdout is buffered by lines; a secret should not stay in its buffer.
+        let mut stdout = lock(&self.0.stdout);
+        stdout.write_all(bytes)?;
+        stdout.flush()
     }
 
-    /// A confirmation.
+    /// Prints a confirmation.
     pub fn note(&self, line: &str) {
         if !self.style().quiet {
-            self.tell(&format!("{}\n", clean(line)));
+            self.print(&format!("{}\n", clean(line)));
         }
     }
 
-    /// What the person has to do for the run to go on; shown under `--quiet` as well.
+    /// Prints what the person must do for the run to continue, also under `--quiet`.
     pub fn instruct(&self, line: &str) {
-        self.tell(&format!("{}\n", clean(line)));
+        self.print(&format!("{}\n", clean(line)));
     }
 
-    /// Something that the person should know and that stops nothing.
+    /// Prints a warning.
     pub fn warn(&self, line: &str) {
         let label = Label::Warning.paint(self.stderr_has_color());
-        self.tell(&format!("{label} {}\n", clean(line)));
+        self.print(&format!("{label} {}\n", clean(line)));
     }
 
-    /// What went wrong: a line that names the thing, and what to do next.
+    /// Prints an error, and what to do next.
     pub fn error(&self, message: &str, hint: Option<&str>) {
         let colored = self.stderr_has_color();
         let mut text = format!("{} {}\n", Label::Error.paint(colored), clean(message));
         if let Some(hint) = hint {
             text += &format!("{} {}\n", Label::Hint.paint(colored), clean(hint));
         }
-        self.tell(&text);
+        self.print(&text);
     }
 
-    /// A request or a decision, under `-v`.
+    /// Logs a request or a decision, under `-v`.
     pub fn verbose(&self, line: &str) {
         if self.is_verbose() {
             let line = format!("* {}", clean(line));
-            self.tell(&format!("{}\n", dim(&line, self.stderr_has_color())));
+            self.print(&format!("{}\n", dim(&line, self.stderr_has_color())));
         }
     }
 
-    /// Shows what is waited for, while the value lives.
+    /// Shows a spinner until the value is dropped.
     pub fn spin(&self, what: &str) -> Spinner {
         let style = self.style();
         if style.quiet || style.verbose || style.dumb || !self.stderr_is_terminal() {
             Spinner::none()
         } else {
-            Spinner::start(&clean(what), Arc::clone(&self.0.screen))
+            lock(&self.0.screen).spin(&clean(what))
         }
     }
 
     /// Reads stdin to its end, at most `limit` bytes of it.
     pub fn read_stdin(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-        let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-        match &self.0.streams {
-            Streams::Process => io::stdin().lock().take(limit).read_to_end(&mut bytes)?,
-            Streams::Captured(captured) => Read::by_ref(&mut *lock(&captured.stdin))
-                .take(limit)
-                .read_to_end(&mut bytes)?,
-        };
-        Ok(bytes)
+        read_at_most(&mut *lock(&self.0.stdin), limit)
     }
 
-    /// Leaves the terminal as it was found: for the end by a signal, from any
-    /// thread. No spinner is drawn and no question asked afterwards.
-    pub fn restore(&self) {
+    /// Ends the use of the terminal when a signal ends the process: restores its
+    /// mode, removes the spinner, then runs `report`. Returns after
+    /// [`CLOSE_TIMEOUT`] at the latest, because stdout or stderr may be blocked.
+    pub fn close(&self, report: impl FnOnce() + Send + 'static) {
+        let terminal = self.clone();
+        let (done, finished) = mpsc::channel();
+        let last_words = std::thread::Builder::new().spawn(move || {
+            terminal.restore();
+            report();
+            let _ = done.send(());
+        });
+        if last_words.is_ok() {
+            let _ = finished.recv_timeout(CLOSE_TIMEOUT);
+        }
+    }
+
+    fn restore(&self) {
+        let prompting = lock(&self.0.mode).close();
         lock(&self.0.screen).close();
-        let asking = lock(&self.0.mode).close();
         if self.stderr_is_terminal() {
-            // The cursor stands behind a prompt that may fill several rows, or
-            // behind the terminal's own `^C`. Nothing here hides the cursor,
-            // but what ran in this terminal before may have.
-            self.tell(match (self.style().dumb, asking) {
+            // The cursor is behind a prompt, or behind the terminal's own `^C`. A
+            // list hides the cursor, and so may what ran in this terminal before.
+            self.print(match (self.style().dumb, prompting) {
                 (true, _) => "\n",
                 (false, true) => "\n\u{1b}[?25h",
                 (false, false) => "\r\u{1b}[2K\u{1b}[?25h",
@@ -291,33 +297,59 @@ impl Terminal {
         }
     }
 
-    /// Writes to stderr; nobody can be told that stderr does not work.
-    fn tell(&self, text: &str) {
-        match &self.0.streams {
-            Streams::Process => {
-                lock(&self.0.screen).aside(|| drop(io::stderr().lock().write_all(text.as_bytes())))
-            }
-            Streams::Captured(captured) => {
-                lock(&captured.stderr).extend_from_slice(text.as_bytes());
-            }
-        }
+    /// Writes to stderr; errors are ignored, since nothing is left to report them to.
+    fn print(&self, text: &str) {
+        lock(&self.0.screen).print(text.as_bytes());
     }
+}
+
+/// Reads a stream to its end, at most `limit` bytes of it.
+pub fn read_at_most(reader: &mut dyn Read, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
+    reader.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A stream in memory that the test reads after the terminal has written to it.
+    #[derive(Clone, Default)]
+    struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+    impl Buffer {
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&lock(&self.0)).into_owned()
+        }
+    }
+
+    impl Write for Buffer {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            lock(&self.0).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn terminal(stdin: &'static [u8], terminals: Terminals) -> (Terminal, Buffer, Buffer) {
+        let (stdout, stderr) = (Buffer::default(), Buffer::default());
+        let terminal = Terminal::new(stdin, stdout.clone(), stderr.clone(), terminals);
+        (terminal, stdout, stderr)
+    }
+
     #[test]
     fn what_is_written_is_cleaned_and_goes_where_it_belongs() {
-        let (terminal, captured) = Terminal::captured(b"line\n".to_vec());
+        let (terminal, stdout, stderr) = terminal(b"line\n", Terminals::default());
         terminal.configure(Style {
             verbose: true,
             ..Style::default()
         });
         terminal.answer("a\u{1b}[31mb\nc").unwrap();
         terminal
-            .answer_json(serde_json::json!({"k\u{202e}": "\u{7}v"}))
+            .answer_json(serde_json::json!({"k\u{202e}": "\u{7}v", "error": "\u{7}v"}))
             .unwrap();
         terminal
             .answer_secret("Bearer ", &Secret::new("s3cret".to_owned()))
@@ -328,11 +360,11 @@ mod tests {
         terminal.verbose("GET /");
         terminal.error("no\u{1b}]0;x\u{7} way", Some("try\r\nthis"));
         assert_eq!(
-            captured.stdout(),
-            "ab c\n{\"k\":\"v\"}\nBearer s3cret\n\u{1b}[1mours\n"
+            stdout.text(),
+            "ab c\n{\"k\\u202e\":\"\\u0007v\",\"error\":\"v\"}\nBearer s3cret\n\u{1b}[1mours\n"
         );
         assert_eq!(
-            captured.stderr(),
+            stderr.text(),
             "noted\nwarning: careful\n* GET /\nerror: no way\nhint: try this\n"
         );
         assert_eq!(&**terminal.read_stdin(3).unwrap(), b"lin");
@@ -341,7 +373,7 @@ mod tests {
 
     #[test]
     fn quiet_silences_notes_and_not_warnings() {
-        let (terminal, captured) = Terminal::captured(Vec::new());
+        let (terminal, _, stderr) = terminal(b"", Terminals::default());
         terminal.configure(Style {
             quiet: true,
             color: ColorChoice::Always,
@@ -351,12 +383,25 @@ mod tests {
         terminal.verbose("told");
         terminal.warn("careful");
         assert_eq!(
-            captured.stderr(),
+            stderr.text(),
             "\u{1b}[33m\u{1b}[1mwarning:\u{1b}[0m careful\n"
         );
         assert!(matches!(
             terminal.ask("Name:", None),
             Err(PromptError::Closed)
         ));
+    }
+
+    #[test]
+    fn documents_are_escaped_on_a_terminal_alone() {
+        for (is_terminal, shown) in [(false, "\u{1b}[2Ja\n"), (true, "^[[2Ja\n")] {
+            let terminals = Terminals {
+                stdout: is_terminal,
+                ..Terminals::default()
+            };
+            let (terminal, stdout, _) = terminal(b"", terminals);
+            terminal.answer_document(b"\x1b[2Ja\n").unwrap();
+            assert_eq!(stdout.text(), shown);
+        }
     }
 }

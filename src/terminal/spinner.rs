@@ -1,169 +1,153 @@
-//! A sign of life on stderr while something is waited for: after 300 ms, on a
-//! terminal alone, gone without a trace.
+//! The spinner: on stderr, on a terminal alone, after 300 ms, and removed without a trace.
 //!
-//! The thread that draws and whoever writes a message share a [`Screen`], so
-//! that neither writes into the other's line. Does not know what is waited for.
+//! Messages go through the same [`Screen`], so that neither writes into the
+//! other's line. Does not know what is waited for.
 
-use std::io;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use console::{Term, measure_text_width};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
-
-use super::lock;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike, WeakProgressBar};
 
 /// Waits shorter than this show nothing.
 const DELAY: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(100);
 
-/// What is on the last line of the person's screen.
-#[derive(Default)]
+/// Stderr, and the spinner on its last line.
 pub(super) struct Screen {
-    /// The spinner that is drawn at the moment.
-    bar: Option<ProgressBar>,
-    /// Nothing is drawn any more: the process ends.
+    stderr: Box<dyn Write + Send>,
+    bar: WeakProgressBar,
+    /// The process is about to end; no spinner is drawn any more.
     closed: bool,
 }
 
 impl Screen {
-    /// Writes messages with the spinner out of the way.
-    pub(super) fn aside(&self, write: impl FnOnce()) {
-        match &self.bar {
+    pub(super) fn new(stderr: Box<dyn Write + Send>) -> Self {
+        Self {
+            stderr,
+            bar: WeakProgressBar::default(),
+            closed: false,
+        }
+    }
+
+    /// Writes a message with the spinner out of the way.
+    pub(super) fn print(&mut self, text: &[u8]) {
+        let stderr = &mut self.stderr;
+        let mut write = || drop(stderr.write_all(text));
+        match self.bar.upgrade() {
             Some(bar) => bar.suspend(write),
             None => write(),
         }
     }
 
-    /// Takes the spinner away until its next tick: for a line on stdout, which
-    /// may block and must not hold the screen meanwhile.
-    pub(super) fn hide(&mut self) {
-        if let Some(bar) = self.bar.take() {
+    /// Removes the spinner: for output on stdout, which may block and must not hold the screen.
+    pub(super) fn hide(&self) {
+        if let Some(bar) = self.bar.upgrade() {
             bar.finish_and_clear();
         }
     }
 
-    /// Takes the spinner away for good.
+    /// Removes the spinner for good.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.hide();
+    }
+
+    /// Starts a spinner, unless there is one.
+    pub(super) fn spin(&mut self, what: &str) -> Spinner {
+        if self.closed || self.bar.upgrade().is_some() {
+            return Spinner::none();
+        }
+        let line = Line {
+            term: Term::stderr(),
+            columns: measure_text_width(what) + 2,
+            from: Instant::now() + DELAY,
+        };
+        let target = ProgressDrawTarget::term_like(Box::new(line));
+        let bar = ProgressBar::with_draw_target(None, target).with_message(what.to_owned());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(TICK);
+        self.bar = bar.downgrade();
+        Spinner(Some(bar))
     }
 }
 
 /// Shows what is waited for until it is dropped.
 #[must_use = "the spinner ends when this is dropped"]
-pub struct Spinner(Option<Running>);
-
-struct Running {
-    stop: Sender<()>,
-    thread: JoinHandle<()>,
-}
+pub struct Spinner(Option<ProgressBar>);
 
 impl Spinner {
     /// A spinner that shows nothing.
     pub(super) fn none() -> Self {
         Self(None)
     }
-
-    pub(super) fn start(what: &str, screen: Arc<Mutex<Screen>>) -> Self {
-        let what = what.to_owned();
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new()
-            .name("spinner".to_owned())
-            .stack_size(256 * 1024)
-            .spawn(move || {
-                let mut wait = DELAY;
-                while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                    wait = TICK;
-                    if !draw(&mut lock(&screen), &what) {
-                        return;
-                    }
-                }
-                lock(&screen).hide();
-            });
-        Self(thread.ok().map(|thread| Running { stop, thread }))
-    }
 }
 
-/// Draws one step; `false` when nothing is drawn any more.
-fn draw(screen: &mut Screen, what: &str) -> bool {
-    if screen.closed {
-        return false;
-    }
-    let bar = screen.bar.get_or_insert_with(|| {
-        let line = Narrow {
-            term: Term::stderr(),
-            columns: measure_text_width(what) + 2,
-        };
-        let target = ProgressDrawTarget::term_like(Box::new(line));
-        let bar = ProgressBar::with_draw_target(None, target);
-        if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-            bar.set_style(style);
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
         }
-        bar.set_message(what.to_owned());
-        bar
-    });
-    bar.tick();
-    true
+    }
 }
 
-/// Stderr, no wider than the spinner: indicatif fills its line up with blanks to
-/// the width, and then the `^C` that the terminal echoes begins a second row, as
-/// does the line itself when the window shrinks, and one row would stay behind.
+/// Stderr from an instant on, since indicatif has no delay of its own; and no
+/// wider than the spinner: indicatif pads its line with blanks to the width, and
+/// then the `^C` that the terminal echoes begins a second row, as does the line
+/// itself when the window shrinks, and one row would stay behind.
 #[derive(Debug)]
-struct Narrow {
+struct Line {
     term: Term,
     columns: usize,
+    from: Instant,
 }
 
-impl TermLike for Narrow {
+impl Line {
+    fn draw(&self, draw: impl FnOnce(&Term) -> io::Result<()>) -> io::Result<()> {
+        if Instant::now() < self.from {
+            return Ok(());
+        }
+        draw(&self.term)
+    }
+}
+
+impl TermLike for Line {
     fn width(&self) -> u16 {
         let room = self.term.size().1.saturating_sub(3).max(1);
         u16::try_from(self.columns).map_or(room, |columns| room.min(columns))
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_up(n)
+        self.draw(|term| term.move_cursor_up(n))
     }
 
     fn move_cursor_down(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_down(n)
+        self.draw(|term| term.move_cursor_down(n))
     }
 
     fn move_cursor_right(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_right(n)
+        self.draw(|term| term.move_cursor_right(n))
     }
 
     fn move_cursor_left(&self, n: usize) -> io::Result<()> {
-        self.term.move_cursor_left(n)
+        self.draw(|term| term.move_cursor_left(n))
     }
 
     fn write_line(&self, text: &str) -> io::Result<()> {
-        self.term.write_line(text)
+        self.draw(|term| term.write_line(text))
     }
 
     fn write_str(&self, text: &str) -> io::Result<()> {
-        self.term.write_str(text)
+        self.draw(|term| term.write_str(text))
     }
 
     fn clear_line(&self) -> io::Result<()> {
-        self.term.clear_line()
+        self.draw(Term::clear_line)
     }
 
     fn flush(&self) -> io::Result<()> {
         self.term.flush()
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        if let Some(Running { stop, thread }) = self.0.take() {
-            drop(stop);
-            // The thread ends at once; what it has drawn must be gone before
-            // anything else is written.
-            drop(thread.join());
-        }
     }
 }

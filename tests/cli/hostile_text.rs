@@ -54,12 +54,17 @@ fn is_hostile(c: char) -> bool {
 
 #[track_caller]
 fn expect_clean(text: &str, what: &str) {
+    expect_harmless(text, what);
+    assert!(text.len() < LONGEST, "{what}: {} bytes", text.len());
+}
+
+#[track_caller]
+fn expect_harmless(text: &str, what: &str) {
     let bad: Vec<_> = text
         .chars()
         .filter(|c| *c != '\n' && is_hostile(*c))
         .collect();
     assert!(bad.is_empty(), "{what}: {bad:?} in {}", head(text));
-    assert!(text.len() < LONGEST, "{what}: {} bytes", text.len());
 }
 
 /// A sequence goes as a whole, its payload with it, and is not quoted instead.
@@ -90,7 +95,7 @@ fn expect_clean_json(value: &Value, what: &str) {
     }
 }
 
-/// The outputs of a command as text and as JSON, both clean.
+/// The outputs of a command as text and as JSON, both harmless.
 #[track_caller]
 fn clean_run(world: &World, arguments: &[&str]) -> (Output, Output) {
     let url = world.api.base_url();
@@ -110,7 +115,9 @@ fn clean_run(world: &World, arguments: &[&str]) -> (Output, Output) {
     }
     let json = world.run_env(&env, &[arguments, &["--json"]].concat());
     expect_clean(&json.stderr, &format!("{arguments:?} --json stderr"));
-    expect_clean_json(&json.json(), &format!("{arguments:?} --json"));
+    // Data is whole, with what is dangerous in it escaped; an error is a message.
+    expect_harmless(&json.stdout, &format!("{arguments:?} --json"));
+    expect_clean_json(&json.json()["error"], &format!("{arguments:?} --json"));
     (text, json)
 }
 

@@ -1,7 +1,10 @@
 //! The shapes of `--json`, as the README has them; and how the program speaks
 //! to scripts: nothing on stdout but the answer, colours, closed pipes.
 
+use std::io::Write;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use crate::sandbox::{Account, SignupTokens};
 use crate::support::world::{EMAIL, PASSWORD};
@@ -13,6 +16,7 @@ pub fn tests() -> Vec<Test> {
         test("json::same_keys_everywhere", same_keys_everywhere),
         test("json::errors_have_one_shape", errors),
         test("json::closed_pipes", closed_pipes),
+        test("json::blocked_streams", blocked_streams),
         test("json::colours", colours),
         test("json::quiet_and_verbose", quiet_and_verbose),
     ]
@@ -209,6 +213,53 @@ fn closed_pipes() {
         world.dress(&mut command);
         let output = Output::of(command.args(["-c", &script]).output().unwrap());
         assert!(output.code < 101, "{args}: {output:?}");
+    }
+}
+
+/// A signal ends a run whose stdout or stderr nobody reads, within a second.
+fn blocked_streams() {
+    let world = World::new(Store::File);
+    world.login();
+    for (args, stderr) in [
+        (&["whoami", "--json"][..], false),
+        (&["whoami"], false),
+        (&["whoami", "--json", "-v"], true),
+        (&["api", "no/"], true),
+    ] {
+        for (signal, code) in [("TERM", 143), ("INT", 130)] {
+            // A pipe holds 64 KiB; it is full before the program writes to it.
+            let (_reader, mut full) = std::io::pipe().unwrap();
+            full.write_all(&[b'x'; 65_536]).unwrap();
+            let mut command = world.command(args);
+            command.stdin(Stdio::null());
+            match stderr {
+                true => command.stderr(full).stdout(Stdio::null()),
+                false => command.stdout(full).stderr(Stdio::null()),
+            };
+            let mut child = command.spawn().unwrap();
+            drop(command);
+            std::thread::sleep(Duration::from_millis(400));
+            assert!(child.try_wait().unwrap().is_none(), "{args:?} is blocked");
+            let pid = child.id().to_string();
+            Command::new("kill")
+                .args(["-s", signal, &pid])
+                .status()
+                .unwrap();
+            let sent = Instant::now();
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                if sent.elapsed() > Duration::from_secs(1) {
+                    child.kill().unwrap();
+                    panic!("{args:?} goes on after SIG{signal}");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            };
+            // Before its first wait a run leaves signals to the system.
+            let ended = status.code().or(status.signal().map(|number| 128 + number));
+            assert_eq!(ended, Some(code), "{args:?} {signal}");
+        }
     }
 }
 

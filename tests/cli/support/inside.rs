@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rememberizer_cli::host::Host;
 use rememberizer_cli::model::Timestamp;
 use rememberizer_cli::store::{SecretStore, StoreError, StoreErrorKind, StoreKind};
-use rememberizer_cli::terminal::Terminal;
+use rememberizer_cli::terminal::{Terminal, Terminals};
 
 use zeroize::Zeroizing;
 
@@ -49,7 +49,9 @@ impl Inside {
 
     /// Runs the program in `dir`.
     pub fn run(&self, dir: &Path, stdin: &[u8], args: &[&str]) -> Output {
-        let (terminal, captured) = Terminal::captured(stdin.to_vec());
+        let (stdout, stderr) = (Buffer::default(), Buffer::default());
+        let stdin = std::io::Cursor::new(stdin.to_vec());
+        let terminal = Terminal::new(stdin, stdout.clone(), stderr.clone(), Terminals::default());
         let (env, entries, limit) = (self.env.clone(), Arc::clone(&self.entries), self.limit);
         let (left, clock) = (Arc::clone(&self.writes_left), self.clock);
         let readings = Arc::clone(&self.readings_left);
@@ -79,10 +81,30 @@ impl Inside {
         let args: Vec<_> = args.map(OsString::from).collect();
         let code = rememberizer_cli::run(&args, &host);
         Output {
-            stdout: captured.stdout(),
-            stderr: captured.stderr(),
+            stdout: stdout.text(),
+            stderr: stderr.text(),
             code,
         }
+    }
+}
+
+/// What was written to a stream.
+#[derive(Clone, Default)]
+struct Buffer(Arc<Mutex<Vec<u8>>>);
+
+impl Buffer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
+    }
+}
+
+impl std::io::Write for Buffer {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
