@@ -153,6 +153,14 @@ impl Outcome {
         self.row().code
     }
 
+    /// Whether it is a failure of the secret store.
+    pub(crate) fn is_store(self) -> bool {
+        matches!(
+            self,
+            Self::StoreUnavailable | Self::StoreLocked | Self::StoreFailed
+        )
+    }
+
     /// The outcome of a signal.
     #[must_use]
     pub fn of_signal(signal: i32) -> Self {
@@ -179,7 +187,7 @@ pub struct Failure {
     pub retry_after: Option<u64>,
     /// What was done all the same: shown in JSON beside the error.
     pub done: Option<Value>,
-    /// Whether everything has been said already and the exit code is all there is to do.
+    /// Exit code of a child process; nothing is printed.
     pub silent: Option<i32>,
 }
 
@@ -202,7 +210,7 @@ impl Failure {
         Self::new(Outcome::Usage, message)
     }
 
-    /// A child process's exit status, passed on without a word.
+    /// Passes on a child process's exit status; nothing is printed.
     #[must_use]
     pub fn status(code: i32) -> Self {
         Self {

@@ -1,95 +1,94 @@
-//! Every failure of a lower layer turned into what the person is told: outcome,
-//! line and hint. Here and nowhere else.
+//! Turns every error into what the person and the script are told: outcome,
+//! line and hint. Nothing else decides that.
 
 use crate::api::ApiError;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::session::{SessionError, Spent};
+use crate::session::{LikelyCause, SessionError};
 use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
 use crate::terminal::PromptError;
 
-/// How a command names another command in a hint: `rememberizer login --profile work`.
-pub type Say<'a> = &'a dyn Fn(&str) -> String;
+/// Makes the command line that a hint names, such as `rememberizer login --profile work`.
+pub(crate) type CommandLine<'a> = &'a dyn Fn(&str) -> String;
 
-/// The one conversion of every error that a command can return.
-pub fn explain(error: anyhow::Error, say: Say<'_>) -> Failure {
-    let whole = format!("{error:#}");
-    let error = match error.downcast::<Failure>() {
-        Ok(failure) => return failure,
-        Err(error) => error,
-    };
-    let error = match error.downcast::<SessionError>() {
-        Ok(known) => return of_session(known, say),
-        Err(error) => error,
-    };
-    let error = match error.downcast::<ApiError>() {
-        Ok(known) => return of_api(known, say),
-        Err(error) => error,
-    };
-    let error = match error.downcast::<StoreError>() {
-        Ok(known) => return of_store(known),
-        Err(error) => error,
-    };
-    let error = match error.downcast::<ProfilesError>() {
-        Ok(known) => return of_profiles(known),
-        Err(error) => error,
-    };
-    let error = match error.downcast::<PromptError>() {
-        Ok(known) => return of_prompt(&known),
-        Err(error) => error,
-    };
-    drop(error);
-    Failure::new(Outcome::Failed, whole)
+pub(crate) fn explain(error: Error, command_line: CommandLine<'_>) -> Failure {
+    match error {
+        Error::Failure(failure) => failure,
+        Error::Session(error) => from_session(error, command_line),
+        Error::Store(error) => from_store(error),
+        Error::Profiles(error) => from_profiles(error),
+        Error::Prompt(error) => from_prompt(&error),
+        Error::Io(error) => Failure::new(Outcome::Failed, error.to_string()),
+        Error::Other(error) => Failure::new(Outcome::Failed, format!("{error:#}")),
+    }
 }
 
-fn of_session(error: SessionError, say: Say<'_>) -> Failure {
+/// What to do if a captcha stops a person or a script.
+pub(crate) fn captcha_hint(command_line: CommandLine<'_>) -> String {
+    format!(
+        "give a response with --captcha TOKEN, or take over the session of a browser: its refresh_token cookie into {}",
+        command_line("login --refresh-token-stdin")
+    )
+}
+
+fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
     let message = error.to_string();
-    let login = || say("login");
+    let login = || command_line("login");
     match error {
-        SessionError::NotSignedIn => Failure::new(Outcome::NotSignedIn, message).hint(login()),
-        SessionError::OtherOrigin { .. } => {
+        SessionError::NotSignedIn | SessionError::OtherOrigin { .. } => {
             Failure::new(Outcome::NotSignedIn, message).hint(login())
         }
-        SessionError::Ended { spent, .. } => {
-            let message = match spent {
+        SessionError::Ended { cause, .. } => {
+            let message = match cause {
                 None => message,
-                Some(Spent::Killed(began)) => format!(
-                    "{message}; a run was killed during an exchange that began at {began}, which most likely spent the refresh token"
+                Some(LikelyCause::InterruptedRun(began)) => format!(
+                    "{message}; a run was interrupted during an exchange that began at {began}, which most likely spent the refresh token"
                 ),
-                Some(Spent::Unanswered(began)) => format!(
-                    "{message}; an exchange that began at {began} got no proper answer, and most likely spent the refresh token"
+                Some(LikelyCause::LostResponse(began)) => format!(
+                    "{message}; an exchange that began at {began} got no usable response, and most likely spent the refresh token"
                 ),
             };
             Failure::new(Outcome::SessionEnded, message).hint(login())
         }
         SessionError::VariableRejected { variable, .. } => {
             Failure::new(Outcome::SessionEnded, message).hint(format!(
-                "set {variable} to a token that is in force, or unset it to use the stored session"
+                "set {variable} to a valid token, or unset it to use the stored session"
             ))
         }
-        SessionError::Api(error) => of_api(error, say),
+        SessionError::Api(error) => from_api(error, command_line),
         SessionError::Busy(_) => Failure::new(Outcome::Busy, message)
             .hint("try again, or wait longer with --lock-timeout SECONDS"),
-        SessionError::Store(error) => of_store(error),
+        SessionError::Store(error) => from_store(error),
+        SessionError::Profiles(error) => from_profiles(error),
+        SessionError::NotRecorded(source) => Failure {
+            outcome: from_profiles(source).outcome,
+            ..Failure::new(Outcome::Failed, message)
+        }
+        .hint(format!("fix the profiles file, then {}", login())),
         SessionError::Lost(source) => Failure {
-            outcome: of_store(source).outcome,
+            outcome: from_store(source).outcome,
             ..Failure::new(Outcome::StoreFailed, message)
         }
         .hint(format!(
-            "the stored refresh token may be spent: mend the store, then {}",
+            "the stored refresh token may be spent: fix the store, then {}",
             login()
         )),
         SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).hint(format!(
             "the cookie may have another name: {}",
-            say(if missing.starts_with("refresh") {
+            command_line(if missing.starts_with("refresh") {
                 "profile set refresh_cookie NAME"
             } else {
                 "profile set access_cookie NAME"
             })
         )),
+        SessionError::Occupied { .. } => Failure::usage(message).hint(format!(
+            "end both sessions first: {}",
+            command_line("logout")
+        )),
     }
 }
 
-fn of_api(error: ApiError, say: Say<'_>) -> Failure {
+fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
     let message = error.to_string();
     match error {
         ApiError::Refused {
@@ -103,7 +102,7 @@ fn of_api(error: ApiError, say: Say<'_>) -> Failure {
                 format!("the server wants a captcha response: {message}"),
             )
         }
-        .hint(crate::command::captcha::ways_in(say)),
+        .hint(captcha_hint(command_line)),
         ApiError::Refused { fields, .. } => Failure {
             fields,
             ..Failure::new(Outcome::Rejected, message)
@@ -120,15 +119,17 @@ fn of_api(error: ApiError, say: Say<'_>) -> Failure {
         }
         ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message).hint(format!(
             "nothing is lost: try again, or see {}",
-            say("doctor")
+            command_line("doctor")
         )),
-        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message)
-            .hint(format!("is the API URL right? {}", say("profile show"))),
+        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message).hint(format!(
+            "is the API URL right? {}",
+            command_line("profile show")
+        )),
         ApiError::Config(_) => Failure::usage(message),
     }
 }
 
-fn of_store(error: StoreError) -> Failure {
+fn from_store(error: StoreError) -> Failure {
     let outcome = match error.kind {
         StoreErrorKind::Unavailable => Outcome::StoreUnavailable,
         StoreErrorKind::Locked => Outcome::StoreLocked,
@@ -140,16 +141,16 @@ fn of_store(error: StoreError) -> Failure {
     }
 }
 
-fn of_profiles(error: ProfilesError) -> Failure {
+fn from_profiles(error: ProfilesError) -> Failure {
     match error {
-        ProfilesError::Lock(LockError::Store(error)) => of_store(error),
+        ProfilesError::Lock(LockError::Store(error)) => from_store(error),
         ProfilesError::Lock(LockError::Busy(_)) => Failure::new(
             Outcome::Busy,
             "another process is writing the profiles file",
         )
         .hint("try again"),
         ProfilesError::Malformed { .. } => {
-            Failure::new(Outcome::Failed, error.to_string()).hint("mend the file or move it away")
+            Failure::new(Outcome::Failed, error.to_string()).hint("fix the file or move it away")
         }
         ProfilesError::Newer { .. } => Failure::new(Outcome::Failed, error.to_string())
             .hint("use the newer version of rememberizer that wrote it"),
@@ -158,7 +159,7 @@ fn of_profiles(error: ProfilesError) -> Failure {
     }
 }
 
-fn of_prompt(error: &PromptError) -> Failure {
+fn from_prompt(error: &PromptError) -> Failure {
     match error {
         PromptError::Interrupted => Failure::new(Outcome::Interrupted, "interrupted"),
         PromptError::Closed => Failure::new(Outcome::Interrupted, error.to_string()),

@@ -15,13 +15,14 @@
 pub mod api;
 pub mod browser;
 pub mod command;
-pub mod context;
+mod context;
+mod error;
 pub mod exit;
-pub mod explain;
+mod explain;
 pub mod globals;
 pub mod host;
 pub mod model;
-pub mod session;
+mod session;
 pub mod settings;
 pub mod store;
 #[expect(
@@ -38,11 +39,12 @@ use std::ffi::OsString;
 
 use command::Cli;
 use context::Context;
+use error::Error;
 use exit::{Failure, Outcome};
 use explain::explain;
 use host::Host;
 use model::ProfileName;
-use session::{Interrupts, SessionError};
+use session::Interrupts;
 use settings::{Basics, Settings};
 use terminal::Terminal;
 
@@ -71,7 +73,7 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
 /// The profile in use and the default one: hints name the first where it is not the second.
 type Names = Option<(ProfileName, ProfileName)>;
 
-fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::Error> {
+fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), Error> {
     let basics = Basics::resolve(&cli.globals, host)?;
     host.terminal.configure(basics.style);
     let command = match cli.command.run_bare(host) {
@@ -87,15 +89,7 @@ fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), anyhow::E
         Box::new(move || interrupts.watch())
     });
     let context = Context::new(settings, host, &interrupts);
-    let result = command.run(&context);
-    if let Err(error) = &result
-        && let Some(SessionError::Ended { .. }) = error.downcast_ref()
-        && let Err(error) = context.record(|profile| profile.signed_in = Some(false))
-    {
-        host.terminal
-            .verbose(&format!("the profile still says signed in: {error}"));
-    }
-    result
+    command.run(&context)
 }
 
 /// A signal ends the process as it ends everywhere: the terminal as it was
@@ -113,23 +107,22 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
             end(i32::from(outcome.exit_code()));
         }),
         Box::new(move || {
-            waiting.warn("ending as soon as the session is safe: it exists nowhere else yet");
+            waiting.warn("saving the session before exiting");
         }),
     )
 }
 
-fn finish(host: &Host, json: bool, result: Result<(), anyhow::Error>, names: Names) -> i32 {
+fn finish(host: &Host, json: bool, result: Result<(), Error>, names: Names) -> i32 {
     let Err(error) = result else {
         return 0;
     };
     if is_closed_pipe(&error) {
         return 0;
     }
-    let say = |command: &str| match &names {
-        Some((profile, default)) => context::say(command, profile, default),
+    let failure = explain(error, &|command| match &names {
+        Some((profile, default)) => context::command_line(command, profile, default),
         None => format!("rememberizer {command}"),
-    };
-    let failure = explain(error, &say);
+    });
     report(&host.terminal, json, &failure);
     failure.exit_code()
 }
@@ -146,9 +139,7 @@ fn report(terminal: &Terminal, json: bool, failure: &Failure) {
     }
 }
 
-/// Whoever reads our answer may stop reading: `rememberizer whoami | head -1`.
-fn is_closed_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+/// The reader of the answer may stop reading: `rememberizer whoami | head -1`.
+fn is_closed_pipe(error: &Error) -> bool {
+    matches!(error, Error::Io(e) if e.kind() == std::io::ErrorKind::BrokenPipe)
 }

@@ -8,11 +8,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::globals::{Globals, color, duration, positive_duration, switch};
 use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
-use crate::session::Variables;
+use crate::session::TokenVariables;
 use crate::store::{Profile, Profiles, Selected, StoreKind};
 use crate::terminal::Style;
 
@@ -162,7 +163,7 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
 
 impl Basics {
     /// Decides how to speak.
-    pub fn resolve(globals: &Globals, host: &Host) -> Result<Self, Failure> {
+    pub(crate) fn resolve(globals: &Globals, host: &Host) -> Result<Self, Failure> {
         let read = Reader(host);
         let set = |name: &str| (host.variable)(name).filter(|value| !value.is_empty());
         Ok(Self {
@@ -183,12 +184,12 @@ impl Basics {
 
 impl Settings {
     /// Decides everything else.
-    pub fn resolve(
+    pub(crate) fn resolve(
         globals: Globals,
         json: bool,
         purpose: Purpose,
         host: &Host,
-    ) -> Result<Self, anyhow::Error> {
+    ) -> Result<Self, Error> {
         let read = Reader(host);
         let mut lenient = Lenient {
             is: purpose == Purpose::Diagnose,
@@ -207,7 +208,7 @@ impl Settings {
                 default: ProfileName::default(),
                 profile: None,
             },
-            other => other.map_err(anyhow::Error::from)?,
+            other => other.map_err(Error::from)?,
         };
         let Selected {
             name,
@@ -287,10 +288,10 @@ pub fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
 }
 
 /// The tokens in the environment.
-pub fn token_variables(host: &Host) -> Result<Variables, Failure> {
+pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let read = Reader(host);
     let secret = |name| Ok::<_, Failure>(read.text(name)?.map(Secret::new));
-    Ok(Variables {
+    Ok(TokenVariables {
         access: secret(ACCESS_TOKEN)?.map(|s| (ACCESS_TOKEN, AccessToken::new(s))),
         refresh: secret(REFRESH_TOKEN)?.map(|s| (REFRESH_TOKEN, RefreshToken::new(s))),
     })

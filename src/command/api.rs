@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::report;
 use crate::api::{Answer, ApiError, Request};
 use crate::context::Context;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::AccessToken;
+use crate::session::{Credential, SessionManager};
 
 /// The largest body that is sent, or that is held to be shown as JSON.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -71,20 +72,28 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 /// Sends the request, and those of the pages that follow.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let request = request(args, context)?;
+    let manager = context.session();
+    let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
+    let send = |request: &Request| send(&manager, &mut credential, request);
     if args.paginate {
-        return pages(context, request);
+        return pages(context, request, send);
     }
-    show(args, context, send(context, &request)?)
+    let mut send = send;
+    show(args, context, send(&request)?)
 }
 
 /// Shows each page as it comes, or as JSON all of them at the end: one object.
-fn pages(context: &Context<'_>, mut request: Request) -> Result<(), anyhow::Error> {
+fn pages(
+    context: &Context<'_>,
+    mut request: Request,
+    mut send: impl FnMut(&Request) -> Result<Answer, Error>,
+) -> Result<(), Error> {
     let mut pages = Vec::new();
     let mut room = LARGEST;
     for _ in 0..MOST_PAGES {
-        let (status, text) = whole(send(context, &request)?)?;
+        let (status, text) = whole(send(&request)?)?;
         let page = serde_json::from_str::<Value>(&text).ok();
         let next = page.as_ref().and_then(|page| page["next"].as_str());
         let next = next.map(str::to_owned);
@@ -105,7 +114,7 @@ fn pages(context: &Context<'_>, mut request: Request) -> Result<(), anyhow::Erro
     Err(Failure::new(Outcome::Failed, format!("more than {MOST_PAGES} pages")).into())
 }
 
-fn request(args: &Args, context: &Context<'_>) -> Result<Request, anyhow::Error> {
+fn request(args: &Args, context: &Context<'_>) -> Result<Request, Error> {
     let mut path = args.path.clone();
     let mut body = match &args.input {
         None => None,
@@ -137,7 +146,7 @@ fn request(args: &Args, context: &Context<'_>) -> Result<Request, anyhow::Error>
     })
 }
 
-fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>, anyhow::Error> {
+fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     if input.as_os_str() == "-" {
         bytes = context.terminal.read_stdin(LARGEST + 1)?.to_vec();
@@ -152,14 +161,16 @@ fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>,
     Ok(bytes)
 }
 
-/// Sends a request; the first 401 asks for a renewal, the second is an answer
+/// Sends a request. The first 401 asks for a renewal, the second is a response
 /// like any other.
-fn send(context: &Context<'_>, request: &Request) -> Result<Answer, anyhow::Error> {
-    let variables = context.variables()?;
-    let keeper = context.keeper();
+fn send(
+    manager: &SessionManager<'_>,
+    credential: &mut Credential<'_>,
+    request: &Request,
+) -> Result<Answer, Error> {
     let refused = Cell::new(false);
-    let once = |access: &AccessToken| {
-        let answer = keeper.client.request(access, request.clone())?;
+    Ok(credential.send(|access: &AccessToken| {
+        let answer = manager.client.request(access, request.clone())?;
         if answer.status == 401 && !refused.replace(true) {
             return Err(ApiError::Refused {
                 status: 401,
@@ -169,13 +180,10 @@ fn send(context: &Context<'_>, request: &Request) -> Result<Answer, anyhow::Erro
             });
         }
         Ok(answer)
-    };
-    let (answer, credential) = keeper.authenticated(&variables, Duration::ZERO, once)?;
-    report::warn_if_spent(context, &credential);
-    Ok(answer)
+    })?)
 }
 
-fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), anyhow::Error> {
+fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), Error> {
     let status = answer.status;
     let terminal = context.terminal;
     if args.include && !context.settings.json {
@@ -210,7 +218,7 @@ fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), an
     conclude(context, status, None)
 }
 
-fn whole(answer: Answer) -> Result<(u16, String), anyhow::Error> {
+fn whole(answer: Answer) -> Result<(u16, String), Error> {
     let mut bytes = Vec::new();
     let read = answer.body.take(LARGEST + 1).read_to_end(&mut bytes);
     read.map_err(cut_short)?;
@@ -233,7 +241,7 @@ fn cut_short(error: std::io::Error) -> Failure {
 }
 
 /// Ends as the status says, with `json` where that is the form of the answer.
-fn conclude(context: &Context<'_>, status: u16, json: Option<Value>) -> Result<(), anyhow::Error> {
+fn conclude(context: &Context<'_>, status: u16, json: Option<Value>) -> Result<(), Error> {
     match (failure(status), json) {
         (None, None) => Ok(()),
         (None, Some(json)) => Ok(context.terminal.answer_json(json)?),

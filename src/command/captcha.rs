@@ -4,21 +4,13 @@ use clap::Args;
 
 use crate::browser::{CaptchaPage, PATIENCE};
 use crate::context::Context;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::explain::Say;
+use crate::explain::{CommandLine, captcha_hint};
 use crate::model::Secret;
 use crate::settings::SECRET_VARIABLES;
 
-/// What to do where a captcha stops a person or a script.
-#[must_use]
-pub fn ways_in(say: Say<'_>) -> String {
-    format!(
-        "give a response with --captcha TOKEN, solve one with --captcha-browser, or {}",
-        other_way_in(say)
-    )
-}
-
-fn other_way_in(say: Say<'_>) -> String {
+fn other_way_in(say: CommandLine<'_>) -> String {
     format!(
         "take over the session of a browser: its refresh_token cookie into {}",
         say("login --refresh-token-stdin")
@@ -39,7 +31,7 @@ pub struct CaptchaArgs {
 
 impl CaptchaArgs {
     /// Looks whether a flag asks for what cannot be, before anything else is asked.
-    pub fn check(&self, context: &Context<'_>) -> Result<(), Failure> {
+    pub(super) fn check(&self, context: &Context<'_>) -> Result<(), Failure> {
         if self.captcha.as_deref() == Some("") {
             return Err(Failure::usage("--captcha is empty"));
         }
@@ -48,7 +40,7 @@ impl CaptchaArgs {
             return Err(
                 Failure::usage("the profile has no site key to show in a browser").hint(format!(
                     "find data-sitekey in the source of the service's sign-in page, then {}",
-                    context.say("profile set site_key KEY")
+                    context.command_line("profile set site_key KEY")
                 )),
             );
         }
@@ -59,7 +51,7 @@ impl CaptchaArgs {
     }
 
     /// The response that a flag gives, or that the profile's site key says is needed.
-    pub fn up_front(&self, context: &Context<'_>) -> Result<Option<Secret>, anyhow::Error> {
+    pub(super) fn up_front(&self, context: &Context<'_>) -> Result<Option<Secret>, Error> {
         if let Some(captcha) = &self.captcha {
             return Ok(Some(Secret::new(captcha.clone())));
         }
@@ -70,7 +62,7 @@ impl CaptchaArgs {
     }
 
     /// The response that the server asked for.
-    pub fn ask(&self, context: &Context<'_>) -> Result<Secret, anyhow::Error> {
+    pub(super) fn ask(&self, context: &Context<'_>) -> Result<Secret, Error> {
         if !self.someone(context) {
             return Err(nobody(context).into());
         }
@@ -81,7 +73,10 @@ impl CaptchaArgs {
         terminal.instruct(
             "the server wants a captcha response: paste one, or leave with Ctrl-C and solve one with --captcha-browser,",
         );
-        terminal.instruct(&format!("or {}", other_way_in(&|c| context.say(c))));
+        terminal.instruct(&format!(
+            "or {}",
+            other_way_in(&|c| context.command_line(c))
+        ));
         Ok(terminal.ask_secret("Rememberizer captcha response")?)
     }
 
@@ -96,10 +91,10 @@ fn nobody(context: &Context<'_>) -> Failure {
         Outcome::CaptchaRequired,
         "the server wants a captcha response, and nobody can be asked for one",
     )
-    .hint(ways_in(&|command| context.say(command)))
+    .hint(captcha_hint(&|command| context.command_line(command)))
 }
 
-fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
+fn in_browser(context: &Context<'_>) -> Result<Secret, Error> {
     let site_key = context.profile().site_key.unwrap_or_default();
     let page = CaptchaPage::bind(&site_key)?;
     let terminal = context.terminal;
@@ -109,7 +104,7 @@ fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
     ));
     terminal.instruct(&format!(
         "a site key works on the domains that its owner allows; where the page shows an error, {}",
-        other_way_in(&|command| context.say(command))
+        other_way_in(&|command| context.command_line(command))
     ));
     context.interrupts.watch();
     if !page.open(&SECRET_VARIABLES) {
@@ -121,7 +116,7 @@ fn in_browser(context: &Context<'_>) -> Result<Secret, anyhow::Error> {
             Outcome::CaptchaRequired,
             "no captcha response came from the browser within two minutes",
         )
-        .hint(ways_in(&|command| context.say(command)))
+        .hint(captcha_hint(&|command| context.command_line(command)))
         .into()
     })
 }

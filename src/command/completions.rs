@@ -11,6 +11,7 @@ use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
 use clap_complete::env::Shells;
 
 use super::Cli;
+use crate::error::Error;
 use crate::exit::Failure;
 use crate::globals::Globals;
 use crate::host::Host;
@@ -98,12 +99,12 @@ pub struct Args {
 }
 
 /// Prints the script.
-pub fn run(args: &Args, terminal: &Terminal) -> Result<(), anyhow::Error> {
+pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<(), Error> {
     terminal.answer_bytes(script(&args.shell)?.as_bytes())?;
     Ok(())
 }
 
-fn script(shell: &str) -> Result<String, anyhow::Error> {
+fn script(shell: &str) -> Result<String, Error> {
     match shell {
         "bash" => return Ok(BASH.replace("VARIABLE", VARIABLE)),
         "nushell" => return Ok(NUSHELL.replace("VARIABLE", VARIABLE)),
@@ -116,7 +117,11 @@ fn script(shell: &str) -> Result<String, anyhow::Error> {
     let name = Cli::command().get_name().to_owned();
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, &name, &name, &name, &mut script)?;
-    let mut script = String::from_utf8(script)?.trim().to_owned() + "\n";
+    let mut script = String::from_utf8(script)
+        .map_err(anyhow::Error::from)?
+        .trim()
+        .to_owned()
+        + "\n";
     if shell == "zsh" {
         script += ZSH_FIRST_TAB;
     }

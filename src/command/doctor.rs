@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::report;
 use crate::context::Context;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::explain::explain;
 use crate::session::SessionError;
 use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
 
@@ -78,7 +78,7 @@ impl Findings {
 }
 
 /// Looks at everything.
-pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut found = Findings::default();
     found.add(
         Level::Ok,
@@ -106,15 +106,11 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), anyhow::Err
     tell(context, &found.0)
 }
 
-fn say<'c>(context: &'c Context<'_>) -> impl Fn(&str) -> String + 'c {
-    |command| context.say(command)
-}
-
 fn config(context: &Context<'_>, found: &mut Findings) {
     let profiles = &context.settings.profiles;
     let path = profiles.path().display().to_string();
     match profiles.all() {
-        Err(error) => found.failure("config", explain(error.into(), &say(context))),
+        Err(error) => found.failure("config", context.explain(error.into())),
         Ok(_) if !profiles.path().exists() => {
             found.add(Level::Ok, "config", format!("{path} is not there yet"));
         }
@@ -169,11 +165,11 @@ fn variables(context: &Context<'_>, found: &mut Findings) {
 
 fn store(context: &Context<'_>, found: &mut Findings) {
     let kind = context.settings.store;
-    let keeper = context.keeper();
-    let probed = keeper.lock().and_then(|lock| {
+    let manager = context.session();
+    let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        keeper.store.prove_writable(&lock)?;
+        manager.entry().prove_writable(&lock)?;
         Ok(started)
     });
     match probed {
@@ -182,17 +178,18 @@ fn store(context: &Context<'_>, found: &mut Findings) {
             "store",
             format!(
                 "{}: written, read and removed a probe in {:.1} ms",
-                report::place(kind),
+                report::store_label(kind),
                 started.elapsed().as_secs_f64() * 1000.0
             ),
         ),
-        Err(error) => found.failure("store", explain(error.into(), &say(context))),
+        Err(error) => found.failure("store", context.explain(error.into())),
     }
 }
 
 fn server(context: &Context<'_>, found: &mut Findings) {
     context.interrupts.watch();
-    let client = context.client();
+    let manager = context.session();
+    let client = &manager.client;
     let reached = {
         let _waiting = context.terminal.spin("waiting for the server");
         client.reach()
@@ -200,7 +197,7 @@ fn server(context: &Context<'_>, found: &mut Findings) {
     let host = context.settings.origin.host().to_owned();
     match reached {
         Err(error) => {
-            let failure = explain(SessionError::Api(error).into(), &say(context));
+            let failure = context.explain(error.into());
             found.with_fix(
                 Level::Problem,
                 "server",
@@ -251,7 +248,7 @@ fn server(context: &Context<'_>, found: &mut Findings) {
 
 fn session(context: &Context<'_>, found: &mut Findings) {
     let now = (context.host.now)();
-    match context.keeper().load() {
+    match context.session().load() {
         Ok(Some(session)) => {
             let login = context.profile().login;
             found.add(
@@ -263,17 +260,17 @@ fn session(context: &Context<'_>, found: &mut Findings) {
                     report::ends(&session.refresh.expiry, now)
                 ),
             );
-            if let Some(mark) = session.mark {
+            if let Some(pending) = session.pending {
                 found.with_fix(
                     Level::Warning,
                     "session",
                     format!(
-                        "a run was killed during an exchange that began at {}",
-                        mark.began
+                        "a run was interrupted or unanswered during an exchange that began at {}",
+                        pending.began
                     ),
                     Some(format!(
                         "see whether it survived: {}",
-                        context.say("refresh")
+                        context.command_line("refresh")
                     )),
                 );
             }
@@ -282,17 +279,17 @@ fn session(context: &Context<'_>, found: &mut Findings) {
             Level::Warning,
             "session",
             "not signed in",
-            Some(context.say("login")),
+            Some(context.command_line("login")),
         ),
         // The store itself has been looked at, and has said what is wrong with it.
         Err(SessionError::Store(error)) if error.kind != crate::store::StoreErrorKind::Failed => {
             found.add(Level::Warning, "session", "cannot be looked at");
         }
-        Err(error) => found.failure("session", explain(error.into(), &say(context))),
+        Err(error) => found.failure("session", context.explain(error.into())),
     }
 }
 
-fn tell(context: &Context<'_>, found: &[Finding]) -> Result<(), anyhow::Error> {
+fn tell(context: &Context<'_>, found: &[Finding]) -> Result<(), Error> {
     let problems = found.iter().filter(|f| f.level == Level::Problem).count();
     let json: Vec<Value> = found
         .iter()

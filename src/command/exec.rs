@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
 
-use super::report;
 use crate::context::Context;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::globals::duration;
 use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
@@ -44,10 +44,9 @@ fn variable_name(text: &str) -> Result<String, String> {
 }
 
 /// Runs the command.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let variables = context.variables()?;
-    let credential = context.keeper().credential(&variables, args.min_ttl)?;
-    report::warn_if_spent(context, &credential);
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let manager = context.session();
+    let credential = manager.credential(context.token_variables()?, args.min_ttl)?;
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Failure::usage("there is no command to run").into());
     };

@@ -1,18 +1,14 @@
-//! `login`: a session begins, with a password or from a refresh token.
+//! `login`: begins a session, with a password or from a refresh token.
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
+use super::begin;
 use super::captcha::CaptchaArgs;
 use super::input::{self, Missing, PasswordArgs};
-use super::report;
-use crate::api::{ApiError, Client};
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::model::{Grant, RefreshToken, Secret, Session};
-use crate::session::{Begun, Keeper, Revocation};
-use crate::store::{ProfileLock, StoreErrorKind, StoreKind};
+use crate::error::Error;
+use crate::model::RefreshToken;
+use crate::session::SessionError;
 
 /// Start a session
 ///
@@ -43,37 +39,18 @@ pub struct Args {
     pub refresh_token_file: Option<PathBuf>,
 }
 
-/// Begins a session.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let taken_over = args.refresh_token_stdin || args.refresh_token_file.is_some();
-    let password = if taken_over {
-        None
-    } else {
-        args.password.given(context)?
-    };
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    if args.refresh_token_stdin || args.refresh_token_file.is_some() {
+        return take_over(args, context);
+    }
+    let password = args.password.given(context)?;
     let login = args.login.clone().filter(|login| !login.trim().is_empty());
     let mut missing = Missing::default();
-    missing.note(
-        !taken_over && login.is_none(),
-        "login",
-        "LOGIN as an argument",
-    );
-    missing.note(
-        !taken_over && password.is_none(),
-        "password",
-        &input::password_ways(),
-    );
+    missing.note(login.is_none(), "login", "LOGIN as an argument");
+    missing.note(password.is_none(), "password", &input::password_ways());
     missing.check(context)?;
     args.captcha.check(context)?;
-    let place = Place::find(context)?;
-
-    if taken_over {
-        let refresh = match &args.refresh_token_file {
-            Some(path) => input::from_file(path, "refresh token")?,
-            None => input::from_stdin(context, "refresh token")?,
-        };
-        return take_over(context, &place, RefreshToken::new(refresh));
-    }
+    let manager = begin::choose_store(context)?;
 
     let offered = context.profile().login;
     let login = match login {
@@ -89,247 +66,43 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
             .terminal
             .ask_secret(&format!("Rememberizer password for {login}"))?,
     };
-    let begun = with_captcha(context, &args.captcha, |captcha| {
-        place.begin(context, |client| client.signin(&login, &password, captcha))
-    })?
-    .ok_or(crate::session::SessionError::NoToken {
+    let started = begin::begin(
+        context,
+        &manager,
+        &args.captcha,
+        &login,
+        |client, captcha| client.signin(&login, &password, captcha),
+    )?
+    .ok_or(SessionError::NoToken {
         missing: "refresh token",
     })?;
-    finish(context, &place, &begun, Some(&login))
+    begin::confirm_login(context, &manager, &started, Some(&login))
 }
 
-/// Sends a request with a captcha response where one is known to be needed,
-/// and once more where the server turns out to want one.
-pub(super) fn with_captcha<T>(
-    context: &Context<'_>,
-    args: &CaptchaArgs,
-    send: impl Fn(Option<&Secret>) -> Result<T, anyhow::Error>,
-) -> Result<T, anyhow::Error> {
-    let captcha = args.up_front(context)?;
-    let answer = send(captcha.as_ref());
-    match answer {
-        Err(error) if captcha.is_none() && wants_captcha(&error) => send(Some(&args.ask(context)?)),
-        other => other,
-    }
-}
-
-fn wants_captcha(error: &anyhow::Error) -> bool {
-    matches!(
-        error.downcast_ref(),
-        Some(crate::session::SessionError::Api(ApiError::Refused {
-            captcha: true,
-            ..
-        }))
-    )
-}
-
-/// The store that a new session goes to, found usable before anything is asked.
-pub(super) struct Place {
-    kind: StoreKind,
-}
-
-impl Place {
-    /// Looks whether the store can be used. Where it cannot, and nobody chose
-    /// it, a person is asked once whether a private file will do.
-    pub(super) fn find(context: &Context<'_>) -> Result<Self, anyhow::Error> {
-        let kind = context.settings.store;
-        let name = context.settings.name.as_str();
-        // What is recorded of the profile is needed to find the session again.
-        context.settings.profiles.prove_writable()?;
-        let error = {
-            let _waiting = context.terminal.spin("waiting for the keyring");
-            match context.secret_store(kind).read(name) {
-                Ok(_) => return Ok(Self { kind }),
-                // What is in there may be broken; that is no reason not to replace it.
-                Err(error)
-                    if error.kind == StoreErrorKind::Failed && kind == StoreKind::Keyring =>
-                {
-                    return Ok(Self { kind });
-                }
-                Err(error) => error,
-            }
-        };
-        if kind == StoreKind::File {
-            return Err(error.into());
-        }
-        if !context.settings.store_chosen && context.terminal.can_prompt() {
-            context.terminal.warn(&error.message);
-            if context.terminal.confirm(
-                "Keep the Rememberizer session in a private file instead?",
-                false,
-            )? {
-                return Ok(Self {
-                    kind: StoreKind::File,
-                });
-            }
-        }
-        let mend = error
-            .hint
-            .as_deref()
-            .unwrap_or("make the keyring reachable");
-        let hint = format!(
-            "{mend}; or keep the session in a private file: {}",
-            context.say("login --store file")
-        );
-        Err(crate::store::StoreError {
-            hint: Some(hint),
-            ..error
-        }
-        .into())
-    }
-
-    /// Which store it is.
-    pub(super) fn kind(&self) -> StoreKind {
-        self.kind
-    }
-
-    /// Keeps sessions there.
-    pub(super) fn keeper<'c>(&self, context: &'c Context<'_>) -> Keeper<'c> {
-        context.keeper_in(self.kind)
-    }
-
-    /// Runs `request` and stores the session that it brings.
-    pub(super) fn begin(
-        &self,
-        context: &Context<'_>,
-        request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
-    ) -> Result<Option<Begun>, anyhow::Error> {
-        let keeper = self.keeper(context);
-        let lock = keeper.lock()?;
-        let begun = keeper.begin(&lock, request)?;
-        if let Some(begun) = &begun {
-            self.record(context, &keeper, &lock, begun)?;
-        }
-        Ok(begun)
-    }
-
-    /// Records where the session is, and ends what it took the place of.
-    fn record(
-        &self,
-        context: &Context<'_>,
-        keeper: &Keeper<'_>,
-        lock: &ProfileLock,
-        begun: &Begun,
-    ) -> Result<(), anyhow::Error> {
-        context.record(|profile| {
-            profile.api_url = Some(context.settings.origin.clone());
-            profile.store = Some(self.kind);
-            profile.signed_in = Some(true);
-        })?;
-        let mut replaced: Vec<&Session> = begun.replaced.iter().collect();
-        let left_over = StoreKind::ALL
-            .into_iter()
-            .filter(|kind| *kind != self.kind)
-            .find_map(
-                |kind| match keeper.purge(lock, context.secret_store(kind)) {
-                    Ok(session) => session,
-                    Err(error) => {
-                        context
-                            .terminal
-                            .verbose(&format!("the {kind} store was not searched: {error}"));
-                        None
-                    }
-                },
-            );
-        replaced.extend(&left_over);
-        for replaced in replaced {
-            if Keeper::is_replaced(&begun.session, replaced) {
-                revoke(context, keeper, replaced);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Ends a session that is stored nowhere any more, at the server that it is of.
-fn revoke(context: &Context<'_>, keeper: &Keeper<'_>, replaced: &Session) {
-    let revocation = if replaced.origin == *keeper.origin {
-        keeper.revoke(&replaced.refresh.value)
-    } else {
-        let client = context.client_of(replaced.origin.clone());
-        Keeper {
-            client: &client,
-            origin: &replaced.origin,
-            ..context.keeper()
-        }
-        .revoke(&replaced.refresh.value)
+/// Takes over the session of a refresh token.
+fn take_over(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let manager = begin::choose_store(context)?;
+    let refresh = match &args.refresh_token_file {
+        Some(path) => input::from_file(path, "refresh token")?,
+        None => input::from_stdin(context, "refresh token")?,
     };
-    match revocation {
-        Revocation::Failed(error) => context.terminal.warn(&format!(
-            "the former session was not revoked on the server: {error}"
-        )),
-        other => context.terminal.verbose(&format!(
-            "the former session: {}",
-            report::revocation(&other)
-        )),
-    }
-}
-
-fn take_over(
-    context: &Context<'_>,
-    place: &Place,
-    refresh: RefreshToken,
-) -> Result<(), anyhow::Error> {
-    let keeper = place.keeper(context);
-    let begun = {
-        let lock = keeper.lock()?;
-        let begun = keeper.take_over(&lock, refresh)?;
-        place.record(context, &keeper, &lock, &begun)?;
-        begun
-    };
-    // Whose session it is matters to the person, not to the session.
-    let login = begun.session.access.as_ref().and_then(|access| {
+    let started = manager.take_over(RefreshToken::new(refresh))?;
+    begin::report_replaced(context, &started.replaced);
+    let login = started.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
-        match keeper.client.account(&access.value) {
-            Ok(account) => account
-                .get("email")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
+        match manager.client.account(&access.value) {
+            Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
+            // The session is good all the same.
             Err(error) => {
                 context
                     .terminal
-                    .verbose(&format!("whose session it is could not be asked: {error}"));
+                    .verbose(&format!("the account could not be asked for: {error}"));
                 None
             }
         }
     });
-    finish(context, place, &begun, login.as_deref())
-}
-
-/// Records who it is and says so.
-pub(super) fn finish(
-    context: &Context<'_>,
-    place: &Place,
-    begun: &Begun,
-    login: Option<&str>,
-) -> Result<(), anyhow::Error> {
-    if let Some(login) = login {
-        context.settings.profiles.update(
-            &context.settings.name,
-            context.settings.lock_timeout,
-            |profile| profile.login = Some(login.to_owned()),
-        )?;
+    if let Some(login) = &login {
+        manager.record(|profile| profile.login = Some(login.clone()))?;
     }
-    report::warn_of_variables(context, &context.variables()?);
-    let mut json = report::session_json(context, Some(&begun.session));
-    json.insert("login".into(), json!(login));
-    json.insert("store".into(), place.kind.as_str().into());
-    json.insert("signed_in".into(), true.into());
-    context.confirm(
-        Value::Object(json),
-        &format!(
-            "signed in{} on {} (profile {}); the session is in {}",
-            login
-                .map(|login| format!(" as {login}"))
-                .unwrap_or_default(),
-            begun.session.origin.host(),
-            context.settings.name,
-            report::place(place.kind),
-        ),
-    )
-}
-
-/// A login that is not there yet: what the person does next.
-pub(super) fn first(context: &Context<'_>) -> Failure {
-    Failure::new(crate::exit::Outcome::NotSignedIn, "not signed in").hint(context.say("login"))
+    begin::confirm_login(context, &manager, &started, login.as_deref())
 }

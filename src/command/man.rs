@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::Cli;
+use crate::error::Error;
 use crate::exit::Failure;
 use crate::host::Host;
 use crate::model::Timestamp;
@@ -26,11 +27,12 @@ pub struct Args {
 }
 
 /// Writes the pages.
-pub(super) fn run(args: &Args, host: &Host) -> Result<(), anyhow::Error> {
+pub(super) fn run(args: &Args, host: &Host) -> Result<(), Error> {
     let mut root = Cli::command();
     root.build();
     write(&root, &args.dir, &day(host)?)
-        .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))
+        .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))?;
+    Ok(())
 }
 
 fn day(host: &Host) -> Result<String, Failure> {

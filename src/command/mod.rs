@@ -5,7 +5,8 @@
 //! start, so that only those are described in full which the words name.
 
 mod api;
-pub mod captcha;
+mod begin;
+mod captcha;
 pub mod completions;
 mod doctor;
 mod exec;
@@ -27,6 +28,7 @@ use clap::error::ErrorKind;
 use clap::{Args as _, FromArgMatches, Subcommand};
 
 use crate::context::Context;
+use crate::error::Error;
 use crate::globals::Globals;
 use crate::settings::Purpose;
 
@@ -124,7 +126,11 @@ const ROWS: [Row; 13] = [
         refresh::Args::augment_args,
     ),
     Row::new("logout", "End the session", logout::Args::augment_args),
-    Row::new("whoami", "Say who is signed in", whoami::Args::augment_args),
+    Row::new(
+        "whoami",
+        "Show who is signed in",
+        whoami::Args::augment_args,
+    ),
     Row::new(
         "token",
         "Print the access token, renewed first where it is about to end",
@@ -238,7 +244,7 @@ pub enum Command {
 impl Command {
     /// How the command treats flags that differ from the profile.
     #[must_use]
-    pub fn purpose(&self) -> Purpose {
+    pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Signup(_) | Self::Login(_) => Purpose::Begin,
             Self::Profile(_) => Purpose::Inspect,
@@ -248,7 +254,7 @@ impl Command {
     }
 
     /// Runs a command that needs no settings, or hands it back.
-    pub fn run_bare(self, host: &crate::host::Host) -> Result<Result<(), anyhow::Error>, Self> {
+    pub(crate) fn run_bare(self, host: &crate::host::Host) -> Result<Result<(), Error>, Self> {
         match self {
             Self::Completions(args) => Ok(completions::run(&args, &host.terminal)),
             Self::Man(args) => Ok(man::run(&args, host)),
@@ -257,7 +263,7 @@ impl Command {
     }
 
     /// Runs the command.
-    pub fn run(self, context: &Context<'_>) -> Result<(), anyhow::Error> {
+    pub(crate) fn run(self, context: &Context<'_>) -> Result<(), Error> {
         match self {
             Self::Signup(args) => signup::run(&args, context),
             Self::Login(args) => login::run(&args, context),

@@ -4,12 +4,13 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::report;
+use super::report::LogoutReport;
 use crate::context::Context;
+use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{Origin, ProfileName};
-use crate::session::Keeper;
-use crate::store::{Profile, SessionStore, StoreKind};
+use crate::session::SessionError;
+use crate::store::{Profile, StoreKind};
 
 /// List, show and change profiles
 #[derive(Debug, clap::Args)]
@@ -98,7 +99,7 @@ Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
 }
 
 /// Does it.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     for key in context.settings.profiles.unknown_keys()? {
         context.terminal.warn(&format!(
             "{}:{}:{}: unknown key {}",
@@ -128,7 +129,7 @@ fn facts(name: &ProfileName, default: &ProfileName, profile: &Profile) -> Value 
     })
 }
 
-fn list(context: &Context<'_>) -> Result<(), anyhow::Error> {
+fn list(context: &Context<'_>) -> Result<(), Error> {
     let (default, profiles) = context.settings.profiles.all()?;
     if context.settings.json {
         let all: Vec<_> = profiles
@@ -162,7 +163,7 @@ fn list(context: &Context<'_>) -> Result<(), anyhow::Error> {
 }
 
 /// The profile that is meant, which must be there.
-fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, anyhow::Error> {
+fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, Error> {
     let selected = context.settings.profiles.select(Some(name))?;
     selected.profile.ok_or_else(|| {
         Failure::new(Outcome::Failed, format!("there is no profile {name}"))
@@ -171,7 +172,7 @@ fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, anyhow
     })
 }
 
-fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), anyhow::Error> {
+fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> {
     let name = name.unwrap_or(&context.settings.name);
     let profile = existing(context, name)?;
     let mut json = facts(name, &context.settings.default, &profile);
@@ -204,7 +205,7 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), anyhow:
     Ok(())
 }
 
-fn make_default(context: &Context<'_>, name: &ProfileName) -> Result<(), anyhow::Error> {
+fn make_default(context: &Context<'_>, name: &ProfileName) -> Result<(), Error> {
     existing(context, name)?;
     let settings = &context.settings;
     settings.profiles.set_default(name, settings.lock_timeout)?;
@@ -214,20 +215,21 @@ fn make_default(context: &Context<'_>, name: &ProfileName) -> Result<(), anyhow:
     )
 }
 
-fn set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyhow::Error> {
+fn set(context: &Context<'_>, key: &str, value: &str) -> Result<(), Error> {
     let settings = &context.settings;
-    // A file that cannot be read is found out before anything moves.
-    let recorded = settings.profiles.select(Some(&settings.name))?.profile;
+    // An unreadable file must be found before anything moves.
+    settings.profiles.select(Some(&settings.name))?;
+    let manager = context.session();
     let text = (!value.is_empty()).then(|| value.to_owned());
     match key {
         "store" => return move_session(context, parsed(value)?),
-        "api_url" => return change_origin(context, recorded.as_ref(), parsed(value)?),
-        "login" => context.record(|p| p.login.clone_from(&text))?,
+        "api_url" => return change_origin(context, &parsed(value)?),
+        "login" => manager.record(|p| p.login.clone_from(&text))?,
         "access_cookie" | "refresh_cookie" => {
             if !text.as_deref().is_none_or(is_cookie_name) {
                 return Err(Failure::usage(format!("{key} is no cookie's name")).into());
             }
-            context.record(|p| {
+            manager.record(|p| {
                 if key == "access_cookie" {
                     p.access_cookie.clone_from(&text);
                 } else {
@@ -235,7 +237,7 @@ fn set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyhow::Erro
                 }
             })?;
         }
-        _ => context.record(|p| p.site_key.clone_from(&text))?,
+        _ => manager.record(|p| p.site_key.clone_from(&text))?,
     }
     confirm_set(context, key, value)
 }
@@ -252,7 +254,7 @@ fn is_cookie_name(text: &str) -> bool {
         .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }
 
-fn confirm_set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyhow::Error> {
+fn confirm_set(context: &Context<'_>, key: &str, value: &str) -> Result<(), Error> {
     let name = &context.settings.name;
     let text = if value.is_empty() {
         format!("profile {name}: {key} is forgotten")
@@ -262,55 +264,64 @@ fn confirm_set(context: &Context<'_>, key: &str, value: &str) -> Result<(), anyh
     context.confirm(json!({"profile": name, key: value}), &text)
 }
 
-/// Moves the session to the other store: written there, read back by its
-/// owner from there on, then purged here.
-fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), anyhow::Error> {
-    let from = context.profile().store.unwrap_or(StoreKind::Keyring);
+/// Moves the session to another store. For a signed-out profile it only
+/// records the choice, and needs no keyring.
+fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
+    let profile = context.profile();
+    let from = profile.store.unwrap_or(StoreKind::Keyring);
+    let manager = context.session_in(from);
+    let lock = manager.lock()?;
     if from != to {
-        let keeper = context.keeper_in(from);
-        let lock = keeper.lock()?;
-        let target = SessionStore::new(context.secret_store(to), &context.settings.name);
-        if let Some(session) = keeper.store.read()? {
-            target.save(&lock, &session)?;
+        match manager.entry().read() {
+            Ok(Some(session)) => {
+                if let Some(other) = manager.entry_in(to).read()?
+                    && !other.has_same_tokens(&session)
+                {
+                    return Err(SessionError::Occupied {
+                        store: to.to_string(),
+                        profile: manager.profile.to_string(),
+                        origin: other.origin,
+                    }
+                    .into());
+                }
+                manager.entry_in(to).save(&lock, &session)?;
+                manager.record(|profile| profile.store = Some(to))?;
+                manager.entry().delete(&lock)?;
+                return confirm_set(context, "store", to.as_str());
+            }
+            Ok(None) => {}
+            Err(error) if profile.signed_in == Some(true) => return Err(error.into()),
+            Err(error) => context
+                .terminal
+                .verbose(&format!("the {from} store was not searched: {error}")),
         }
-        context.record(|profile| profile.store = Some(to))?;
-        keeper.store.delete(&lock)?;
-    } else {
-        context.record(|profile| profile.store = Some(to))?;
     }
+    manager.record(|profile| profile.store = Some(to))?;
     confirm_set(context, "store", to.as_str())
 }
 
-/// Another server: the session of the former one cannot be used any more, so it ends.
-fn change_origin(
-    context: &Context<'_>,
-    recorded: Option<&Profile>,
-    origin: Origin,
-) -> Result<(), anyhow::Error> {
-    let former = recorded.map(Profile::origin);
-    let is_over = recorded.is_some_and(|profile| profile.signed_in == Some(false));
-    if former.as_ref().is_some_and(|former| *former != origin) && !is_over {
-        let keeper = context.keeper();
-        let lock = keeper.lock()?;
-        let ended = keeper.end(&lock, false)?;
-        if let Some(server) = &ended.server {
+/// Pins the profile to another server. The session of the former one ends.
+fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
+    let manager = context.session();
+    if manager.origin != *origin {
+        let outcome = manager.end(false)?;
+        let report = LogoutReport::new(context, &manager, outcome);
+        if let Some(failure) = report.failure.filter(|failure| failure.outcome.is_store()) {
+            return Err(failure.into());
+        }
+        if report.json["server"] != Value::Null {
             context.terminal.note(&format!(
-                "the session of the former server has ended: {}",
-                report::revocation(server)
+                "the session of the former server: {}",
+                report.text
             ));
         }
     }
-    context.record(|profile| {
-        if former.as_ref() != Some(&origin) {
-            profile.signed_in = Some(false);
-        }
-        profile.api_url = Some(origin.clone());
-    })?;
+    manager.record(|profile| profile.api_url = Some(origin.clone()))?;
     confirm_set(context, "api_url", origin.as_str())
 }
 
-fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), anyhow::Error> {
-    let profile = existing(context, name)?;
+fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Error> {
+    existing(context, name)?;
     if !yes {
         if !context.terminal.can_prompt() {
             return Err(Failure::new(
@@ -325,27 +336,17 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), an
             return Ok(());
         }
     }
-    let origin = profile.origin();
-    let client = context.client_of(origin.clone());
-    let kind = profile.store.unwrap_or(StoreKind::Keyring);
-    let keeper = Keeper {
-        store: SessionStore::new(context.secret_store(kind), name),
-        origin: &origin,
-        client: &client,
-        ..context.keeper()
-    };
-    let ended = if profile.signed_in == Some(false) {
-        None
-    } else {
-        let lock = keeper.lock()?;
-        Some(keeper.end(&lock, false)?)
-    };
+    let manager = context.session_of(name)?;
+    let report = LogoutReport::new(context, &manager, manager.end(false)?);
+    if let Some(failure) = report.failure.filter(|failure| failure.outcome.is_store()) {
+        return Err(failure.into());
+    }
     let settings = &context.settings;
     settings.profiles.remove(name, settings.lock_timeout)?;
-    let server = ended.as_ref().and_then(|ended| ended.server.as_ref());
-    let told = server.map(|s| format!(": its session: {}", report::revocation(s)));
-    context.confirm(
-        json!({"removed": name, "server": report::revocation_json(server)}),
-        &format!("profile {name} is removed{}", told.unwrap_or_default()),
-    )
+    let server = report.json["server"].clone();
+    let text = match &server {
+        Value::Null => format!("profile {name} is removed"),
+        _ => format!("profile {name} is removed; {}", report.text),
+    };
+    context.confirm(json!({"removed": name, "server": server}), &text)
 }

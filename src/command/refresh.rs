@@ -1,4 +1,4 @@
-//! `refresh`: the refresh token is exchanged now.
+//! `refresh`: exchanges the refresh token now.
 
 use std::time::Duration;
 
@@ -6,8 +6,12 @@ use serde_json::Value;
 
 use super::report;
 use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Failure;
 use crate::globals::duration;
-use crate::session::{Need, SessionError};
+use crate::model::Session;
+use crate::session::{RefreshPolicy, SessionError, SessionManager};
+use crate::settings::REFRESH_TOKEN;
 
 /// Renew the tokens now
 ///
@@ -26,63 +30,52 @@ pub struct Args {
     pub min_ttl: Option<Duration>,
 }
 
-/// Renews the session.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let variables = context.variables()?;
-    let keeper = context.keeper();
-    let now = || (keeper.now)();
-    if variables.refresh.is_some() {
-        let credential = keeper.exchange_variable(&variables)?;
-        report::warn_if_spent(context, &credential);
-        let mut json = report::session_json(context, None);
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let variables = context.token_variables()?;
+    let manager = context.session();
+    if let Some(refresh) = variables.refresh {
+        let credential = manager.exchanged(refresh)?;
+        let mut json = report::session_json(&manager, None);
+        json["access_expires_at"] = report::ends_json(credential.access_expiry());
         json.insert("source".into(), credential.variable().into());
         json.insert("renewed".into(), true.into());
         return context.confirm(Value::Object(json), "renewed");
     }
     if let Some((variable, _)) = &variables.access {
-        return Err(crate::exit::Failure::usage(format!(
+        return Err(Failure::usage(format!(
             "{variable} is set, and an access token cannot be renewed by itself"
         ))
-        .hint(format!(
-            "unset it, or set {} too",
-            crate::settings::REFRESH_TOKEN
-        ))
+        .hint(format!("unset it, or set {REFRESH_TOKEN} too"))
         .into());
     }
-    if let Some(wanted) = args.min_ttl {
-        let session = keeper.load()?.ok_or(SessionError::NotSignedIn)?;
-        let need = Need::Lasting(wanted);
-        let fresh = keeper.is_fresh(&session, need);
-        let session = if fresh {
-            session
-        } else {
-            keeper.renew(Some(session), need)?
-        };
-        return tell(context, &session, !fresh, now());
+    let Some(min_ttl) = args.min_ttl else {
+        let session = manager.renew(None, RefreshPolicy::Now)?;
+        return print(context, &manager, &session, true);
+    };
+    let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
+    let policy = RefreshPolicy::IfEndsWithin(min_ttl);
+    if manager.is_fresh(&session, policy) {
+        return print(context, &manager, &session, false);
     }
-    let session = keeper.renew(None, Need::Now)?;
-    tell(context, &session, true, now())
+    let session = manager.renew(Some(&session), policy)?;
+    print(context, &manager, &session, true)
 }
 
-fn tell(
+fn print(
     context: &Context<'_>,
-    session: &crate::model::Session,
+    manager: &SessionManager<'_>,
+    session: &Session,
     renewed: bool,
-    now: crate::model::Timestamp,
-) -> Result<(), anyhow::Error> {
-    let mut json = report::session_json(context, Some(session));
-    json.insert("source".into(), context.settings.store.as_str().into());
+) -> Result<(), Error> {
+    let mut json = report::session_json(manager, Some(session));
+    json.insert("source".into(), manager.store.as_str().into());
     json.insert("renewed".into(), renewed.into());
-    let until = session
-        .access
-        .as_ref()
-        .map(|t| {
-            format!(
-                "; the access token ends at {}",
-                report::ends(&t.expiry, now)
-            )
-        })
-        .unwrap_or_default();
+    let now = (manager.now)();
+    let until = session.access.as_ref().map(|token| {
+        let ends = report::ends(&token.expiry, now);
+        format!("; the access token ends at {ends}")
+    });
     let what = if renewed { "renewed" } else { "still fresh" };
-    context.confirm(Value::Object(json), &format!("{what}{until}"))
+    let text = format!("{what}{}", until.unwrap_or_default());
+    context.confirm(Value::Object(json), &text)
 }

@@ -1,26 +1,29 @@
-//! How the facts of a session are told: the same words in every command.
+//! The wording of a session's facts, the same in every command.
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Failure;
 use crate::model::{Expiry, Remaining, Session, Timestamp};
-use crate::session::{Credential, Revocation, Variables};
+use crate::session::{LogoutOutcome, Revocation, SessionManager, TokenVariables};
 use crate::store::StoreKind;
 
-/// Below this the two clocks agree: an answer takes its time, and `Date` has whole seconds.
-const SKEW: u64 = 5;
+/// A smaller skew, in seconds, is not reported: a response takes its time, and
+/// `Date` has whole seconds.
+const SMALLEST_SKEW: u64 = 5;
 
-/// A store in a sentence.
-pub(super) fn place(kind: StoreKind) -> &'static str {
+/// Names a store in a sentence.
+pub(super) fn store_label(kind: StoreKind) -> &'static str {
     match kind {
         StoreKind::Keyring => "the keyring",
         StoreKind::File => "a private file",
     }
 }
 
-/// A span of time in a sentence: whole seconds, two units at most.
+/// Formats a time span: whole seconds, two units at most.
 pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let coarse = match seconds {
@@ -31,28 +34,31 @@ pub(super) fn span(duration: Duration) -> String {
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
 }
 
-/// When a token ends, in a sentence.
+/// Says when a token ends.
 pub(super) fn ends(expiry: &Expiry, now: Timestamp) -> String {
     match (expiry.remaining(now), expiry.ends_at()) {
         (Remaining::For(left), Some(at)) => format!("{at} (in {})", span(left)),
-        (Remaining::Nothing, Some(at)) => format!("{at} (over)"),
-        _ => "the server has not said when".to_owned(),
+        (Remaining::Nothing, Some(at)) => format!("{at} (expired)"),
+        _ => "expiry unknown".to_owned(),
     }
 }
 
-/// When a token ends, in JSON: RFC 3339, or null where nobody said.
+/// When a token ends, in JSON: RFC 3339, or null if the server did not say.
 pub(super) fn ends_json(expiry: Option<&Expiry>) -> Value {
     expiry
         .and_then(Expiry::ends_at)
         .map_or(Value::Null, |at| at.to_string().into())
 }
 
-/// The facts of a stored session in JSON, null where there is none.
-pub(super) fn session_json(context: &Context<'_>, session: Option<&Session>) -> Map<String, Value> {
-    let origin = session.map_or(&context.settings.origin, |session| &session.origin);
+/// The facts of a session in JSON. They are null without a session.
+pub(super) fn session_json(
+    manager: &SessionManager<'_>,
+    session: Option<&Session>,
+) -> Map<String, Value> {
+    let origin = session.map_or(&manager.origin, |session| &session.origin);
     let access = session.and_then(|session| session.access.as_ref());
     Map::from_iter([
-        ("profile".into(), context.settings.name.as_str().into()),
+        ("profile".into(), manager.profile.as_str().into()),
         ("api_url".into(), origin.as_str().into()),
         (
             "access_expires_at".into(),
@@ -65,12 +71,12 @@ pub(super) fn session_json(context: &Context<'_>, session: Option<&Session>) -> 
     ])
 }
 
-/// The server's clock against ours, where they differ.
+/// Compares the server's clock with ours. Returns `None` if they agree.
 pub(super) fn skew(skew: Option<i64>) -> Option<String> {
     let skew = skew?;
     // `Date` has whole seconds, cut off: on average half of one is missing.
     let apart = Duration::from_millis(skew.saturating_add(500).unsigned_abs());
-    (apart.as_secs() >= SKEW).then(|| {
+    (apart.as_secs() >= SMALLEST_SKEW).then(|| {
         let seconds = apart.as_secs();
         let coarse = if seconds < 600 { 1 } else { 60 };
         let apart = span(Duration::from_secs(
@@ -84,44 +90,123 @@ pub(super) fn skew(skew: Option<i64>) -> Option<String> {
     })
 }
 
-/// What became of a session on the server, in a sentence.
+/// Says what became of a session on the server.
 pub(super) fn revocation(revocation: &Revocation) -> String {
     match revocation {
-        Revocation::Done => "revoked on the server".to_owned(),
-        Revocation::Already(_) => "the server had ended it already".to_owned(),
+        Revocation::Revoked => "revoked on the server".to_owned(),
+        Revocation::AlreadyEnded => "the server had ended it already".to_owned(),
         Revocation::NotAsked => "the server was not asked".to_owned(),
-        Revocation::OtherOrigin(origin) => {
-            format!("not revoked: it belongs to {origin}, not to the profile's server")
-        }
-        Revocation::Failed(error) => format!("not revoked on the server: {error}"),
+        Revocation::Refused(error) => format!("the server refused to revoke it: {error}"),
+        Revocation::Unreached(error) => format!("not revoked on the server: {error}"),
     }
 }
 
-/// What became of a session on the server, in JSON.
+/// What became of a session on the server, in JSON. Null without a session.
 pub(super) fn revocation_json(revocation: Option<&Revocation>) -> Value {
+    revocation.map_or(Value::Null, |revocation| {
+        match revocation {
+            Revocation::Revoked => "revoked",
+            Revocation::AlreadyEnded => "already_ended",
+            Revocation::NotAsked => "not_asked",
+            Revocation::Refused(_) => "refused",
+            Revocation::Unreached(_) => "unreached",
+        }
+        .into()
+    })
+}
+
+/// The report of a logout: what happened, and the failure if a part of it failed.
+pub(super) struct LogoutReport {
+    pub(super) json: Value,
+    pub(super) text: String,
+    pub(super) failure: Option<Failure>,
+}
+
+impl LogoutReport {
+    /// Describes what became of the sessions of `manager`'s profile.
+    pub(super) fn new(
+        context: &Context<'_>,
+        manager: &SessionManager<'_>,
+        outcome: LogoutOutcome,
+    ) -> Self {
+        let name = &manager.profile;
+        let mut parts = Vec::new();
+        let mut sessions = Vec::new();
+        for ended in &outcome.sessions {
+            let label = store_label(ended.store);
+            let server = match (&ended.server, &ended.unreadable) {
+                (Some(server), _) => revocation(server),
+                (None, Some(error)) => format!("not revoked, since it could not be read ({error})"),
+                (None, None) => "a copy".to_owned(),
+            };
+            parts.push(match &ended.removed {
+                Ok(_) => format!("{server}; removed from {label}"),
+                Err(error) => format!("{server}; not removed from {label}: {error}"),
+            });
+            sessions.push(json!({
+                "store": ended.store,
+                "server": revocation_json(ended.server.as_ref()),
+                "removed": matches!(ended.removed, Ok(true)),
+            }));
+        }
+        let worst = outcome
+            .sessions
+            .iter()
+            .filter_map(|ended| ended.server.as_ref())
+            .max_by_key(|server| severity(server));
+        let json = json!({
+            "profile": name,
+            "server": revocation_json(worst),
+            "removed": outcome.sessions.iter().any(|ended| matches!(ended.removed, Ok(true))),
+            "sessions": sessions,
+        });
+        let text = match parts.is_empty() {
+            true => format!("profile {name} was not signed in"),
+            false => format!("profile {name}: {}", parts.join(". Also: ")),
+        };
+        let explain = |error| context.explain_for(name, error);
+        let mut failure: Option<Failure> = None;
+        for ended in outcome.sessions {
+            let next = match (ended.removed, ended.server.and_then(Revocation::error)) {
+                (Err(error), _) => Some(explain(Error::Store(error))),
+                (Ok(_), Some(error)) => Some(explain(error.into())),
+                (Ok(_), None) => None,
+            };
+            failure = failure.or(next.map(|failure| not_ended(failure, &text)));
+        }
+        Self {
+            json,
+            text,
+            failure,
+        }
+    }
+}
+
+/// The failure of a logout: all that happened is its message.
+fn not_ended(failure: Failure, text: &str) -> Failure {
+    let gone = "the access token stays valid until it ends; the refresh token is gone from here";
+    Failure {
+        message: text.to_owned(),
+        hint: match failure.outcome.is_store() {
+            true => failure.hint,
+            false => Some(gone.to_owned()),
+        },
+        ..failure
+    }
+}
+
+fn severity(revocation: &Revocation) -> u8 {
     match revocation {
-        None => Value::Null,
-        Some(Revocation::Done) => "revoked".into(),
-        Some(Revocation::Already(_)) => "already_ended".into(),
-        Some(Revocation::NotAsked) => "not_asked".into(),
-        Some(Revocation::OtherOrigin(_)) => "other_server".into(),
-        Some(Revocation::Failed(_)) => "failed".into(),
+        Revocation::NotAsked => 0,
+        Revocation::AlreadyEnded => 1,
+        Revocation::Revoked => 2,
+        Revocation::Refused(_) => 3,
+        Revocation::Unreached(_) => 4,
     }
 }
 
-/// Says so when a refresh token in a variable has been spent.
-pub(super) fn warn_if_spent(context: &Context<'_>, credential: &Credential<'_>) {
-    if let Some(variable) = credential.spent() {
-        context.terminal.warn(&format!(
-            "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \
-             Next time, start with `rememberizer login --refresh-token-stdin` and hand the session on with \
-             `rememberizer token --refresh-token`"
-        ));
-    }
-}
-
-/// Says which variables stay in force when a command has changed what is stored.
-pub(super) fn warn_of_variables(context: &Context<'_>, variables: &Variables) {
+/// Names the variables that stay in force after a command has changed what is stored.
+pub(super) fn warn_of_variables(context: &Context<'_>, variables: &TokenVariables) {
     for name in variables.names() {
         context.terminal.warn(&format!(
             "{name} is set: other commands use it, not the stored session, until it is unset"

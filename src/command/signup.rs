@@ -1,13 +1,13 @@
-//! `signup`: an account, and the session that the server may hand over with it.
+//! `signup`: creates an account, and keeps the session that may come with it.
 
 use serde_json::Value;
 
 use super::captcha::CaptchaArgs;
 use super::input::{self, Missing, PasswordArgs};
-use super::login::{Place, with_captcha};
-use super::{report, verify};
+use super::{begin, report};
 use crate::context::Context;
-use crate::session::Begun;
+use crate::error::Error;
+use crate::session::{SessionManager, Started};
 
 /// Create an account
 ///
@@ -35,9 +35,11 @@ pub struct Args {
     pub captcha: CaptchaArgs,
 }
 
-/// Creates an account.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let given = |text: &Option<String>| text.clone().filter(|text| !text.trim().is_empty());
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let given = |text: &Option<String>| {
+        let text = text.as_deref()?.trim();
+        (!text.is_empty()).then(|| text.to_owned())
+    };
     let (email, name) = (given(&args.email), given(&args.name));
     let password = args.password.given(context)?;
     let mut missing = Missing::default();
@@ -46,7 +48,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     missing.note(password.is_none(), "password", &input::password_ways());
     missing.check(context)?;
     args.captcha.check(context)?;
-    let place = Place::find(context)?;
+    let manager = begin::choose_store(context)?;
 
     let terminal = context.terminal;
     let email = match email {
@@ -66,55 +68,59 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
             "The same Rememberizer password again",
         )?,
     };
-    let begun = with_captcha(context, &args.captcha, |captcha| {
-        place.begin(context, |client| {
-            client.signup(&email, &password, &name, captcha)
-        })
-    })?;
-    context.record(|profile| {
-        profile.api_url = Some(context.settings.origin.clone());
-        profile.login = Some(email.clone());
-        profile.store = Some(place.kind());
-    })?;
-
-    let mut verified = false;
-    match &begun {
-        Some(_) => {
-            terminal.note(&format!(
-                "{email} is signed up, and signed in (profile {})",
-                context.settings.name
-            ));
-            if terminal.can_prompt() {
-                verified = verify::ask(context, Some(&email))?;
-            }
-            if !verified {
-                terminal.note(&format!("a code was mailed: {}", context.say("verify")));
-            }
-        }
-        None => terminal.note(&format!(
-            "{email} is signed up; a code was mailed. First {}, then {}",
-            context.say("login"),
-            context.say("verify")
-        )),
-    }
-    report::warn_of_variables(context, &context.variables()?);
+    let started = begin::begin(
+        context,
+        &manager,
+        &args.captcha,
+        &email,
+        |client, captcha| client.signup(&email, &password, &name, captcha),
+    )?;
+    let mut json =
+        begin::started_json(&manager, started.as_ref().map(|s| &s.session), Some(&email));
+    let verified = report_signup(context, &manager, started, &email)?;
+    report::warn_of_variables(context, &context.token_variables()?);
     if context.settings.json {
-        terminal.answer_json(answer(context, &place, begun.as_ref(), &email, verified))?;
+        json.insert("verified".into(), verified.into());
+        terminal.answer_json(Value::Object(json))?;
     }
     Ok(())
 }
 
-fn answer(
+/// Reports the account, and at a terminal asks for the mailed code. Returns
+/// whether the address is verified.
+fn report_signup(
     context: &Context<'_>,
-    place: &Place,
-    begun: Option<&Begun>,
+    manager: &SessionManager<'_>,
+    started: Option<Started>,
     email: &str,
-    verified: bool,
-) -> Value {
-    let mut json = report::session_json(context, begun.map(|begun| &begun.session));
-    json.insert("login".into(), email.into());
-    json.insert("store".into(), place.kind().as_str().into());
-    json.insert("signed_in".into(), begun.is_some().into());
-    json.insert("verified".into(), verified.into());
-    Value::Object(json)
+) -> Result<bool, Error> {
+    let terminal = context.terminal;
+    let Some(started) = started else {
+        manager.record(|profile| {
+            profile.api_url = Some(manager.origin.clone());
+            profile.login = Some(email.to_owned());
+            profile.store = Some(manager.store);
+        })?;
+        terminal.note(&format!(
+            "{email} is signed up; a code was mailed. First {}, then {}",
+            context.command_line("login"),
+            context.command_line("verify")
+        ));
+        return Ok(false);
+    };
+    terminal.note(&format!(
+        "{email} is signed up, and signed in (profile {})",
+        manager.profile
+    ));
+    if terminal.can_prompt() {
+        let mut credential = manager.stored(started.session);
+        if begin::ask_for_code(context, manager, &mut credential, Some(email))? {
+            return Ok(true);
+        }
+    }
+    terminal.note(&format!(
+        "a code was mailed: {}",
+        context.command_line("verify")
+    ));
+    Ok(false)
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use super::report;
 use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Failure;
 use crate::globals::duration;
-use crate::model::Secret;
-use crate::session::{Credential, SessionError};
+use crate::session::{SessionError, SessionManager, TokenVariables};
 
 /// Print the access token, renewed first where it is about to end
 ///
@@ -33,63 +32,58 @@ pub struct Args {
     pub header: bool,
 }
 
-/// Prints a token.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let variables = context.variables()?;
-    let keeper = context.keeper();
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let variables = context.token_variables()?;
+    let manager = context.session();
     if args.refresh_token {
-        let credential = if variables.refresh.is_some() {
-            keeper.exchange_variable(&variables)?
-        } else if variables.in_force() {
-            keeper.credential(&variables, Duration::ZERO)?
-        } else {
-            Credential::Stored(keeper.load()?.ok_or(SessionError::NotSignedIn)?)
-        };
-        let refresh = credential.refresh().ok_or(SessionError::NoToken {
-            missing: "refresh token",
-        });
-        let refresh = match (refresh, credential.variable()) {
-            (Ok(refresh), _) => refresh,
-            (Err(_), Some(variable)) => {
-                return Err(crate::exit::Failure::usage(format!(
-                    "{variable} is set, and there is no refresh token beside it"
-                ))
-                .into());
-            }
-            (Err(error), None) => return Err(error.into()),
-        };
-        return print(context, "refresh_token", "", refresh.secret(), None);
+        return print_refresh_token(context, &manager, variables);
     }
-    let credential = keeper.credential(&variables, args.min_ttl)?;
-    report::warn_if_spent(context, &credential);
-    let expiry = match &credential {
-        Credential::Stored(session) => session.access.as_ref().map(|t| t.expiry),
-        Credential::Access(..) => None,
-        Credential::Exchanged { grant, .. } => grant.access.as_ref().map(|t| t.expiry),
-    };
-    let access = credential.access()?.secret();
+    let credential = manager.credential(variables, args.min_ttl)?;
     let (key, prefix) = if args.header {
         ("header", "Authorization: Bearer ")
     } else {
         ("access_token", "")
     };
-    let expires_at = report::ends_json(expiry.as_ref());
-    print(context, key, prefix, access, Some(expires_at))
+    let access = credential.access()?.secret();
+    if context.settings.json {
+        let expires_at = report::ends_json(credential.access_expiry());
+        let others = [("expires_at", expires_at)];
+        return Ok(context
+            .terminal
+            .answer_secret_json(key, prefix, access, &others)?);
+    }
+    Ok(context.terminal.answer_secret(prefix, access)?)
 }
 
-fn print(
+fn print_refresh_token(
     context: &Context<'_>,
-    key: &str,
-    prefix: &str,
-    secret: &Secret,
-    expires_at: Option<serde_json::Value>,
-) -> Result<(), anyhow::Error> {
-    if !context.settings.json {
-        return Ok(context.terminal.answer_secret(prefix, secret)?);
+    manager: &SessionManager<'_>,
+    variables: TokenVariables,
+) -> Result<(), Error> {
+    let credential = match variables {
+        TokenVariables {
+            refresh: Some(refresh),
+            ..
+        } => manager.exchanged(refresh)?,
+        TokenVariables {
+            access: Some((variable, _)),
+            ..
+        } => {
+            return Err(Failure::usage(format!(
+                "{variable} is set, and there is no refresh token beside it"
+            ))
+            .into());
+        }
+        TokenVariables { .. } => manager.stored(manager.load()?.ok_or(SessionError::NotSignedIn)?),
+    };
+    let refresh = credential.refresh().ok_or(SessionError::NoToken {
+        missing: "refresh token",
+    })?;
+    let secret = refresh.secret();
+    if context.settings.json {
+        return Ok(context
+            .terminal
+            .answer_secret_json("refresh_token", "", secret, &[])?);
     }
-    let mut json = json!({ key: format!("{prefix}{}", secret.expose()) });
-    if let Some(expires_at) = expires_at {
-        json["expires_at"] = expires_at;
-    }
-    Ok(context.terminal.answer_json(json)?)
+    Ok(context.terminal.answer_secret("", secret)?)
 }

@@ -1,15 +1,13 @@
-//! `verify`: the mailed code confirms the e-mail address.
+//! `verify`: confirms the e-mail address with the mailed code.
 
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::begin;
 use super::input::{self, Missing};
-use super::report;
-use crate::api::ApiError;
 use crate::context::Context;
-use crate::exit::Failure;
-use crate::session::SessionError;
+use crate::error::Error;
 
 /// Confirm the e-mail address
 ///
@@ -31,8 +29,7 @@ pub struct Args {
     pub code_stdin: bool,
 }
 
-/// Verifies the address.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let code = match &args.code {
         Some(code) => Some(code.clone()),
         None if args.code_stdin => Some(input::from_stdin(context, "code")?.expose().to_owned()),
@@ -48,21 +45,23 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
         "CODE as an argument, or --code-stdin",
     );
     missing.check(context)?;
+    let manager = context.session();
+    let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let verified = match code {
         Some(code) => {
-            send(context, &code)?;
+            credential.send(|access| manager.client.verify(access, &code))?;
             context.terminal.note("the e-mail address is verified");
             true
         }
         None => {
-            if !context.variables()?.in_force() && context.keeper().load()?.is_none() {
-                return Err(super::login::first(context).into());
-            }
-            let verified = ask(context, context.profile().login.as_deref())?;
+            let login = context.profile().login;
+            let verified =
+                begin::ask_for_code(context, &manager, &mut credential, login.as_deref())?;
             if !verified {
-                context
-                    .terminal
-                    .note(&format!("later, then: {}", context.say("verify")));
+                context.terminal.note(&format!(
+                    "when you have the code, run: {}",
+                    context.command_line("verify")
+                ));
             }
             verified
         }
@@ -70,49 +69,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Erro
     if context.settings.json {
         context
             .terminal
-            .answer_json(json!({"profile": context.settings.name, "verified": verified}))?;
+            .answer_json(json!({"profile": manager.profile, "verified": verified}))?;
     }
-    Ok(())
-}
-
-/// Asks for the code until it is right or left for later; whether it was right.
-pub(super) fn ask(context: &Context<'_>, login: Option<&str>) -> Result<bool, anyhow::Error> {
-    let to = login
-        .map(|login| format!(" to {login}"))
-        .unwrap_or_default();
-    let prompt = format!("Rememberizer code mailed{to} (blank: later)");
-    while let Some(code) = context.terminal.ask_optional(&prompt)? {
-        match send(context, &code) {
-            Ok(()) => {
-                context.terminal.note("the e-mail address is verified");
-                return Ok(true);
-            }
-            Err(error) => {
-                let wrong = matches!(
-                    error.downcast_ref(),
-                    Some(SessionError::Api(ApiError::Refused {
-                        status: 400 | 404 | 409 | 410 | 422,
-                        ..
-                    }))
-                );
-                if !wrong {
-                    return Err(error);
-                }
-                let failure: Failure =
-                    crate::explain::explain(error, &|command| context.say(command));
-                context.terminal.error(&failure.message, None);
-            }
-        }
-    }
-    Ok(false)
-}
-
-fn send(context: &Context<'_>, code: &str) -> Result<(), anyhow::Error> {
-    let variables = context.variables()?;
-    let keeper = context.keeper();
-    let ((), credential) = keeper.authenticated(&variables, Duration::ZERO, |access| {
-        keeper.client.verify(access, code)
-    })?;
-    report::warn_if_spent(context, &credential);
     Ok(())
 }

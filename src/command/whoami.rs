@@ -1,4 +1,4 @@
-//! `whoami`: the account, the profile, where the credential came from, when it ends.
+//! `whoami`: shows the account, the profile, the source of the credential and its end.
 
 use std::time::Duration;
 
@@ -6,10 +6,11 @@ use serde_json::{Map, Value};
 
 use super::report;
 use crate::context::Context;
-use crate::model::{Expiry, Timestamp};
-use crate::session::{Credential, SessionError};
+use crate::error::Error;
+use crate::model::Expiry;
+use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 
-/// Say who is signed in
+/// Show who is signed in
 ///
 /// The account, the profile, where the credential came from, and when it ends.
 #[derive(Debug, clap::Args)]
@@ -20,7 +21,7 @@ Examples:
 
 Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store")]
 pub struct Args {
-    /// Send no request: what is stored
+    /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]
     pub offline: bool,
     /// Team, quota, usage and verification as well
@@ -28,90 +29,112 @@ pub struct Args {
     pub full: bool,
 }
 
-/// Says who is signed in.
-pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), anyhow::Error> {
-    let variables = context.variables()?;
-    let keeper = context.keeper();
-    let (account, credential) = if args.offline {
-        let credential = match (&variables.access, &variables.refresh) {
-            (Some((name, access)), _) => Some(Credential::Access(name, access)),
-            (None, Some((name, _))) => return offline_variable(context, name),
-            (None, None) => None,
-        };
-        let credential = match credential {
-            Some(credential) => credential,
-            None => Credential::Stored(keeper.load()?.ok_or(SessionError::NotSignedIn)?),
-        };
-        (None, credential)
-    } else {
-        let (account, credential) = keeper.authenticated(&variables, Duration::ZERO, |access| {
-            if args.full {
-                keeper.client.me(access)
-            } else {
-                keeper.client.account(access)
-            }
-        })?;
-        (Some(account), credential)
-    };
-    report::warn_if_spent(context, &credential);
-    // Cleaned as a whole: what is nested would be shown in JSON's own escapes.
-    let account = account.map(|account| {
-        let mut account = Value::Object(account);
-        crate::terminal::clean_json(&mut account);
-        match account {
-            Value::Object(account) => account,
-            _ => Map::new(),
-        }
-    });
-    tell(context, account, &credential, args.full)
-}
-
-fn offline_variable(context: &Context<'_>, name: &str) -> Result<(), anyhow::Error> {
-    context.answer(
-        json(context, name, None, (None, None, None)),
-        &format!("a refresh token in {name}; whose it is, the server knows"),
-    )
-}
-
-fn tell(
-    context: &Context<'_>,
-    account: Option<Map<String, Value>>,
-    credential: &Credential<'_>,
-    full: bool,
-) -> Result<(), anyhow::Error> {
-    let settings = &context.settings;
-    let now = (context.host.now)();
-    let (access, refresh, skew) = lives(credential);
-    let source = credential
-        .variable()
-        .unwrap_or_else(|| settings.store.as_str());
-    if settings.json {
-        let json = json(context, source, account, (access, refresh, skew));
-        return Ok(context.terminal.answer_json(json)?);
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let variables = context.token_variables()?;
+    let manager = context.session();
+    if args.offline {
+        return offline(context, &manager, variables);
     }
-    let answer = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
+    let mut credential = manager.credential(variables, Duration::ZERO)?;
+    let account = credential.send(|access| {
+        if args.full {
+            manager.client.me(access)
+        } else {
+            manager.client.account(access)
+        }
+    })?;
+    let facts = Facts::from(&credential);
+    print(context, &facts, Some(clean(account)), args.full)
+}
+
+/// Shows what is known without a request.
+fn offline(
+    context: &Context<'_>,
+    manager: &SessionManager<'_>,
+    variables: TokenVariables,
+) -> Result<(), Error> {
+    if let Some(variable) = variables.names().first() {
+        let facts = Facts {
+            variable: Some(variable),
+            ..Facts::default()
+        };
+        return print(context, &facts, None, false);
+    }
+    let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
+    let credential = manager.stored(session);
+    print(context, &Facts::from(&credential), None, false)
+}
+
+/// Cleans the account as a whole: nested text would be shown in JSON's own escapes.
+fn clean(account: Map<String, Value>) -> Map<String, Value> {
+    let mut account = Value::Object(account);
+    crate::terminal::clean_json(&mut account);
+    match account {
+        Value::Object(account) => account,
+        _ => Map::new(),
+    }
+}
+
+/// What is known of the credential in use.
+#[derive(Default)]
+struct Facts<'c> {
+    variable: Option<&'static str>,
+    access: Option<&'c Expiry>,
+    refresh: Option<&'c Expiry>,
+    skew: Option<i64>,
+}
+
+impl<'c> From<&'c Credential<'_>> for Facts<'c> {
+    fn from(credential: &'c Credential<'_>) -> Self {
+        Self {
+            variable: credential.variable(),
+            access: credential.access_expiry(),
+            refresh: credential.refresh_expiry(),
+            skew: credential.skew(),
+        }
+    }
+}
+
+fn print(
+    context: &Context<'_>,
+    facts: &Facts<'_>,
+    account: Option<Map<String, Value>>,
+    full: bool,
+) -> Result<(), Error> {
+    let settings = &context.settings;
+    if settings.json {
+        return Ok(context
+            .terminal
+            .answer_json(json(context, facts, account))?);
+    }
+    let now = (context.host.now)();
+    let line = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
     match &account {
-        Some(account) => answer("account", &describe(account))?,
-        None if credential.variable().is_some() => answer("account", "not asked")?,
+        Some(account) => line("account", &describe(account))?,
+        None if facts.variable.is_some() => line("account", "not asked")?,
         None => {
             let login = context.profile().login;
-            answer("account", login.as_deref().unwrap_or("not recorded"))?;
+            line("account", login.as_deref().unwrap_or("not recorded"))?;
         }
     }
-    answer(
+    line(
         "profile",
         &format!("{} on {}", settings.name, settings.origin),
     )?;
-    match credential.variable() {
-        Some(variable) => answer(
+    match facts.variable {
+        Some(variable) => line(
             "source",
             &format!("{variable} (in force instead of the stored session)"),
         )?,
-        None => answer("source", report::place(settings.store))?,
+        None => line("source", report::store_label(settings.store))?,
     }
-    tell_lives(context, access, refresh, now)?;
-    if let Some(skew) = report::skew(skew) {
-        answer("clock", &skew)?;
+    for (label, expiry) in [("session", facts.refresh), ("access", facts.access)] {
+        if let Some(expiry) = expiry {
+            line(label, &format!("ends {}", report::ends(expiry, now)))?;
+        }
+    }
+    if let Some(skew) = report::skew(facts.skew) {
+        line("clock", &skew)?;
     }
     if full && let Some(account) = &account {
         for (key, value) in account {
@@ -127,59 +150,19 @@ fn tell(
     Ok(())
 }
 
-fn tell_lives(
-    context: &Context<'_>,
-    access: Option<&Expiry>,
-    refresh: Option<&Expiry>,
-    now: Timestamp,
-) -> Result<(), anyhow::Error> {
-    for (label, expiry) in [("session", refresh), ("access", access)] {
-        if let Some(expiry) = expiry {
-            context
-                .terminal
-                .answer(&format!("{label:<9}ends {}", report::ends(expiry, now)))?;
-        }
-    }
-    Ok(())
-}
-
-/// The same keys wherever the credential came from, null where nothing is known.
-fn json(
-    context: &Context<'_>,
-    source: &str,
-    account: Option<Map<String, Value>>,
-    (access, refresh, skew): Lives<'_>,
-) -> Value {
-    let is_stored = source == context.settings.store.as_str();
+/// The same keys wherever the credential came from, null if nothing is known.
+fn json(context: &Context<'_>, facts: &Facts<'_>, account: Option<Map<String, Value>>) -> Value {
+    let settings = &context.settings;
     serde_json::json!({
-        "profile": context.settings.name,
-        "api_url": context.settings.origin,
-        "source": source,
+        "profile": settings.name,
+        "api_url": settings.origin,
+        "source": facts.variable.unwrap_or_else(|| settings.store.as_str()),
         "account": account,
-        "login": context.profile().login.filter(|_| is_stored),
-        "access_expires_at": report::ends_json(access),
-        "refresh_expires_at": report::ends_json(refresh),
-        "clock_skew_seconds": skew.map(|skew| skew / 1000),
+        "login": context.profile().login.filter(|_| facts.variable.is_none()),
+        "access_expires_at": report::ends_json(facts.access),
+        "refresh_expires_at": report::ends_json(facts.refresh),
+        "clock_skew_seconds": facts.skew.map(|skew| skew / 1000),
     })
-}
-
-/// When the access token and the refresh token end, and by how much the clock is off.
-type Lives<'c> = (Option<&'c Expiry>, Option<&'c Expiry>, Option<i64>);
-
-fn lives<'c>(credential: &'c Credential<'_>) -> Lives<'c> {
-    match credential {
-        Credential::Stored(session) => (
-            session.access.as_ref().map(|t| &t.expiry),
-            Some(&session.refresh.expiry),
-            session.skew,
-        ),
-        Credential::Access(..) => (None, None, None),
-        Credential::Exchanged { grant, .. } => (
-            grant.access.as_ref().map(|t| &t.expiry),
-            grant.refresh.as_ref().map(|t| &t.expiry),
-            grant.skew,
-        ),
-    }
 }
 
 /// `Ann <ann@example.com>, id 1`, of what there is.

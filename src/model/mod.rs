@@ -16,5 +16,5 @@ pub use origin::{DEFAULT_API_URL, Origin, OriginError};
 pub use page_url::{PageUrl, PageUrlError};
 pub use profile_name::{ProfileName, ProfileNameError};
 pub use secret::{AccessToken, RefreshToken, Secret};
-pub use session::{Grant, Mark, Session, Token};
+pub use session::{Grant, PendingExchange, Session, Token};
 pub use timestamp::Timestamp;

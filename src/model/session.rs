@@ -1,68 +1,72 @@
-//! A session: the tokens a server handed out, and what is known of their lives.
+//! A session: the tokens that a server handed out, and their lifetimes.
 
 use super::{AccessToken, Expiry, Origin, RefreshToken, Timestamp};
 
-/// A token and when it ends.
+/// A token and its lifetime.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Token<T> {
     /// The token itself.
     pub value: T,
-    /// Its life, from receipt.
+    /// The lifetime, counted from receipt.
     pub expiry: Expiry,
 }
 
-/// A signed-in session with one server. There is one copy of it: it is moved,
-/// never cloned.
+/// A session with one server. It is moved, never cloned, so that a refresh
+/// token exists once in memory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The server that handed it out, and the only one it may be sent to.
+    /// The server that issued it, and the only one that it may be sent to.
     pub origin: Origin,
-    /// What an exchange needs.
+    /// The token that an exchange sends.
     pub refresh: Token<RefreshToken>,
-    /// What a request needs; absent where the server gave none yet.
+    /// The token that a request sends, if the server has issued one yet.
     pub access: Option<Token<AccessToken>>,
-    /// Milliseconds by which the server's clock is ahead of ours, as of the last
-    /// answer with a `Date`.
+    /// The server's clock minus ours in milliseconds, by the last response with a `Date`.
     pub skew: Option<i64>,
-    /// Set while an exchange is under way.
-    pub mark: Option<Mark>,
+    /// The exchange that began last, as long as its result is not known.
+    pub pending: Option<PendingExchange>,
 }
 
-/// "An exchange of this refresh token began": written before the request, so
-/// that a run that was killed in between can be told from one that was not.
+/// The journal mark of an exchange. It is written before the request, so that
+/// the next run can tell that this one did not learn the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// The local clock at that moment.
+pub struct PendingExchange {
+    /// When the exchange began, by the local clock.
     pub began: Timestamp,
+    /// Whether the run lived on and got no usable response. If not, the run
+    /// was interrupted or is still waiting.
+    pub unanswered: bool,
 }
 
-/// What an answer brought: all of it at a login, what is new at an exchange. A server that does not rotate sends no refresh token.
+/// The tokens of one response. A login brings all of them, an exchange only
+/// what is new: a server that does not rotate sends no refresh token.
 #[derive(Debug)]
 pub struct Grant {
-    /// The access token, where one came.
+    /// The access token, if one came.
     pub access: Option<Token<AccessToken>>,
-    /// The refresh token, where one came: at an exchange it replaces the one sent.
+    /// The refresh token, if one came. It replaces the one that was sent.
     pub refresh: Option<Token<RefreshToken>>,
-    /// The server's clock minus ours, in milliseconds, where the answer had a `Date`.
+    /// The server's clock minus ours in milliseconds, if the response had a `Date`.
     pub skew: Option<i64>,
 }
 
 impl Session {
-    /// A session that begins with `grant`, or the grant again where it holds no refresh token.
-    pub fn begin(origin: Origin, grant: Grant) -> Result<Self, Grant> {
+    /// Makes a session of a grant. Returns the grant if it has no refresh token.
+    pub fn from_grant(origin: Origin, grant: Grant) -> Result<Self, Grant> {
         match grant.refresh {
             Some(refresh) => Ok(Self {
                 origin,
                 refresh,
                 access: grant.access,
                 skew: grant.skew,
-                mark: None,
+                pending: None,
             }),
             None => Err(grant),
         }
     }
 
-    /// The session after `grant`: what was not replaced is kept, the mark is gone.
+    /// Applies the grant of an exchange: keeps what was not replaced and
+    /// removes the journal mark.
     #[must_use]
     pub fn renewed(self, grant: Grant) -> Self {
         Self {
@@ -70,13 +74,13 @@ impl Session {
             refresh: grant.refresh.unwrap_or(self.refresh),
             access: grant.access.or(self.access),
             skew: grant.skew.or(self.skew),
-            mark: None,
+            pending: None,
         }
     }
 
-    /// Whether both hold the same tokens: nobody has renewed one of them since.
+    /// Whether both hold the same tokens, so that neither was renewed since.
     #[must_use]
-    pub fn same_tokens(&self, other: &Self) -> bool {
+    pub fn has_same_tokens(&self, other: &Self) -> bool {
         self.refresh.value == other.refresh.value
             && self.access.as_ref().map(|t| &t.value) == other.access.as_ref().map(|t| &t.value)
     }

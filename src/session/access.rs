@@ -1,205 +1,308 @@
-//! An access token for a request, and the request itself: one refresh on a
-//! 401, one repeat, then the truth.
+//! The credential of a run: an access token for its requests, and one renewal
+//! and one repeat after a 401.
 
 use std::time::Duration;
 
-use super::{Keeper, Need, SessionError, Verdict};
+use super::error::ends_session;
+use super::{RefreshPolicy, SessionError, SessionManager};
 use crate::api::ApiError;
-use crate::model::{AccessToken, Grant, RefreshToken, Session};
+use crate::model::{AccessToken, Expiry, Grant, RefreshToken, Session};
 
-/// Tokens from the environment, which stand in for the stored session.
+/// The tokens in the environment, which stand in for the stored session. Each
+/// comes with the name of its variable.
 #[derive(Debug, Default)]
-pub struct Variables {
-    /// The variable of the access token and its value.
-    pub access: Option<(&'static str, AccessToken)>,
-    /// The variable of the refresh token and its value.
-    pub refresh: Option<(&'static str, RefreshToken)>,
+pub(crate) struct TokenVariables {
+    pub(crate) access: Option<(&'static str, AccessToken)>,
+    pub(crate) refresh: Option<(&'static str, RefreshToken)>,
 }
 
-impl Variables {
-    /// Whether one of them is set, so that no store is touched.
-    #[must_use]
-    pub fn in_force(&self) -> bool {
+impl TokenVariables {
+    /// Whether one of them is set, so that the run touches no store.
+    pub(crate) fn in_force(&self) -> bool {
         self.access.is_some() || self.refresh.is_some()
     }
 
-    /// The names of those that are set.
-    #[must_use]
-    pub fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         let access = self.access.as_ref().map(|(name, _)| *name);
         let refresh = self.refresh.as_ref().map(|(name, _)| *name);
         access.into_iter().chain(refresh).collect()
     }
 }
 
-/// Where the access token in use came from.
-#[derive(Debug)]
-pub enum Credential<'v> {
-    /// The stored session, which has an access token.
+/// The credential of a run. It is obtained once and renewed in place, so that
+/// the requests of a run share it.
+pub(crate) struct Credential<'m> {
+    manager: &'m SessionManager<'m>,
+    source: Source,
+}
+
+enum Source {
     Stored(Session),
-    /// A variable that holds an access token.
-    Access(&'static str, &'v AccessToken),
-    /// An exchange of a refresh token in a variable.
-    Exchanged {
-        /// The variable.
+    /// An access token in a variable, and perhaps a refresh token in another one.
+    AccessVariable {
         variable: &'static str,
-        /// The token in it.
-        refresh: &'v RefreshToken,
-        /// What the exchange brought.
+        access: AccessToken,
+        refresh: Option<(&'static str, RefreshToken)>,
+    },
+    /// The result of the exchange of a refresh token in a variable.
+    Exchanged {
+        variable: &'static str,
+        /// The token in force: the one that the server issued, else the one in
+        /// the variable.
+        refresh: RefreshToken,
+        refresh_expiry: Option<Expiry>,
+        is_replaced: bool,
         grant: Grant,
     },
 }
 
-impl Credential<'_> {
-    /// The access token.
-    pub fn access(&self) -> Result<&AccessToken, SessionError> {
-        let missing = SessionError::NoToken {
-            missing: "access token",
-        };
-        match self {
-            Self::Stored(session) => session.access.as_ref().map(|t| &t.value).ok_or(missing),
-            Self::Access(_, access) => Ok(access),
-            Self::Exchanged { grant, .. } => grant.access.as_ref().map(|t| &t.value).ok_or(missing),
-        }
-    }
-
-    /// The refresh token that is in force after this.
-    #[must_use]
-    pub fn refresh(&self) -> Option<&RefreshToken> {
-        match self {
-            Self::Stored(session) => Some(&session.refresh.value),
-            Self::Access(..) => None,
-            Self::Exchanged { refresh, grant, .. } => {
-                Some(grant.refresh.as_ref().map_or(*refresh, |t| &t.value))
-            }
-        }
-    }
-
-    /// The variable that it came from.
-    #[must_use]
-    pub fn variable(&self) -> Option<&'static str> {
-        match self {
-            Self::Stored(_) => None,
-            Self::Access(variable, _) | Self::Exchanged { variable, .. } => Some(variable),
-        }
-    }
-
-    /// Whether a refresh token in a variable has been spent, for a new one that no store keeps.
-    #[must_use]
-    pub fn spent(&self) -> Option<&'static str> {
-        match self {
-            Self::Exchanged {
-                variable,
-                refresh,
-                grant,
-            } => grant
-                .refresh
-                .as_ref()
-                .filter(|new| new.value != **refresh)
-                .map(|_| *variable),
-            _ => None,
-        }
-    }
-}
-
-impl Keeper<'_> {
-    /// An access token that lasts longer than `min_ttl`, from the variables
-    /// where one is set, else from the stored session, renewed where needed.
-    pub fn credential<'v>(
-        &self,
-        variables: &'v Variables,
+impl<'m> SessionManager<'m> {
+    /// Obtains an access token that lasts longer than `min_ttl`: from the
+    /// variables if one is set, else from the stored session, which is renewed
+    /// if necessary.
+    pub(crate) fn credential(
+        &'m self,
+        variables: TokenVariables,
         min_ttl: Duration,
-    ) -> Result<Credential<'v>, SessionError> {
-        if let Some((name, access)) = &variables.access {
-            self.terminal
-                .verbose(&format!("using the access token in {name}"));
-            return Ok(Credential::Access(name, access));
+    ) -> Result<Credential<'m>, SessionError> {
+        let source = match variables {
+            TokenVariables {
+                access: Some((variable, access)),
+                refresh,
+            } => {
+                self.terminal
+                    .verbose(&format!("using the access token in {variable}"));
+                Source::AccessVariable {
+                    variable,
+                    access,
+                    refresh,
+                }
+            }
+            TokenVariables {
+                access: None,
+                refresh: Some((variable, refresh)),
+            } => self.exchange_variable(variable, refresh)?,
+            TokenVariables { .. } => Source::Stored(self.fresh_session(min_ttl)?),
+        };
+        Ok(Credential {
+            manager: self,
+            source,
+        })
+    }
+
+    /// Exchanges the refresh token in a variable, for a command that asks for that.
+    pub(crate) fn exchanged(
+        &'m self,
+        (variable, refresh): (&'static str, RefreshToken),
+    ) -> Result<Credential<'m>, SessionError> {
+        Ok(Credential {
+            manager: self,
+            source: self.exchange_variable(variable, refresh)?,
+        })
+    }
+
+    /// Uses a session as it is, without renewal.
+    pub(crate) fn stored(&'m self, session: Session) -> Credential<'m> {
+        Credential {
+            manager: self,
+            source: Source::Stored(session),
         }
-        if variables.refresh.is_some() {
-            return self.exchange_variable(variables);
-        }
+    }
+
+    fn fresh_session(&self, min_ttl: Duration) -> Result<Session, SessionError> {
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
-        let need = Need::Lasting(min_ttl);
-        if self.is_fresh(&session, need) {
-            return Ok(Credential::Stored(session));
+        let policy = RefreshPolicy::IfEndsWithin(min_ttl);
+        if self.is_fresh(&session, policy) {
+            return Ok(session);
         }
         self.terminal.verbose(match session.access {
             Some(_) => "the access token has ended or is about to: renewing",
             None => "there is no access token yet: renewing",
         });
-        self.renew(Some(session), need).map(Credential::Stored)
+        self.renew(Some(&session), policy)
     }
 
-    /// Runs `request` with an access token; a 401 is answered by one renewal
-    /// and one repeat, whose answer stands.
-    pub fn authenticated<'v, T>(
+    fn exchange_variable(
         &self,
-        variables: &'v Variables,
-        min_ttl: Duration,
-        request: impl Fn(&AccessToken) -> Result<T, ApiError>,
-    ) -> Result<(T, Credential<'v>), SessionError> {
-        let attempt = |credential: &Credential<'_>| -> Result<Result<T, ApiError>, SessionError> {
-            let access = credential.access()?;
-            self.interrupts.watch();
-            let _waiting = self.terminal.spin("waiting for the server");
-            Ok(request(access))
-        };
-        let mut credential = self.credential(variables, min_ttl)?;
-        let mut answer = attempt(&credential)?;
-        if let Err(ApiError::Refused { status: 401, .. }) = &answer
-            && !matches!(credential, Credential::Exchanged { .. })
-            && (credential.variable().is_none() || variables.refresh.is_some())
-        {
-            self.terminal
-                .verbose("the server refused the access token: renewing once");
-            credential = match credential {
-                Credential::Stored(session) => {
-                    Credential::Stored(self.renew(Some(session), Need::Now)?)
-                }
-                _ => self.exchange_variable(variables)?,
-            };
-            answer = attempt(&credential)?;
+        variable: &'static str,
+        refresh: RefreshToken,
+    ) -> Result<Source, SessionError> {
+        let mut grant = self.exchange_once(variable, &refresh)?;
+        let issued = grant.refresh.take();
+        let refresh_expiry = issued.as_ref().map(|token| token.expiry);
+        let issued = issued.map(|token| token.value);
+        let is_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
+        if is_replaced {
+            self.terminal.warn(&format!(
+                "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \
+                 Next time, start with `rememberizer login --refresh-token-stdin` and hand the session on with \
+                 `rememberizer token --refresh-token`"
+            ));
         }
-        match (answer, credential.variable()) {
-            (Ok(value), _) => Ok((value, credential)),
-            (
-                Err(ApiError::Refused {
-                    status: 401,
-                    message,
-                    ..
-                }),
-                Some(variable),
-            ) => Err(SessionError::VariableRejected { variable, message }),
-            (Err(error), _) => Err(error.into()),
-        }
+        Ok(Source::Exchanged {
+            variable,
+            refresh: issued.unwrap_or(refresh),
+            refresh_expiry,
+            is_replaced,
+            grant,
+        })
     }
 
-    /// Exchanges the refresh token in a variable. There is no lock and no store:
-    /// nobody else can be asked what became of it.
-    pub fn exchange_variable<'v>(
+    /// Exchanges a refresh token that is not ours to store. There is no lock:
+    /// nobody else could be asked what became of it.
+    fn exchange_once(
         &self,
-        variables: &'v Variables,
-    ) -> Result<Credential<'v>, SessionError> {
-        let Some((variable, refresh)) = &variables.refresh else {
-            return Err(SessionError::NotSignedIn);
-        };
+        variable: &'static str,
+        refresh: &RefreshToken,
+    ) -> Result<Grant, SessionError> {
         self.terminal
             .verbose(&format!("exchanging the refresh token in {variable}"));
         self.interrupts.watch();
         let _waiting = self.terminal.spin("waiting for the server");
-        match self.client.exchange(refresh) {
-            Ok(grant) => Ok(Credential::Exchanged {
-                variable,
-                refresh,
-                grant,
-            }),
-            Err(error) if Verdict::of(&error) == Verdict::Definitive => {
-                Err(SessionError::VariableRejected {
+        self.client
+            .exchange(refresh)
+            .map_err(|error| match ends_session(&error) {
+                true => SessionError::VariableRejected {
                     variable,
                     message: error.to_string(),
-                })
-            }
-            Err(error) => Err(error.into()),
+                },
+                false => error.into(),
+            })
+    }
+}
+
+impl Credential<'_> {
+    pub(crate) fn access(&self) -> Result<&AccessToken, SessionError> {
+        let access = match &self.source {
+            Source::Stored(session) => session.access.as_ref().map(|token| &token.value),
+            Source::AccessVariable { access, .. } => Some(access),
+            Source::Exchanged { grant, .. } => grant.access.as_ref().map(|token| &token.value),
+        };
+        access.ok_or(SessionError::NoToken {
+            missing: "access token",
+        })
+    }
+
+    /// The refresh token in force, if there is one.
+    pub(crate) fn refresh(&self) -> Option<&RefreshToken> {
+        match &self.source {
+            Source::Stored(session) => Some(&session.refresh.value),
+            Source::AccessVariable { refresh, .. } => refresh.as_ref().map(|(_, token)| token),
+            Source::Exchanged { refresh, .. } => Some(refresh),
         }
     }
+
+    /// The variable that it came from.
+    pub(crate) fn variable(&self) -> Option<&'static str> {
+        match &self.source {
+            Source::Stored(_) => None,
+            Source::AccessVariable { variable, .. } | Source::Exchanged { variable, .. } => {
+                Some(variable)
+            }
+        }
+    }
+
+    pub(crate) fn refresh_expiry(&self) -> Option<&Expiry> {
+        match &self.source {
+            Source::Stored(session) => Some(&session.refresh.expiry),
+            Source::AccessVariable { .. } => None,
+            Source::Exchanged { refresh_expiry, .. } => refresh_expiry.as_ref(),
+        }
+    }
+
+    pub(crate) fn access_expiry(&self) -> Option<&Expiry> {
+        match &self.source {
+            Source::Stored(session) => session.access.as_ref().map(|token| &token.expiry),
+            Source::AccessVariable { .. } => None,
+            Source::Exchanged { grant, .. } => grant.access.as_ref().map(|token| &token.expiry),
+        }
+    }
+
+    /// The server's clock minus ours in milliseconds, if it is known.
+    pub(crate) fn skew(&self) -> Option<i64> {
+        match &self.source {
+            Source::Stored(session) => session.skew,
+            Source::AccessVariable { .. } => None,
+            Source::Exchanged { grant, .. } => grant.skew,
+        }
+    }
+
+    /// Runs `request` with the access token. After a 401 it renews the
+    /// credential once and runs `request` once more; that result stands.
+    pub(crate) fn send<T>(
+        &mut self,
+        request: impl Fn(&AccessToken) -> Result<T, ApiError>,
+    ) -> Result<T, SessionError> {
+        let mut result = self.attempt(&request)?;
+        if is_unauthorized(&result) && self.can_renew() {
+            self.manager
+                .terminal
+                .verbose("the server refused the access token: renewing once");
+            self.renew()?;
+            result = self.attempt(&request)?;
+        }
+        result.map_err(|error| match (error, self.variable()) {
+            (error @ ApiError::Refused { status: 401, .. }, Some(variable)) => {
+                SessionError::VariableRejected {
+                    variable,
+                    message: error.to_string(),
+                }
+            }
+            (error, _) => error.into(),
+        })
+    }
+
+    fn attempt<T>(
+        &self,
+        request: impl Fn(&AccessToken) -> Result<T, ApiError>,
+    ) -> Result<Result<T, ApiError>, SessionError> {
+        let access = self.access()?;
+        self.manager.interrupts.watch();
+        let _waiting = self.manager.terminal.spin("waiting for the server");
+        Ok(request(access))
+    }
+
+    /// A refresh token from a variable is exchanged once per run at most. If
+    /// the server has replaced it, its successor may be.
+    fn can_renew(&self) -> bool {
+        match &self.source {
+            Source::Stored(_) => true,
+            Source::AccessVariable { refresh, .. } => refresh.is_some(),
+            Source::Exchanged { is_replaced, .. } => *is_replaced,
+        }
+    }
+
+    fn renew(&mut self) -> Result<(), SessionError> {
+        let manager = self.manager;
+        match &mut self.source {
+            Source::Stored(session) => {
+                *session = manager.renew(Some(session), RefreshPolicy::Now)?;
+            }
+            Source::AccessVariable { refresh, .. } => {
+                if let Some((variable, refresh)) = refresh.take() {
+                    self.source = manager.exchange_variable(variable, refresh)?;
+                }
+            }
+            Source::Exchanged {
+                variable,
+                refresh,
+                refresh_expiry,
+                is_replaced,
+                grant,
+            } => {
+                *grant = manager.exchange_once(variable, refresh)?;
+                let issued = grant.refresh.take();
+                *is_replaced = issued.is_some();
+                if let Some(issued) = issued {
+                    *refresh = issued.value;
+                    *refresh_expiry = Some(issued.expiry);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_unauthorized<T>(result: &Result<T, ApiError>) -> bool {
+    matches!(result, Err(ApiError::Refused { status: 401, .. }))
 }

@@ -1,90 +1,141 @@
-//! The beginning of a session: what the server hands out is stored before
-//! anything else happens, and the session it takes the place of is revoked after.
+//! The beginning of a session: the new tokens are stored and recorded before
+//! anything else happens; the sessions that they replace are revoked after that.
 
-use super::{Keeper, SessionError};
+use super::{Revocation, SessionError, SessionManager};
 use crate::api::{ApiError, Client};
 use crate::model::{Expiry, Grant, RefreshToken, Session, Token};
 use crate::store::{ProfileLock, StoreErrorKind};
 
-/// A session that has begun and is stored.
+/// A session that has begun, and is stored and recorded.
 #[derive(Debug)]
-pub struct Begun {
-    /// The new session.
-    pub session: Session,
-    /// The one it replaced, no longer stored anywhere.
-    pub replaced: Option<Session>,
+pub(crate) struct Started {
+    pub(crate) session: Session,
+    /// What became of the sessions that it replaced.
+    pub(crate) replaced: Vec<Revocation>,
 }
 
-impl Keeper<'_> {
-    /// Runs `request` and stores the session that it brings. `None` where the
-    /// server accepts and hands over no tokens at all, as at some signups.
-    pub fn begin(
-        &self,
-        lock: &ProfileLock,
-        request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
-    ) -> Result<Option<Begun>, SessionError> {
-        let replaced = self.former()?;
-        self.store.prove_writable(lock)?;
-        let deferral = self.interrupts.defer();
-        let begun = self.request_and_store(lock, request, replaced);
-        deferral.end(begun)
+/// The result of the request that begins a session.
+struct Issued {
+    grant: Grant,
+    /// The refresh token that was exchanged for it, if the server replaced that.
+    spent: Option<RefreshToken>,
+}
+
+impl SessionManager<'_> {
+    /// Proves that the store takes an entry of this profile.
+    pub(crate) fn prove_writable(&self) -> Result<(), SessionError> {
+        let lock = self.lock()?;
+        let _waiting = self.terminal.spin("waiting for the secret store");
+        Ok(self.entry().prove_writable(&lock)?)
     }
 
+    /// Runs `request`, and stores and records the session that it brings.
+    /// Returns `None` if the server accepts and issues no tokens, as at some
+    /// signups. `login` is recorded with the session.
+    pub(crate) fn begin(
+        &self,
+        login: Option<&str>,
+        request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
+    ) -> Result<Option<Started>, SessionError> {
+        self.begin_with(login, |client| {
+            request(client).map(|grant| Issued { grant, spent: None })
+        })
+    }
+
+    /// Takes a session over by its refresh token, which is exchanged at once.
+    /// A server that does not rotate leaves that token in force.
+    pub(crate) fn take_over(&self, refresh: RefreshToken) -> Result<Started, SessionError> {
+        let unknown = Expiry::new((self.now)(), None);
+        let started = self.begin_with(None, |client| {
+            let mut grant = client.exchange(&refresh)?;
+            let spent = match (&grant.refresh, &grant.access) {
+                (None, Some(_)) => {
+                    grant.refresh = Some(Token {
+                        value: refresh,
+                        expiry: unknown,
+                    });
+                    None
+                }
+                _ => Some(refresh),
+            };
+            Ok(Issued { grant, spent })
+        })?;
+        started.ok_or(SessionError::NoToken {
+            missing: "access token",
+        })
+    }
+
+    fn begin_with(
+        &self,
+        login: Option<&str>,
+        request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
+    ) -> Result<Option<Started>, SessionError> {
+        let lock = self.lock()?;
+        let former = self.former()?;
+        let deferral = self.interrupts.defer();
+        let stored = deferral.end(self.request_and_store(&lock, login, former, request))?;
+        Ok(stored.map(|(session, replaced)| Started {
+            session,
+            replaced: replaced
+                .iter()
+                .map(|session| self.revoke_session(session))
+                .collect(),
+        }))
+    }
+
+    /// Returns the new session, and those that are to be revoked now.
     fn request_and_store(
         &self,
         lock: &ProfileLock,
-        request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
-        replaced: Option<Session>,
-    ) -> Result<Option<Begun>, SessionError> {
-        let grant = {
+        login: Option<&str>,
+        former: Option<Session>,
+        request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
+    ) -> Result<Option<(Session, Vec<Session>)>, SessionError> {
+        let Issued { grant, spent } = {
             let _waiting = self.terminal.spin("waiting for the server");
-            request(self.client)?
+            request(&self.client)?
         };
         if grant.access.is_none() && grant.refresh.is_none() {
             return Ok(None);
         }
         let session =
-            Session::begin(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
+            Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
                 missing: "refresh token",
             })?;
         self.persist(lock, &session)?;
-        Ok(Some(Begun { session, replaced }))
-    }
-
-    /// Takes a session over from its refresh token, which an exchange proves.
-    /// A server that does not rotate leaves the token in force.
-    pub fn take_over(
-        &self,
-        lock: &ProfileLock,
-        refresh: RefreshToken,
-    ) -> Result<Begun, SessionError> {
-        let unknown = Expiry::new((self.now)(), None);
-        let begun = self.begin(lock, |client| {
-            let mut grant = client.exchange(&refresh)?;
-            if grant.access.is_some() {
-                grant.refresh.get_or_insert(Token {
-                    value: refresh,
-                    expiry: unknown,
-                });
+        self.record(|profile| {
+            profile.api_url = Some(self.origin.clone());
+            profile.store = Some(self.store);
+            profile.signed_in = Some(true);
+            if let Some(login) = login {
+                profile.login = Some(login.to_owned());
             }
-            Ok(grant)
-        })?;
-        begun.ok_or(SessionError::NoToken {
-            missing: "access token",
         })
+        .map_err(|error| match error {
+            SessionError::Profiles(error) => SessionError::NotRecorded(error),
+            other => other,
+        })?;
+        let mut replaced: Vec<Session> = former.into_iter().collect();
+        for kind in self.other_stores() {
+            let entry = self.entry_in(kind);
+            replaced.extend(entry.read_exposed().ok().flatten());
+            if let Err(error) = entry.delete(lock) {
+                self.terminal
+                    .verbose(&format!("the {kind} store was not searched: {error}"));
+            }
+        }
+        // Sending a token that was just exchanged away might end the new session.
+        replaced.retain(|former| {
+            former.refresh.value != session.refresh.value
+                && Some(&former.refresh.value) != spent.as_ref()
+        });
+        Ok(Some((session, replaced)))
     }
 
-    /// Whether `replaced` is still to be revoked, now that `begun` is in force.
-    /// Taking over the token that was stored already replaces nothing.
-    #[must_use]
-    pub fn is_replaced(begun: &Session, replaced: &Session) -> bool {
-        replaced.refresh.value != begun.refresh.value
-    }
-
-    /// The session that is about to be replaced. One that cannot be understood
-    /// is no reason not to log in; a store that cannot be used is.
+    /// The session that is about to be replaced. One that cannot be parsed must
+    /// not prevent a login; a store that cannot be used must.
     fn former(&self) -> Result<Option<Session>, SessionError> {
-        match self.store.read() {
+        match self.entry().read_exposed() {
             Ok(former) => Ok(former),
             Err(error) if error.kind == StoreErrorKind::Failed => {
                 self.terminal

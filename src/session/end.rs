@@ -1,82 +1,161 @@
-//! The end of a session: revoked on the server, then forgotten here, and each
-//! of the two reported for itself.
+//! The end of a session: revoked on the server, then removed here. Each of the
+//! two is reported by itself, and only if it happened.
 
-use super::{Keeper, SessionError, Verdict};
+use super::{SessionError, SessionManager};
 use crate::api::ApiError;
-use crate::model::{Origin, RefreshToken};
-use crate::store::{ProfileLock, StoreErrorKind};
+use crate::model::{RefreshToken, Session};
+use crate::store::{ProfileLock, StoreError, StoreErrorKind, StoreKind};
 
 /// What became of a session on the server.
 #[derive(Debug)]
-pub enum Revocation {
+pub(crate) enum Revocation {
     /// The server has ended it.
-    Done,
-    /// The server said that it was over already.
-    Already(String),
-    /// Nobody asked the server.
+    Revoked,
+    /// The server does not know it any more (a 401).
+    AlreadyEnded,
+    /// The server was not asked.
     NotAsked,
-    /// It is the session of another server, and was not sent to this one.
-    OtherOrigin(Origin),
+    /// The server refused to end it.
+    Refused(ApiError),
     /// The server did not answer, or could not do it.
-    Failed(ApiError),
+    Unreached(ApiError),
 }
 
-/// What a logout did.
+impl Revocation {
+    pub(crate) fn error(self) -> Option<ApiError> {
+        match self {
+            Self::Refused(error) | Self::Unreached(error) => Some(error),
+            Self::Revoked | Self::AlreadyEnded | Self::NotAsked => None,
+        }
+    }
+}
+
+/// What a logout found in one store, and did to it.
 #[derive(Debug)]
-pub struct Ended {
-    /// On the server; `None` where there was no session to revoke.
-    pub server: Option<Revocation>,
-    /// Whether there was a stored session here.
-    pub removed: bool,
+pub(crate) struct EndedSession {
+    pub(crate) store: StoreKind,
+    /// What became of it on the server. `None` if there was no session to revoke.
+    pub(crate) server: Option<Revocation>,
+    /// Why the entry could not be read, and so not be revoked.
+    pub(crate) unreadable: Option<StoreError>,
+    /// Whether an entry was removed.
+    pub(crate) removed: Result<bool, StoreError>,
 }
 
-impl Keeper<'_> {
-    /// Ends the session: on the server unless `local`, then here, whatever the
-    /// server said.
-    pub fn end(&self, lock: &ProfileLock, local: bool) -> Result<Ended, SessionError> {
-        let session = match self.load() {
-            Ok(session) => session,
-            // It cannot be sent anywhere, and it is to be forgotten.
-            Err(SessionError::OtherOrigin { stored }) => {
-                return Ok(Ended {
-                    server: Some(Revocation::OtherOrigin(stored)),
-                    removed: self.store.delete(lock)?,
-                });
+impl EndedSession {
+    fn is_empty(&self) -> bool {
+        self.server.is_none() && self.unreadable.is_none() && matches!(self.removed, Ok(false))
+    }
+}
+
+/// What a logout did: one item per store in which something was found.
+#[derive(Debug)]
+pub(crate) struct LogoutOutcome {
+    pub(crate) sessions: Vec<EndedSession>,
+}
+
+impl SessionManager<'_> {
+    /// Ends the profile's session, in whichever store it is: on the server
+    /// unless `local`, then here, whatever the server said.
+    pub(crate) fn end(&self, local: bool) -> Result<LogoutOutcome, SessionError> {
+        let lock = self.lock()?;
+        self.end_under(&lock, local)
+    }
+
+    pub(crate) fn end_under(
+        &self,
+        lock: &ProfileLock,
+        local: bool,
+    ) -> Result<LogoutOutcome, SessionError> {
+        let own = {
+            let _waiting = self.terminal.spin("waiting for the secret store");
+            match self.entry().read_exposed() {
+                Err(error) if error.kind != StoreErrorKind::Failed => return Err(error.into()),
+                read => read,
             }
-            Err(SessionError::Store(error)) if error.kind == StoreErrorKind::Failed => {
-                self.terminal.warn(&error.to_string());
-                return Ok(Ended {
-                    server: None,
-                    removed: self.store.delete(lock)?,
-                });
-            }
-            Err(error) => return Err(error),
         };
         let deferral = self.interrupts.defer();
-        let server = session.map(|session| {
-            if local {
+        let mut sent = Vec::new();
+        let mut sessions = vec![self.end_entry(lock, self.store, own, local, &mut sent)];
+        for kind in self.other_stores() {
+            match self.entry_in(kind).read_exposed() {
+                Err(error) if error.kind != StoreErrorKind::Failed => {
+                    let text = format!("the {kind} store was not searched: {error}");
+                    match error.kind {
+                        StoreErrorKind::Locked => self.terminal.warn(&text),
+                        _ => self.terminal.verbose(&text),
+                    }
+                }
+                read => sessions.push(self.end_entry(lock, kind, read, local, &mut sent)),
+            }
+        }
+        sessions.retain(|session| !session.is_empty());
+        if sessions.iter().all(|session| session.removed.is_ok()) {
+            self.record_signed_out();
+        } else {
+            deferral.remember_signal();
+        }
+        Ok(LogoutOutcome { sessions })
+    }
+
+    /// Ends what was `read` in the store `kind`. `sent` holds the tokens that
+    /// were revoked before; a copy of one is not sent again.
+    fn end_entry(
+        &self,
+        lock: &ProfileLock,
+        kind: StoreKind,
+        read: Result<Option<Session>, StoreError>,
+        local: bool,
+        sent: &mut Vec<RefreshToken>,
+    ) -> EndedSession {
+        let (session, unreadable) = match read {
+            Ok(session) => (session, None),
+            Err(error) => (None, Some(error)),
+        };
+        let server = session.and_then(|session| {
+            if sent.contains(&session.refresh.value) {
+                return None;
+            }
+            let revocation = if local {
                 Revocation::NotAsked
             } else {
-                self.revoke(&session.refresh.value)
-            }
+                self.revoke_session(&session)
+            };
+            sent.push(session.refresh.value);
+            Some(revocation)
         });
         // Without a session there may still be remains of one, such as what a
         // killed write left.
-        let removed = self.store.delete(lock).map_err(SessionError::from);
-        deferral.end(removed.map(|removed| Ended { server, removed }))
+        EndedSession {
+            store: kind,
+            server,
+            unreadable,
+            removed: self.entry_in(kind).delete(lock),
+        }
     }
 
-    /// Asks the server to end a session.
-    #[must_use]
-    pub fn revoke(&self, refresh: &RefreshToken) -> Revocation {
+    /// Asks the server that issued `session` to end it.
+    pub(super) fn revoke_session(&self, session: &Session) -> Revocation {
+        if session.origin == self.origin {
+            return self.revoke(&session.refresh.value);
+        }
+        let client = (self.connect)(session.origin.clone());
+        self.revoke_at(&client, &session.refresh.value)
+    }
+
+    /// Asks the profile's server to end a session.
+    pub(crate) fn revoke(&self, refresh: &RefreshToken) -> Revocation {
+        self.revoke_at(&self.client, refresh)
+    }
+
+    fn revoke_at(&self, client: &crate::api::Client, refresh: &RefreshToken) -> Revocation {
         self.interrupts.watch();
         let _waiting = self.terminal.spin("waiting for the server");
-        match self.client.revoke(refresh) {
-            Ok(()) => Revocation::Done,
-            Err(error) if Verdict::of(&error) == Verdict::Definitive => {
-                Revocation::Already(error.to_string())
-            }
-            Err(error) => Revocation::Failed(error),
+        match client.revoke(refresh) {
+            Ok(()) => Revocation::Revoked,
+            Err(ApiError::Refused { status: 401, .. }) => Revocation::AlreadyEnded,
+            Err(error @ ApiError::Refused { .. }) => Revocation::Refused(error),
+            Err(error) => Revocation::Unreached(error),
         }
     }
 }

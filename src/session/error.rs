@@ -1,65 +1,80 @@
-//! How an operation on a session can fail, by what the person does next.
+//! How an operation on a session can fail.
 
 use std::time::Duration;
 
 use crate::api::ApiError;
-use crate::model::{Origin, Timestamp};
-use crate::store::{LockError, StoreError};
+use crate::model::{Origin, PendingExchange, Timestamp};
+use crate::store::{LockError, ProfilesError, StoreError};
 
-/// What spent a refresh token without bringing another one.
+/// What most likely spent a refresh token that the server refuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spent {
-    /// A run was killed during an exchange that began then.
-    Killed(Timestamp),
-    /// An exchange that began then got no proper answer.
-    Unanswered(Timestamp),
+pub(crate) enum LikelyCause {
+    /// A run was interrupted during an exchange that began then.
+    InterruptedRun(Timestamp),
+    /// An exchange that began then got no usable response.
+    LostResponse(Timestamp),
+}
+
+impl From<PendingExchange> for LikelyCause {
+    fn from(pending: PendingExchange) -> Self {
+        if pending.unanswered {
+            Self::LostResponse(pending.began)
+        } else {
+            Self::InterruptedRun(pending.began)
+        }
+    }
 }
 
 /// Why an operation on a session failed.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// There is no session.
+pub(crate) enum SessionError {
     #[error("not signed in")]
     NotSignedIn,
-    /// The stored session is another server's, to which alone it may be sent.
+    /// The stored session may only be sent to another server.
     #[error("the stored session belongs to {stored}, another server than the profile's")]
-    OtherOrigin {
-        /// Whose it is.
-        stored: Origin,
-    },
+    OtherOrigin { stored: Origin },
     /// The server has definitively ended the session.
     #[error("the server has ended the session: {message}")]
     Ended {
-        /// What the server said.
         message: String,
-        /// What most likely spent the token, where that is known.
-        spent: Option<Spent>,
+        cause: Option<LikelyCause>,
     },
-    /// The server refuses a credential that came from a variable.
+    /// The server refuses a token that came from a variable.
     #[error("the server rejected the token in {variable}: {message}")]
     VariableRejected {
-        /// The variable that holds it.
         variable: &'static str,
-        /// What the server said.
         message: String,
     },
-    /// The server did not do what was asked; the session is untouched.
+    /// The server did not do what was asked. The session is untouched.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// Another process held the lock all the time.
-    #[error("another process has held this profile for {} s", .0.as_secs())]
+    /// Another process held the lock for the whole timeout.
+    #[error("another process has held this profile for {} s", .0.as_secs_f32())]
     Busy(Duration),
-    /// The secret store failed, and nothing had been sent that it should have kept.
+    /// The secret store failed before anything was spent.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The server has handed out a session that the store then did not take.
+    /// The profiles file failed.
+    #[error(transparent)]
+    Profiles(#[from] ProfilesError),
+    /// The session is stored, but the profile's record of it is not.
+    #[error("the session is stored, but the profile was not recorded: {0}")]
+    NotRecorded(#[source] ProfilesError),
+    /// The server issued tokens that the store then did not take.
     #[error("the server renewed the session, but it could not be stored: {0}")]
     Lost(#[source] StoreError),
-    /// A successful answer without the tokens that it is for.
+    /// A successful response without the token that it is for.
     #[error("the server's answer holds no {missing}")]
     NoToken {
-        /// `access token`, `refresh token`.
+        /// `access token` or `refresh token`.
         missing: &'static str,
+    },
+    /// The other store, to which the session was to be moved, holds one already.
+    #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
+    Occupied {
+        store: String,
+        profile: String,
+        origin: Origin,
     },
 }
 
@@ -72,25 +87,9 @@ impl From<LockError> for SessionError {
     }
 }
 
-/// What a failed exchange says of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The session is over: 400, 401 or 403 with a JSON body (RFC 6749 §5.2).
-    Definitive,
-    /// Nothing is said: the session may well be alive.
-    Passing,
-}
-
-impl Verdict {
-    /// The verdict of an exchange's failure.
-    #[must_use]
-    pub fn of(error: &ApiError) -> Self {
-        match error {
-            ApiError::Refused {
-                status: 400 | 401 | 403,
-                ..
-            } => Self::Definitive,
-            _ => Self::Passing,
-        }
-    }
+/// Whether a failed exchange means that the session is over: 400, 401 or 403
+/// with a JSON body (RFC 6749 §5.2). After any other failure the session may
+/// still be valid.
+pub(super) fn ends_session(error: &ApiError) -> bool {
+    error.is_definitive()
 }

@@ -1,9 +1,8 @@
-//! SIGINT, SIGTERM and SIGHUP: they end the process with 130, 143 and 129, at
-//! once where nothing can be lost, and after the write where a session exists
-//! in memory alone (codes: 128 plus the signal's number, as shells count).
+//! SIGINT, SIGTERM and SIGHUP end the process with 130, 143 and 129 (128 plus
+//! the signal's number, as shells count): at once where nothing can be lost, and
+//! after the write where a session exists in memory alone.
 //!
-//! The watching thread starts at the first wait of a run; a command that waits
-//! for nobody has none.
+//! The thread that watches for them starts at the first wait of a run.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -12,9 +11,9 @@ use super::SessionError;
 type End = dyn Fn(i32) + Send + Sync;
 type Delayed = dyn Fn() + Send + Sync;
 
-/// What a signal does, and what it waits for.
+/// The signals of the process, and what they wait for. Clones share the state.
 #[derive(Clone)]
-pub struct Interrupts(Arc<Shared>);
+pub(crate) struct Interrupts(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
@@ -26,7 +25,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     deferrals: usize,
+    /// The signal that ends the process after the last deferral.
     pending: Option<i32>,
+    /// A signal that gave way to a failure that had to be reported.
+    remembered: Option<i32>,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -38,14 +40,14 @@ impl State {
 }
 
 /// While it lives, signals wait. When the last one is dropped, a signal that
-/// came meanwhile ends the process.
-pub struct Deferral<'a>(&'a Shared);
+/// arrived meanwhile ends the process.
+pub(crate) struct Deferral<'a>(&'a Shared);
 
 impl Interrupts {
-    /// `end` ends the process for a signal; `delayed` tells the person that
-    /// the signal was heard and has to wait.
+    /// `end` ends the process for a signal. `delayed` reports that the signal
+    /// was received and must wait.
     #[must_use]
-    pub fn new(end: Box<End>, delayed: Box<Delayed>) -> Self {
+    pub(crate) fn new(end: Box<End>, delayed: Box<Delayed>) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
             watching: OnceLock::new(),
@@ -54,20 +56,25 @@ impl Interrupts {
         }))
     }
 
-    /// From here on, signals come to us.
-    pub fn watch(&self) {
+    /// Handles signals from here on.
+    pub(crate) fn watch(&self) {
         self.0.watching.get_or_init(|| watch(&self.0));
     }
 
     /// Has `act` called before a signal ends the process.
-    pub fn on_end(&self, act: Box<dyn FnOnce() + Send>) {
+    pub(crate) fn on_end(&self, act: Box<dyn FnOnce() + Send>) {
         self.watch();
         self.0.lock().at_end.push(act);
     }
 
+    /// Whether a signal came that gave way to a failure. A command that does
+    /// several things stops then.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.0.lock().remembered.is_some()
+    }
+
     /// From here on until the value is dropped, signals wait.
-    #[must_use]
-    pub fn defer(&self) -> Deferral<'_> {
+    pub(crate) fn defer(&self) -> Deferral<'_> {
         self.watch();
         self.0.lock().deferrals += 1;
         Deferral(&self.0)
@@ -96,15 +103,23 @@ impl Shared {
 }
 
 impl Deferral<'_> {
-    /// Ends the deferral with what it was for. A failure that has to be told,
-    /// as nobody could learn of it later, goes before a signal that waits.
-    pub fn end<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+    /// Ends the deferral with the result of the operation. A failure that the
+    /// next run could not find out must be reported, so a signal that waits is
+    /// then only remembered: see [`Interrupts::is_interrupted`].
+    pub(super) fn end<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         if let Err(error) = &result
             && !matches!(error, SessionError::Api(_))
         {
-            self.0.lock().pending = None;
+            self.remember_signal();
         }
         result
+    }
+
+    /// Lets a signal that waits give way to what must be reported.
+    pub(super) fn remember_signal(&self) {
+        let mut state = self.0.lock();
+        let pending = state.pending.take();
+        state.remembered = state.remembered.or(pending);
     }
 }
 
@@ -126,9 +141,8 @@ fn watch(shared: &Arc<Shared>) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
-    // A signal that was ignored when we started (nohup, a background job of a
-    // script) is not ours to bring back; signal-hook replaces handlers
-    // without asking, so only those are asked for that are not ignored.
+    // A signal that was ignored when the process started (nohup, a background
+    // job of a script) must stay ignored; signal-hook would replace that.
     let ignored = ignored();
     let signals = [SIGINT, SIGTERM, SIGHUP]
         .into_iter()
@@ -137,8 +151,8 @@ fn watch(shared: &Arc<Shared>) {
         return;
     };
     let shared = Arc::clone(shared);
-    // Without the thread, the signals' handlers swallow them: the process then
-    // ends by itself when its time-outs are over.
+    // Without the thread the handlers have no effect; the process then ends
+    // when its timeouts are over.
     drop(
         std::thread::Builder::new()
             .name("signals".to_owned())
@@ -151,17 +165,17 @@ fn watch(shared: &Arc<Shared>) {
     );
 }
 
-/// Ctrl-C and Ctrl-Break; Windows has no other of the three.
+/// Watches for Ctrl-C and Ctrl-Break. Windows has none of the others.
 #[cfg(windows)]
 fn watch(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
-    // A second handler in the process cannot be: then its maker's stays.
+    // A process has one handler at most. If there is another one, it stays.
     drop(ctrlc::set_handler(move || shared.signal(2)));
 }
 
-/// The signals that the process was started with as ignored, a bit each, the
-/// lowest for signal 1 (signal(7): inherited over execve). Only Linux tells
-/// without changing it.
+/// The signals that were ignored when the process started, one bit per signal,
+/// the lowest for signal 1 (signal(7): inherited over execve). Only Linux shows
+/// them.
 #[cfg(unix)]
 fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

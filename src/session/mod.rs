@@ -1,19 +1,19 @@
 //! The life of a session: it begins, is renewed, and ends.
 //!
-//! This is the only place where the server's answers and the stored session
-//! meet, and so the place that keeps the one rule of the program: a session is
-//! never lost. A rotating server accepts a refresh token once and may revoke
-//! the whole session when a spent one comes back (RFC 9700 §4.14), so
+//! This is the only layer where the server's responses and the stored session
+//! meet, and so the one that keeps the rule of the program: a session is never
+//! lost. A rotating server accepts a refresh token once and may revoke the
+//! whole session when a spent one comes back (RFC 9700 §4.14), so
 //!
-//! 1. one exchange at a time for a profile, under its lock, of the token that
+//! 1. a profile has one exchange at a time, under its lock, of the token that
 //!    is read *under* the lock (`renew`);
-//! 2. the store is proven writable by a mark before the exchange, and what the
-//!    exchange brought is durable before anybody sees it (`renew`);
-//! 3. only a definitive answer ends a session, and only after a second look
-//!    ([`Verdict`]);
+//! 2. a journal mark proves the store writable before the exchange, and the new
+//!    tokens are durable before anybody sees them (`renew`);
+//! 3. only a definitive response to an exchange ends a session, and only after
+//!    a second look at the store (`renew`);
 //! 4. signals wait while a session exists in memory alone ([`Interrupts`]).
 //!
-//! It knows nothing of flags, variables, prompts or texts of commands.
+//! It knows nothing of flags, variables, prompts or the texts of commands.
 
 mod access;
 mod begin;
@@ -22,48 +22,65 @@ mod error;
 mod interrupts;
 mod renew;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::api::Client;
-use crate::model::{Origin, Session, Timestamp};
-use crate::store::{Locks, ProfileLock, SecretStore, SessionStore};
+use crate::model::{Origin, ProfileName, Session, Timestamp};
+use crate::store::{
+    LockError, Locks, Profile, ProfileLock, Profiles, SessionStore, StoreKind, Stores,
+};
 use crate::terminal::Terminal;
 
-pub use access::{Credential, Variables};
-pub use begin::Begun;
-pub use end::{Ended, Revocation};
-pub use error::{SessionError, Spent, Verdict};
-pub use interrupts::{Deferral, Interrupts};
-pub use renew::Need;
+pub(crate) use access::{Credential, TokenVariables};
+pub(crate) use begin::Started;
+pub(crate) use end::{LogoutOutcome, Revocation};
+pub(crate) use error::{LikelyCause, SessionError};
+pub(crate) use interrupts::Interrupts;
+pub(crate) use renew::RefreshPolicy;
 
-/// Keeps the session of one profile: all that an operation on it needs.
-pub struct Keeper<'a> {
-    /// The session's place in the store that the profile uses.
-    pub store: SessionStore<'a>,
+/// Operations on one profile's session, with the store, client, lock and clock
+/// that they need.
+///
+/// Its origin, store and cookie names are those of this profile, whichever
+/// profile is in use. `Context` has its one constructor.
+pub(crate) struct SessionManager<'a> {
+    pub(crate) profile: ProfileName,
     /// The server that the profile is pinned to.
-    pub origin: &'a Origin,
-    /// The way to that server.
-    pub client: &'a Client,
-    /// The profiles' locks.
-    pub locks: &'a Locks,
-    /// How long the lock is waited for.
-    pub lock_timeout: Duration,
-    /// The local clock.
-    pub now: &'a dyn Fn() -> Timestamp,
-    /// What a signal waits for.
-    pub interrupts: &'a Interrupts,
-    /// Where decisions are told and waiting is shown.
-    pub terminal: &'a Terminal,
+    pub(crate) origin: Origin,
+    /// The store that the profile uses.
+    pub(crate) store: StoreKind,
+    /// The client of that server, which knows the profile's cookie names.
+    pub(crate) client: Client,
+    /// Makes such a client for another server, to revoke a session that is its.
+    pub(crate) connect: Box<dyn Fn(Origin) -> Client + 'a>,
+    pub(crate) stores: &'a Stores<'a>,
+    pub(crate) profiles: &'a Profiles,
+    pub(crate) locks: &'a Locks,
+    /// How long to wait for a lock.
+    pub(crate) lock_timeout: Duration,
+    pub(crate) now: &'a dyn Fn() -> Timestamp,
+    pub(crate) interrupts: &'a Interrupts,
+    pub(crate) terminal: &'a Terminal,
 }
 
-impl Keeper<'_> {
-    /// The stored session, if there is one and it belongs to the profile's server.
-    pub fn load(&self) -> Result<Option<Session>, SessionError> {
+impl SessionManager<'_> {
+    /// The profile's entry in the store that it uses.
+    pub(crate) fn entry(&self) -> SessionStore<'_> {
+        self.entry_in(self.store)
+    }
+
+    /// The profile's entry in the store `kind`.
+    pub(crate) fn entry_in(&self, kind: StoreKind) -> SessionStore<'_> {
+        SessionStore::new(self.stores.get(kind), &self.profile)
+    }
+
+    /// Reads the stored session. It must belong to the profile's server.
+    pub(crate) fn load(&self) -> Result<Option<Session>, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        let Some(session) = self.store.read()? else {
+        let Some(session) = self.entry().read()? else {
             return Ok(None);
         };
-        if session.origin != *self.origin {
+        if session.origin != self.origin {
             return Err(SessionError::OtherOrigin {
                 stored: session.origin,
             });
@@ -71,44 +88,56 @@ impl Keeper<'_> {
         Ok(Some(session))
     }
 
-    /// Takes the profile's lock, waiting for it at most the lock timeout.
-    pub fn lock(&self) -> Result<ProfileLock, SessionError> {
-        let profile = self.store.profile();
-        let started = std::time::Instant::now();
+    /// Takes the profile's lock. Waits for it at most the lock timeout.
+    pub(crate) fn lock(&self) -> Result<ProfileLock, SessionError> {
+        let started = Instant::now();
         loop {
-            if let Some(lock) = self.locks.try_acquire(profile)? {
+            if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 return Ok(lock);
             }
             self.wait_for_holder(started)?;
         }
     }
 
-    /// Waits until the lock's holder is done, within what is left of the lock timeout.
-    fn wait_for_holder(&self, started: std::time::Instant) -> Result<(), SessionError> {
-        let profile = self.store.profile();
+    /// Waits until the lock is free, for what is left of the lock timeout.
+    fn wait_for_holder(&self, started: Instant) -> Result<(), SessionError> {
         self.interrupts.watch();
         self.terminal
-            .verbose(&format!("waiting for the lock of profile {profile}"));
+            .verbose(&format!("waiting for the lock of profile {}", self.profile));
         let _waiting = self
             .terminal
             .spin("waiting for another process that uses this profile");
         let left = self.lock_timeout.saturating_sub(started.elapsed());
-        match self.locks.wait(profile, left) {
-            Err(crate::store::LockError::Busy(_)) => Err(SessionError::Busy(self.lock_timeout)),
+        match self.locks.wait(&self.profile, left) {
+            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.lock_timeout)),
             other => Ok(other?),
         }
     }
 
-    /// Removes what another store holds of this profile, so that it can never
-    /// shadow the session in force. The session that was there, if it was one.
-    pub fn purge(
-        &self,
-        lock: &ProfileLock,
-        other: &dyn SecretStore,
-    ) -> Result<Option<Session>, SessionError> {
-        let other = SessionStore::new(other, self.store.profile());
-        let session = other.read().ok().flatten();
-        other.delete(lock)?;
-        Ok(session)
+    /// Changes what the profiles file records of this profile.
+    pub(crate) fn record(&self, change: impl FnOnce(&mut Profile)) -> Result<(), SessionError> {
+        Ok(self
+            .profiles
+            .update(&self.profile, self.lock_timeout, change)?)
+    }
+
+    /// Records that the profile has no session. A failure is not worth the
+    /// command's: the record is a cache.
+    fn record_signed_out(&self) {
+        let recorded = self.profiles.select(Some(&self.profile));
+        if !recorded.is_ok_and(|recorded| recorded.profile.is_some()) {
+            return;
+        }
+        if let Err(error) = self.record(|profile| profile.signed_in = Some(false)) {
+            self.terminal.verbose(&format!(
+                "the profile is still recorded as signed in: {error}"
+            ));
+        }
+    }
+
+    /// The stores that the profile does not use, where an older session may be.
+    fn other_stores(&self) -> impl Iterator<Item = StoreKind> + use<> {
+        let own = self.store;
+        StoreKind::ALL.into_iter().filter(move |kind| *kind != own)
     }
 }

@@ -1,45 +1,52 @@
-//! Renewal: the exchange of the refresh token, and all that can go wrong with it.
+//! Renewal: the exchange of the refresh token, and what can go wrong with it.
 
 use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
 
-use super::{Keeper, SessionError, Spent, Verdict};
+use super::error::ends_session;
+use super::{LikelyCause, SessionError, SessionManager};
 use crate::api::ApiError;
-use crate::model::{Mark, Session};
+use crate::model::{Grant, PendingExchange, Session};
 use crate::store::{ProfileLock, StoreError};
 
-/// How long the write of a renewed session is tried again.
-const SAVE_FOR: Duration = Duration::from_secs(8);
+/// How long the write of new tokens is retried.
+const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// What makes an exchange necessary.
+/// When an exchange is necessary.
 #[derive(Debug, Clone, Copy)]
-pub enum Need {
-    /// Somebody asked for it, or the server refused the access token.
+pub(crate) enum RefreshPolicy {
+    /// In any case: it was asked for, or the server refused the access token.
     Now,
-    /// The access token has to last longer than this.
-    Lasting(Duration),
+    /// If the access token does not last longer than this.
+    IfEndsWithin(Duration),
 }
 
-impl Keeper<'_> {
-    /// The session after a renewal, by us or by whoever held the lock before us.
+impl SessionManager<'_> {
+    /// Returns the session after a renewal, by this process or by another one
+    /// that held the lock before.
     ///
-    /// `before` is the session as this run has read it, if it has: a session
-    /// that differs from it under the lock was renewed since, which is as
-    /// fresh as can be had.
-    pub fn renew(&self, before: Option<Session>, need: Need) -> Result<Session, SessionError> {
+    /// `before` is the session as this run has read it, if it has. A session
+    /// that differs from it under the lock was renewed since, which is as fresh
+    /// as can be had.
+    pub(crate) fn renew(
+        &self,
+        before: Option<&Session>,
+        policy: RefreshPolicy,
+    ) -> Result<Session, SessionError> {
         let started = Instant::now();
-        let mut before = before;
+        let mut read_while_waiting = None;
         let lock = loop {
-            if let Some(lock) = self.locks.try_acquire(self.store.profile())? {
+            if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 break lock;
             }
-            if before.is_none() {
-                before = self.load()?;
+            if before.is_none() && read_while_waiting.is_none() {
+                read_while_waiting = self.load()?;
             }
             self.wait_for_holder(started)?;
-            if let (Some(before), Some(now)) = (&before, self.load()?)
-                && !now.same_tokens(before)
+            if let (Some(before), Some(now)) =
+                (before.or(read_while_waiting.as_ref()), self.load()?)
+                && !now.has_same_tokens(before)
             {
                 self.terminal
                     .verbose("another process has renewed the session");
@@ -47,135 +54,150 @@ impl Keeper<'_> {
             }
         };
 
-        // What was read before the lock may be spent by now: read again.
+        // What was read before the lock may be spent by now.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
-        if before.is_some_and(|before| !session.same_tokens(&before)) {
+        let before = before.or(read_while_waiting.as_ref());
+        if before.is_some_and(|before| !session.has_same_tokens(before)) {
             self.terminal
                 .verbose("another process has renewed the session");
             return Ok(session);
         }
-        if self.is_fresh(&session, need) {
+        if self.is_fresh(&session, policy) {
             return Ok(session);
         }
-        self.exchange(&lock, session)
+        let deferral = self.interrupts.defer();
+        deferral.end(self.exchange(&lock, session))
     }
 
-    /// Whether `session` meets the need as it is.
-    #[must_use]
-    pub fn is_fresh(&self, session: &Session, need: Need) -> bool {
+    /// Whether `session` needs no exchange under `policy`.
+    pub(crate) fn is_fresh(&self, session: &Session, policy: RefreshPolicy) -> bool {
         let Some(access) = &session.access else {
             return false;
         };
-        match need {
-            Need::Now => false,
-            Need::Lasting(wanted) => access.expiry.outlasts(wanted, (self.now)()),
+        match policy {
+            RefreshPolicy::Now => false,
+            RefreshPolicy::IfEndsWithin(ttl) => access.expiry.outlasts(ttl, (self.now)()),
         }
     }
 
-    /// Exchanges the refresh token of `session`, which was read under `lock`;
-    /// signals wait for the end of it.
+    /// Exchanges the refresh token of `session`, which was read under `lock`.
     fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
-        let deferral = self.interrupts.defer();
-        deferral.end(self.exchange_and_store(lock, session))
-    }
-
-    fn exchange_and_store(
-        &self,
-        lock: &ProfileLock,
-        session: Session,
-    ) -> Result<Session, SessionError> {
-        let former_mark = session.mark;
+        let former = session.pending;
         let mut session = session;
 
-        // The mark proves the store writable before anything is spent.
-        session.mark = Some(Mark {
+        // The journal mark proves the store writable before anything is spent.
+        session.pending = Some(PendingExchange {
             began: (self.now)(),
+            unanswered: false,
         });
         self.save(lock, &session)?;
 
-        let answer = {
+        let response = {
             let _waiting = self.terminal.spin("waiting for the server");
             self.client.exchange(&session.refresh.value)
         };
-        let grant = match answer {
+        let grant = match response {
             Ok(grant) => grant,
-            Err(error) => return self.after_failure(lock, session, former_mark, error),
+            Err(error) if ends_session(&error) => {
+                return self.after_refusal(lock, &session, former, &error);
+            }
+            Err(error) => {
+                let unanswered = session.pending.map(|pending| PendingExchange {
+                    unanswered: true,
+                    ..pending
+                });
+                let left = if error.may_have_arrived() {
+                    unanswered
+                } else {
+                    former
+                };
+                self.set_pending(lock, session, left);
+                return Err(error.into());
+            }
         };
-        if grant.access.is_none() && grant.refresh.is_none() {
-            self.unmark(lock, session, former_mark);
-            return Err(SessionError::NoToken {
-                missing: "access token",
-            });
+        self.store_grant(lock, session, former, grant)
+    }
+
+    /// Stores the tokens of an exchange. Without an access token it fails after that.
+    fn store_grant(
+        &self,
+        lock: &ProfileLock,
+        session: Session,
+        former: Option<PendingExchange>,
+        grant: Grant,
+    ) -> Result<Session, SessionError> {
+        const NO_ACCESS: SessionError = SessionError::NoToken {
+            missing: "access token",
+        };
+        let has_access = grant.access.is_some();
+        if !has_access && grant.refresh.is_none() {
+            self.set_pending(lock, session, former);
+            return Err(NO_ACCESS);
         }
         self.terminal.verbose(match &grant.refresh {
             Some(_) => "renewed; the server has replaced the refresh token",
             None => "renewed; the refresh token stays",
         });
-        let session = session.renewed(grant);
+        let mut session = session.renewed(grant);
+        if !has_access {
+            // The former access token must not pass for a new one.
+            session.access = None;
+        }
         self.persist(lock, &session)?;
-        Ok(session)
+        if has_access {
+            Ok(session)
+        } else {
+            Err(NO_ACCESS)
+        }
     }
 
-    fn after_failure(
+    /// The server refused the token: ends the session, unless another one is
+    /// stored meanwhile.
+    fn after_refusal(
         &self,
         lock: &ProfileLock,
-        session: Session,
-        former_mark: Option<Mark>,
-        error: ApiError,
+        session: &Session,
+        former: Option<PendingExchange>,
+        error: &ApiError,
     ) -> Result<Session, SessionError> {
-        if Verdict::of(&error) == Verdict::Passing {
-            if let Some(mark) = session.mark
-                && error.may_have_arrived()
-                && let Err(e) = lock.note_unanswered(Some(mark.began))
-            {
-                self.terminal
-                    .verbose(&format!("the lost answer is not noted: {e}"));
-            }
-            self.unmark(lock, session, former_mark);
-            return Err(error.into());
-        }
-        let spent = match former_mark {
-            Some(mark) => Some(Spent::Killed(mark.began)),
-            None => lock.unanswered().map(Spent::Unanswered),
-        };
-        // Nobody else should have written under our lock; an older version, or
-        // another machine on a shared home, may have. Its session is not ours
-        // to drop, nor is one that cannot be looked at.
+        // Nobody else should have written under our lock, but an older version,
+        // or another machine with a shared home, may have. Its session must not
+        // be deleted, nor may one that cannot be read.
         match self.load() {
-            Ok(Some(now)) if !now.same_tokens(&session) => {
+            Ok(Some(now)) if !now.has_same_tokens(session) => {
                 self.terminal
                     .verbose("the refused token is not the stored one any more");
                 return Ok(now);
             }
-            Ok(_) => {
-                if let Err(error) = self.store.delete(lock) {
-                    self.terminal.warn(&format!(
-                        "the ended session could not be removed from the store: {error}"
-                    ));
-                }
-            }
+            Ok(_) => match self.entry().delete(lock) {
+                Ok(_) => self.record_signed_out(),
+                Err(error) => self.terminal.warn(&format!(
+                    "the ended session could not be removed from the store: {error}"
+                )),
+            },
             Err(error) => self.terminal.warn(&format!(
                 "the ended session was not removed from the store: {error}"
             )),
         }
         Err(SessionError::Ended {
             message: error.to_string(),
-            spent,
+            cause: former.map(LikelyCause::from),
         })
     }
 
-    /// Puts the entry back as it was before the mark. Should that fail, the
-    /// tokens in it are the same all the same.
-    fn unmark(&self, lock: &ProfileLock, session: Session, former_mark: Option<Mark>) {
+    /// Replaces the journal mark. If that fails, the tokens are unchanged all
+    /// the same, and the mark stays.
+    fn set_pending(&self, lock: &ProfileLock, session: Session, pending: Option<PendingExchange>) {
         let mut session = session;
-        session.mark = former_mark;
+        session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
             self.terminal
-                .verbose(&format!("the mark of the exchange stays: {error}"));
+                .verbose(&format!("the journal mark of the exchange stays: {error}"));
         }
     }
 
-    /// Writes a session that exists nowhere else, again and again while there is hope.
+    /// Writes a session that exists in memory alone. Retries with backoff for
+    /// up to `SAVE_TIMEOUT`.
     pub(super) fn persist(
         &self,
         lock: &ProfileLock,
@@ -189,23 +211,17 @@ impl Keeper<'_> {
             .with_jitter();
         (|| self.save(lock, session))
             .retry(backoff)
-            .when(|_| started.elapsed() < SAVE_FOR)
+            .when(|_| started.elapsed() < SAVE_TIMEOUT)
             .notify(|error, _| {
                 self.terminal
                     .verbose(&format!("storing the session again: {error}"));
             })
             .call()
-            .map_err(SessionError::Lost)?;
-        // What was noted was of the former tokens.
-        if let Err(error) = lock.note_unanswered(None) {
-            self.terminal
-                .verbose(&format!("an old note stays in the lock file: {error}"));
-        }
-        Ok(())
+            .map_err(SessionError::Lost)
     }
 
     fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        self.store.save(lock, session)
+        self.entry().save(lock, session)
     }
 }

@@ -4,18 +4,20 @@
 //! {"version":1,"api_url":"https://…","refresh_token":"…","refresh":{"received_at":1795489145000,"lifetime":86400000},
 //!  "access_token":"…","access":{"received_at":1795489145000,"lifetime":300000},"skew":-120,"exchange_began":1795489145000}
 //! ```
-//! Moments are milliseconds since the epoch on the local clock, lifetimes and
-//! the skew milliseconds. `version`, `api_url` and `refresh_token` are required.
+//! Times are milliseconds since the epoch by the local clock; lifetimes and the
+//! skew are milliseconds. `version`, `api_url` and `refresh_token` are required.
+//! `exchange_began` is the journal mark of an exchange whose result is not known;
+//! `"exchange_unanswered":true` beside it means that no usable response came.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::model::{
-    AccessToken, Expiry, Mark, Origin, RefreshToken, Secret, Session, Timestamp, Token,
+    AccessToken, Expiry, Origin, PendingExchange, RefreshToken, Secret, Session, Timestamp, Token,
 };
 
-/// The version written, and the newest one understood.
+/// The version that is written, and the newest one that is understood.
 pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize)]
@@ -32,6 +34,8 @@ struct Written<'a> {
     skew: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     exchange_began: Option<Timestamp>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    exchange_unanswered: bool,
 }
 
 #[derive(Deserialize)]
@@ -44,11 +48,13 @@ struct Read {
     access: Option<Expiry>,
     skew: Option<i64>,
     exchange_began: Option<Timestamp>,
+    #[serde(default)]
+    exchange_unanswered: bool,
 }
 
-/// The bytes of `session`.
+/// Serialises a session.
 pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    // Room enough that the buffer never moves: what it leaves behind is not wiped.
+    // Large enough that the buffer never moves: a former place would not be wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
     let written = Written {
         version: VERSION,
@@ -58,14 +64,15 @@ pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreErr
         access_token: session.access.as_ref().map(|t| t.value.secret().expose()),
         access: session.access.as_ref().map(|t| t.expiry),
         skew: session.skew,
-        exchange_began: session.mark.map(|m| m.began),
+        exchange_began: session.pending.map(|pending| pending.began),
+        exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
     };
     serde_json::to_writer(&mut *bytes, &written)
         .map_err(|_| StoreError::failed("the session cannot be written as JSON"))?;
     Ok(bytes)
 }
 
-/// The session in `bytes`. No error quotes what it read: it may be a secret.
+/// Parses a session. No error quotes the input, which may hold a secret.
 pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
     let read: Read = serde_json::from_slice(bytes).map_err(|e| not_a_session(bytes, &e))?;
     if read.version > VERSION {
@@ -74,7 +81,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
     if read.refresh_token.is_empty() {
         return Err(StoreError::failed("the stored session has no refresh token").hint(REMOVE));
     }
-    // An entry without lives is one that somebody wrote by hand: unknown lives.
+    // Somebody wrote an entry without lifetimes by hand: they are unknown.
     let unknown = Expiry::new(Timestamp::from_millis(0), None);
     Ok(Session {
         origin: read.api_url,
@@ -90,7 +97,10 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
                 expiry: read.access.unwrap_or(unknown),
             }),
         skew: read.skew,
-        mark: read.exchange_began.map(|began| Mark { began }),
+        pending: read.exchange_began.map(|began| PendingExchange {
+            began,
+            unanswered: read.exchange_unanswered,
+        }),
     })
 }
 
@@ -137,7 +147,7 @@ mod tests {
     fn the_least_that_is_a_session() {
         let text = r#"{"version":1,"api_url":"https://h.test","refresh_token":"R"}"#;
         let session = from_bytes(text.as_bytes()).expect("a session");
-        assert!(session.access.is_none() && session.mark.is_none());
+        assert!(session.access.is_none() && session.pending.is_none());
         assert_eq!(session.refresh.expiry.ends_at(), None);
     }
 

@@ -36,7 +36,11 @@ impl SecretStore for FileStore {
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        private::read(&self.path(account))
+        private::read(&self.path(account), 0o077)
+    }
+
+    fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        private::read(&self.path(account), 0)
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {

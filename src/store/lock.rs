@@ -1,17 +1,17 @@
-//! One lock a profile, across processes and threads: `flock` on a file that is
-//! never unlinked (a lock on an unlinked file locks nobody out).
+//! One lock per profile, across processes and threads: `flock` on a file that
+//! is never unlinked (a lock on an unlinked file excludes nobody).
 //!
-//! The system releases the lock when its holder ends, however it ends; there
-//! is no stale lock to break. The file itself holds a note for the next holder.
+//! The system releases the lock when its holder ends, however it ends, so there
+//! are no stale locks to break.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use super::{StoreError, private};
-use crate::model::{ProfileName, Timestamp};
+use crate::model::ProfileName;
 
 /// The directory that holds the lock files.
 #[derive(Debug)]
@@ -19,17 +19,17 @@ pub struct Locks {
     dir: PathBuf,
 }
 
-/// The right to change the session of one profile, held until dropped.
+/// The exclusive right to change one profile's session, held until dropped.
 #[derive(Debug)]
 pub struct ProfileLock {
-    file: File,
+    _file: File,
     profile: ProfileName,
 }
 
-/// Why a wait for a lock ended without it.
+/// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another process held it all the time.
+    /// Another process held it for the whole timeout.
     #[error("another process held the lock for {} s", .0.as_secs_f32())]
     Busy(Duration),
     /// The lock file cannot be used.
@@ -38,36 +38,10 @@ pub enum LockError {
 }
 
 impl ProfileLock {
-    /// Whose session it guards.
+    /// The profile whose session it guards.
     #[must_use]
     pub fn profile(&self) -> &ProfileName {
         &self.profile
-    }
-
-    /// When the exchange began, of this profile's session as it is now, that
-    /// got no proper answer; `None` where there was none.
-    #[must_use]
-    pub fn unanswered(&self) -> Option<Timestamp> {
-        let mut text = String::new();
-        let mut file = &self.file;
-        file.rewind().ok()?;
-        file.take(32).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok().map(Timestamp::from_millis)
-    }
-
-    /// Notes for the next holders that an exchange got no proper answer, or
-    /// that there is nothing to note. It explains, and nothing depends on it.
-    pub fn note_unanswered(&self, began: Option<Timestamp>) -> io::Result<()> {
-        if began.is_none() && self.file.metadata()?.len() == 0 {
-            return Ok(());
-        }
-        let mut file = &self.file;
-        file.set_len(0)?;
-        file.rewind()?;
-        match began {
-            Some(began) => writeln!(file, "{}", began.millis()),
-            None => Ok(()),
-        }
     }
 }
 
@@ -84,7 +58,7 @@ impl Locks {
         let file = open(&path)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(ProfileLock {
-                file,
+                _file: file,
                 profile: profile.clone(),
             })),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -94,9 +68,9 @@ impl Locks {
 
     /// Waits until nobody holds the lock of `profile`, at most `limit`.
     ///
-    /// It does not take the lock: those who wait wake together, each looks
-    /// whether the holder did its work, and only who still needs the lock
-    /// tries for it.
+    /// It does not take the lock: all waiters wake together, each checks whether
+    /// the holder has renewed the session, and only one that still needs the
+    /// lock tries to take it.
     pub fn wait(&self, profile: &ProfileName, limit: Duration) -> Result<(), LockError> {
         wait_shared(&self.path(profile), limit)
     }
@@ -106,7 +80,7 @@ impl Locks {
     }
 }
 
-/// A lock on the file at `path` for as long as the value lives, waited for at most `limit`.
+/// Locks the file at `path` until the returned file is dropped. Waits at most `limit`.
 pub(super) fn hold(path: &Path, limit: Duration) -> Result<File, LockError> {
     let path = path.to_owned();
     let file = open(&path)?;
@@ -127,8 +101,8 @@ fn wait_shared(path: &Path, limit: Duration) -> Result<(), LockError> {
     bounded(path, limit, move || file.lock_shared())
 }
 
-/// Runs a blocking lock call in a thread of its own, which is left behind when
-/// the time is over: nothing else can end a blocked `flock`.
+/// Runs a blocking lock call in a thread, which is left behind at the timeout:
+/// a blocked `flock` cannot be ended otherwise.
 fn bounded<T: Send + 'static>(
     path: PathBuf,
     limit: Duration,
@@ -139,7 +113,7 @@ fn bounded<T: Send + 'static>(
         .name("lock".to_owned())
         .stack_size(64 * 1024)
         .spawn(move || {
-            // Whoever waited may have gone; then the result, and a lock in it, is dropped.
+            // After the timeout nobody receives the result; it is dropped, which unlocks.
             drop(sender.send(call()));
         })
         .map_err(|e| cannot_lock(&path, &e))?;

@@ -14,6 +14,7 @@ mod profiles;
 #[cfg(all(unix, not(target_os = "macos")))]
 mod secret_service;
 mod sessions;
+mod stores;
 
 use std::fmt;
 use std::str::FromStr;
@@ -27,6 +28,7 @@ pub(crate) use keyring::platform_keyring;
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::SessionStore;
+pub use stores::Stores;
 
 /// Where a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +81,12 @@ pub trait SecretStore {
 
     /// Returns the secret of `account`, or `None` if there is no entry.
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
+
+    /// Reads the secret even if others can read it too. A logout must, to
+    /// revoke the session.
+    fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        self.read(account)
+    }
 
     /// Creates or replaces the secret of `account`. It is durable when this returns.
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError>;

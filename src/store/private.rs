@@ -59,11 +59,16 @@ pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
             dir.display()
         )));
     }
-    check_owner_and_mode(dir, &metadata, 0o700)
+    check_owner_and_mode(dir, &metadata, 0o700, 0o077)
 }
 
 #[cfg(unix)]
-fn check_owner_and_mode(path: &Path, metadata: &fs::Metadata, mode: u32) -> Result<(), StoreError> {
+fn check_owner_and_mode(
+    path: &Path,
+    metadata: &fs::Metadata,
+    mode: u32,
+    forbidden: u32,
+) -> Result<(), StoreError> {
     use std::os::unix::fs::MetadataExt;
 
     let user = rustix::process::geteuid().as_raw();
@@ -75,7 +80,7 @@ fn check_owner_and_mode(path: &Path, metadata: &fs::Metadata, mode: u32) -> Resu
         ))
         .hint(format!("chown {user} {}", quoted(path))));
     }
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & forbidden != 0 {
         return Err(StoreError::failed(format!(
             "{} can be read by others (mode {:04o})",
             path.display(),
@@ -91,6 +96,7 @@ fn check_owner_and_mode(
     _path: &Path,
     _metadata: &fs::Metadata,
     _mode: u32,
+    _forbidden: u32,
 ) -> Result<(), StoreError> {
     Ok(())
 }
@@ -122,8 +128,12 @@ pub(super) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Resu
     options.open(path)
 }
 
-/// Reads a private file; `None` where there is none.
-pub(super) fn read(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
+/// Reads a private file. Returns `None` if there is none. The mode must have
+/// none of the bits of `forbidden`.
+pub(super) fn read(
+    path: &Path,
+    forbidden: u32,
+) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
     use std::io::Read;
 
     let failed = |e: &io::Error| StoreError::failed(format!("cannot read {}: {e}", path.display()));
@@ -146,7 +156,7 @@ pub(super) fn read(path: &Path) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, S
             path.display()
         )));
     }
-    check_owner_and_mode(path, &metadata, 0o600)?;
+    check_owner_and_mode(path, &metadata, 0o600, forbidden)?;
     if metadata.len() > LARGEST {
         return Err(StoreError::failed(format!(
             "{} is too large ({} bytes)",

@@ -53,7 +53,16 @@ impl<'a> SessionStore<'a> {
 
     /// The session, or `None` where there is none.
     pub fn read(&self) -> Result<Option<Session>, StoreError> {
-        let Some(bytes) = self.store.read(self.profile.as_str())? else {
+        self.parse(self.store.read(self.profile.as_str())?)
+    }
+
+    /// Reads the session even if others can read it too, to revoke it.
+    pub fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
+        self.parse(self.store.read_exposed(self.profile.as_str())?)
+    }
+
+    fn parse(&self, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<Option<Session>, StoreError> {
+        let Some(bytes) = bytes else {
             return Ok(None);
         };
         match self.head(&bytes) {

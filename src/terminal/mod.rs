@@ -193,6 +193,28 @@ impl Terminal {
         self.answer_bytes(&line)
     }
 
+    /// Prints a JSON object with a secret in it, and no copy of it left in memory.
+    pub(crate) fn answer_secret_json(
+        &self,
+        key: &str,
+        prefix: &str,
+        secret: &Secret,
+        others: &[(&str, Value)],
+    ) -> io::Result<()> {
+        let value = Zeroizing::new([prefix, secret.expose()].concat());
+        let room = 2 * value.len() + 1024;
+        let mut line = Zeroizing::new(Vec::with_capacity(room));
+        line.push(b'{');
+        serde_json::to_writer(&mut *line, key)?;
+        line.push(b':');
+        serde_json::to_writer(&mut *line, value.as_str())?;
+        for (key, value) in others {
+            line.extend_from_slice(format!(",{}:{value}", Value::from(*key)).as_bytes());
+        }
+        line.extend_from_slice(b"}\n");
+        self.answer_bytes(&line)
+    }
+
     /// Prints a piece of a document: as it is, or on a terminal, where a piece
     /// should be whole lines, with control characters in a visible form.
     pub fn answer_document(&self, piece: &[u8]) -> io::Result<()> {

@@ -53,9 +53,9 @@ pub(crate) fn check(data: &[u8]) {
         Ok(None) => unreachable!("there is always an entry"),
         Ok(Some(session)) => {
             assert!(!session.refresh.value.secret().expose().is_empty());
-            assert!(session.same_tokens(&session));
+            assert!(session.has_same_tokens(&session));
             let again = SessionStore::new(&store, &profile).read();
-            assert!(again.is_ok_and(|s| s.is_some_and(|s| s.same_tokens(&session))));
+            assert!(again.is_ok_and(|s| s.is_some_and(|s| s.has_same_tokens(&session))));
         }
         Err(error) => {
             // Whatever was read may be a secret: no error quotes it.
