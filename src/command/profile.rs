@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{Origin, ProfileName};
-use crate::session::SessionError;
+use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
 /// List, show and change profiles
@@ -303,25 +303,18 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
 /// Pins the profile to another server. The session of the former one ends.
 fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
     let manager = context.session();
-    if manager.origin != *origin {
-        let outcome = manager.end(false)?;
-        let report = LogoutReport::new(context, &manager, outcome);
-        if let Some(failure) = report.failure.filter(|failure| failure.outcome.is_store()) {
-            return Err(failure.into());
-        }
-        if report.json["server"] != Value::Null {
-            context.terminal.note(&format!(
-                "the session of the former server: {}",
-                report.text
-            ));
-        }
+    if manager.origin != *origin
+        && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
+        && report.json["server"] != Value::Null
+    {
+        context.terminal.note(&report.text);
     }
     manager.record(|profile| profile.api_url = Some(origin.clone()))?;
     confirm_set(context, "api_url", origin.as_str())
 }
 
 fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Error> {
-    existing(context, name)?;
+    let profile = existing(context, name)?;
     if !yes {
         if !context.terminal.can_prompt() {
             return Err(Failure::new(
@@ -337,16 +330,36 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
         }
     }
     let manager = context.session_of(name)?;
-    let report = LogoutReport::new(context, &manager, manager.end(false)?);
-    if let Some(failure) = report.failure.filter(|failure| failure.outcome.is_store()) {
-        return Err(failure.into());
-    }
+    let report = end_session(context, &manager, profile.signed_in)?;
     let settings = &context.settings;
     settings.profiles.remove(name, settings.lock_timeout)?;
-    let server = report.json["server"].clone();
-    let text = match &server {
-        Value::Null => format!("profile {name} is removed"),
-        _ => format!("profile {name} is removed; {}", report.text),
+    let server = report.as_ref().map(|report| report.json["server"].clone());
+    let text = match &report {
+        Some(report) if server != Some(Value::Null) => {
+            format!("{}; profile {name} is removed", report.text)
+        }
+        _ => format!("profile {name} is removed"),
     };
     context.confirm(json!({"removed": name, "server": server}), &text)
+}
+
+/// Ends the session of a profile, if there is one, whatever the record says.
+/// The record decides only whether a store that cannot be used is an error.
+fn end_session(
+    context: &Context<'_>,
+    manager: &SessionManager<'_>,
+    signed_in: Option<bool>,
+) -> Result<Option<LogoutReport>, Error> {
+    let report = match manager.end(false) {
+        Err(SessionError::Store(error)) if signed_in != Some(true) => {
+            let text = format!("the {} store was not searched: {error}", manager.store);
+            context.terminal.verbose(&text);
+            return Ok(None);
+        }
+        outcome => LogoutReport::new(context, manager, outcome?),
+    };
+    match report.failure {
+        Some(failure) if failure.outcome.is_store() => Err(failure.into()),
+        _ => Ok(Some(report)),
+    }
 }

@@ -35,6 +35,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let manager = context.session();
     if let Some(refresh) = variables.refresh {
         let credential = manager.exchanged(refresh)?;
+        credential.warn_if_spent();
         let mut json = report::session_json(&manager, None);
         json["access_expires_at"] = report::ends_json(credential.access_expiry());
         json.insert("source".into(), credential.variable().into());

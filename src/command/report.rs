@@ -162,7 +162,10 @@ impl LogoutReport {
         });
         let text = match parts.is_empty() {
             true => format!("profile {name} was not signed in"),
-            false => format!("profile {name}: {}", parts.join(". Also: ")),
+            false if outcome.sessions.iter().any(|ended| ended.removed.is_err()) => {
+                format!("profile {name}: {}", parts.join("; also: "))
+            }
+            false => format!("signed out of profile {name}: {}", parts.join("; also: ")),
         };
         let explain = |error| context.explain_for(name, error);
         let mut failure: Option<Failure> = None;

@@ -84,13 +84,16 @@ impl<'m> SessionManager<'m> {
             } => self.exchange_variable(variable, refresh)?,
             TokenVariables { .. } => Source::Stored(self.fresh_session(min_ttl)?),
         };
-        Ok(Credential {
+        let credential = Credential {
             manager: self,
             source,
-        })
+        };
+        credential.warn_if_spent();
+        Ok(credential)
     }
 
-    /// Exchanges the refresh token in a variable, for a command that asks for that.
+    /// Exchanges the refresh token in a variable. The caller says what becomes
+    /// of the new one.
     pub(crate) fn exchanged(
         &'m self,
         (variable, refresh): (&'static str, RefreshToken),
@@ -132,13 +135,6 @@ impl<'m> SessionManager<'m> {
         let refresh_expiry = issued.as_ref().map(|token| token.expiry);
         let issued = issued.map(|token| token.value);
         let is_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
-        if is_replaced {
-            self.terminal.warn(&format!(
-                "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \
-                 Next time, start with `rememberizer login --refresh-token-stdin` and hand the session on with \
-                 `rememberizer token --refresh-token`"
-            ));
-        }
         Ok(Source::Exchanged {
             variable,
             refresh: issued.unwrap_or(refresh),
@@ -227,6 +223,22 @@ impl Credential<'_> {
         }
     }
 
+    /// Warns if the refresh token in a variable is spent.
+    pub(crate) fn warn_if_spent(&self) {
+        if let Source::Exchanged {
+            variable,
+            is_replaced: true,
+            ..
+        } = &self.source
+        {
+            self.manager.terminal.warn(&format!(
+                "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \
+                 Next time, start with `rememberizer login --refresh-token-stdin` and hand the session on with \
+                 `rememberizer token --refresh-token`"
+            ));
+        }
+    }
+
     /// Runs `request` with the access token. After a 401 it renews the
     /// credential once and runs `request` once more; that result stands.
     pub(crate) fn send<T>(
@@ -281,6 +293,7 @@ impl Credential<'_> {
             Source::AccessVariable { refresh, .. } => {
                 if let Some((variable, refresh)) = refresh.take() {
                     self.source = manager.exchange_variable(variable, refresh)?;
+                    self.warn_if_spent();
                 }
             }
             Source::Exchanged {

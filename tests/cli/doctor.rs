@@ -76,7 +76,7 @@ fn broken() {
     for line in [
         "problem  settings  REMEMBERIZER_PROFILE: a profile name has letters, digits, `-` and `_` alone\n",
         "problem  settings  REMEMBERIZER_TIMEOUT: ",
-        "profiles.json:1:2: key must be a string\n                   fix: mend the file or move it away\n",
+        "profiles.json:1:2: key must be a string\n                   fix: fix the file or move it away\n",
         "problem  store     there is no keyring service on the session bus\n                   fix: start ",
         "problem  server    cannot connect to 127.0.0.1:1: connection refused\n                   fix: ",
     ] {
@@ -135,7 +135,7 @@ fn clock() {
         "{output:?}"
     );
     assert!(
-        output.stdout.contains("warning  session   a run was killed during an exchange that began at 2023-11-14T22:13:20Z\n"),
+        output.stdout.contains("warning  session   a run was interrupted or unanswered during an exchange that began at 2023-11-14T22:13:20Z\n"),
         "{output:?}"
     );
 }

@@ -103,7 +103,7 @@ fn passing(world: &World) {
             None,
         ),
     ] {
-        let before = world.entry();
+        let before = world.tokens();
         world.api.clear_requests();
         world.api.fault(fault.at(REFRESH));
         let output = world.run(&["refresh", "--json"]);
@@ -118,19 +118,19 @@ fn passing(world: &World) {
                 "{name}: {told:?}"
             ),
         }
-        assert_eq!(world.entry(), before, "{name}: every byte stays");
+        assert_eq!(world.tokens(), before, "{name}: the tokens stay");
         assert_eq!(world.api.count(REFRESH), 1, "{name}: sent once");
     }
     world.run(&["refresh"]).expect(0);
     // Cut after the work: nobody can know that the token is spent until it is tried.
-    let before = world.entry();
+    let before = world.tokens();
     world.api.fault(Fault::close().after_work().at(REFRESH));
     world.run(&["refresh"]).expect(5);
-    assert_eq!(world.entry(), before, "every byte stays");
+    assert_eq!(world.tokens(), before, "the tokens stay");
     let lost = "; an exchange that began at 20";
     let told = world.run(&["refresh"]).expect(3).stderr;
     assert!(
-        told.contains(lost) && told.contains(" got no proper answer"),
+        told.contains(lost) && told.contains(" got no usable response"),
         "{told}"
     );
     // What was noted of one session is not said of the next.
@@ -183,7 +183,7 @@ fn definitive(world: &World) {
 
 fn time_out(world: &World) {
     world.login();
-    let before = world.entry();
+    let before = world.tokens();
     world.api.set(|s| {
         s.delays
             .push(Delay::before(Duration::from_secs(30)).at(REFRESH))
@@ -195,7 +195,7 @@ fn time_out(world: &World) {
         output.stderr.contains("no answer from 127.0.0.1"),
         "{output:?}"
     );
-    assert_eq!(world.entry(), before);
+    assert_eq!(world.tokens(), before);
 }
 
 /// GETs are tried again on a passing fault; nothing else ever is.

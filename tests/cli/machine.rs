@@ -262,7 +262,8 @@ fn kills(fail: bool) {
                     assert!(entry["exchange_began"].is_i64(), "{call} {number}");
                     let next = world.run(&["refresh"]).expect(3);
                     assert!(
-                        next.stderr.contains("a run was killed during an exchange"),
+                        next.stderr
+                            .contains("a run was interrupted during an exchange"),
                         "{next:?}"
                     );
                 }

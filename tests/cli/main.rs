@@ -50,6 +50,7 @@ mod renew;
 mod sandbox;
 mod secrets;
 mod sent;
+mod sessions;
 mod shells;
 mod signals;
 mod split;
@@ -93,6 +94,7 @@ fn main() -> std::process::ExitCode {
         renew::tests(),
         secrets::tests(),
         sent::tests(),
+        sessions::tests(),
         shells::tests(),
         signals::tests(),
         split::tests(),

@@ -83,7 +83,7 @@ fn commands() {
     let removed = world.run(&["profile", "remove", "work", "--yes"]).expect(0);
     assert_eq!(
         removed.stderr,
-        "profile work is removed: its session: revoked on the server\n"
+        "signed out of profile work: revoked on the server; removed from a private file; profile work is removed\n"
     );
     assert_eq!(world.api.count("/auth/custom-logout/"), 1);
     assert!(!world.session_file("work").exists());
@@ -193,7 +193,7 @@ fn another_origin() {
     assert!(
         output
             .stderr
-            .starts_with("the session of the former server has ended: revoked on the server\n"),
+            .starts_with("signed out of profile default: revoked on the server; removed from "),
         "{output:?}"
     );
     assert!(!world.api.refresh_works(&refresh) && world.entry().is_none());

@@ -84,7 +84,7 @@ fn first_minute(world: &World) {
     assert_eq!(
         shown(&screen, 0),
         "? Rememberizer code mailed to zoe@example.com (blank: later) ›\n\
-         later, then: rememberizer verify"
+         when you have the code, run: rememberizer verify"
     );
     let tries = world.api.requests().len();
     screen.start("rememberizer verify");

@@ -189,7 +189,7 @@ fn killed(world: &World) {
     assert!(
         output
             .stderr
-            .contains("a run was killed during an exchange that began at 20"),
+            .contains("a run was interrupted during an exchange that began at 20"),
         "{output:?}"
     );
     assert_eq!(world.entry(), None);

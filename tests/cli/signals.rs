@@ -71,7 +71,7 @@ fn wait_for_the_write(world: &World) {
         let output = Output::of(run.wait_with_output().unwrap()).expect(code);
         assert_eq!(output.error_code(), "interrupted", "{signal}");
         assert!(
-            output.stderr.contains("as soon as the session is safe"),
+            output.stderr.contains("saving the session before exiting"),
             "{output:?}"
         );
         let after = world.entry_json();
@@ -204,7 +204,7 @@ fn killed(world: &World, count: u32) {
         assert!(
             output
                 .stderr
-                .contains("a run was killed during an exchange"),
+                .contains("a run was interrupted during an exchange"),
             "{output:?}"
         );
         world.login();

@@ -231,6 +231,16 @@ impl World {
         self.entry_of("default")
     }
 
+    /// The stored tokens of the default profile and their lifetimes, without
+    /// the journal mark of an exchange.
+    pub fn tokens(&self) -> Option<Value> {
+        let mut entry: Value = serde_json::from_str(&self.entry()?).unwrap();
+        for key in ["exchange_began", "exchange_unanswered"] {
+            entry.as_object_mut().unwrap().remove(key);
+        }
+        Some(entry)
+    }
+
     /// The stored entry of the default profile, as JSON.
     #[track_caller]
     pub fn entry_json(&self) -> Value {

@@ -1,0 +1,439 @@
+//! What belongs to one profile or to one run stays there: stores, cookie
+//! names, records and the credential.
+
+use std::time::Duration;
+
+use crate::sandbox::{Delay, Fault, RotationPolicy, Settings};
+use crate::support::world::{EMAIL, PASSWORD, set_mode};
+use crate::support::{Output, Part, Screen, Store, Test, World, on_both, test};
+
+pub fn tests() -> Vec<Test> {
+    let file = |name: &str, run: fn(&World)| {
+        test(&format!("sessions::{name}"), move || {
+            run(&World::new(Store::File));
+        })
+    };
+    let mut tests = vec![
+        file(
+            "variable_is_exchanged_once_for_all_pages",
+            one_exchange_for_pages,
+        ),
+        file(
+            "variable_is_exchanged_once_for_all_codes",
+            one_exchange_for_codes,
+        )
+        .needs(&[Part::Command("tmux")]),
+        file("logout_of_all_uses_own_cookie_names", own_cookie_names),
+        file("remove_uses_own_cookie_names", remove_own_cookie_names),
+        file("signup_into_a_file_then_the_code", signup_then_code).needs(&[Part::Command("tmux")]),
+        file("logout_of_an_exposed_file_revokes", exposed_file),
+        file("remove_ignores_the_cache", remove_ignores_cache),
+        file("another_server_ignores_the_cache", set_origin_ignores_cache),
+        file("a_refused_logout_is_told", refused_logout),
+        file(
+            "store_is_proven_before_the_password",
+            proven_before_password,
+        )
+        .needs(&[Part::Command("tmux")]),
+        file(
+            "signed_out_profile_chooses_a_store_without_keyring",
+            set_store_signed_out,
+        ),
+        file("occupied_store_is_refused", occupied).needs(&[Part::Keyring]),
+        file("signup_trims_the_address", signup_trims),
+        file("hints_name_the_profile", hints_name_the_profile),
+    ];
+    tests.extend(on_both(
+        "sessions::take_over_of_the_own_token",
+        take_over_own,
+    ));
+    tests.extend(on_both(
+        "sessions::exchange_without_access_token",
+        only_refresh,
+    ));
+    tests.extend(on_both(
+        "sessions::ctrl_c_at_login_waits_for_the_record",
+        ctrl_c_at_login,
+    ));
+    tests.extend([test("sessions::live_session_in_the_other_store", || {
+        live_in_other_store();
+    })
+    .needs(&[Part::Keyring])]);
+    tests
+}
+
+fn refresh_token(world: &World) -> String {
+    let entry = world.entry_json();
+    entry["refresh_token"].as_str().unwrap().to_owned()
+}
+
+fn watchful(world: &World) {
+    world
+        .api
+        .set(|settings| settings.rotation = RotationPolicy::RevokeFamily);
+}
+
+const TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
+
+fn one_exchange_for_pages(world: &World) {
+    watchful(world);
+    world.api.set(|settings| settings.list_pages = 3);
+    let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
+    let output = world
+        .run_env(
+            &[(TOKEN, &refresh)],
+            &[
+                "api",
+                "list/",
+                "--paginate",
+                "--api-url",
+                &world.api.base_url(),
+            ],
+        )
+        .expect(0);
+    assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
+    assert!(world.api.session_alive(EMAIL));
+    let told = output.stderr.matches("is spent").count();
+    assert_eq!(told, 1, "{output:?}");
+}
+
+fn one_exchange_for_codes(world: &World) {
+    watchful(world);
+    let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
+    let screen = Screen::new(world);
+    screen.start(&format!("{TOKEN}={refresh} rememberizer verify"));
+    for wrong in ["000001", "000002"] {
+        screen.wait_until("the question", |text| {
+            text.trim_end().ends_with("(blank: later)") || text.trim_end().ends_with("later):")
+        });
+        screen.line(wrong);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    screen.wait_for("error:");
+    screen.press("Enter");
+    let (code, text) = screen.ended();
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(world.api.count("/auth/custom-refresh/"), 1, "{text}");
+    assert!(world.api.session_alive(EMAIL));
+}
+
+/// The token that is stored is handed to a login of the same profile.
+fn take_over_own(world: &World) {
+    world.login();
+    watchful(world);
+    let stored = refresh_token(world);
+    world
+        .run_stdin(
+            stored.as_bytes(),
+            &["login", "--refresh-token-stdin", world.store_flag()],
+        )
+        .expect(0);
+    assert_eq!(world.api.count("/auth/custom-logout/"), 0);
+    assert!(world.api.refresh_works(&refresh_token(world)));
+    world.run(&["refresh"]).expect(0);
+}
+
+fn only_refresh(world: &World) {
+    world.login();
+    world.expire_access();
+    watchful(world);
+    let old = refresh_token(world);
+    world
+        .api
+        .set(|settings| settings.exchange_without_access = true);
+    let output = world.run(&["token"]).expect(1);
+    assert_eq!(output.stdout, "");
+    assert!(
+        output
+            .stderr
+            .starts_with("error: the server's answer holds no access token\n"),
+        "{output:?}"
+    );
+    let new = refresh_token(world);
+    assert!(new != old && world.api.refresh_works(&new), "it is stored");
+    world
+        .api
+        .set(|settings| settings.exchange_without_access = false);
+    world.run(&["token"]).expect(0);
+}
+
+/// Two profiles on one server, the second with cookie names of its own.
+fn with_other_names(world: &World) {
+    world.login();
+    world
+        .run(&[
+            "profile",
+            "set",
+            "refresh_cookie",
+            "other_refresh",
+            "--profile",
+            "work",
+        ])
+        .expect(0);
+    world
+        .run(&[
+            "profile",
+            "set",
+            "access_cookie",
+            "other_access",
+            "--profile",
+            "work",
+        ])
+        .expect(0);
+    world.api.set(|settings| {
+        settings.refresh_cookie = "other_refresh".to_owned();
+        settings.access_cookie = "other_access".to_owned();
+    });
+    world.login_as("work");
+    world
+        .api
+        .add_account(crate::sandbox::Account::new("bob@example.com", PASSWORD));
+}
+
+fn own_cookie_names(world: &World) {
+    with_other_names(world);
+    let token = |profile| {
+        let text = world.entry_of(profile).unwrap();
+        let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+        entry["refresh_token"].as_str().unwrap().to_owned()
+    };
+    let (first, second) = (token("default"), token("work"));
+    world.run(&["logout", "--all"]);
+    let sent: Vec<String> = world
+        .api
+        .requests()
+        .iter()
+        .filter_map(|request| request.header("cookie").map(str::to_owned))
+        .collect();
+    assert_eq!(
+        sent,
+        [
+            format!("refresh_token={first}"),
+            format!("other_refresh={second}")
+        ]
+    );
+}
+
+fn remove_own_cookie_names(world: &World) {
+    with_other_names(world);
+    let text = world.entry_of("work").unwrap();
+    let entry: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let token = entry["refresh_token"].as_str().unwrap();
+    let json = world
+        .run(&["profile", "remove", "work", "--yes", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["server"], "revoked");
+    assert!(!world.api.refresh_works(token));
+}
+
+/// Without a keyring, a person chooses the file; the code must find the session there.
+fn signup_then_code(world: &World) {
+    let screen = Screen::new(world);
+    let mailbox = world.api.mailbox();
+    screen.start(&format!(
+        "unset REMEMBERIZER_STORE; printf %s '{PASSWORD}' > pw; rememberizer signup --email new@example.com --name New --password-file pw"
+    ));
+    screen.wait_for("private file instead?");
+    screen.line("y");
+    let (_, code) = mailbox.recv_timeout(Duration::from_secs(20)).unwrap();
+    screen.wait_for("later");
+    screen.line(&code);
+    screen.wait_for("is verified");
+    assert_eq!(screen.ended().0, 0);
+}
+
+fn exposed_file(world: &World) {
+    world.login();
+    let token = refresh_token(world);
+    set_mode(&world.session_file("default"), 0o644);
+    world.run(&["token"]).expect(6);
+    let json = world.run(&["logout", "--json"]).expect(0).json();
+    assert_eq!(json["server"], "revoked");
+    assert!(!world.api.refresh_works(&token));
+    assert_eq!(world.entry(), None);
+}
+
+fn live_in_other_store() {
+    let world = World::new(Store::Keyring);
+    world.login();
+    let token = refresh_token(&world);
+    // A profiles file from elsewhere says that the session is in a file.
+    let path = world.config_dir().join("profiles.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"keyring\"", "\"file\"")).unwrap();
+    let json = world.run(&["logout", "--json"]).expect(0).json();
+    assert_eq!(json["server"], "revoked");
+    assert_eq!(json["sessions"][0]["store"], "keyring");
+    assert!(!world.api.refresh_works(&token));
+    assert_eq!(world.entry(), None);
+}
+
+fn record_signed_out(world: &World) {
+    let path = world.config_dir().join("profiles.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(
+        &path,
+        text.replace("\"signed_in\": true", "\"signed_in\": false"),
+    )
+    .unwrap();
+}
+
+fn remove_ignores_cache(world: &World) {
+    world.login_as("work");
+    record_signed_out(world);
+    let json = world
+        .run(&["profile", "remove", "work", "--yes", "--json"])
+        .expect(0)
+        .json();
+    assert_eq!(json["server"], "revoked");
+    assert!(!world.api.session_alive(EMAIL) && world.entry_of("work").is_none());
+}
+
+fn set_origin_ignores_cache(world: &World) {
+    world.login();
+    record_signed_out(world);
+    world
+        .run(&[
+            "profile",
+            "set",
+            "api_url",
+            "https://elsewhere.example.test",
+        ])
+        .expect(0);
+    assert!(!world.api.session_alive(EMAIL) && world.entry().is_none());
+}
+
+fn refused_logout(world: &World) {
+    world.login();
+    world.api.fault(Fault::csrf().at("/auth/custom-logout/"));
+    let output = world.run(&["logout", "--json"]).expect(4);
+    let json = output.json();
+    assert_eq!(json["error"]["code"], "rejected");
+    assert_eq!(json["logout"]["server"], "refused");
+    assert_eq!(json["logout"]["removed"], true);
+    assert_eq!(world.entry(), None);
+}
+
+fn proven_before_password(world: &World) {
+    // A directory in the place of the sessions: nothing can be written there.
+    std::fs::create_dir_all(world.data_dir()).unwrap();
+    std::fs::write(world.data_dir().join("sessions"), "").unwrap();
+    let screen = Screen::new(world);
+    let (code, text) = screen.run("rememberizer login ann@example.com --store file");
+    assert_eq!(code, 6, "{text}");
+    assert!(!text.contains("password"), "{text}");
+    assert!(world.api.requests().is_empty());
+}
+
+fn set_store_signed_out(world: &World) {
+    // There is no keyring in this world.
+    world.run(&["profile", "set", "login", "ann"]).expect(0);
+    world.run(&["profile", "set", "store", "file"]).expect(0);
+    assert_eq!(world.profiles()["profiles"]["default"]["store"], "file");
+}
+
+fn occupied(_world: &World) {
+    let world = World::new(Store::Keyring);
+    world.login();
+    let file = world.session_file("default");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    set_mode(file.parent().unwrap(), 0o700);
+    std::fs::write(
+        &file,
+        r#"{"version":1,"api_url":"https://other.example.test","refresh_token":"R"}"#,
+    )
+    .unwrap();
+    set_mode(&file, 0o600);
+    let output = world.run(&["profile", "set", "store", "file"]).expect(2);
+    assert!(
+        output
+            .stderr
+            .contains("already holds a session of profile default, on https://other.example.test"),
+        "{output:?}"
+    );
+    world.run(&["token"]).expect(0);
+    assert!(
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .contains("other.example")
+    );
+}
+
+fn signup_trims(world: &World) {
+    let output = world.run_env(
+        &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+        &[
+            "signup",
+            "--email",
+            " new@example.com ",
+            "--name",
+            " New ",
+            "--store",
+            "file",
+            "--json",
+            "--api-url",
+            &world.api.base_url(),
+        ],
+    );
+    assert_eq!(output.expect(0).json()["login"], "new@example.com");
+    assert!(world.api.account("new@example.com").is_some());
+}
+
+fn hints_name_the_profile(world: &World) {
+    world.login();
+    world.login_as("work");
+    std::fs::write(world.session_file("work"), "junk").unwrap();
+    set_mode(&world.session_file("work"), 0o600);
+    let dir = world.session_file("work");
+    world.run(&["token", "--profile", "work"]).expect(6);
+    drop(std::fs::remove_file(dir));
+    let output = world.run(&["token", "-p", "work"]).expect(3);
+    assert!(
+        output
+            .stderr
+            .contains("hint: rememberizer login --profile work\n"),
+        "{output:?}"
+    );
+}
+
+/// The session, the record of it and the end of the former one go together.
+fn ctrl_c_at_login(world: &World) {
+    world.login();
+    let former = refresh_token(world);
+    world.api.set(|settings: &mut Settings| {
+        let slow = Delay::before(Duration::from_millis(400));
+        settings.delays = vec![slow.at("/auth/signin/")];
+    });
+    let mut command = world.command(&[
+        "login",
+        EMAIL,
+        "--profile",
+        "second",
+        "--api-url",
+        &world.api.base_url(),
+        world.store_flag(),
+    ]);
+    command
+        .env("REMEMBERIZER_PASSWORD", PASSWORD)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(250));
+    let pid = child.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args(["-TERM", &pid])
+        .status();
+    assert!(status.unwrap().success());
+    let output = Output::of(child.wait_with_output().unwrap()).expect(143);
+    assert!(
+        output.stderr.contains("saving the session before exiting"),
+        "{output:?}"
+    );
+    assert!(world.entry_of("second").is_some());
+    assert_eq!(world.profiles()["profiles"]["second"]["signed_in"], true);
+    assert!(
+        world.api.refresh_works(&former),
+        "another profile's session"
+    );
+}
