@@ -13,7 +13,10 @@ pub struct Stores<'h> {
 }
 
 impl<'h> Stores<'h> {
-    pub(crate) fn new(sessions: PathBuf, open_keyring: Box<dyn Fn() -> Box<dyn SecretStore> + 'h>) -> Self {
+    pub(crate) fn new(
+        sessions: PathBuf,
+        open_keyring: Box<dyn Fn() -> Box<dyn SecretStore> + 'h>,
+    ) -> Self {
         Self {
             files: FileStore::new(sessions),
             keyring: OnceCell::new(),
