@@ -102,14 +102,16 @@ fn one_exchange_for_codes(world: &World) {
     let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     let screen = Screen::new(world);
     screen.start(&format!("{TOKEN}={refresh} rememberizer verify"));
-    for wrong in ["000001", "000002"] {
+    for (tries, wrong) in ["000001", "000002"].into_iter().enumerate() {
         screen.wait_until("the question", |text| {
-            text.trim_end().ends_with("(blank: later)") || text.trim_end().ends_with("later):")
+            text.matches("(blank: later)").count() > tries
         });
         screen.line(wrong);
-        std::thread::sleep(Duration::from_millis(300));
+        screen.wait_until("the refusal", |text| text.matches("error:").count() > tries);
     }
-    screen.wait_for("error:");
+    screen.wait_until("the last question", |text| {
+        text.matches("(blank: later)").count() > 2
+    });
     screen.press("Enter");
     let (code, text) = screen.ended();
     assert_eq!(code, 0, "{text}");
