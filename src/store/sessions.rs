@@ -1,11 +1,11 @@
 //! The session of one profile in one secret store.
 //!
-//! Where a store's limit is smaller than the entry, the entry is split: the
-//! parts are written under account names of their own first, then the head,
-//! `{"version":1,"generation":7,"parts":3}`, takes their place in one write. A
-//! run that is killed in between leaves the former generation whole. Each part
-//! says which generation it belongs to, so parts that do not belong together
-//! are found out and never joined.
+//! If a store limits the size of an entry, a larger session is split. The parts
+//! are written first, under account names of their own, then the head,
+//! `{"version":1,"generation":7,"parts":3}`, replaces the former one in a single
+//! write. A run that is killed in between leaves the former generation intact.
+//! Each part is labelled with its generation, so that parts of different
+//! generations are detected and never joined.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -13,19 +13,18 @@ use zeroize::Zeroizing;
 use super::{ProfileLock, SecretStore, StoreError, StoreKind, entry};
 use crate::model::{ProfileName, Session};
 
-/// Bytes kept free in each part for its label.
-const LABEL: usize = 40;
+/// Bytes reserved in each part for its label.
+const LABEL_BYTES: usize = 40;
 
-/// More parts than this are not ours.
-const MOST_PARTS: u32 = 64;
+const MAX_PARTS: u32 = 64;
 
-/// The session of a profile, read and written as a whole.
+/// Reads and writes the session of one profile as a whole.
 pub struct SessionStore<'a> {
     store: &'a dyn SecretStore,
     profile: &'a ProfileName,
 }
 
-#[derive(Serialize, Deserialize, Clone, Copy)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq)]
 struct Head {
     version: u32,
     generation: u64,
@@ -33,45 +32,63 @@ struct Head {
 }
 
 impl<'a> SessionStore<'a> {
-    /// The session of `profile` in `store`.
+    /// Returns the handle on the session of `profile` in `store`.
     #[must_use]
     pub fn new(store: &'a dyn SecretStore, profile: &'a ProfileName) -> Self {
         Self { store, profile }
     }
 
-    /// The profile whose session it is.
+    /// Returns the profile of the session.
     #[must_use]
     pub fn profile(&self) -> &'a ProfileName {
         self.profile
     }
 
-    /// Which store it is in.
+    /// Returns the kind of the store.
     #[must_use]
     pub fn kind(&self) -> StoreKind {
         self.store.kind()
     }
 
-    /// The session, or `None` where there is none.
+    /// Returns the session, or `None` if there is none.
+    ///
+    /// Without the profile's lock the parts of a split session may be replaced
+    /// while they are read. If they cannot be joined, the head is read again: a
+    /// head that has changed means another run wrote a new generation.
     pub fn read(&self) -> Result<Option<Session>, StoreError> {
-        self.parse(self.store.read(self.profile.as_str())?)
+        self.read_by(|account| self.store.read(account))
     }
 
     /// Reads the session even if others can read it too, to revoke it.
     pub fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
-        self.parse(self.store.read_exposed(self.profile.as_str())?)
+        self.read_by(|account| self.store.read_exposed(account))
     }
 
-    fn parse(&self, bytes: Option<Zeroizing<Vec<u8>>>) -> Result<Option<Session>, StoreError> {
-        let Some(bytes) = bytes else {
-            return Ok(None);
-        };
-        match self.head(&bytes) {
-            None => entry::from_bytes(&bytes).map(Some),
-            Some(head) => entry::from_bytes(&self.join(head)?).map(Some),
+    fn read_by(
+        &self,
+        read: impl Fn(&str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>,
+    ) -> Result<Option<Session>, StoreError> {
+        let mut failed: Option<(Head, StoreError)> = None;
+        loop {
+            let Some(bytes) = read(self.profile.as_str())? else {
+                return Ok(None);
+            };
+            let Some(head) = self.head(&bytes) else {
+                return entry::from_bytes(&bytes).map(Some);
+            };
+            if let Some((before, error)) = failed
+                && before == head
+            {
+                return Err(error);
+            }
+            match self.join(head).and_then(|bytes| entry::from_bytes(&bytes)) {
+                Ok(session) => return Ok(Some(session)),
+                Err(error) => failed = Some((head, error)),
+            }
         }
     }
 
-    /// Makes `session` the session of the profile; durable when it returns.
+    /// Replaces the session of the profile. It is durable when this returns.
     pub fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check(lock)?;
         let bytes = entry::to_bytes(session)?;
@@ -81,14 +98,14 @@ impl<'a> SessionStore<'a> {
         }
     }
 
-    /// Removes the session, all its parts included; whether there was one.
+    /// Removes the session with all its parts. Returns whether there was one.
     pub fn delete(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         self.check(lock)?;
         let there = self.store.delete(self.profile.as_str())?;
         if self.store.limit().is_some() {
-            // Head or not: a killed run may have left parts that no head names.
-            self.delete_parts(0, MOST_PARTS)?;
-            self.delete_parts(1, MOST_PARTS)?;
+            // Even without a head: a killed run may have left parts.
+            self.delete_parts(0, MAX_PARTS)?;
+            self.delete_parts(1, MAX_PARTS)?;
         }
         Ok(there)
     }
@@ -116,7 +133,7 @@ impl<'a> SessionStore<'a> {
         if lock.profile() == self.profile {
             Ok(())
         } else {
-            Err(StoreError::failed("the lock is that of another profile"))
+            Err(StoreError::failed("the lock belongs to another profile"))
         }
     }
 
@@ -125,9 +142,9 @@ impl<'a> SessionStore<'a> {
         serde_json::from_slice(bytes).ok()
     }
 
-    /// The account of part `index` of a generation. Generations alternate
-    /// between two sets of names; a profile's name holds no dot.
-    fn account(&self, generation: u64, index: u32) -> String {
+    /// Returns the account name of part `index`. Generations alternate between two
+    /// sets of names; a profile's name has no dot.
+    fn part_account(&self, generation: u64, index: u32) -> String {
         let set = if generation.is_multiple_of(2) {
             'a'
         } else {
@@ -137,17 +154,23 @@ impl<'a> SessionStore<'a> {
     }
 
     fn join(&self, head: Head) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        if head.version > entry::VERSION || head.parts > MOST_PARTS {
-            return Err(torn("its head is not one of this version"));
+        if head.version > entry::VERSION || head.parts > MAX_PARTS {
+            return Err(incomplete("its head is not valid"));
         }
         let mut whole = Zeroizing::new(Vec::with_capacity(16 * 1024));
         for index in 1..=head.parts {
-            let Some(part) = self.store.read(&self.account(head.generation, index))? else {
-                return Err(torn(&format!("part {index} of {} is missing", head.parts)));
+            let Some(part) = self
+                .store
+                .read(&self.part_account(head.generation, index))?
+            else {
+                return Err(incomplete(&format!(
+                    "part {index} of {} is missing",
+                    head.parts
+                )));
             };
             let Some(content) = part.strip_prefix(label(head, index).as_bytes()) else {
-                return Err(torn(&format!(
-                    "part {index} of {} is of another generation",
+                return Err(incomplete(&format!(
+                    "part {index} of {} belongs to another generation",
                     head.parts
                 )));
             };
@@ -164,9 +187,9 @@ impl<'a> SessionStore<'a> {
         if bytes.len() <= limit {
             self.store.write(self.profile.as_str(), bytes)?;
         } else {
-            let room = limit.saturating_sub(LABEL).max(1);
+            let room = limit.saturating_sub(LABEL_BYTES).max(1);
             let parts = u32::try_from(bytes.len().div_ceil(room)).unwrap_or(u32::MAX);
-            if parts > MOST_PARTS {
+            if parts > MAX_PARTS {
                 return Err(StoreError::failed(format!(
                     "the session is too large for the store ({} bytes)",
                     bytes.len()
@@ -174,7 +197,7 @@ impl<'a> SessionStore<'a> {
             }
             let head = Head {
                 version: entry::VERSION,
-                generation: former.map_or(1, |f| f.generation.wrapping_add(1)),
+                generation: former.map_or_else(first_generation, |f| f.generation.wrapping_add(1)),
                 parts,
             };
             for (index, chunk) in (1..).zip(bytes.chunks(room)) {
@@ -182,31 +205,37 @@ impl<'a> SessionStore<'a> {
                 part.extend_from_slice(label(head, index).as_bytes());
                 part.extend_from_slice(chunk);
                 self.store
-                    .write(&self.account(head.generation, index), &part)?;
+                    .write(&self.part_account(head.generation, index), &part)?;
             }
             let head = serde_json::to_vec(&head)
-                .map_err(|_| StoreError::failed("the head cannot be written as JSON"))?;
+                .map_err(|_| StoreError::failed("cannot write the head as JSON"))?;
             self.store.write(self.profile.as_str(), &head)?;
         }
         if let Some(former) = former {
-            self.delete_parts(former.generation, former.parts.min(MOST_PARTS))?;
+            self.delete_parts(former.generation, former.parts.min(MAX_PARTS))?;
         }
         Ok(())
     }
 
-    /// Deletes the first `count` parts of a generation, whichever of them are there.
+    /// Deletes those of the first `count` parts of a generation that exist.
     fn delete_parts(&self, generation: u64, count: u32) -> Result<(), StoreError> {
         for index in 1..=count {
-            self.store.delete(&self.account(generation, index))?;
+            self.store.delete(&self.part_account(generation, index))?;
         }
         Ok(())
     }
+}
+
+/// Random, so that a reader notices when the session was removed and another
+/// one stored under the same names.
+fn first_generation() -> u64 {
+    getrandom::u32().unwrap_or_default().into()
 }
 
 fn label(head: Head, index: u32) -> String {
     format!("{}/{index}/{}:", head.generation, head.parts)
 }
 
-fn torn(why: &str) -> StoreError {
-    StoreError::failed(format!("the stored session is torn: {why}")).hint(entry::REMOVE)
+fn incomplete(why: &str) -> StoreError {
+    StoreError::failed(format!("the stored session is incomplete: {why}")).hint(entry::REMOVE)
 }

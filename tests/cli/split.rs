@@ -1,6 +1,8 @@
 //! Stores with a limit: entries are split and put together again, and what
 //! does not belong together is never joined.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::sandbox::{self, Account, Handle, Settings};
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Inside, Output, Test, test};
@@ -8,12 +10,13 @@ use crate::support::{Inside, Output, Test, test};
 pub fn tests() -> Vec<Test> {
     vec![
         test("split::round_trip", round_trip),
-        test("split::torn_sets_are_found_out", torn),
+        test("split::incomplete_sets_are_detected", incomplete),
         test(
             "split::a_kill_between_writes_leaves_the_former_whole",
             between_writes,
         ),
         test("split::shrinks_and_grows", shrinks),
+        test("split::a_reader_meets_a_writer", reader_meets_writer),
     ]
 }
 
@@ -82,7 +85,7 @@ fn round_trip() {
     }
 }
 
-fn torn() {
+fn incomplete() {
     let small = Small::new(300);
     let before = small.inside.entries.lock().unwrap().clone();
     let parts: Vec<_> = before.keys().filter(|k| k.contains('.')).cloned().collect();
@@ -94,7 +97,7 @@ fn torn() {
         assert!(
             output
                 .stderr
-                .starts_with("error: the stored session is torn: part "),
+                .starts_with("error: the stored session is incomplete: part "),
             "{output:?}"
         );
         assert!(
@@ -109,11 +112,11 @@ fn torn() {
     for part in &parts {
         let mut entries = small.inside.entries.lock().unwrap();
         let bytes = entries.get_mut(part).unwrap();
-        bytes[0] = b'9';
+        bytes[0] = b'x';
         drop(entries);
         let output = small.run(&["token"]).expect(6);
         assert!(
-            output.stderr.contains("is of another generation"),
+            output.stderr.contains("belongs to another generation"),
             "{output:?}"
         );
         small.inside.entries.lock().unwrap().clone_from(&before);
@@ -167,4 +170,29 @@ fn shrinks() {
     small.run(&["refresh"]).expect(0);
     assert!(small.accounts().len() > 2);
     small.run(&["whoami"]).expect(0);
+}
+
+/// Readers take no lock, so the parts that they read may be deleted meanwhile.
+fn reader_meets_writer() {
+    let small = Small::new(100);
+    let writing = AtomicBool::new(true);
+    let read = || {
+        let mut failed = Vec::new();
+        while writing.load(Ordering::Relaxed) {
+            let output = small.run(&["whoami", "--offline"]);
+            if output.code != 0 {
+                failed.push(output);
+            }
+        }
+        failed
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3).map(|_| scope.spawn(read)).collect();
+        let written: Vec<_> = (0..100).map(|_| small.run(&["refresh"]).code).collect();
+        writing.store(false, Ordering::Relaxed);
+        for reader in readers {
+            assert_eq!(reader.join().unwrap(), []);
+        }
+        assert_eq!(written, [0; 100]);
+    });
 }
