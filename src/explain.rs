@@ -154,6 +154,7 @@ fn from_profiles(error: ProfilesError) -> Failure {
         }
         ProfilesError::Newer { .. } => Failure::new(Outcome::Failed, error.to_string())
             .hint("use the newer version of rememberizer that wrote it"),
+        ProfilesError::Name(_) => Failure::usage(error.to_string()).hint("choose another name"),
         ProfilesError::Io { .. } => Failure::new(Outcome::Failed, error.to_string())
             .hint("choose another directory with --config-dir DIR"),
     }

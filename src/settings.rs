@@ -215,6 +215,9 @@ impl Settings {
             default,
             profile: recorded,
         } = selected;
+        if purpose == Purpose::Begin && recorded.is_none() {
+            profiles.check_new_name(&name)?;
+        }
         let api_url = read.or(globals.api_url, "REMEMBERIZER_API_URL", parse);
         let api_url = lenient.or(api_url, || None)?;
         let store_flag = read.or(globals.store, "REMEMBERIZER_STORE", parse);

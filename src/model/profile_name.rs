@@ -23,7 +23,7 @@ pub enum ProfileNameError {
     #[error("a profile name has at most {LONGEST} characters")]
     Long,
     /// A character outside the grammar.
-    #[error("a profile name has letters, digits, `-` and `_` alone")]
+    #[error("a profile name may contain only letters, digits, `-` and `_`")]
     Character,
 }
 
@@ -35,6 +35,16 @@ impl ProfileName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns whether Windows reserves the name for a device: a file named so cannot be created.
+    pub(crate) fn is_reserved_by_windows(&self) -> bool {
+        let name = self.0.to_ascii_lowercase();
+        match name.as_bytes() {
+            b"con" | b"prn" | b"aux" | b"nul" => true,
+            [b'c', b'o', b'm', b'0'..=b'9'] | [b'l', b'p', b't', b'0'..=b'9'] => true,
+            _ => false,
+        }
     }
 }
 

@@ -1,9 +1,9 @@
 //! `profiles.json`: the profiles, without any secret.
 //!
-//! A file that cannot be understood is an error that names the place in it; it
-//! is never reset. Keys that this version does not know survive a rewrite.
+//! A malformed file is an error with a line and a column, and is never reset.
+//! Keys that this version does not know survive a rewrite.
 
-mod scan;
+mod document;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,8 +14,9 @@ use serde_json::{Map, Value};
 use super::lock::{self, LockError};
 use super::{StoreError, StoreKind, private};
 use crate::model::{Origin, PageUrl, ProfileName, Timestamp};
+use document::{Document, Malformed};
 
-pub use scan::Selected;
+pub use document::Selected;
 
 /// The version written, and the newest one understood.
 const VERSION: u64 = 1;
@@ -145,6 +146,9 @@ pub enum ProfilesError {
         /// The column, from 1.
         column: usize,
     },
+    /// A profile of this name must not be created.
+    #[error("{0}")]
+    Name(String),
     /// Another process is writing it and does not end.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -175,39 +179,39 @@ impl Profiles {
         &self.dir
     }
 
-    /// Looks one profile up: `name`, or the file's default one. The other
-    /// profiles are passed over, not built.
+    /// Looks up the profile `name`, or the default one, without building the others.
     pub fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
-        match self.bytes()? {
-            None => Ok(Selected::absent(name)),
-            Some(bytes) => scan::select(&bytes, name).map_err(|e| self.malformed(&bytes, &e)),
-        }
+        let selected = self.parsed(|document| document.select(name))?;
+        Ok(selected.unwrap_or_else(|| Selected {
+            name: name.cloned().unwrap_or_default(),
+            ..Selected::default()
+        }))
     }
 
-    /// All profiles in the order of the file, and the default one's name.
+    /// Returns the default profile's name, and all profiles in the order of the file.
     pub fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), ProfilesError> {
-        match self.bytes()? {
-            None => Ok((ProfileName::default(), Vec::new())),
-            Some(bytes) => scan::all(&bytes).map_err(|e| self.malformed(&bytes, &e)),
-        }
+        Ok(self.parsed(|document| document.all())?.unwrap_or_default())
     }
 
-    /// The names alone, for completion: nothing that is wrong with the file matters.
+    /// Returns the names for completion; none if the file is malformed.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
-        self.bytes()
-            .ok()
-            .flatten()
-            .and_then(|bytes| scan::names(&bytes).ok())
-            .unwrap_or_default()
+        let names = self.parsed(|document| Ok(document.names()));
+        names.ok().flatten().unwrap_or_default()
     }
 
-    /// The keys that this version does not know.
+    /// Returns the keys that this version does not know.
     pub fn unknown_keys(&self) -> Result<Vec<UnknownKey>, ProfilesError> {
-        match self.bytes()? {
-            None => Ok(Vec::new()),
-            Some(bytes) => Ok(scan::unknown_keys(&bytes)),
-        }
+        let keys = self.parsed(|document| document.unknown_keys())?;
+        Ok(keys.unwrap_or_default())
+    }
+
+    /// Refuses `name` for a new profile if Windows reserves it, or if a profile
+    /// exists whose name differs in case only: where file names ignore case,
+    /// the two would share a session. Accepts the name of an existing profile.
+    pub fn check_new_name(&self, name: &ProfileName) -> Result<(), ProfilesError> {
+        let names = self.parsed(|document| Ok(document.names()))?;
+        check_new_name(name, names.iter().flatten().map(String::as_str))
     }
 
     /// Changes one profile, creating it where it is not there. Nothing is
@@ -219,13 +223,12 @@ impl Profiles {
         change: impl FnOnce(&mut Profile),
     ) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
-            let slot = object(document, "profiles")?
-                .entry(name.as_str())
-                .or_insert_with(|| Value::Object(Map::new()));
-            let mut profile = Profile::deserialize(&*slot).ok()?;
+            let profiles = object(document, "profiles")?;
+            check_new_name(name, profiles.keys().map(String::as_str))?;
+            let slot = object(profiles, name.as_str())?;
+            let mut profile = Profile::deserialize(&*slot).map_err(invalid)?;
             change(&mut profile);
-            let known = serde_json::to_value(profile).ok()?;
-            let slot = slot.as_object_mut()?;
+            let known = serde_json::to_value(profile).map_err(invalid)?;
             for key in Profile::KEYS {
                 match known.get(key) {
                     Some(value) => drop(slot.insert(key.to_owned(), value.clone())),
@@ -233,7 +236,7 @@ impl Profiles {
                     None => drop(slot.shift_remove(key)),
                 }
             }
-            Some(())
+            Ok(())
         })
     }
 
@@ -241,7 +244,7 @@ impl Profiles {
     pub fn set_default(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
             document.insert("default".to_owned(), Value::from(name.as_str()));
-            Some(())
+            Ok(())
         })
     }
 
@@ -252,7 +255,7 @@ impl Profiles {
             if document.get("default").and_then(Value::as_str) == Some(name.as_str()) {
                 document.shift_remove("default");
             }
-            Some(())
+            Ok(())
         })
     }
 
@@ -284,41 +287,60 @@ impl Profiles {
     fn rewrite(
         &self,
         limit: Duration,
-        change: impl FnOnce(&mut Map<String, Value>) -> Option<()>,
+        change: impl FnOnce(&mut Map<String, Value>) -> Result<(), ProfilesError>,
     ) -> Result<(), ProfilesError> {
         self.create_dir()?;
         let _lock = lock::hold(&self.dir.join(LOCK), limit)?;
-        let before = self.bytes()?;
+        // A file with any fault is left as it is.
+        self.all()?;
+        let before = self.text()?;
         let mut document = match &before {
             None => Map::from_iter([("version".to_owned(), Value::from(VERSION))]),
-            Some(bytes) => {
-                // The scan knows every rule of the file; its errors have places.
-                scan::all(bytes).map_err(|e| self.malformed(bytes, &e))?;
-                serde_json::from_slice(bytes).map_err(|e| self.malformed(bytes, &e))?
-            }
+            Some(text) => serde_json::from_str(text).map_err(invalid)?,
         };
         let former = document.clone();
-        if change(&mut document).is_none() {
-            return Err(self.io(
-                "write",
-                &self.path(),
-                std::io::Error::other("a profile in it is not an object"),
-            ));
-        }
+        change(&mut document)?;
         if before.is_some() && document == former {
             return Ok(());
         }
-        let mut bytes = serde_json::to_vec_pretty(&document)
-            .map_err(|e| self.io("write", &self.path(), e.into()))?;
+        let mut bytes = serde_json::to_vec_pretty(&document).map_err(invalid)?;
         bytes.push(b'\n');
         let target = self.target();
         private::replace(&target, &bytes).map_err(|e| self.io("write", &target, e))
     }
 
-    fn bytes(&self) -> Result<Option<Vec<u8>>, ProfilesError> {
+    /// Parses the file, and returns what `read` makes of it; `None` if there is no file.
+    fn parsed<T>(
+        &self,
+        read: impl FnOnce(Document<'_>) -> Result<T, Malformed>,
+    ) -> Result<Option<T>, ProfilesError> {
+        let Some(text) = self.text()? else {
+            return Ok(None);
+        };
+        let result = Document::parse(&text).and_then(read);
+        result.map(Some).map_err(|error| {
+            let (path, line, column) = (self.path(), error.line, error.column);
+            match error.newer {
+                Some(version) => ProfilesError::Newer {
+                    path,
+                    version,
+                    line,
+                    column,
+                },
+                None => ProfilesError::Malformed {
+                    path,
+                    line,
+                    column,
+                    why: error.why,
+                },
+            }
+        })
+    }
+
+    fn text(&self) -> Result<Option<String>, ProfilesError> {
         let path = self.path();
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(self.io("read", &path, e)),
         }
@@ -331,24 +353,6 @@ impl Profiles {
             source,
         }
     }
-
-    fn malformed(&self, bytes: &[u8], error: &serde_json::Error) -> ProfilesError {
-        let (path, line, column) = (self.path(), error.line().max(1), error.column().max(1));
-        match scan::version(bytes) {
-            Some(version) if version > VERSION => ProfilesError::Newer {
-                path,
-                version,
-                line,
-                column,
-            },
-            _ => ProfilesError::Malformed {
-                path,
-                line,
-                column,
-                why: without_place(&error.to_string()),
-            },
-        }
-    }
 }
 
 impl From<StoreError> for ProfilesError {
@@ -357,20 +361,40 @@ impl From<StoreError> for ProfilesError {
     }
 }
 
-fn object<'a>(
-    document: &'a mut Map<String, Value>,
-    key: &str,
-) -> Option<&'a mut Map<String, Value>> {
-    document
-        .entry(key)
-        .or_insert_with(|| Value::Object(Map::new()))
-        .as_object_mut()
+fn check_new_name<'a>(
+    name: &ProfileName,
+    mut existing: impl Iterator<Item = &'a str> + Clone,
+) -> Result<(), ProfilesError> {
+    if existing.clone().any(|other| other == name.as_str()) {
+        return Ok(());
+    }
+    if name.is_reserved_by_windows() {
+        return Err(ProfilesError::Name(format!(
+            "a profile cannot be named {name}: Windows reserves that name"
+        )));
+    }
+    match existing.find(|other| other.eq_ignore_ascii_case(name.as_str())) {
+        Some(other) => Err(ProfilesError::Name(format!(
+            "a profile cannot be named {name}: there is a profile {other}, which differs in case only"
+        ))),
+        None => Ok(()),
+    }
 }
 
-/// The message without serde_json's ` at line 1 column 2`, which stands before it already.
-fn without_place(message: &str) -> String {
-    match message.rsplit_once(" at line ") {
-        Some((what, _)) => what.to_owned(),
-        None => message.to_owned(),
+/// Returns the object at `key`, which is created if it is missing.
+fn object<'a>(
+    parent: &'a mut Map<String, Value>,
+    key: &str,
+) -> Result<&'a mut Map<String, Value>, ProfilesError> {
+    let value = parent.entry(key).or_insert_with(|| Map::new().into());
+    let not_an_object = || invalid(std::io::Error::other(format!("{key} is not an object")));
+    value.as_object_mut().ok_or_else(not_an_object)
+}
+
+fn invalid(error: impl Into<std::io::Error>) -> ProfilesError {
+    ProfilesError::Io {
+        what: "rewrite",
+        path: FILE.into(),
+        source: error.into(),
     }
 }

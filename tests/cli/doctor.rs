@@ -74,7 +74,7 @@ fn broken() {
     ];
     let output = world.run_env(&env, &["doctor"]).expect(1);
     for line in [
-        "problem  settings  REMEMBERIZER_PROFILE: a profile name has letters, digits, `-` and `_` alone\n",
+        "problem  settings  REMEMBERIZER_PROFILE: a profile name may contain only letters, digits, `-` and `_`\n",
         "problem  settings  REMEMBERIZER_TIMEOUT: ",
         "profiles.json:1:2: key must be a string\n                   fix: fix the file or move it away\n",
         "problem  store     there is no keyring service on the session bus\n                   fix: start ",

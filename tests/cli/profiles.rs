@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test> {
         test("profiles::list_show_use_set_remove", commands),
         test("profiles::remove_asks", remove_asks).needs(&[Part::Command("tmux")]),
         test("profiles::names", names),
+        test("profiles::names_that_clash", names_that_clash),
         test("profiles::origins", origins),
         test("profiles::another_origin_ends_the_session", another_origin),
         test("profiles::malformed_is_never_reset", malformed),
@@ -132,6 +133,61 @@ fn names() {
         .expect(3);
 }
 
+/// Where file names ignore case, `Work` and `work` would share a session; and
+/// no file can be named `con` on Windows.
+fn names_that_clash() {
+    let world = World::new(Store::File);
+    world.login_as("Work");
+    world.api.clear_requests();
+    for (name, why) in [
+        (
+            "work",
+            "there is a profile Work, which differs in case only",
+        ),
+        ("CON", "Windows reserves that name"),
+        ("nul", "Windows reserves that name"),
+        ("Com1", "Windows reserves that name"),
+        ("lpt9", "Windows reserves that name"),
+    ] {
+        for args in [
+            &["login", EMAIL, "--store=file", "-p", name][..],
+            &["signup", "--email", EMAIL, "--store=file", "-p", name],
+            &["profile", "set", "login", "bob", "-p", name],
+        ] {
+            let output = world
+                .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], args)
+                .expect(2);
+            assert_eq!(
+                output.stderr,
+                format!(
+                    "error: a profile cannot be named {name}: {why}\nhint: choose another name\n"
+                )
+            );
+        }
+        assert!(!world.session_file(name).exists());
+    }
+    assert!(world.api.requests().is_empty());
+    for name in ["com", "com10", "console", "nul-2"] {
+        world
+            .run(&["profile", "set", "login", "bob", "-p", name])
+            .expect(0);
+    }
+    // Profiles that exist already go on working.
+    let mut profiles = world.profiles();
+    for name in ["work", "aux"] {
+        profiles["profiles"][name] = profiles["profiles"]["Work"].clone();
+    }
+    std::fs::write(
+        world.config_dir().join("profiles.json"),
+        profiles.to_string(),
+    )
+    .unwrap();
+    world.login_as("work");
+    world.login_as("aux");
+    world.run(&["whoami", "-p", "aux"]).expect(0);
+    world.run(&["whoami", "-p", "Work"]).expect(0);
+}
+
 fn origins() {
     let world = World::new(Store::File);
     for (bad, why) in [
@@ -250,10 +306,16 @@ fn malformed() {
             "1:12",
             "the file has version 2, and this program knows 1",
         ),
+        (
+            "{\"version\":1,\"profiles\":{\"a\":{},\n\"default\":{},\"a\":{}}}",
+            "2:14",
+            "duplicate key `a`",
+        ),
+        ("[1,\"a\",{}]", "1:1", "expected an object"),
         ("{\"version\":1} trailing", "1:15", "trailing"),
         (
             "{\"version\":1,\"default\":\"../x\"}",
-            "1:30",
+            "1:24",
             "a profile name",
         ),
     ] {

@@ -1,0 +1,269 @@
+//! Parses the text of `profiles.json`. The profiles stay unparsed until one is
+//! asked for: finding one among a thousand is a single pass over the text.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use super::{Profile, UnknownKey, VERSION};
+use crate::model::ProfileName;
+
+/// The profile that a run uses.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selected {
+    /// Its name.
+    pub name: ProfileName,
+    /// The name of the default profile.
+    pub default: ProfileName,
+    /// What the file records; `None` if the file does not contain the profile.
+    pub profile: Option<Profile>,
+}
+
+/// What is wrong with the text, and where: lines from 1, columns in characters from 1.
+#[derive(Debug)]
+pub(crate) struct Malformed {
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+    pub(crate) why: String,
+    /// The version of the file, if it is newer than [`VERSION`].
+    pub(crate) newer: Option<u64>,
+}
+
+/// The parsed document.
+pub(crate) struct Document<'a> {
+    text: &'a str,
+    default: ProfileName,
+    profiles: Members<'a>,
+}
+
+#[derive(Deserialize)]
+struct Fields<'a> {
+    #[serde(borrow)]
+    version: &'a RawValue,
+    #[serde(borrow)]
+    default: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    profiles: Members<'a>,
+}
+
+/// The members of an object in their order, with unparsed values.
+#[derive(Default)]
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                // A derived newtype: `Cow` itself never borrows.
+                #[derive(Deserialize)]
+                struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+                let mut members = Vec::new();
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    members.push((key, value));
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'a> Document<'a> {
+    /// Parses `text`, but not the profiles in it.
+    pub(crate) fn parse(text: &'a str) -> Result<Self, Malformed> {
+        let fields: Fields<'a> = parse_object(text, text)?;
+        let version: u64 = parse_value(text, fields.version.get())?;
+        if version > VERSION {
+            return Err(Malformed::at(text, fields.version.get(), "a newer version"));
+        }
+        let default = match fields.default {
+            None => ProfileName::default(),
+            Some(value) => parse_value::<String>(text, value.get())?
+                .parse()
+                .map_err(|why| Malformed::at(text, value.get(), why))?,
+        };
+        Ok(Self {
+            text,
+            default,
+            profiles: fields.profiles,
+        })
+    }
+
+    /// Returns the profile `name`, or the default one.
+    pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, Malformed> {
+        let name = name.unwrap_or(&self.default);
+        let is_it = |(key, _): &&(Cow<'_, str>, _)| *key == name.as_str();
+        let mut found = self.profiles.0.iter().filter(is_it);
+        let profile = match found.next() {
+            None => None,
+            Some((_, value)) => Some(parse_object(self.text, value.get())?),
+        };
+        match found.next() {
+            Some((key, value)) => Err(self.duplicate(key, value)),
+            None => Ok(Selected {
+                name: name.clone(),
+                default: self.default.clone(),
+                profile,
+            }),
+        }
+    }
+
+    /// Returns every profile and the name of the default one. Nothing in the
+    /// text goes unparsed, and no key may occur twice.
+    pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), Malformed> {
+        self.refuse_duplicates(&parse_value(self.text, self.text)?)?;
+        self.refuse_duplicates(&self.profiles)?;
+        let mut all = Vec::with_capacity(self.profiles.0.len());
+        for (key, value) in &self.profiles.0 {
+            let name = key
+                .parse()
+                .map_err(|why| Malformed::new(self.text, self.key_offset(key, value), why))?;
+            self.refuse_duplicates(&parse_value(self.text, value.get())?)?;
+            all.push((name, parse_object(self.text, value.get())?));
+        }
+        Ok((self.default.clone(), all))
+    }
+
+    /// Returns the names of the profiles, valid or not.
+    pub(crate) fn names(self) -> Vec<String> {
+        self.profiles
+            .0
+            .into_iter()
+            .map(|(key, _)| key.into_owned())
+            .collect()
+    }
+
+    /// Returns the keys that this version does not know.
+    pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, Malformed> {
+        let mut unknown = Vec::new();
+        let mut note = |path: String, key: &str, value: &RawValue| {
+            let (line, column) = position(self.text, self.key_offset(key, value));
+            unknown.push(UnknownKey { path, line, column });
+        };
+        let root: Members<'a> = parse_value(self.text, self.text)?;
+        for (key, value) in &root.0 {
+            match &**key {
+                "version" | "default" => {}
+                "profiles" => {
+                    for (name, value) in &self.profiles.0 {
+                        let profile: Members<'a> = parse_value(self.text, value.get())?;
+                        for (key, value) in &profile.0 {
+                            if !Profile::KEYS.contains(&&**key) {
+                                note(format!("profiles.{name}.{key}"), key, value);
+                            }
+                        }
+                    }
+                }
+                _ => note(key.to_string(), key, value),
+            }
+        }
+        Ok(unknown)
+    }
+
+    fn refuse_duplicates(&self, members: &Members<'_>) -> Result<(), Malformed> {
+        let mut seen = std::collections::HashSet::new();
+        match members.0.iter().find(|(key, _)| !seen.insert(&**key)) {
+            Some((key, value)) => Err(self.duplicate(key, value)),
+            None => Ok(()),
+        }
+    }
+
+    fn duplicate(&self, key: &str, value: &RawValue) -> Malformed {
+        let why = format!("duplicate key `{key}`");
+        Malformed::new(self.text, self.key_offset(key, value), why)
+    }
+
+    /// Returns where the key of `value` begins. A key with an escape is a
+    /// copy, and its value's place has to do.
+    fn key_offset(&self, key: &str, value: &RawValue) -> usize {
+        offset_in(self.text, key)
+            .and_then(|after_quote| after_quote.checked_sub(1))
+            .or_else(|| offset_in(self.text, value.get()))
+            .unwrap_or_default()
+    }
+}
+
+impl Malformed {
+    fn new(text: &str, offset: usize, why: impl ToString) -> Self {
+        let (line, column) = position(text, offset);
+        Self {
+            line,
+            column,
+            why: why.to_string(),
+            // Whatever the error is, a newer version explains it.
+            newer: version(text).filter(|version| *version > VERSION),
+        }
+    }
+
+    fn at(text: &str, part: &str, why: impl ToString) -> Self {
+        Self::new(text, offset_in(text, part).unwrap_or_default(), why)
+    }
+
+    /// Places in the whole `text` what serde_json says of a `part` of it.
+    fn from_json(text: &str, part: &str, error: &serde_json::Error) -> Self {
+        let lines = part.split_inclusive('\n').map(str::len);
+        let line_start: usize = lines.take(error.line().saturating_sub(1)).sum();
+        let offset = offset_in(text, part).unwrap_or_default()
+            + line_start
+            + error.column().saturating_sub(1);
+        let message = error.to_string();
+        // The place stands in front already.
+        let why = message.rsplit_once(" at line ").map_or(&*message, |m| m.0);
+        Self::new(text, offset, why)
+    }
+}
+
+fn version(text: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u64,
+    }
+    serde_json::from_str(text)
+        .ok()
+        .map(|Version { version }| version)
+}
+
+fn parse_value<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Malformed> {
+    serde_json::from_str(part).map_err(|e| Malformed::from_json(text, part, &e))
+}
+
+/// Like [`parse_value`], but refuses an array, which a derived struct accepts.
+fn parse_object<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Malformed> {
+    let value = parse_value(text, part)?;
+    if part.trim_start().starts_with('{') {
+        Ok(value)
+    } else {
+        Err(Malformed::at(text, part, "expected an object"))
+    }
+}
+
+/// Returns the offset of `part` in `text`, if it is a slice of it.
+fn offset_in(text: &str, part: &str) -> Option<usize> {
+    let offset = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
+    (offset + part.len() <= text.len()).then_some(offset)
+}
+
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |newline| newline + 1);
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let is_char_start = |byte: &&u8| **byte & 0xc0 != 0x80;
+    let column = before[line_start..].iter().filter(is_char_start).count() + 1;
+    (line, column)
+}
