@@ -307,9 +307,9 @@ fn malformed() {
             "the file has version 2, and this program knows 1",
         ),
         (
-            "{\"version\":1,\"profiles\":{\"a\":{},\n\"default\":{},\"a\":{}}}",
-            "2:14",
-            "duplicate key `a`",
+            "{\"version\":1,\"profiles\":{\"default\":{},\n \"default\":{}}}",
+            "2:2",
+            "duplicate key `default`",
         ),
         ("[1,\"a\",{}]", "1:1", "expected an object"),
         ("{\"version\":1} trailing", "1:15", "trailing"),
