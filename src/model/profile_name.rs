@@ -40,11 +40,15 @@ impl ProfileName {
     /// Returns whether Windows reserves the name for a device: a file named so cannot be created.
     pub(crate) fn is_reserved_by_windows(&self) -> bool {
         let name = self.0.to_ascii_lowercase();
-        match name.as_bytes() {
-            b"con" | b"prn" | b"aux" | b"nul" => true,
-            [b'c', b'o', b'm', b'0'..=b'9'] | [b'l', b'p', b't', b'0'..=b'9'] => true,
-            _ => false,
-        }
+        matches!(
+            name.as_bytes(),
+            b"con"
+                | b"prn"
+                | b"aux"
+                | b"nul"
+                | [b'c', b'o', b'm', b'0'..=b'9']
+                | [b'l', b'p', b't', b'0'..=b'9']
+        )
     }
 }
 
