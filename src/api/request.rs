@@ -8,7 +8,7 @@ use std::time::Instant;
 use reqwest::Method;
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderName,
-    HeaderValue, SET_COOKIE, TRANSFER_ENCODING,
+    HeaderValue, RETRY_AFTER, SET_COOKIE, TRANSFER_ENCODING,
 };
 use url::Url;
 
@@ -37,6 +37,8 @@ pub struct Answer {
     pub status: u16,
     /// The headers in their order, except `Set-Cookie`, which may hold a token.
     pub headers: Vec<(String, String)>,
+    /// `Retry-After` in seconds, if the server sent one.
+    pub retry_after: Option<u64>,
     /// The body, read as it comes and until the timeout.
     pub body: Body,
 }
@@ -95,7 +97,10 @@ impl Client {
 
     fn answer(&self, reply: Reply, deadline: Instant) -> Answer {
         let headers = reply.headers.iter().filter(|(name, _)| *name != SET_COOKIE);
+        let wait = reply.headers.get(RETRY_AFTER);
+        let wait = wait.and_then(|wait| wait.to_str().ok());
         Answer {
+            retry_after: wait.and_then(|wait| reply.receipt.retry_after(wait)),
             status: reply.status.as_u16(),
             headers: headers
                 .map(|(name, value)| {

@@ -1,4 +1,4 @@
-//! `api`: one authenticated request, its body streamed to stdout.
+//! `api`: sends one authenticated request and prints the response's body.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
@@ -13,17 +13,21 @@ use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::AccessToken;
 use crate::session::{Credential, SessionManager};
+use crate::terminal::read_at_most;
 
-/// The largest body that is sent, or that is held to be shown as JSON.
-const LARGEST: u64 = 64 * 1024 * 1024;
+/// Maximum size of a body that is sent, or that is printed as JSON.
+const MAX_BODY: u64 = 64 * 1024 * 1024;
 
-/// More pages than this are a server that goes round in circles.
-const MOST_PAGES: usize = 10_000;
+/// How much of a body is kept to classify an error.
+const MAX_ERROR: usize = 64 * 1024;
+
+/// Maximum number of pages: a server's links may lead in a circle.
+const MAX_PAGES: usize = 10_000;
 
 /// Send one authenticated request
 ///
-/// The path stands under the API's base URL, and the body of the answer goes to
-/// stdout as it comes.
+/// The path is relative to the API's base URL. The response's body goes to stdout
+/// unchanged; on a terminal, control characters are made visible.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -32,16 +36,16 @@ Examples:
 
 Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable, 8 too many requests")]
 pub struct Args {
-    /// The path, under the API's base URL
+    /// The path, relative to the API's base URL
     #[arg(value_name = "PATH")]
     pub path: String,
-    /// The method: GET, or POST where there is a body
+    /// The method: GET, or POST with a body
     #[arg(short = 'X', long, value_name = "METHOD")]
     pub method: Option<String>,
-    /// A field: of the query in a GET, else of a JSON body
+    /// Add a field, to the query of a GET or to a JSON body
     #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = field)]
     pub fields: Vec<(String, String)>,
-    /// Send a file as the body; `-` is stdin
+    /// Send a file as the body (`-` for stdin)
     #[arg(long, value_name = "FILE", conflicts_with = "fields", value_hint = clap::ValueHint::FilePath)]
     pub input: Option<PathBuf>,
     /// Add a header
@@ -50,7 +54,7 @@ pub struct Args {
     /// Print the status and the headers before the body
     #[arg(short, long)]
     pub include: bool,
-    /// Follow the `next` links of the pages of a list; as JSON, all in one object
+    /// Follow the `next` links of a list's pages; with --json, all in one object
     #[arg(long, conflicts_with_all = ["input", "include"])]
     pub paginate: bool,
 }
@@ -58,7 +62,7 @@ pub struct Args {
 fn field(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err("is KEY=VALUE".to_owned()),
+        _ => Err("must be KEY=VALUE".to_owned()),
     }
 }
 
@@ -67,51 +71,82 @@ fn header(text: &str) -> Result<(String, String), String> {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         }
-        _ => Err("is NAME: VALUE".to_owned()),
+        _ => Err("must be NAME: VALUE".to_owned()),
     }
 }
 
-/// Sends the request, and those of the pages that follow.
+/// Sends the request, and those for the pages that follow.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let request = request(args, context)?;
     let manager = context.session();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
-    let send = |request: &Request| send(&manager, &mut credential, request);
+    let mut send = |request: &Request| send(&manager, &mut credential, request);
     if args.paginate {
         return pages(context, request, send);
     }
-    let mut send = send;
     show(args, context, send(&request)?)
 }
 
-/// Shows each page as it comes, or as JSON all of them at the end: one object.
+/// Prints each page as it comes, or as JSON all of them at the end: one object.
 fn pages(
     context: &Context<'_>,
     mut request: Request,
     mut send: impl FnMut(&Request) -> Result<Answer, Error>,
 ) -> Result<(), Error> {
+    let json = context.settings.json;
     let mut pages = Vec::new();
-    let mut room = LARGEST;
-    for _ in 0..MOST_PAGES {
-        let (status, text) = whole(send(&request)?)?;
-        let page = serde_json::from_str::<Value>(&text).ok();
+    let mut room = MAX_BODY;
+    for _ in 0..MAX_PAGES {
+        let answer = send(&request)?;
+        let (status, retry_after) = (answer.status, answer.retry_after);
+        let bytes = whole(answer)?;
+        let page = serde_json::from_slice::<Value>(&bytes).ok();
+        let failure = failure(status, retry_after, &bytes);
         let next = page.as_ref().and_then(|page| page["next"].as_str());
-        let next = next.map(str::to_owned);
-        if context.settings.json {
-            room = room.checked_sub(text.len() as u64).ok_or_else(too_large)?;
-            pages.push(page.unwrap_or(Value::String(text)));
+        let next =
+            next.map(|next| next_path(context.settings.origin.as_str(), &request.path, next));
+        if json {
+            room = room.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
+            pages.push(page.unwrap_or_else(|| text(&bytes)));
         } else {
-            context.terminal.answer(&text)?;
-        }
-        match next.filter(|_| failure(status).is_none()) {
-            Some(next) => request.path = next,
-            None => {
-                let json = json!({"status": status, "pages": pages});
-                return conclude(context, status, context.settings.json.then_some(json));
+            context.terminal.answer_document(&bytes)?;
+            if !bytes.ends_with(b"\n") {
+                context.terminal.answer_document(b"\n")?;
             }
         }
+        let failure = match (failure, next) {
+            (None, Some(Ok(next))) => {
+                request.path = next;
+                continue;
+            }
+            (None, Some(Err(failure))) => Some(failure),
+            (failure, _) => failure,
+        };
+        let object = json.then(|| json!({"status": status, "pages": pages}));
+        return conclude(context, failure, object);
     }
-    Err(Failure::new(Outcome::Failed, format!("more than {MOST_PAGES} pages")).into())
+    Err(Failure::new(Outcome::Failed, format!("more than {MAX_PAGES} pages")).into())
+}
+
+/// Resolves a page's link to the next one against the page's own address (RFC
+/// 3986 §5). The access token goes along, so the link must stay below the origin.
+fn next_path(origin: &str, path: &str, next: &str) -> Result<String, Failure> {
+    let page = match path.contains("://") {
+        true => path.to_owned(),
+        false => format!("{origin}/{}", path.trim_start_matches('/')),
+    };
+    let next_page = url::Url::parse(&page).and_then(|page| page.join(next));
+    next_page
+        .map(String::from)
+        .ok()
+        .filter(|next| {
+            let rest = next.strip_prefix(origin);
+            rest.is_some_and(|rest| rest.starts_with(['/', '?']))
+        })
+        .ok_or_else(|| {
+            let message = format!("the server's next page, {next}, is not below {origin}");
+            Failure::new(Outcome::Failed, message)
+        })
 }
 
 fn request(args: &Args, context: &Context<'_>) -> Result<Request, Error> {
@@ -147,18 +182,16 @@ fn request(args: &Args, context: &Context<'_>) -> Result<Request, Error> {
 }
 
 fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    if input.as_os_str() == "-" {
-        bytes = context.terminal.read_stdin(LARGEST + 1)?.to_vec();
-    } else {
-        std::fs::File::open(input)
-            .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", input.display())))?;
-    }
-    if bytes.len() as u64 > LARGEST {
+    let bytes = match input.as_os_str() == "-" {
+        true => context.terminal.read_stdin(MAX_BODY + 1)?,
+        false => std::fs::File::open(input)
+            .and_then(|mut file| read_at_most(&mut file, MAX_BODY + 1))
+            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", input.display())))?,
+    };
+    if bytes.len() as u64 > MAX_BODY {
         return Err(Failure::usage(format!("{} is too large", input.display())).into());
     }
-    Ok(bytes)
+    Ok(bytes.to_vec())
 }
 
 /// Sends a request. The first 401 asks for a renewal, the second is a response
@@ -183,82 +216,118 @@ fn send(
     })?)
 }
 
-fn show(args: &Args, context: &Context<'_>, mut answer: Answer) -> Result<(), Error> {
-    let status = answer.status;
+fn show(args: &Args, context: &Context<'_>, answer: Answer) -> Result<(), Error> {
+    let (status, retry_after) = (answer.status, answer.retry_after);
     let terminal = context.terminal;
-    if args.include && !context.settings.json {
-        terminal.answer(&format!("HTTP {status}"))?;
-        for (name, value) in &answer.headers {
-            terminal.answer(&format!("{name}: {value}"))?;
-        }
-        terminal.answer("")?;
-    }
     if context.settings.json {
         let headers = args.include.then(|| json!(answer.headers));
-        let (_, text) = whole(answer)?;
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        let bytes = whole(answer)?;
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text(&bytes));
         let mut json = Map::from_iter([("status".to_owned(), json!(status))]);
         json.extend(headers.map(|headers| ("headers".to_owned(), headers)));
         json.insert("body".to_owned(), body);
-        return conclude(context, status, Some(Value::Object(json)));
+        let failure = failure(status, retry_after, &bytes);
+        return conclude(context, failure, Some(Value::Object(json)));
     }
-    if terminal.stdout_is_terminal() {
-        for line in BufReader::new(answer.body).split(b'\n') {
-            terminal.answer(&String::from_utf8_lossy(&line.map_err(cut_short)?))?;
+    if args.include {
+        let mut head = format!("HTTP {status}\n");
+        for (name, value) in &answer.headers {
+            head += &format!("{name}: {value}\n");
         }
-    } else {
-        let mut piece = vec![0; 64 * 1024];
-        loop {
-            match answer.body.read(&mut piece).map_err(cut_short)? {
-                0 => break,
-                length => terminal.answer_bytes(&piece[..length])?,
-            }
-        }
+        terminal.answer_document((head + "\n").as_bytes())?;
     }
-    conclude(context, status, None)
+    // The start of a body is kept: an error is classified by what it says.
+    let mut start = Vec::new();
+    let mut body = BufReader::with_capacity(64 * 1024, answer.body);
+    loop {
+        let mut piece = Vec::new();
+        if terminal.stdout_is_terminal() {
+            // A sequence that is cut in two would not be recognized.
+            (&mut body)
+                .take(MAX_BODY)
+                .read_until(b'\n', &mut piece)
+                .map_err(cut_short)?;
+        } else {
+            piece.extend_from_slice(body.fill_buf().map_err(cut_short)?);
+            body.consume(piece.len());
+        }
+        if piece.is_empty() {
+            break;
+        }
+        if start.len() < MAX_ERROR {
+            start.extend_from_slice(&piece);
+        }
+        terminal.answer_document(&piece)?;
+    }
+    if terminal.stdout_is_terminal() && !start.is_empty() && !start.ends_with(b"\n") {
+        terminal.answer_document(b"\n")?;
+    }
+    conclude(context, failure(status, retry_after, &start), None)
 }
 
-fn whole(answer: Answer) -> Result<(u16, String), Error> {
-    let mut bytes = Vec::new();
-    let read = answer.body.take(LARGEST + 1).read_to_end(&mut bytes);
-    read.map_err(cut_short)?;
-    if bytes.len() as u64 > LARGEST {
+fn whole(mut answer: Answer) -> Result<Vec<u8>, Error> {
+    let bytes = read_at_most(&mut answer.body, MAX_BODY + 1).map_err(cut_short)?;
+    if bytes.len() as u64 > MAX_BODY {
         return Err(too_large().into());
     }
-    Ok((answer.status, String::from_utf8_lossy(&bytes).into_owned()))
+    Ok(bytes.to_vec())
+}
+
+fn text(bytes: &[u8]) -> Value {
+    Value::String(String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn too_large() -> Failure {
-    Failure::new(Outcome::Failed, "the answer is too large")
+    Failure::new(Outcome::Failed, "the response is too large")
 }
 
 fn cut_short(error: std::io::Error) -> Failure {
     Failure::new(
         Outcome::Unavailable,
-        format!("the answer was cut short: {error}"),
+        format!("the response was cut short: {error}"),
     )
     .hint("try again, or allow more time with --timeout SECONDS")
 }
 
-/// Ends as the status says, with `json` where that is the form of the answer.
-fn conclude(context: &Context<'_>, status: u16, json: Option<Value>) -> Result<(), Error> {
-    match (failure(status), json) {
+/// Ends with the failure, if any; `json` is the answer in JSON mode.
+fn conclude(
+    context: &Context<'_>,
+    failure: Option<Failure>,
+    json: Option<Value>,
+) -> Result<(), Error> {
+    match (failure, json) {
         (None, None) => Ok(()),
         (None, Some(json)) => Ok(context.terminal.answer_json(json)?),
         (Some(failure), done) => Err(Failure { done, ..failure }.into()),
     }
 }
 
-/// What the status says of the request; the body has been shown.
-fn failure(status: u16) -> Option<Failure> {
+/// Classifies a response whose body has been printed.
+fn failure(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Failure> {
+    let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     let outcome = match status {
         200..=299 => return None,
+        301 | 308 => Outcome::Failed,
+        404 if !is_json() => Outcome::Failed,
         429 => Outcome::RateLimited,
         400..=499 if status != 408 => Outcome::Rejected,
         _ => Outcome::Unavailable,
     };
-    Some(Failure::new(
-        outcome,
-        format!("the server answered {status}"),
-    ))
+    let failure = Failure::new(outcome, format!("the server answered {status}"));
+    Some(match outcome {
+        Outcome::Failed => failure.hint("is the path right, and the API URL? rememberizer doctor"),
+        Outcome::RateLimited => Failure {
+            retry_after: retry_after.or_else(|| available_in(body)),
+            ..failure
+        },
+        _ => failure,
+    })
+}
+
+/// Reads the seconds from a text of Django REST framework, `Expected available in 60 seconds.`
+fn available_in(body: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(body).ok()?;
+    let (_, rest) = text.split_once("vailable in ")?;
+    let (seconds, unit) = rest.split_once(' ')?;
+    unit.starts_with("second").then(|| seconds.parse().ok())?
 }

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         }
     })?;
     let facts = Facts::from(&credential);
-    print(context, &facts, Some(clean(account)), args.full)
+    print(context, &facts, Some(account), args.full)
 }
 
 /// Shows what is known without a request.
@@ -65,7 +65,7 @@ fn offline(
     print(context, &Facts::from(&credential), None, false)
 }
 
-/// Cleans the account as a whole: nested text would be shown in JSON's own escapes.
+/// Cleans the account for a text: nested text would be shown in JSON's own escapes.
 fn clean(account: Map<String, Value>) -> Map<String, Value> {
     let mut account = Value::Object(account);
     crate::terminal::clean_json(&mut account);
@@ -107,6 +107,7 @@ fn print(
             .terminal
             .answer_json(json(context, facts, account))?);
     }
+    let account = account.map(clean);
     let now = (context.host.now)();
     let line = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
     match &account {

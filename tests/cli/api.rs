@@ -1,8 +1,8 @@
 //! `api` and `exec`: what is sent with the session's token, and what comes back.
 
-use crate::sandbox::{BodyKind, Fault};
+use crate::sandbox::{BodyKind, Fault, RetryAfter};
 use crate::support::world::EMAIL;
-use crate::support::{Store, Test, World, test};
+use crate::support::{Part, Screen, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
@@ -12,6 +12,10 @@ pub fn tests() -> Vec<Test> {
         test("api::one_refresh_on_a_401", one_refresh_on_a_401),
         test("api::never_leaves_the_server", never_leaves_the_server),
         test("api::follows_pages", follows_pages),
+        test("api::bodies_are_whole", bodies_are_whole),
+        test("api::bodies_at_a_terminal", bodies_at_a_terminal).needs(&[Part::Command("tmux")]),
+        test("api::tells_how_long_to_wait", tells_how_long_to_wait),
+        test("api::another_server", another_server),
         test(
             "exec::passes_token_and_status",
             exec_passes_token_and_status,
@@ -183,12 +187,129 @@ fn follows_pages() {
         (&some["status"], &some["pages"][0]["results"][0]),
         (&404.into(), &1.into())
     );
-    let away = r#"{"results":[],"next":"https://evil.test/list/"}"#;
+    // A page ends with a line break, as it came or added.
+    two(200, "{\"results\":\"\u{1b}\\n\",\r\n\"x\":1}\r\n");
+    let output = world.run(&["api", "list/", "--paginate"]).expect(0);
+    assert_eq!(
+        output.stdout,
+        format!("{first}\n{{\"results\":\"\u{1b}\\n\",\r\n\"x\":1}}\r\n")
+    );
+    // A link that begins with a slash, or with the query.
+    let path = next.split_once("//").unwrap().1;
+    let path = &path[path.find('/').unwrap()..];
+    for link in [path, "?page=2"] {
+        let first = format!(r#"{{"results":[1],"next":"{link}"}}"#);
+        world.api.clear_requests();
+        world
+            .api
+            .fault(Fault::answer(200, &json, first).at("/list/"));
+        world
+            .api
+            .fault(Fault::answer(200, &json, r#"{"next":null}"#).at("/list/"));
+        world.run(&["api", "list/", "--paginate"]).expect(0);
+        assert_eq!(world.api.requests()[1].path, "/list/?page=2", "{link}");
+    }
+    // What was collected before a link elsewhere is not lost.
+    let away = r#"{"results":[7],"next":"https://evil.test/list/"}"#;
+    let page = || Fault::answer(200, &json, away).at("/list/");
+    world.api.fault(page());
+    let output = world.run(&["api", "list/", "--paginate"]).expect(1);
+    assert!(
+        output.stdout.contains("[7]") && output.stderr.contains("evil.test"),
+        "{output:?}"
+    );
+    world.api.fault(page());
+    let output = world.run(&paginate).expect(1);
+    assert_eq!(output.error_code(), "failed");
+    assert_eq!(output.json()["pages"][0]["results"][0], 7);
+}
+
+/// A body with everything that is dangerous or long.
+fn strange_body() -> String {
+    let line = "x".repeat(20_000);
+    format!("{{\"a\":\"\u{202e}\u{9b}2J\u{2028}Zoë\",\r\n\"b\\u001b[31m\":[\"{line}\\n{line}\"]}}")
+}
+
+fn bodies_are_whole() {
+    let world = signed_in();
+    let json = [("Content-Type", "application/json")];
+    let body = strange_body();
+    let serve = |body: &[u8]| world.api.fault(Fault::answer(200, &json, body).at("/x/"));
+    let raw = b"\x1b[2J\xff\0 no JSON\r\n\n";
+    for body in [body.as_bytes(), raw, b""] {
+        serve(body);
+        let output = world.command(&["api", "x/"]).output().unwrap();
+        assert_eq!(output.stdout, body);
+    }
+    serve(body.as_bytes());
+    let printed = world.run(&["api", "x/", "--json"]).expect(0);
+    let whole: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert!(printed.json()["body"] == whole, "every string is whole");
+    let dangerous = |c: char| c.is_control() && c != '\n' || matches!(c, '\u{202e}' | '\u{2028}');
+    assert!(!printed.stdout.contains(dangerous) && printed.stdout.contains("Zoë"));
+    serve(raw);
+    let printed = world.run(&["api", "x/", "--json"]).expect(0).json();
+    assert_eq!(printed["body"], "\u{1b}[2J\u{fffd}\0 no JSON\r\n\n");
+    // Data of other commands as well.
     world
         .api
-        .fault(Fault::answer(200, &json, away).at("/list/"));
-    let output = world.run(&["api", "list/", "--paginate"]).expect(2);
-    assert!(output.stderr.contains("evil.test"), "{output:?}");
+        .fault(Fault::answer(200, &json, body.as_bytes()).at("/me/"));
+    let printed = world.run(&["whoami", "--full", "--json"]).expect(0);
+    assert!(printed.json()["account"] == whole);
+    assert!(!printed.stdout.contains(dangerous));
+}
+
+fn bodies_at_a_terminal() {
+    let world = signed_in();
+    let json = [("Content-Type", "application/json")];
+    let body = "{\"a\":\"\u{1b}[2J\u{202e}\",\r\n\t\"b\":\"\u{7f}\"}";
+    world.api.fault(Fault::answer(200, &json, body).at("/x/"));
+    let screen = Screen::new(&world);
+    let (_, shown) = screen.run("rememberizer api x/");
+    assert!(
+        shown.ends_with("\n{\"a\":\"^[[2J\\u{202e}\",\n        \"b\":\"^?\"}"),
+        "{shown}"
+    );
+}
+
+fn tells_how_long_to_wait() {
+    let world = signed_in();
+    let text = r#"{"detail":"Request was throttled. Expected available in 60 seconds."}"#;
+    let json = [("Content-Type", "application/json")];
+    for (fault, wait) in [
+        (
+            Fault::throttle(RetryAfter::Seconds(42), BodyKind::Json),
+            42.into(),
+        ),
+        (
+            Fault::throttle(RetryAfter::Date(90), BodyKind::Html),
+            90.into(),
+        ),
+        (Fault::answer(429, &json, text), 60.into()),
+        (
+            Fault::throttle(RetryAfter::None, BodyKind::Json),
+            serde_json::Value::Null,
+        ),
+    ] {
+        world.api.fault(fault.at("/me/"));
+        let output = world.run(&["api", "me/", "--json"]).expect(8).json();
+        assert_eq!(output["error"]["retry_after"], wait, "{output}");
+    }
+}
+
+/// A permanent redirect or a 404 that is not JSON comes from another server.
+fn another_server() {
+    let world = signed_in();
+    let moved = Fault::answer(301, &[("Location", "https://example.test/")], "");
+    for fault in [moved, Fault::status(404, BodyKind::Html)] {
+        world.api.fault(fault.at("/me/"));
+        let output = world.run(&["api", "me/"]).expect(1);
+        assert!(
+            output
+                .stderr
+                .contains("\nhint: is the path right, and the API URL?")
+        );
+    }
 }
 
 fn exec_passes_token_and_status() {
