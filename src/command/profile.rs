@@ -4,11 +4,14 @@
 use clap::Subcommand;
 use serde_json::{Value, json};
 
+mod set;
+
+use super::input::Missing;
 use super::report::LogoutReport;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{Origin, ProfileName};
+use crate::model::ProfileName;
 use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
@@ -47,40 +50,20 @@ Exit codes: 1 there is no such profile")]
         #[arg(add = super::completions::profile_names())]
         name: Option<ProfileName>,
     },
-    /// Make a profile the one that is used when none is chosen
+    /// Make a profile the default one
     #[command(after_help = "\
 Examples:
   rememberizer profile use work
-  rememberizer profile use default
+  rememberizer profile use
 
-Exit codes: 1 there is no such profile")]
+Exit codes: 1 there is no such profile, 2 no name and nobody to ask")]
     Use {
-        /// The profile
+        /// The profile; at a terminal a list asks for it
         #[arg(add = super::completions::profile_names())]
-        name: ProfileName,
+        name: Option<ProfileName>,
     },
-    /// Change a fact of the profile in use; an empty value forgets it
-    #[command(after_help = "\
-Keys:
-  api_url         the API's base URL; another server ends the session
-  store           keyring or file; moves the session
-  login           offered at the next login
-  access_cookie   the name of the server's access cookie (access_token)
-  refresh_cookie  the name of the server's refresh cookie (refresh_token)
-  site_key        the reCAPTCHA site key of the server's sign-in page
-
-Examples:
-  rememberizer profile set store file --profile work
-  rememberizer profile set site_key ''
-
-Exit codes: 2 bad value, 6 the secret store, 9 busy")]
-    Set {
-        /// What to change
-        #[arg(value_parser = ["api_url", "store", "login", "access_cookie", "refresh_cookie", "site_key"])]
-        key: String,
-        /// The new value
-        value: String,
-    },
+    /// Change a fact of the profile in use; an empty value removes it
+    Set(set::Args),
     /// Forget a profile and end its session
     #[command(after_help = "\
 Examples:
@@ -112,8 +95,8 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     match &args.action {
         Action::List => list(context),
         Action::Show { name } => show(context, name.as_ref()),
-        Action::Use { name } => make_default(context, name),
-        Action::Set { key, value } => set(context, key, value),
+        Action::Use { name } => make_default(context, name.as_ref()),
+        Action::Set(args) => set::run(args, context),
         Action::Remove { name, yes } => remove(context, name, *yes),
     }
 }
@@ -186,6 +169,11 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
         .as_deref()
         .unwrap_or("refresh_token")
         .into();
+    json["sign_in_url"] = json!(profile.sign_in_url);
+    json["sign_up_url"] = json!(profile.sign_up_url);
+    json["referer"] = json!(profile.referer);
+    json["on_rotate"] = json!(profile.on_rotate);
+    json["on_rotate_check"] = json!(profile.on_rotate_check);
     json["site_key"] = profile.site_key.as_deref().into();
     if context.settings.json {
         return Ok(context.terminal.answer_json(json)?);
@@ -197,120 +185,54 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
                 Value::Bool(true) => "yes".to_owned(),
                 Value::Bool(false) => "no".to_owned(),
                 Value::String(text) => text,
+                Value::Array(words) if words.is_empty() => "-".to_owned(),
+                Value::Array(words) => {
+                    let words = words.iter().filter_map(Value::as_str);
+                    words.collect::<Vec<_>>().join(" ")
+                }
                 other => other.to_string(),
             };
-            context.terminal.answer(&format!("{key:<15}{text}"))?;
+            context.terminal.answer(&format!("{key:<16}{text}"))?;
         }
     }
     Ok(())
 }
 
-fn make_default(context: &Context<'_>, name: &ProfileName) -> Result<(), Error> {
-    existing(context, name)?;
+fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> {
+    let name = match name {
+        Some(name) => name.clone(),
+        None => ask_for_profile(context)?,
+    };
+    existing(context, &name)?;
     let settings = &context.settings;
-    settings.profiles.set_default(name, settings.lock_timeout)?;
+    settings
+        .profiles
+        .set_default(&name, settings.lock_timeout)?;
     context.confirm(
         json!({"default": name}),
         &format!("{name} is the default profile"),
     )
 }
 
-fn set(context: &Context<'_>, key: &str, value: &str) -> Result<(), Error> {
-    let settings = &context.settings;
-    // An unreadable file must be found before anything moves.
-    settings.profiles.select(Some(&settings.name))?;
-    let manager = context.session();
-    let text = (!value.is_empty()).then(|| value.to_owned());
-    match key {
-        "store" => return move_session(context, parsed(value)?),
-        "api_url" => return change_origin(context, &parsed(value)?),
-        "login" => manager.record(|p| p.login.clone_from(&text))?,
-        "access_cookie" | "refresh_cookie" => {
-            if !text.as_deref().is_none_or(is_cookie_name) {
-                return Err(Failure::usage(format!("{key} is no cookie's name")).into());
-            }
-            manager.record(|p| {
-                if key == "access_cookie" {
-                    p.access_cookie.clone_from(&text);
-                } else {
-                    p.refresh_cookie.clone_from(&text);
-                }
-            })?;
-        }
-        _ => manager.record(|p| p.site_key.clone_from(&text))?,
+fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
+    let mut missing = Missing::default();
+    missing.note(true, "profile", "NAME as an argument");
+    missing.check(context)?;
+    let (default, profiles) = context.settings.profiles.all()?;
+    let mut names: Vec<ProfileName> = profiles.into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() {
+        let failure = Failure::new(Outcome::Failed, "there is no profile yet");
+        return Err(failure.hint(context.command_line("login")).into());
     }
-    confirm_set(context, key, value)
-}
-
-fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
-    value
-        .parse()
-        .map_err(|e: T::Err| Failure::usage(e.to_string()))
-}
-
-/// A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
-fn is_cookie_name(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-}
-
-fn confirm_set(context: &Context<'_>, key: &str, value: &str) -> Result<(), Error> {
-    let name = &context.settings.name;
-    let text = if value.is_empty() {
-        format!("profile {name}: {key} is forgotten")
-    } else {
-        format!("profile {name}: {key} is {value}")
-    };
-    context.confirm(json!({"profile": name, key: value}), &text)
-}
-
-/// Moves the session to another store. For a signed-out profile it only
-/// records the choice, and needs no keyring.
-fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
-    let profile = context.profile();
-    let from = profile.store.unwrap_or(StoreKind::Keyring);
-    let manager = context.session_in(from);
-    let lock = manager.lock()?;
-    if from != to {
-        match manager.entry().read() {
-            Ok(Some(session)) => {
-                if let Some(other) = manager.entry_in(to).read()?
-                    && !other.has_same_tokens(&session)
-                {
-                    return Err(SessionError::Occupied {
-                        store: to.to_string(),
-                        profile: manager.profile.to_string(),
-                        origin: other.origin,
-                    }
-                    .into());
-                }
-                manager.entry_in(to).save(&lock, &session)?;
-                manager.record(|profile| profile.store = Some(to))?;
-                manager.entry().delete(&lock)?;
-                return confirm_set(context, "store", to.as_str());
-            }
-            Ok(None) => {}
-            Err(error) if profile.signed_in == Some(true) => return Err(error.into()),
-            Err(error) => context
-                .terminal
-                .verbose(&format!("the {from} store was not searched: {error}")),
-        }
+    // The list starts at the default one.
+    if let Some(at) = names.iter().position(|name| *name == default) {
+        names[..=at].rotate_right(1);
     }
-    manager.record(|profile| profile.store = Some(to))?;
-    confirm_set(context, "store", to.as_str())
-}
-
-/// Pins the profile to another server. The session of the former one ends.
-fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
-    let manager = context.session();
-    if manager.origin != *origin
-        && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
-        && report.json["server"] != Value::Null
-    {
-        context.terminal.note(&report.text);
-    }
-    manager.record(|profile| profile.api_url = Some(origin.clone()))?;
-    confirm_set(context, "api_url", origin.as_str())
+    let items: Vec<&str> = names.iter().map(ProfileName::as_str).collect();
+    let chosen = context
+        .terminal
+        .select("Rememberizer profile to use", &items)?;
+    Ok(names.swap_remove(chosen))
 }
 
 fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Error> {

@@ -62,7 +62,7 @@ fn commands() {
             .run(&["profile", "show"])
             .expect(0)
             .stdout
-            .contains("name           work\n")
+            .contains("name            work\n")
     );
     for args in [
         &["profile", "show", "nobody"][..],

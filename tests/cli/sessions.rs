@@ -41,7 +41,7 @@ pub fn tests() -> Vec<Test> {
         ),
         file("occupied_store_is_refused", occupied).needs(&[Part::Keyring]),
         file("signup_trims_the_address", signup_trims),
-        file("hints_name_the_profile", hints_name_the_profile),
+        file("signal_is_remembered_after_a_failure", interrupted_logout),
     ];
     tests.extend(on_both(
         "sessions::take_over_of_the_own_token",
@@ -318,9 +318,12 @@ fn refused_logout(world: &World) {
 }
 
 fn proven_before_password(world: &World) {
-    // A directory in the place of the sessions: nothing can be written there.
-    std::fs::create_dir_all(world.data_dir()).unwrap();
-    std::fs::write(world.data_dir().join("sessions"), "").unwrap();
+    // The store can be read, but takes no entry.
+    let sessions = world.data_dir().join("sessions");
+    for name in ["default.probe.json", ".probe.json"] {
+        std::fs::create_dir_all(sessions.join(name)).unwrap();
+    }
+    set_mode(&sessions, 0o700);
     let screen = Screen::new(world);
     let (code, text) = screen.run("rememberizer login ann@example.com --store file");
     assert_eq!(code, 6, "{text}");
@@ -382,21 +385,32 @@ fn signup_trims(world: &World) {
     assert!(world.api.account("new@example.com").is_some());
 }
 
-fn hints_name_the_profile(world: &World) {
+/// A failure goes before a signal that waits, but the signal is not forgotten.
+fn interrupted_logout(world: &World) {
     world.login();
     world.login_as("work");
-    std::fs::write(world.session_file("work"), "junk").unwrap();
-    set_mode(&world.session_file("work"), 0o600);
-    let dir = world.session_file("work");
-    world.run(&["token", "--profile", "work"]).expect(6);
-    drop(std::fs::remove_file(dir));
-    let output = world.run(&["token", "-p", "work"]).expect(3);
-    assert!(
-        output
-            .stderr
-            .contains("hint: rememberizer login --profile work\n"),
-        "{output:?}"
-    );
+    let obstacle = world
+        .session_file("default")
+        .with_file_name(".default.json.next");
+    std::fs::create_dir(&obstacle).unwrap();
+    world.api.set(|settings: &mut Settings| {
+        let slow = Delay::before(Duration::from_millis(400));
+        settings.delays = vec![slow.at("/auth/custom-logout/")];
+    });
+    let child = world.spawn(&["logout", "--all", "--json"]);
+    std::thread::sleep(Duration::from_millis(250));
+    let pid = child.id().to_string();
+    let status = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(status.unwrap().success());
+    let output = Output::of(child.wait_with_output().unwrap()).expect(130);
+    let logout = &output.json()["logout"];
+    // Both the revocation and the entry that stays are told.
+    assert_eq!(logout[0]["server"], "revoked", "{output:?}");
+    assert_eq!(logout[0]["removed"], false);
+    assert_eq!(logout.as_array().unwrap().len(), 1);
+    assert!(world.entry_of("work").is_some());
 }
 
 /// The session, the record of it and the end of the former one go together.

@@ -1,0 +1,195 @@
+//! `profile set`: changes one fact of the profile in use. A changed store
+//! moves the session, another server ends it.
+
+use serde_json::{Value, json};
+
+use super::end_session;
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Failure;
+use crate::model::{Origin, PageUrl};
+use crate::session::SessionError;
+use crate::store::{Profile, StoreKind};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Keys:
+  api_url          the API's base URL; another server ends the session
+  store            keyring or file; moves the session
+  login            offered at the next login
+  access_cookie    the name of the server's access cookie (access_token)
+  refresh_cookie   the name of the server's refresh cookie (refresh_token)
+  sign_in_url      the page to sign in on in a browser
+  sign_up_url      the page to sign up on in a browser
+  referer          the Referer header to send, for a server that checks it
+  on_rotate        a command that gets each new refresh token on its stdin
+  on_rotate_check  a command that must succeed before a refresh token is spent
+
+Examples:
+  rememberizer profile set store file --profile work
+  rememberizer profile set on_rotate -- gh secret set REMEMBERIZER_TOKEN
+  rememberizer profile set on_rotate ''
+
+Exit codes: 2 bad value, 6 the secret store, 9 busy")]
+pub struct Args {
+    /// The fact to change
+    #[arg(value_enum, hide_possible_values = true)]
+    key: Key,
+    /// The new value; a command and its arguments for on_rotate and on_rotate_check
+    #[arg(required = true, num_args = 1..)]
+    value: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Key {
+    ApiUrl,
+    Store,
+    Login,
+    AccessCookie,
+    RefreshCookie,
+    SignInUrl,
+    SignUpUrl,
+    Referer,
+    OnRotate,
+    OnRotateCheck,
+    SiteKey,
+}
+
+impl Key {
+    fn name(self) -> String {
+        clap::ValueEnum::to_possible_value(&self)
+            .map(|value| value.get_name().to_owned())
+            .unwrap_or_default()
+    }
+}
+
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let settings = &context.settings;
+    // An unreadable file must be found before anything moves.
+    settings.profiles.select(Some(&settings.name))?;
+    let key = args.key;
+    let is_command = matches!(key, Key::OnRotate | Key::OnRotateCheck);
+    let words: Vec<String> = match args.value.as_slice() {
+        [empty] if empty.is_empty() => Vec::new(),
+        words => words.to_vec(),
+    };
+    if words.len() > 1 && !is_command {
+        return Err(Failure::usage(format!("{} takes one value", key.name())).into());
+    }
+    let text = words.first().cloned();
+    let value = text.clone().unwrap_or_default();
+    let record = |change: &dyn Fn(&mut Profile)| context.session().record(change);
+    match key {
+        Key::Store => return move_session(context, parsed(&value)?),
+        Key::ApiUrl => return change_origin(context, &parsed(&value)?),
+        Key::Login => record(&|p| p.login.clone_from(&text))?,
+        Key::SiteKey => record(&|p| p.site_key.clone_from(&text))?,
+        Key::AccessCookie => {
+            check_cookie_name(key, &value)?;
+            record(&|p| p.access_cookie.clone_from(&text))?;
+        }
+        Key::RefreshCookie => {
+            check_cookie_name(key, &value)?;
+            record(&|p| p.refresh_cookie.clone_from(&text))?;
+        }
+        Key::SignInUrl | Key::SignUpUrl | Key::Referer => {
+            let url: Option<PageUrl> = text.as_deref().map(parsed).transpose()?;
+            record(&|p| {
+                match key {
+                    Key::SignInUrl => &mut p.sign_in_url,
+                    Key::SignUpUrl => &mut p.sign_up_url,
+                    _ => &mut p.referer,
+                }
+                .clone_from(&url);
+            })?;
+        }
+        Key::OnRotate => record(&|p| p.on_rotate.clone_from(&words))?,
+        Key::OnRotateCheck => record(&|p| p.on_rotate_check.clone_from(&words))?,
+    }
+    let json = if is_command {
+        json!(words)
+    } else {
+        json!(value)
+    };
+    confirm(context, &key.name(), json, &words.join(" "))
+}
+
+fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
+    value
+        .parse()
+        .map_err(|e: T::Err| Failure::usage(e.to_string()))
+}
+
+/// A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
+fn check_cookie_name(key: Key, text: &str) -> Result<(), Failure> {
+    let is_token = text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
+    match is_token {
+        true => Ok(()),
+        false => Err(Failure::usage(format!(
+            "{} is not a valid cookie name",
+            key.name()
+        ))),
+    }
+}
+
+fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<(), Error> {
+    let name = &context.settings.name;
+    let text = if text.is_empty() {
+        format!("profile {name}: {key} is removed")
+    } else {
+        format!("profile {name}: {key} is {text}")
+    };
+    context.confirm(json!({"profile": name, key: json}), &text)
+}
+
+/// Moves the session to another store. For a signed-out profile it only
+/// records the choice, and needs no keyring.
+fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
+    let profile = context.profile();
+    let from = profile.store.unwrap_or(StoreKind::Keyring);
+    let manager = context.session_in(from);
+    let lock = manager.lock()?;
+    if from != to {
+        match manager.entry().read() {
+            Ok(Some(session)) => {
+                if let Some(other) = manager.entry_in(to).read()?
+                    && !other.has_same_tokens(&session)
+                {
+                    return Err(SessionError::Occupied {
+                        store: to.to_string(),
+                        profile: manager.profile.to_string(),
+                        origin: other.origin,
+                    }
+                    .into());
+                }
+                manager.entry_in(to).save(&lock, &session)?;
+                manager.record(|profile| profile.store = Some(to))?;
+                manager.entry().delete(&lock)?;
+                return confirm(context, "store", json!(to), to.as_str());
+            }
+            Ok(None) => {}
+            Err(error) if profile.signed_in == Some(true) => return Err(error.into()),
+            Err(error) => context
+                .terminal
+                .verbose(&format!("the {from} store was not searched: {error}")),
+        }
+    }
+    manager.record(|profile| profile.store = Some(to))?;
+    confirm(context, "store", json!(to), to.as_str())
+}
+
+/// Pins the profile to another server. The session of the former one ends.
+fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
+    let manager = context.session();
+    if manager.origin != *origin
+        && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
+        && report.json["server"] != Value::Null
+    {
+        context.terminal.note(&report.text);
+    }
+    manager.record(|profile| profile.api_url = Some(origin.clone()))?;
+    confirm(context, "api_url", json!(origin), origin.as_str())
+}
