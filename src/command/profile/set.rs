@@ -34,7 +34,7 @@ Exit codes: 2 bad value, 6 the secret store, 9 busy")]
 pub struct Args {
     /// The fact to change
     #[arg(value_enum, hide_possible_values = true)]
-    key: Key,
+    key: Fact,
     /// The new value; a command and its arguments for on_rotate and on_rotate_check
     #[arg(required = true, num_args = 1..)]
     value: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum Key {
+enum Fact {
     ApiUrl,
     Store,
     Login,
@@ -56,7 +56,7 @@ enum Key {
     SiteKey,
 }
 
-impl Key {
+impl Fact {
     fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self)
             .map(|value| value.get_name().to_owned())
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     // An unreadable file must be found before anything moves.
     settings.profiles.select(Some(&settings.name))?;
     let key = args.key;
-    let is_command = matches!(key, Key::OnRotate | Key::OnRotateCheck);
+    let is_command = matches!(key, Fact::OnRotate | Fact::OnRotateCheck);
     let words: Vec<String> = match args.value.as_slice() {
         [empty] if empty.is_empty() => Vec::new(),
         words => words.to_vec(),
@@ -81,31 +81,31 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let value = text.clone().unwrap_or_default();
     let record = |change: &dyn Fn(&mut Profile)| context.session().record(change);
     match key {
-        Key::Store => return move_session(context, parsed(&value)?),
-        Key::ApiUrl => return change_origin(context, &parsed(&value)?),
-        Key::Login => record(&|p| p.login.clone_from(&text))?,
-        Key::SiteKey => record(&|p| p.site_key.clone_from(&text))?,
-        Key::AccessCookie => {
+        Fact::Store => return move_session(context, parsed(&value)?),
+        Fact::ApiUrl => return change_origin(context, &parsed(&value)?),
+        Fact::Login => record(&|p| p.login.clone_from(&text))?,
+        Fact::SiteKey => record(&|p| p.site_key.clone_from(&text))?,
+        Fact::AccessCookie => {
             check_cookie_name(key, &value)?;
             record(&|p| p.access_cookie.clone_from(&text))?;
         }
-        Key::RefreshCookie => {
+        Fact::RefreshCookie => {
             check_cookie_name(key, &value)?;
             record(&|p| p.refresh_cookie.clone_from(&text))?;
         }
-        Key::SignInUrl | Key::SignUpUrl | Key::Referer => {
+        Fact::SignInUrl | Fact::SignUpUrl | Fact::Referer => {
             let url: Option<PageUrl> = text.as_deref().map(parsed).transpose()?;
             record(&|p| {
                 match key {
-                    Key::SignInUrl => &mut p.sign_in_url,
-                    Key::SignUpUrl => &mut p.sign_up_url,
+                    Fact::SignInUrl => &mut p.sign_in_url,
+                    Fact::SignUpUrl => &mut p.sign_up_url,
                     _ => &mut p.referer,
                 }
                 .clone_from(&url);
             })?;
         }
-        Key::OnRotate => record(&|p| p.on_rotate.clone_from(&words))?,
-        Key::OnRotateCheck => record(&|p| p.on_rotate_check.clone_from(&words))?,
+        Fact::OnRotate => record(&|p| p.on_rotate.clone_from(&words))?,
+        Fact::OnRotateCheck => record(&|p| p.on_rotate_check.clone_from(&words))?,
     }
     let json = if is_command {
         json!(words)
@@ -122,7 +122,7 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure
 }
 
 /// A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
-fn check_cookie_name(key: Key, text: &str) -> Result<(), Failure> {
+fn check_cookie_name(key: Fact, text: &str) -> Result<(), Failure> {
     let is_token = text
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
