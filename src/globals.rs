@@ -23,8 +23,8 @@ pub struct Globals {
     /// Where the profiles file is [env: REMEMBERIZER_CONFIG_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub config_dir: Option<PathBuf>,
-    /// Where the session is kept: keyring or file [env: REMEMBERIZER_STORE]
-    #[arg(long, global = true, value_name = "KIND", hide_possible_values = true, value_parser = store_kinds())]
+    /// Where the session is kept: keyring, file or helper:NAME[:LOCATION] [env: REMEMBERIZER_STORE]
+    #[arg(long, global = true, value_name = "KIND", hide_possible_values = true, value_parser = StoreKindParser)]
     pub store: Option<StoreKind>,
     /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
@@ -52,10 +52,32 @@ pub struct Globals {
     pub color: Option<ColorChoice>,
 }
 
-fn store_kinds() -> impl clap::builder::TypedValueParser<Value = StoreKind> {
-    use clap::builder::TypedValueParser;
-    clap::builder::PossibleValuesParser::new(StoreKind::ALL.map(StoreKind::as_str))
-        .try_map(|text| text.parse())
+/// Parses the kind of a store. The helpers are not among the possible values:
+/// nobody knows which there are.
+#[derive(Clone)]
+struct StoreKindParser;
+
+impl clap::builder::TypedValueParser for StoreKindParser {
+    type Value = StoreKind;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        arg: Option<&clap::Arg>,
+        value: &std::ffi::OsStr,
+    ) -> Result<StoreKind, clap::Error> {
+        clap::builder::StringValueParser::new()
+            .try_map(|text| text.parse::<StoreKind>())
+            .parse_ref(command, arg, value)
+    }
+
+    fn possible_values(
+        &self,
+    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+        Some(Box::new(
+            StoreKind::ALL.into_iter().map(|kind| kind.as_str().into()),
+        ))
+    }
 }
 
 const COLORS: [(&str, ColorChoice); 3] = [

@@ -18,6 +18,7 @@ const SMALLEST_SKEW: u64 = 5;
 /// Names a store in a sentence.
 pub(super) fn store_label(kind: StoreKind) -> &'static str {
     match kind {
+        StoreKind::Helper(address) => address.as_str(),
         StoreKind::Keyring => "the keyring",
         StoreKind::File => "a private file",
     }

@@ -5,6 +5,7 @@
 
 mod entry;
 mod file;
+mod helper;
 mod keyring;
 mod lock;
 #[cfg(any(target_os = "macos", windows))]
@@ -15,7 +16,9 @@ mod profiles;
 mod secret_service;
 mod sessions;
 mod stores;
+mod versioned;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,25 +26,30 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use file::FileStore;
+pub use helper::HelperAddress;
+pub(crate) use helper::HelperStores;
 pub use keyring::KeyringOptions;
 pub(crate) use keyring::platform_keyring;
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::SessionStore;
 pub use stores::Stores;
+pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
 /// Where a session is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(into = "&'static str", try_from = "Cow<'_, str>")]
 pub enum StoreKind {
     /// The operating system's keyring.
     Keyring,
     /// A file that its owner alone can read.
     File,
+    /// A store behind a helper program.
+    Helper(HelperAddress),
 }
 
 impl StoreKind {
-    /// Both, in the order in which they are offered.
+    /// Those of this machine, in the order in which they are offered.
     pub const ALL: [Self; 2] = [Self::Keyring, Self::File];
 
     /// The word for it in flags, variables and files.
@@ -50,6 +58,7 @@ impl StoreKind {
         match self {
             Self::Keyring => "keyring",
             Self::File => "file",
+            Self::Helper(address) => address.as_str(),
         }
     }
 }
@@ -64,10 +73,26 @@ impl FromStr for StoreKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| "a store is `keyring` or `file`".to_owned())
+        match text {
+            "keyring" => Ok(Self::Keyring),
+            "file" => Ok(Self::File),
+            helper if helper.starts_with("helper:") => helper.parse().map(Self::Helper),
+            _ => Err("a store is `keyring`, `file` or `helper:NAME[:LOCATION]`".to_owned()),
+        }
+    }
+}
+
+impl TryFrom<Cow<'_, str>> for StoreKind {
+    type Error = String;
+
+    fn try_from(text: Cow<'_, str>) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StoreKind> for &'static str {
+    fn from(kind: StoreKind) -> Self {
+        kind.as_str()
     }
 }
 
@@ -93,6 +118,11 @@ pub trait SecretStore {
 
     /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
+
+    /// Returns the conditional reads and writes of a store that has versions.
+    fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// What kind of failure a store met: what the caller does next depends on it.

@@ -3,11 +3,12 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
-use super::{FileStore, SecretStore, StoreKind};
+use super::{FileStore, HelperStores, SecretStore, StoreKind};
 
 /// The secret stores by their kind.
 pub struct Stores<'h> {
     files: FileStore,
+    helpers: HelperStores,
     keyring: OnceCell<Box<dyn SecretStore>>,
     open_keyring: Box<dyn Fn() -> Box<dyn SecretStore> + 'h>,
 }
@@ -19,6 +20,7 @@ impl<'h> Stores<'h> {
     ) -> Self {
         Self {
             files: FileStore::new(sessions),
+            helpers: HelperStores::default(),
             keyring: OnceCell::new(),
             open_keyring,
         }
@@ -27,6 +29,7 @@ impl<'h> Stores<'h> {
     pub(crate) fn get(&self, kind: StoreKind) -> &dyn SecretStore {
         match kind {
             StoreKind::File => &self.files,
+            StoreKind::Helper(address) => self.helpers.get(address),
             StoreKind::Keyring => &**self.keyring.get_or_init(|| (self.open_keyring)()),
         }
     }

@@ -1,0 +1,109 @@
+//! Which helper, and where in its store: `helper:NAME[:LOCATION]`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// What the text form begins with.
+const PREFIX: &str = "helper:";
+const MAX_NAME: usize = 32;
+const MAX_LOCATION: usize = 1024;
+
+/// The address of a store behind a helper.
+///
+/// Its text lives as long as the process, so that the address is `Copy`; a run
+/// knows very few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelperAddress(&'static str);
+
+impl HelperAddress {
+    /// The text form, as it is recorded in the profile.
+    pub(crate) fn as_str(self) -> &'static str {
+        self.0
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        self.parts().0
+    }
+
+    /// Where in the store. It is never a secret.
+    pub(crate) fn location(self) -> Option<&'static str> {
+        self.parts().1
+    }
+
+    /// The name of the helper's program.
+    pub(crate) fn program(self) -> String {
+        format!("rememberizer-store-{}", self.name())
+    }
+
+    fn parts(self) -> (&'static str, Option<&'static str>) {
+        let rest = self.0.strip_prefix(PREFIX).unwrap_or(self.0);
+        match rest.split_once(':') {
+            Some((name, location)) => (name, Some(location)),
+            None => (rest, None),
+        }
+    }
+}
+
+impl FromStr for HelperAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let rest = text
+            .strip_prefix(PREFIX)
+            .ok_or("a store helper is named helper:NAME or helper:NAME:LOCATION")?;
+        let (name, location) = match rest.split_once(':') {
+            Some((name, location)) => (name, Some(location)),
+            None => (rest, None),
+        };
+        let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+        if !(1..=MAX_NAME).contains(&name.len())
+            || !name.bytes().all(is_plain)
+            || name.starts_with('-')
+        {
+            return Err(format!(
+                "the name of a store helper may contain only lower-case letters, digits and `-`, \
+                 at most {MAX_NAME}"
+            ));
+        }
+        if location.is_some_and(|location| {
+            location.is_empty()
+                || location.starts_with('-')
+                || location.len() > MAX_LOCATION
+                || location.chars().any(char::is_control)
+        }) {
+            return Err("not a valid location of a store helper".to_owned());
+        }
+        Ok(Self(Box::leak(text.to_owned().into_boxed_str())))
+    }
+}
+
+impl fmt::Display for HelperAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts() {
+        let vault: HelperAddress = "helper:vault:secret/team:a".parse().expect("an address");
+        assert_eq!(vault.program(), "rememberizer-store-vault");
+        assert_eq!(vault.location(), Some("secret/team:a"));
+        let pass: HelperAddress = "helper:pass".parse().expect("an address");
+        assert_eq!((pass.name(), pass.location()), ("pass", None));
+    }
+
+    #[test]
+    fn what_is_none() {
+        let long = format!("helper:{}", "a".repeat(33));
+        for text in [
+            "helper", "helper:", "helper::x", "helper:../x", "helper:A", "helper:-x", "helper:a:",
+            "helper:a:-x", "helper:a:x\ny", "file", &long,
+        ] {
+            assert!(text.parse::<HelperAddress>().is_err(), "{text}");
+        }
+    }
+}
