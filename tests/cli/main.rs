@@ -21,6 +21,7 @@ mod clocks;
 mod doctor;
 mod faults;
 mod files;
+mod helpers;
 mod hostile;
 mod hostile_text;
 mod inputs;
@@ -67,6 +68,7 @@ fn main() -> std::process::ExitCode {
         doctor::tests(),
         faults::tests(),
         files::tests(),
+        helpers::tests(),
         hostile::tests(),
         hostile_text::tests(),
         inputs::tests(),

@@ -100,8 +100,17 @@ mod tests {
     fn what_is_none() {
         let long = format!("helper:{}", "a".repeat(33));
         for text in [
-            "helper", "helper:", "helper::x", "helper:../x", "helper:A", "helper:-x", "helper:a:",
-            "helper:a:-x", "helper:a:x\ny", "file", &long,
+            "helper",
+            "helper:",
+            "helper::x",
+            "helper:../x",
+            "helper:A",
+            "helper:-x",
+            "helper:a:",
+            "helper:a:-x",
+            "helper:a:x\ny",
+            "file",
+            &long,
         ] {
             assert!(text.parse::<HelperAddress>().is_err(), "{text}");
         }

@@ -64,12 +64,25 @@ pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Ze
         Some(version) => ["\",\"if\":\"", version],
         None => ["", ""],
     };
-    let head = ["{\"v\":1,\"op\":\"put\",\"key\":\"", key, condition[0], condition[1]];
+    let head = [
+        "{\"v\":1,\"op\":\"put\",\"key\":\"",
+        key,
+        condition[0],
+        condition[1],
+    ];
     match value {
         None => line(&[head[0], head[1], head[2], head[3], "\",\"value\":null}\n"]),
         Some(value) => {
             let value = encoded(value);
-            line(&[head[0], head[1], head[2], head[3], "\",\"value\":\"", &value, "\"}\n"])
+            line(&[
+                head[0],
+                head[1],
+                head[2],
+                head[3],
+                "\",\"value\":\"",
+                &value,
+                "\"}\n",
+            ])
         }
     }
 }
@@ -102,10 +115,15 @@ pub(super) fn is_version(version: &str) -> bool {
 /// Parses the first line of a helper.
 pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
     let fields = parse(line)?;
-    if !fields.versions.is_some_and(|versions| versions.contains(&1)) {
+    if !fields
+        .versions
+        .is_some_and(|versions| versions.contains(&1))
+    {
         return Err(Malformed("it does not speak version 1 of the protocol"));
     }
-    let cas = fields.cas.ok_or(Malformed("its first line has no \"cas\""))?;
+    let cas = fields
+        .cas
+        .ok_or(Malformed("its first line has no \"cas\""))?;
     let max = match fields.max {
         None => None,
         Some(_) if cas => return Err(Malformed("its first line has \"max\" beside \"cas\"")),
@@ -298,12 +316,21 @@ impl<'de> Deserialize<'de> for Scalar<'de> {
 mod tests {
     use super::*;
 
-    const CAS: Hello = Hello { cas: true, max: None };
-    const PLAIN: Hello = Hello { cas: false, max: None };
+    const CAS: Hello = Hello {
+        cas: true,
+        max: None,
+    };
+    const PLAIN: Hello = Hello {
+        cas: false,
+        max: None,
+    };
 
     #[test]
     fn requests_are_as_specified() {
-        assert_eq!(*get("work"), *b"{\"v\":1,\"op\":\"get\",\"key\":\"work\"}\n");
+        assert_eq!(
+            *get("work"),
+            *b"{\"v\":1,\"op\":\"get\",\"key\":\"work\"}\n"
+        );
         assert_eq!(
             *put("work", Some("7"), Some(b"abc")),
             *b"{\"v\":1,\"op\":\"put\",\"key\":\"work\",\"if\":\"7\",\"value\":\"YWJj\"}\n"
@@ -319,7 +346,10 @@ mod tests {
         assert_eq!(parse_hello(br#"{"v":[1],"cas":true}"#), Ok(CAS));
         assert_eq!(
             parse_hello(br#"{"v":[1,2],"cas":false,"max":2560,"new":null}"#),
-            Ok(Hello { cas: false, max: Some(2560) })
+            Ok(Hello {
+                cas: false,
+                max: Some(2560)
+            })
         );
         for line in [
             &br#"{"v":[2],"cas":true}"#[..],
@@ -335,7 +365,11 @@ mod tests {
             b"",
             b"hello",
         ] {
-            assert!(parse_hello(line).is_err(), "{}", String::from_utf8_lossy(line));
+            assert!(
+                parse_hello(line).is_err(),
+                "{}",
+                String::from_utf8_lossy(line)
+            );
         }
     }
 
@@ -346,7 +380,10 @@ mod tests {
         else {
             panic!("a success")
         };
-        assert_eq!((version.as_deref(), value.as_deref().map(|v| &**v)), (Some("7"), Some(&b"abc"[..])));
+        assert_eq!(
+            (version.as_deref(), value.as_deref().map(|v| &**v)),
+            (Some("7"), Some(&b"abc"[..]))
+        );
         assert!(parse_response(br#"{"ok":true,"value":null}"#, PLAIN).is_ok());
         for line in [
             &br#"{"ok":true,"value":"YWJj"}"#[..],
@@ -364,9 +401,16 @@ mod tests {
             br#"{"ok":true,"version":"7"} {}"#,
             b"\0",
         ] {
-            assert!(parse_response(line, CAS).is_err(), "{}", String::from_utf8_lossy(line));
+            assert!(
+                parse_response(line, CAS).is_err(),
+                "{}",
+                String::from_utf8_lossy(line)
+            );
         }
-        let large = format!(r#"{{"ok":true,"value":"{}"}}"#, encoded(&[0; MAX_VALUE + 1]).as_str());
+        let large = format!(
+            r#"{{"ok":true,"value":"{}"}}"#,
+            encoded(&[0; MAX_VALUE + 1]).as_str()
+        );
         assert!(parse_response(large.as_bytes(), PLAIN).is_err());
     }
 }

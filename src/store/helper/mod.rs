@@ -18,8 +18,8 @@ pub use self::address::HelperAddress;
 use self::message::{ErrorCode, MAX_VALUE, Response};
 use self::process::{Broken, Process};
 use super::{
-    PutOutcome, SecretStore, StoreError, StoreErrorKind, StoreKind, Version,
-    Versioned, VersionedEntry,
+    PutOutcome, SecretStore, StoreError, StoreErrorKind, StoreKind, Version, Versioned,
+    VersionedEntry,
 };
 
 /// How long one request may take.
@@ -210,7 +210,10 @@ impl HelperStore {
             ),
             Broken::Timeout(timeout) => (
                 StoreErrorKind::Unavailable,
-                format!("store helper {program} did not respond within {} s", timeout.as_secs_f32()),
+                format!(
+                    "store helper {program} did not respond within {} s",
+                    timeout.as_secs_f32()
+                ),
             ),
             Broken::Closed => (
                 StoreErrorKind::Failed,
@@ -262,11 +265,7 @@ impl SecretStore for HelperStore {
 }
 
 impl Versioned for HelperStore {
-    fn get(
-        &self,
-        account: &str,
-        timeout: Duration,
-    ) -> Result<VersionedEntry, StoreError> {
+    fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError> {
         match self.fetch(account, timeout)? {
             (Some(version), value) => Ok((Version(version), value)),
             (None, _) => Err(self.failed("it had versions before, and has none now")),
@@ -287,14 +286,19 @@ impl Versioned for HelperStore {
             return Err(self.failed("it had versions before, and has none now"));
         }
         let request = message::put(account, Some(&expected.0), secret);
-        Ok(match self.request(request, secret.unwrap_or_default(), timeout)? {
-            Answer::Success { version: Some(version), .. } => PutOutcome::Stored(Version(version)),
-            Answer::Success { version: None, .. } => {
-                return Err(self.failed("a response has no version"));
-            }
-            Answer::Conflict => PutOutcome::Conflict,
-            Answer::Unknown(_) => PutOutcome::Unknown,
-        })
+        Ok(
+            match self.request(request, secret.unwrap_or_default(), timeout)? {
+                Answer::Success {
+                    version: Some(version),
+                    ..
+                } => PutOutcome::Stored(Version(version)),
+                Answer::Success { version: None, .. } => {
+                    return Err(self.failed("a response has no version"));
+                }
+                Answer::Conflict => PutOutcome::Conflict,
+                Answer::Unknown(_) => PutOutcome::Unknown,
+            },
+        )
     }
 }
 
@@ -304,13 +308,17 @@ fn check_key(key: &str) -> Result<(), StoreError> {
     if !key.is_empty() && key.bytes().all(is_plain) {
         Ok(())
     } else {
-        Err(StoreError::failed("the name of the entry cannot be sent to a store helper"))
+        Err(StoreError::failed(
+            "the name of the entry cannot be sent to a store helper",
+        ))
     }
 }
 
 fn check_size(secret: Option<&[u8]>) -> Result<(), StoreError> {
     if secret.is_some_and(|secret| secret.len() > MAX_VALUE) {
-        return Err(StoreError::failed("the session is too large for a store helper"));
+        return Err(StoreError::failed(
+            "the session is too large for a store helper",
+        ));
     }
     Ok(())
 }

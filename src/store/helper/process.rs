@@ -73,7 +73,10 @@ impl Process {
             child,
             requests: Some(requests),
             lines,
-            hello: Hello { cas: false, max: None },
+            hello: Hello {
+                cas: false,
+                max: None,
+            },
         };
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
             return Err(Broken::Closed);
@@ -170,7 +173,11 @@ fn thread_named(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), B
 fn write_lines(mut stdin: ChildStdin, requests: &Receiver<Zeroizing<Vec<u8>>>) {
     while let Ok(request) = requests.recv() {
         // A helper that does not read any more has ended: the reader says so.
-        if stdin.write_all(&request).and_then(|()| stdin.flush()).is_err() {
+        if stdin
+            .write_all(&request)
+            .and_then(|()| stdin.flush())
+            .is_err()
+        {
             break;
         }
     }
@@ -234,7 +241,10 @@ fn signal_group(child: &Child, ending: Ending) {
 fn has_exited(child: &mut Child) -> bool {
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    !matches!(waitid(WaitId::Pid(Pid::from_child(child)), options), Ok(None))
+    !matches!(
+        waitid(WaitId::Pid(Pid::from_child(child)), options),
+        Ok(None)
+    )
 }
 
 #[cfg(windows)]

@@ -1,0 +1,382 @@
+//! Stores behind helper programs: the scripts of `helpers/` on real stores, a
+//! session's whole life in each store without versions, and hostile helpers.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    let pass = [
+        Part::Command("pass"),
+        Part::Command("gpg"),
+        Part::Command("python3"),
+    ];
+    let docker = [
+        pass[0],
+        pass[1],
+        pass[2],
+        Part::Command("docker-credential-pass"),
+    ];
+    let service = [
+        Part::Keyring,
+        pass[2],
+        Part::Command("docker-credential-secretservice"),
+    ];
+    vec![
+        test("helpers::check_pass", check_pass).needs(&pass),
+        test(
+            "helpers::check_docker_credential_pass",
+            check_docker_credential_pass,
+        )
+        .needs(&docker),
+        test(
+            "helpers::check_docker_credential_secretservice",
+            check_secretservice,
+        )
+        .needs(&service),
+        test("helpers::life_pass", || life("helper:pass:team/cli")).needs(&pass),
+        test("helpers::life_docker_credential_pass", || {
+            life("helper:docker-credential:pass");
+        })
+        .needs(&docker),
+        test(
+            "helpers::life_docker_credential_secretservice",
+            life_secretservice,
+        )
+        .needs(&service),
+        test("helpers::missing_helper", missing_helper),
+        test("helpers::hostile_at_every_step", hostile_at_every_step).needs(&pass[2..]),
+        test(
+            "helpers::hostile_never_shows_a_secret",
+            hostile_never_shows_a_secret,
+        )
+        .needs(&pass[2..]),
+        test(
+            "helpers::no_secret_in_the_environment",
+            no_secret_in_the_environment,
+        ),
+        test("helpers::own_process_group", own_process_group),
+        test(
+            "helpers::an_unanswered_write_is_looked_up",
+            an_unanswered_write_is_looked_up,
+        )
+        .needs(&pass[2..]),
+    ]
+}
+
+pub fn helpers_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("helpers")
+}
+
+/// A world whose `PATH` begins with a directory of its own and `helpers/`.
+pub struct Helped {
+    pub world: World,
+    pub env: Vec<(String, String)>,
+}
+
+impl Helped {
+    pub fn new(store: Store) -> Self {
+        let world = World::new(store);
+        let bin = world.home().join("bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        let path = format!(
+            "{}:{}:{}",
+            bin.display(),
+            helpers_dir().display(),
+            std::env::var("PATH").unwrap()
+        );
+        let env = vec![("PATH".to_owned(), path)];
+        Self { world, env }
+    }
+
+    /// With a password store, whose key has no passphrase.
+    fn with_pass() -> Self {
+        let helped = Self::new(Store::File);
+        let gpg = helped.world.home().join(".gnupg");
+        std::fs::create_dir_all(&gpg).unwrap();
+        std::fs::set_permissions(&gpg, std::fs::Permissions::from_mode(0o700)).unwrap();
+        helped
+            .shell(
+                "gpg -q --batch --passphrase '' --quick-gen-key test@example.com default default never \
+                 && pass init test@example.com",
+            )
+            .expect(0);
+        helped
+    }
+
+    pub fn command(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        self.world.dress(&mut command);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.args(args);
+        command
+    }
+
+    pub fn shell(&self, script: &str) -> Output {
+        let mut command = self.command(Path::new("/bin/sh"), &["-c", script]);
+        Output::of(command.output().unwrap())
+    }
+
+    pub fn run(&self, args: &[&str]) -> Output {
+        Output::of(self.command(&World::program(), args).output().unwrap())
+    }
+
+    pub fn login(&self, store: &str) -> Output {
+        let url = self.world.api.base_url();
+        let mut command = self.command(
+            &World::program(),
+            &["login", EMAIL, "--api-url", &url, "--store", store],
+        );
+        Output::of(
+            command
+                .env("REMEMBERIZER_PASSWORD", PASSWORD)
+                .output()
+                .unwrap(),
+        )
+    }
+
+    pub fn check(&self, args: &[&str]) -> Output {
+        Output::of(
+            self.command(&helpers_dir().join("check"), args)
+                .output()
+                .unwrap(),
+        )
+    }
+
+    /// A helper in Python: `script` runs for each request, which is in `ask`.
+    fn helper(&self, name: &str, script: &str) {
+        let path = self
+            .world
+            .home()
+            .join(format!("bin/rememberizer-store-{name}"));
+        std::fs::write(
+            &path,
+            format!("#!/usr/bin/env python3\n{PRELUDE}\n{script}\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+/// A store without versions in a file, for helpers that do something to one step.
+const PRELUDE: &str = r#"
+import base64, json, os, signal, sys, time
+place = os.path.expanduser("~/entries")
+def entries():
+    return json.load(open(place)) if os.path.exists(place) else {}
+def keep(key, value):
+    all = entries()
+    all[key] = value
+    json.dump(all, open(place + ".new", "w"))
+    os.replace(place + ".new", place)
+def say(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+def answer(ask):
+    if ask["op"] == "get":
+        say(json.dumps({"ok": True, "value": entries().get(ask["key"])}))
+    else:
+        keep(ask["key"], ask["value"])
+        say('{"ok":true}')
+def hello():
+    say('{"v":[1],"cas":false}')
+def serve(step=lambda ask: False):
+    for line in sys.stdin:
+        ask = json.loads(line)
+        if not step(ask):
+            answer(ask)
+"#;
+
+fn check_pass() {
+    Helped::with_pass().check(&["pass", "team/cli"]).expect(0);
+}
+
+fn check_docker_credential_pass() {
+    let helped = Helped::with_pass();
+    helped.check(&["docker-credential", "pass"]).expect(0);
+}
+
+fn check_secretservice() {
+    let helped = Helped::new(Store::Keyring);
+    helped
+        .check(&["docker-credential", "secretservice"])
+        .expect(0);
+}
+
+fn life(store: &str) {
+    whole_life(&Helped::with_pass(), store);
+}
+
+fn life_secretservice() {
+    let helped = Helped::new(Store::Keyring);
+    whole_life(&helped, "helper:docker-credential:secretservice");
+}
+
+fn whole_life(helped: &Helped, store: &str) {
+    let api = &helped.world.api;
+    helped.login(store).expect(0);
+    assert_eq!(
+        helped.world.profiles()["profiles"]["default"]["store"],
+        store
+    );
+    let token = helped.run(&["token"]).expect(0).stdout;
+    assert!(api.access_works(token.trim()));
+    helped.run(&["refresh"]).expect(0);
+    let renewed = helped.run(&["token"]).expect(0).stdout;
+    assert_ne!(token, renewed);
+    assert!(api.access_works(renewed.trim()));
+    let me = helped.run(&["whoami", "--json"]).expect(0).json();
+    assert_eq!(me["account"]["email"], EMAIL);
+    helped.run(&["doctor"]).expect(0);
+    helped.run(&["logout"]).expect(0);
+    assert!(!api.session_alive(EMAIL));
+    helped.run(&["token"]).expect(3);
+}
+
+fn missing_helper() {
+    let helped = Helped::new(Store::File);
+    let output = helped.login("helper:nowhere:x").expect(6);
+    assert!(
+        output
+            .stderr
+            .contains("rememberizer-store-nowhere is not in PATH"),
+        "{output:#?}"
+    );
+    assert!(
+        helped.world.api.requests().is_empty(),
+        "asked the server before the store"
+    );
+    helped.login("helper:../x").expect(2);
+    helped.login("helper:").expect(2);
+}
+
+/// What a helper may do in place of one step. The step is `hello`, `get` or `put`.
+const MISDEEDS: [(&str, &str); 11] = [
+    ("dies", "os._exit(1)"),
+    ("closes its output", "os.close(1); time.sleep(60)"),
+    ("is killed", "os.kill(os.getpid(), signal.SIGKILL)"),
+    ("says junk", "say('\\x00\\xff junk')"),
+    ("says an empty line", "say('')"),
+    ("says 10 MB", "say('x' * 10_000_000)"),
+    (
+        "says 10 MB without an end",
+        "sys.stdout.write('x' * 10_000_000); sys.stdout.flush(); time.sleep(60)",
+    ),
+    ("nests", r#"say('{"ok":{"a":1},"v":{"b":[1]}}')"#),
+    (
+        "doubles keys",
+        r#"say('{"ok":true,"ok":true,"value":null,"v":[1],"v":[1],"cas":false}')"#,
+    ),
+    (
+        "says another error",
+        r#"say('{"ok":false,"error":"tired","message":"x"}')"#,
+    ),
+    ("says deep JSON", "say('[' * 100000)"),
+];
+
+fn hostile_at_every_step() {
+    let helped = Helped::new(Store::File);
+    helped.helper("odd", "hello()\nserve()");
+    helped.login("helper:odd").expect(0);
+    let entry = helped.world.home().join("entries");
+    for (what, deed) in MISDEEDS {
+        for step in ["hello", "get", "put"] {
+            let script = match step {
+                "hello" => format!("{deed}\nhello()\nserve()"),
+                op => format!(
+                    "hello()\ndef step(ask):\n    if ask['op'] == '{op}':\n        {deed}\n        return True\nserve(step)"
+                ),
+            };
+            helped.helper("odd", &script);
+            let before = std::fs::read_to_string(&entry).unwrap();
+            let sent = helped.world.api.requests().len();
+            let started = Instant::now();
+            let output = helped.run(&["refresh"]);
+            assert_eq!(output.code, 6, "{what} at {step}: {output:#?}");
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{what} at {step}"
+            );
+            assert_eq!(
+                std::fs::read_to_string(&entry).unwrap(),
+                before,
+                "{what} at {step}"
+            );
+            assert_eq!(
+                helped.world.api.requests().len(),
+                sent,
+                "{what} at {step}: an exchange"
+            );
+            let left = helped.shell("pgrep -f [r]ememberizer-store-odd -u \"$(id -u)\" | while read -r p; do tr '\\0' '\\n' <\"/proc/$p/environ\" | grep -qx \"HOME=$HOME\" && echo \"$p\"; done");
+            assert_eq!(left.stdout, "", "{what} at {step}: left behind");
+        }
+    }
+    helped.helper("odd", "hello()\nserve()");
+    helped.run(&["refresh"]).expect(0);
+}
+
+fn hostile_never_shows_a_secret() {
+    let helped = Helped::new(Store::File);
+    helped.helper("odd", "hello()\nserve()");
+    helped.login("helper:odd").expect(0);
+    for message in [
+        "ask['value']",
+        "base64.b64decode(ask['value']).decode().replace(chr(34), chr(39))",
+    ] {
+        helped.helper(
+            "odd",
+            &format!(
+                "hello()\ndef step(ask):\n    if ask['op'] == 'put':\n        say(json.dumps({{'ok': False, 'error': 'failed', 'message': {message}}}))\n        return True\nserve(step)"
+            ),
+        );
+        let entries = std::fs::read_to_string(helped.world.home().join("entries")).unwrap();
+        let output = helped.run(&["refresh", "-v"]).expect(6);
+        assert!(output.stderr.contains("withheld"), "{output:#?}");
+        let entries: serde_json::Value = serde_json::from_str(&entries).unwrap();
+        let stored = entries["default"].as_str().unwrap();
+        assert!(!output.stderr.contains(&stored[..24]), "{output:#?}");
+        assert!(!output.stderr.contains("eyJ"), "{output:#?}");
+    }
+}
+
+fn no_secret_in_the_environment() {
+    let helped = Helped::new(Store::File);
+    let path = helped.world.home().join("bin/rememberizer-store-odd");
+    std::fs::write(&path, "#!/bin/sh\nenv >\"$HOME/seen\"\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    helped.login("helper:odd").expect(6);
+    let seen = std::fs::read_to_string(helped.world.home().join("seen")).unwrap();
+    assert!(
+        seen.contains("HOME=") && !seen.contains("REMEMBERIZER_"),
+        "{seen}"
+    );
+}
+
+fn own_process_group() {
+    let helped = Helped::new(Store::File);
+    let path = helped.world.home().join("bin/rememberizer-store-odd");
+    let script =
+        "#!/bin/sh\necho $$ >\"$HOME/pid\"\nawk '{print $5}' /proc/$$/stat >\"$HOME/group\"\n";
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    helped.login("helper:odd").expect(6);
+    let read = |name: &str| std::fs::read_to_string(helped.world.home().join(name)).unwrap();
+    assert_eq!(read("pid"), read("group"));
+}
+
+/// The first put of each helper is done and its answer lost. The session is there.
+fn an_unanswered_write_is_looked_up() {
+    let helped = Helped::new(Store::File);
+    helped.helper(
+        "odd",
+        "hello()\ndef step(ask):\n    if ask['op'] == 'put' and ask['value'] and not os.path.exists(place + '.calm'):\n        keep(ask['key'], ask['value'])\n        os._exit(1)\nserve(step)",
+    );
+    helped.login("helper:odd").expect(0);
+    helped.run(&["refresh"]).expect(0);
+    let token = helped.run(&["token"]).expect(0).stdout;
+    assert!(helped.world.api.access_works(token.trim()));
+}
