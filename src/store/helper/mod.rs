@@ -51,6 +51,9 @@ impl HelperStores {
     }
 }
 
+/// An entry: its version, if the store has versions, and its content, if there is any.
+type Fetched = (Option<String>, Option<Zeroizing<Vec<u8>>>);
+
 /// What became of a request: a failure of the helper is not one of the store.
 enum Answer {
     Success {
@@ -146,11 +149,7 @@ impl HelperStore {
     }
 
     /// Reads an entry with its version, if the store has versions.
-    fn fetch(
-        &self,
-        account: &str,
-        timeout: Duration,
-    ) -> Result<(Option<String>, Option<Zeroizing<Vec<u8>>>), StoreError> {
+    fn fetch(&self, account: &str, timeout: Duration) -> Result<Fetched, StoreError> {
         check_key(account)?;
         let is_reused = self.process.borrow().is_some();
         let mut answer = self.request(message::get(account), &[], timeout)?;
