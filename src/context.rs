@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exit::Failure;
 use crate::host::Host;
 use crate::model::{Origin, ProfileName};
-use crate::session::{Interrupts, SessionManager, TokenVariables};
+use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{KeyringOptions, Locks, Profile, ProfilesError, StoreKind, Stores};
 use crate::terminal::Terminal;
@@ -102,8 +102,15 @@ impl<'h> Context<'h> {
                 proxy_variables: settings::proxy_variables(self.host),
             })
         };
+        let rotation = RotationCommands {
+            on_rotate: profile.on_rotate.clone(),
+            check: profile.on_rotate_check.clone(),
+            secret_variables: &settings::SECRET_VARIABLES,
+        };
         SessionManager {
             profile: name.clone(),
+            rotation,
+            environment_rotation: settings::rotation_variables(self.host),
             client: connect(origin.clone()),
             connect: Box::new(connect),
             origin,

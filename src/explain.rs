@@ -81,6 +81,12 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
                 "profile set access_cookie NAME"
             })
         )),
+        SessionError::RotationCheck { .. } => Failure::new(Outcome::StoreFailed, message)
+            .hint("nothing was spent: make the command work, then try again"),
+        SessionError::HandOver { .. } => Failure::new(Outcome::StoreFailed, message)
+            .hint("make the command work: the next run hands the token over first"),
+        SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
+            .hint(format!("start a new session: {}", login())),
         SessionError::Occupied { .. } => Failure::usage(message).hint(format!(
             "end both sessions first: {}",
             command_line("logout")

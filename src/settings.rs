@@ -13,7 +13,7 @@ use crate::exit::{Failure, Outcome};
 use crate::globals::{Globals, color, duration, positive_duration, switch};
 use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
-use crate::session::TokenVariables;
+use crate::session::{RotationCommands, TokenVariables};
 use crate::store::{Profile, Profiles, Selected, StoreKind};
 use crate::terminal::Style;
 
@@ -288,6 +288,21 @@ pub fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
         .path(globals.config_dir.as_ref(), "REMEMBERIZER_CONFIG_DIR")
         .or_else(|| host.config_dir.clone())
         .ok_or_else(|| no_home("config", "XDG_CONFIG_HOME"))
+}
+
+/// The commands in the environment for a refresh token that is there, too. Words
+/// are split at spaces, without quoting.
+pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
+    let words = |name| {
+        let value = (host.variable)(name).and_then(|value| value.into_string().ok());
+        let value = value.unwrap_or_default();
+        value.split_whitespace().map(str::to_owned).collect()
+    };
+    RotationCommands {
+        on_rotate: words("REMEMBERIZER_ON_ROTATE"),
+        check: words("REMEMBERIZER_ON_ROTATE_CHECK"),
+        secret_variables: &SECRET_VARIABLES,
+    }
 }
 
 /// The tokens in the environment.

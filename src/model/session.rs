@@ -25,6 +25,8 @@ pub struct Session {
     pub skew: Option<i64>,
     /// The exchange that began last, as long as its result is not known.
     pub pending: Option<PendingExchange>,
+    /// Whether the refresh token must still be handed to the person's command.
+    pub hand_over_pending: bool,
 }
 
 /// The journal mark of an exchange. It is written before the request, so that
@@ -60,6 +62,7 @@ impl Session {
                 access: grant.access,
                 skew: grant.skew,
                 pending: None,
+                hand_over_pending: false,
             }),
             None => Err(grant),
         }
@@ -75,6 +78,7 @@ impl Session {
             access: grant.access.or(self.access),
             skew: grant.skew.or(self.skew),
             pending: None,
+            hand_over_pending: self.hand_over_pending,
         }
     }
 

@@ -114,6 +114,7 @@ impl<'m> SessionManager<'m> {
 
     fn fresh_session(&self, min_ttl: Duration) -> Result<Session, SessionError> {
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
+        self.complete_hand_over(&session)?;
         let policy = RefreshPolicy::IfEndsWithin(min_ttl);
         if self.is_fresh(&session, policy) {
             return Ok(session);
@@ -153,17 +154,30 @@ impl<'m> SessionManager<'m> {
     ) -> Result<Grant, SessionError> {
         self.terminal
             .verbose(&format!("exchanging the refresh token in {variable}"));
-        self.interrupts.watch();
-        let _waiting = self.terminal.spin("waiting for the server");
-        self.client
-            .exchange(refresh)
-            .map_err(|error| match ends_session(&error) {
-                true => SessionError::VariableRejected {
-                    variable,
-                    message: error.to_string(),
-                },
-                false => error.into(),
-            })
+        self.environment_rotation.check()?;
+        let deferral = self.interrupts.defer();
+        let exchanged = {
+            let _waiting = self.terminal.spin("waiting for the server");
+            self.client.exchange(refresh)
+        };
+        let grant = exchanged.map_err(|error| match ends_session(&error) {
+            true => SessionError::VariableRejected {
+                variable,
+                message: error.to_string(),
+            },
+            false => error.into(),
+        })?;
+        match &grant.refresh {
+            Some(issued) if issued.value != *refresh => {
+                let handed_over = self.environment_rotation.hand_over(&issued.value);
+                deferral.end(handed_over.map_err(|reason| SessionError::HandOverLost {
+                    command: self.environment_rotation.on_rotate.join(" "),
+                    reason,
+                }))?;
+            }
+            _ => {}
+        }
+        Ok(grant)
     }
 }
 
@@ -230,6 +244,7 @@ impl Credential<'_> {
             is_replaced: true,
             ..
         } = &self.source
+            && !self.manager.environment_rotation.is_set()
         {
             self.manager.terminal.warn(&format!(
                 "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \

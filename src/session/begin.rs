@@ -72,14 +72,17 @@ impl SessionManager<'_> {
     ) -> Result<Option<Started>, SessionError> {
         let lock = self.lock()?;
         let former = self.former()?;
+        self.rotation.check()?;
         let deferral = self.interrupts.defer();
-        let stored = deferral.end(self.request_and_store(&lock, login, former, request))?;
-        Ok(stored.map(|(session, replaced)| Started {
+        let stored = self.request_and_store(&lock, login, former, request);
+        let Some((session, replaced)) = deferral.end(stored)? else {
+            return Ok(None);
+        };
+        let session = self.hand_over(&lock, session)?;
+        let replaced = replaced.iter().map(|former| self.revoke_session(former));
+        Ok(Some(Started {
+            replaced: replaced.collect(),
             session,
-            replaced: replaced
-                .iter()
-                .map(|session| self.revoke_session(session))
-                .collect(),
         }))
     }
 
@@ -98,10 +101,11 @@ impl SessionManager<'_> {
         if grant.access.is_none() && grant.refresh.is_none() {
             return Ok(None);
         }
-        let session =
+        let mut session =
             Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
                 missing: "refresh token",
             })?;
+        session.hand_over_pending = self.rotation.is_set();
         self.persist(lock, &session)?;
         self.record(|profile| {
             profile.api_url = Some(self.origin.clone());

@@ -69,6 +69,19 @@ pub(crate) enum SessionError {
         /// `access token` or `refresh token`.
         missing: &'static str,
     },
+    /// The check that must succeed before a refresh token is spent has failed.
+    #[error("the check before the refresh token is spent has failed: {command}: {reason}")]
+    RotationCheck { command: String, reason: String },
+    /// The new refresh token is stored, but the command did not take it.
+    #[error(
+        "the session is stored, but its new refresh token was not handed over: {command}: {reason}"
+    )]
+    HandOver { command: String, reason: String },
+    /// A command did not take the new refresh token, which no store has.
+    #[error(
+        "the new refresh token was not handed over, and nothing here keeps it: {command}: {reason}"
+    )]
+    HandOverLost { command: String, reason: String },
     /// The other store, to which the session was to be moved, holds one already.
     #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
     Occupied {

@@ -19,6 +19,7 @@ mod access;
 mod begin;
 mod end;
 mod error;
+mod hand_over;
 mod interrupts;
 mod renew;
 
@@ -35,6 +36,7 @@ pub(crate) use access::{Credential, TokenVariables};
 pub(crate) use begin::Started;
 pub(crate) use end::{LogoutOutcome, Revocation};
 pub(crate) use error::{LikelyCause, SessionError};
+pub(crate) use hand_over::RotationCommands;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use renew::RefreshPolicy;
 
@@ -53,6 +55,10 @@ pub(crate) struct SessionManager<'a> {
     pub(crate) client: Client,
     /// Makes such a client for another server, to revoke a session that is its.
     pub(crate) connect: Box<dyn Fn(Origin) -> Client + 'a>,
+    /// What is run when the server replaces the refresh token.
+    pub(crate) rotation: RotationCommands,
+    /// The same for a refresh token in the environment.
+    pub(crate) environment_rotation: RotationCommands,
     pub(crate) stores: &'a Stores<'a>,
     pub(crate) profiles: &'a Profiles,
     pub(crate) locks: &'a Locks,

@@ -57,6 +57,7 @@ impl SessionManager<'_> {
         // What was read before the lock may be spent by now.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         let before = before.or(read_while_waiting.as_ref());
+        let session = self.hand_over(&lock, session)?;
         if before.is_some_and(|before| !session.has_same_tokens(before)) {
             self.terminal
                 .verbose("another process has renewed the session");
@@ -82,6 +83,7 @@ impl SessionManager<'_> {
 
     /// Exchanges the refresh token of `session`, which was read under `lock`.
     fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
+        self.rotation.check()?;
         let former = session.pending;
         let mut session = session;
 
@@ -130,6 +132,7 @@ impl SessionManager<'_> {
             missing: "access token",
         };
         let has_access = grant.access.is_some();
+        let is_rotated = grant.refresh.is_some();
         if !has_access && grant.refresh.is_none() {
             self.set_pending(lock, session, former);
             return Err(NO_ACCESS);
@@ -143,7 +146,9 @@ impl SessionManager<'_> {
             // The former access token must not pass for a new one.
             session.access = None;
         }
+        session.hand_over_pending |= is_rotated && self.rotation.is_set();
         self.persist(lock, &session)?;
+        let session = self.hand_over(lock, session)?;
         if has_access {
             Ok(session)
         } else {
@@ -220,7 +225,7 @@ impl SessionManager<'_> {
             .map_err(SessionError::Lost)
     }
 
-    fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
+    pub(super) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
         self.entry().save(lock, session)
     }

@@ -8,6 +8,8 @@
 //! skew are milliseconds. `version`, `api_url` and `refresh_token` are required.
 //! `exchange_began` is the journal mark of an exchange whose result is not known;
 //! `"exchange_unanswered":true` beside it means that no usable response came.
+//! `"hand_over_pending":true` means that the profile's `on_rotate` command has
+//! not received the refresh token yet.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -36,6 +38,8 @@ struct Written<'a> {
     exchange_began: Option<Timestamp>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     exchange_unanswered: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    hand_over_pending: bool,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +54,8 @@ struct Read {
     exchange_began: Option<Timestamp>,
     #[serde(default)]
     exchange_unanswered: bool,
+    #[serde(default)]
+    hand_over_pending: bool,
 }
 
 /// Serialises a session.
@@ -66,6 +72,7 @@ pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreErr
         skew: session.skew,
         exchange_began: session.pending.map(|pending| pending.began),
         exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
+        hand_over_pending: session.hand_over_pending,
     };
     serde_json::to_writer(&mut *bytes, &written)
         .map_err(|_| StoreError::failed("the session cannot be written as JSON"))?;
@@ -101,6 +108,7 @@ pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
             began,
             unanswered: read.exchange_unanswered,
         }),
+        hand_over_pending: read.hand_over_pending,
     })
 }
 

@@ -80,6 +80,11 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// The stderr of the process, for a child's stdout: ours is the answer.
+pub(crate) fn stderr_for_child() -> std::process::Stdio {
+    io::stderr().into()
+}
+
 impl Terminal {
     /// The streams of the process.
     #[must_use]

@@ -47,6 +47,7 @@ mod prompts;
 mod readme;
 mod recipes;
 mod renew;
+mod rotate;
 #[path = "../sandbox/server/mod.rs"]
 mod sandbox;
 mod secrets;
@@ -94,6 +95,7 @@ fn main() -> std::process::ExitCode {
         readme::tests(),
         recipes::tests(),
         renew::tests(),
+        rotate::tests(),
         secrets::tests(),
         sent::tests(),
         sessions::tests(),

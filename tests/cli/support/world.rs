@@ -235,7 +235,7 @@ impl World {
     /// the journal mark of an exchange.
     pub fn tokens(&self) -> Option<Value> {
         let mut entry: Value = serde_json::from_str(&self.entry()?).unwrap();
-        for key in ["exchange_began", "exchange_unanswered"] {
+        for key in ["exchange_began", "exchange_unanswered", "hand_over_pending"] {
             entry.as_object_mut().unwrap().remove(key);
         }
         Some(entry)
