@@ -1,5 +1,5 @@
 _rememberizer() {
-    local IFS=$'\n' current="$2" before="" is_value="" candidate i
+    local IFS=$'\n' current="${2//\\/}" before="" is_value="" candidate i
     local -a words=()
     for ((i = 0; i <= COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == "=" && ${#words[@]} -gt 1 ]]; then
@@ -7,11 +7,11 @@ _rememberizer() {
             words[${#words[@]} - 1]="$before"
             is_value=1
         elif [[ -n $is_value ]]; then
-            words[${#words[@]} - 1]="$before${COMP_WORDS[i]}"
+            words[${#words[@]} - 1]="$before${COMP_WORDS[i]//\\/}"
             is_value=""
             ((i == COMP_CWORD)) || before=""
         else
-            words+=("${COMP_WORDS[i]}")
+            words+=("${COMP_WORDS[i]//\\/}")
             before=""
         fi
     done
@@ -20,8 +20,11 @@ _rememberizer() {
     COMPREPLY=()
     while IFS= read -r candidate; do
         candidate="${candidate#"$before"}"
+        [[ -n $candidate ]] || continue
         [[ $candidate == *[=/] ]] && compopt -o nospace 2>/dev/null
-        COMPREPLY+=("$(printf '%q' "$candidate")")
+        [[ ${COMP_WORDS[COMP_CWORD]} == [\"\']* ]] || printf -v candidate '%q' "$candidate"
+        [[ $current == "~"* ]] && candidate="~${candidate#\\~}"
+        COMPREPLY+=("$candidate")
     done < <(
         REMEMBERIZER_COMPLETE=bash _CLAP_IFS="$IFS" _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
             rememberizer -- "${words[@]}" 2>/dev/null && echo

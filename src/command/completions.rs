@@ -4,10 +4,12 @@
 //! typed so far as arguments. Neither the keyring nor the network is asked.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
-use clap_complete::engine::{ArgValueCompleter, CompletionCandidate};
+use clap_complete::engine::{
+    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+};
 use clap_complete::env::Shells;
 
 use super::Cli;
@@ -26,10 +28,10 @@ pub const VARIABLE: &str = "REMEMBERIZER_COMPLETE";
 
 const SHELLS: [&str; 6] = ["bash", "zsh", "fish", "powershell", "elvish", "nushell"];
 
-/// Bash hands over `--store=k` in three words, replaces the last of them alone,
-/// and expands patterns in what it is given: clap's script sees to none of it.
+/// Bash splits `--store=k` into three words and replaces the last of them alone;
+/// it neither unquotes the words nor quotes what it is given. clap's script handles none of it.
 const BASH: &str = r#"_rememberizer() {
-    local IFS=$'\n' current="$2" before="" is_value="" candidate i
+    local IFS=$'\n' current="${2//\\/}" before="" is_value="" candidate i
     local -a words=()
     for ((i = 0; i <= COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == "=" && ${#words[@]} -gt 1 ]]; then
@@ -37,11 +39,11 @@ const BASH: &str = r#"_rememberizer() {
             words[${#words[@]} - 1]="$before"
             is_value=1
         elif [[ -n $is_value ]]; then
-            words[${#words[@]} - 1]="$before${COMP_WORDS[i]}"
+            words[${#words[@]} - 1]="$before${COMP_WORDS[i]//\\/}"
             is_value=""
             ((i == COMP_CWORD)) || before=""
         else
-            words+=("${COMP_WORDS[i]}")
+            words+=("${COMP_WORDS[i]//\\/}")
             before=""
         fi
     done
@@ -50,8 +52,11 @@ const BASH: &str = r#"_rememberizer() {
     COMPREPLY=()
     while IFS= read -r candidate; do
         candidate="${candidate#"$before"}"
+        [[ -n $candidate ]] || continue
         [[ $candidate == *[=/] ]] && compopt -o nospace 2>/dev/null
-        COMPREPLY+=("$(printf '%q' "$candidate")")
+        [[ ${COMP_WORDS[COMP_CWORD]} == [\"\']* ]] || printf -v candidate '%q' "$candidate"
+        [[ $current == "~"* ]] && candidate="~${candidate#\\~}"
+        COMPREPLY+=("$candidate")
     done < <(
         VARIABLE=bash _CLAP_IFS="$IFS" _CLAP_COMPLETE_INDEX=$((${#words[@]} - 1)) \
             rememberizer -- "${words[@]}" 2>/dev/null && echo
@@ -60,13 +65,34 @@ const BASH: &str = r#"_rememberizer() {
 complete -o nospace -o bashdefault -F _rememberizer rememberizer
 "#;
 
-/// A file in zsh's `fpath` is run as the completion function itself when it is
-/// loaded, at the first Tab, which would otherwise complete nothing.
-const ZSH_FIRST_TAB: &str = r#"
+/// What clap's script for zsh lacks: words without their quotes, `~/` that stays
+/// unquoted, and the first Tab: a file in `fpath` is itself run as the function then.
+const ZSH: [(&str, &str); 3] = [
+    ("\"${words[@]}\"", "\"${(@Q)words}\""),
+    (
+        "    if [[ -n $completions ]]; then\n",
+        r#"    if [[ "$PREFIX" == "~/"* ]] && compset -P "\~/"; then
+        completions=("${completions[@]#\~/}")
+    fi
+    if [[ -n $completions ]]; then
+"#,
+    ),
+    (
+        "compdef _clap_dynamic_completer_rememberizer rememberizer\n",
+        r#"compdef _clap_dynamic_completer_rememberizer rememberizer
+
 if [[ "$funcstack[1]" == "_rememberizer" ]]; then
     _clap_dynamic_completer_rememberizer "$@"
 fi
-"#;
+"#,
+    ),
+];
+
+/// What clap's script for fish lacks: the word at the cursor without its quotes.
+const FISH: [(&str, &str); 1] = [(
+    "(commandline --current-token)",
+    "(commandline --current-token | string unescape; or commandline --current-token)",
+)];
 
 /// Nushell takes the same answers as fish. One completer for the whole command,
 /// flags included, is possible since nushell 0.108.
@@ -122,8 +148,13 @@ fn script(shell: &str) -> Result<String, Error> {
         .trim()
         .to_owned()
         + "\n";
-    if shell == "zsh" {
-        script += ZSH_FIRST_TAB;
+    let patches = match shell {
+        "zsh" => &ZSH[..],
+        "fish" => &FISH[..],
+        _ => &[],
+    };
+    for (before, after) in patches {
+        script = script.replace(before, after);
     }
     Ok(script)
 }
@@ -149,6 +180,51 @@ pub fn profile_names() -> ArgValueCompleter {
             .map(|name| CompletionCandidate::new(name).help(None::<StyledStr>))
             .collect()
     })
+}
+
+/// Completes the command that `exec` runs, then files as its arguments.
+pub(super) fn command_words() -> ArgValueCompleter {
+    ArgValueCompleter::new(|current: &OsStr| {
+        let words: Vec<_> = std::env::args_os().skip(2).collect();
+        let mut before = words.iter().skip_while(|word| *word != "exec");
+        let has_command = before.any(|word| word == "--") && before.count() > 1;
+        let text = current.to_string_lossy();
+        if has_command {
+            PathCompleter::any().complete(current)
+        } else if text.contains(std::path::is_separator) || text.starts_with('~') {
+            let runs = |path: &Path| path.is_dir() || is_executable(path);
+            PathCompleter::any().filter(runs).complete(current)
+        } else {
+            commands(&text)
+        }
+    })
+}
+
+/// The programs in `PATH` whose names begin with `start`.
+fn commands(start: &str) -> Vec<CompletionCandidate> {
+    let path = (Host::real().variable)("PATH").unwrap_or_default();
+    let files = std::env::split_paths(&path)
+        .filter_map(|dir| std::fs::read_dir(dir).ok())
+        .flat_map(|entries| entries.flatten());
+    let names: std::collections::BTreeSet<_> = files
+        .filter_map(|file| {
+            let name = file.file_name().into_string().ok()?;
+            (name.starts_with(start) && is_executable(&file.path())).then_some(name)
+        })
+        .collect();
+    names.into_iter().map(CompletionCandidate::new).collect()
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(path: &Path) -> bool {
+    path.is_file()
 }
 
 fn home(host: &Host) -> Option<PathBuf> {

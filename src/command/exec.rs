@@ -29,7 +29,7 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub min_ttl: Duration,
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD", value_hint = clap::ValueHint::CommandWithArguments)]
+    #[arg(required = true, last = true, value_name = "CMD", add = super::completions::command_words())]
     pub command: Vec<OsString>,
 }
 

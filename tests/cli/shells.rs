@@ -9,6 +9,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("shells::scripts_are_fresh", scripts_are_fresh),
         test("shells::asks_nobody", asks_nobody),
+        test("shells::bash_words", bash_words).needs(&[Part::Command("bash")]),
+        test("shells::elvish", elvish).needs(&[tmux, Part::Command("elvish")]),
         test("shells::bash", || completes("bash")).needs(&[tmux, Part::Command("bash")]),
         test("shells::zsh", || completes("zsh")).needs(&[tmux, Part::Command("zsh")]),
         test("shells::fish", || completes("fish")).needs(&[tmux, Part::Command("fish")]),
@@ -88,7 +90,7 @@ fn asks_nobody() {
 }
 
 /// What is typed before a Tab, and what the screen then shows.
-const LINES: [(&str, &[&str]); 16] = [
+const LINES: [(&str, &[&str]); 20] = [
     ("lo", &["rememberizer log", "login", "logout"]),
     ("logi", &["rememberizer login"]),
     ("profile u", &["rememberizer profile use"]),
@@ -105,6 +107,19 @@ const LINES: [(&str, &[&str]); 16] = [
     (
         "login --password-file my",
         &["rememberizer login --password-file my\\ password"],
+    ),
+    (
+        "login --password-file my\\ p",
+        &["rememberizer login --password-file my\\ password"],
+    ),
+    (
+        "--config-dir ~/oth",
+        &["rememberizer --config-dir ~/other/"],
+    ),
+    ("exec -- tmu", &["rememberizer exec -- tmux"]),
+    (
+        "exec -- cat my",
+        &["rememberizer exec -- cat my\\ password"],
     ),
     (
         "--config-dir=other --profile wi",
@@ -174,5 +189,62 @@ fn completes(shell: &str) {
         screen.press("C-u");
         screen.press("C-l");
         screen.wait_until("prompt", blank);
+    }
+}
+
+/// What bash is given for a word; nothing if nothing completes it.
+fn bash_words() {
+    let world = World::new(Store::File);
+    std::fs::create_dir(world.home().join("my dir")).unwrap();
+    std::fs::create_dir(world.home().join(".confx")).unwrap();
+    let script = r#"cd; source <("$PROGRAM" completions bash)
+        rememberizer() { "$PROGRAM" "$@"; }
+        COMP_WORDS=(rememberizer "$@"); COMP_CWORD=$#
+        _rememberizer rememberizer "${!#}" 2>/dev/null
+        printf '[%s]' "${COMPREPLY[@]}""#;
+    for (words, expected) in [
+        (&["login", "an"][..], "[]"),
+        (&["api", "acc"], "[]"),
+        (&["exec", "--", "ls", "no-such"], "[]"),
+        (&["logi"], "[login]"),
+        (&["exec", "--", "trunc"], "[truncate]"),
+        (&["exec", "--", "ls", "my\\ d"], "[my\\ dir/]"),
+        (&["exec", "--", "ls", "\"my d"], "[my dir/]"),
+        (&["--config-dir", "~/.con"], "[~/.confx/]"),
+    ] {
+        let mut command = std::process::Command::new("bash");
+        world.dress(&mut command);
+        command
+            .env("PROGRAM", World::program())
+            .env("PATH", "/usr/bin:/bin");
+        command.args(["-c", script, "bash"]).args(words);
+        let output = crate::support::Output::of(command.output().unwrap());
+        assert_eq!(output.stdout, expected, "{words:?}: {output:?}");
+    }
+}
+
+fn elvish() {
+    let world = World::new(Store::File);
+    let home = world.home();
+    std::fs::create_dir_all(home.join(".config/elvish")).unwrap();
+    std::fs::write(
+        home.join(".config/elvish/rc.elv"),
+        "set edit:prompt = { put '% ' }; set edit:rprompt = { put '' }
+         eval (rememberizer completions elvish | slurp)",
+    )
+    .unwrap();
+    let screen = Screen::with_shell(&world, &[], &["elvish"]);
+    screen.wait_until("prompt", |shown| shown.ends_with('%'));
+    for (typed, expected) in [
+        ("logi", "rememberizer login"),
+        ("--store k", "rememberizer --store keyring"),
+        ("exec -- tmu", "rememberizer exec -- tmux"),
+    ] {
+        screen.type_text(&format!("rememberizer {typed}"));
+        screen.press("Tab");
+        screen.wait_for(expected);
+        screen.press("Escape");
+        screen.press("C-u");
+        screen.wait_until("prompt", |shown| shown.ends_with('%'));
     }
 }
