@@ -1,5 +1,7 @@
 //! The help and the manual pages of every command.
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rememberizer_cli::command::Cli;
@@ -10,6 +12,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("manual::help", help),
         test("manual::pages", pages).needs(&[Part::Command("man")]),
+        test("manual::pages_are_fresh", pages_are_fresh),
         test("manual::pages_go_nowhere", pages_go_nowhere),
     ]
 }
@@ -123,6 +126,32 @@ fn pages() {
             );
         }
         assert!(text.contains("1970-01-02"), "{text}");
+    }
+}
+
+/// Packagers run no binary: `man/` and `completions/` hold what the program writes.
+fn pages_are_fresh() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let made = tempfile::tempdir().unwrap();
+    let output = Command::new(root.join("packaging/regenerate"))
+        .arg(World::program())
+        .arg(made.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    for dir in ["man", "completions"] {
+        let files = |root: &Path| -> BTreeMap<_, _> {
+            std::fs::read_dir(root.join(dir))
+                .unwrap()
+                .map(|entry| entry.unwrap())
+                .map(|entry| {
+                    let text = std::fs::read_to_string(entry.path()).unwrap();
+                    (entry.file_name(), text)
+                })
+                .collect()
+        };
+        let (kept, made) = (files(root), files(made.path()));
+        assert!(kept == made, "{dir}/ is out of date: run packaging/regenerate");
     }
 }
 
