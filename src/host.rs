@@ -49,7 +49,7 @@ impl Host {
             terminal: Terminal::real(),
             now: std::sync::Arc::new(read_clock),
             config_dir: dirs.as_ref().map(|d| d.config_dir().to_owned()),
-            data_dir: dirs.as_ref().map(|d| d.data_dir().to_owned()),
+            data_dir: dirs.as_ref().map(|d| d.data_local_dir().to_owned()),
             open_keyring: Box::new(platform_keyring),
             end: end_process,
             restore_limits,

@@ -36,7 +36,7 @@ impl OsKeyring {
             .name("keyring".to_owned())
             .spawn(move || {
                 let result = match Entry::store_status() {
-                    Ok(()) => Entry::new(SERVICE, &account).and_then(|entry| call(&entry)),
+                    Ok(()) => open(&account).and_then(|entry| call(&entry)),
                     Err(e) => Err(Error::NoStorageAccess(e.to_string().into())),
                 };
                 // After the deadline nobody receives it.
@@ -60,6 +60,20 @@ impl OsKeyring {
             }
         }
     }
+}
+
+/// Windows copies credentials to the user's other machines unless told otherwise,
+/// and two machines that use one rotating refresh token end the session.
+#[cfg(windows)]
+fn open(account: &str) -> Result<Entry, Error> {
+    let modifiers = std::collections::HashMap::from([("persistence", "Local")]);
+    let inner = keyring_core::Entry::new_with_modifiers(SERVICE, account, &modifiers)?;
+    Ok(Entry { inner })
+}
+
+#[cfg(not(windows))]
+fn open(account: &str) -> Result<Entry, Error> {
+    Entry::new(SERVICE, account)
 }
 
 impl SecretStore for OsKeyring {

@@ -4,6 +4,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+#[cfg(not(unix))]
+use std::time::Duration;
 
 use super::StoreError;
 
@@ -32,8 +34,41 @@ fn restrict_dir(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
 
+/// Gives the directory an access control list of its own, which files in it
+/// inherit: that of its parent without the groups of all users. The owner keeps
+/// full access. `icacls` is part of Windows and is found in the system directory
+/// before `PATH`; setting the list by a call would be `unsafe`.
 #[cfg(not(unix))]
-fn restrict_dir(_dir: &Path) -> io::Result<()> {
+fn restrict_dir(dir: &Path) -> io::Result<()> {
+    const OWNER: &str = "*S-1-3-4:(OI)(CI)F";
+    const EVERYONE: &str = "*S-1-1-0";
+    const AUTHENTICATED_USERS: &str = "*S-1-5-11";
+    const INTERACTIVE: &str = "*S-1-5-4";
+    const USERS: &str = "*S-1-5-32-545";
+    // `icacls` takes what begins with a slash for an option.
+    let dir = std::path::absolute(dir)?;
+    for arguments in [
+        &["/inheritance:d", "/grant", OWNER][..],
+        &[
+            "/remove:g",
+            EVERYONE,
+            AUTHENTICATED_USERS,
+            INTERACTIVE,
+            USERS,
+        ],
+    ] {
+        let output = std::process::Command::new("icacls")
+            .arg(&dir)
+            .args(arguments)
+            .output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(format!(
+                "icacls failed ({}): {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr).trim()
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -112,6 +147,17 @@ fn quoted(path: &Path) -> String {
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))
     }
+}
+
+/// Returns the file that `path` leads to, as people write it: without the `\\?\`
+/// that Windows puts before a drive.
+pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let target = fs::canonicalize(path)?;
+    let plain = target
+        .to_str()
+        .and_then(|text| text.strip_prefix(r"\\?\"))
+        .filter(|text| text.as_bytes().get(1) == Some(&b':'));
+    Ok(plain.map_or_else(|| target.clone(), PathBuf::from))
 }
 
 /// Opens `path` itself, never what a link there points to.
@@ -208,8 +254,38 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     restrict(file.as_file())?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    let (file, next) = file.keep().map_err(|e| e.error)?;
+    drop(file);
+    rename(&next, path)?;
     sync_dir(dir)
+}
+
+#[cfg(unix)]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)
+}
+
+/// Windows refuses to replace a file that another process has open. Programs have
+/// it open for moments only, so the rename is retried for a second.
+#[cfg(not(unix))]
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    const PAUSE: Duration = Duration::from_millis(10);
+    /// `ERROR_SHARING_VIOLATION` of winerror.h.
+    const IN_USE: i32 = 32;
+    let started = std::time::Instant::now();
+    loop {
+        match fs::rename(from, to) {
+            Err(e)
+                if (e.kind() == io::ErrorKind::PermissionDenied
+                    || e.raw_os_error() == Some(IN_USE))
+                    && started.elapsed() < TIMEOUT =>
+            {
+                std::thread::sleep(PAUSE);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// Removes `path` and what a killed run may have left beside it; whether `path` was there.

@@ -281,7 +281,7 @@ impl Profiles {
     /// files in a repository, and a rename would put an end to the link.
     fn target(&self) -> PathBuf {
         let path = self.path();
-        std::fs::canonicalize(&path).unwrap_or(path)
+        private::follow_links(&path).unwrap_or(path)
     }
 
     fn rewrite(

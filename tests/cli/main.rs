@@ -57,6 +57,7 @@ mod shells;
 mod signals;
 mod split;
 mod support;
+mod windows;
 
 // The files of `src/` that the parsers' properties bring in name it so.
 use rememberizer_cli::model;
@@ -102,5 +103,6 @@ fn main() -> std::process::ExitCode {
         shells::tests(),
         signals::tests(),
         split::tests(),
+        windows::tests(),
     ])
 }

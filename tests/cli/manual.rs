@@ -151,7 +151,10 @@ fn pages_are_fresh() {
                 .collect()
         };
         let (kept, made) = (files(root), files(made.path()));
-        assert!(kept == made, "{dir}/ is out of date: run packaging/regenerate");
+        assert!(
+            kept == made,
+            "{dir}/ is out of date: run packaging/regenerate"
+        );
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Part {
     Keyring,
     /// A command, by its name.
     Command(&'static str),
+    /// The standard library of another target, which rustup brings.
+    Target(&'static str),
     /// A module of Python's.
     Python(&'static str),
     /// The rights of root, to mount and to become another user.
@@ -35,6 +37,15 @@ impl Part {
                 .into_iter()
                 .find(|name| !on_path(name)),
             Self::Command(name) => (!on_path(name)).then_some(name),
+            Self::Target(target) => {
+                let printed = std::process::Command::new("rustc")
+                    .args(["--print", "target-libdir", "--target", target])
+                    .output();
+                let dir =
+                    printed.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+                let found = dir.is_ok_and(|dir| std::path::Path::new(dir.trim()).is_dir());
+                (!found).then_some(target)
+            }
             Self::Python(module) => {
                 let found = std::process::Command::new("/usr/bin/python3")
                     .args(["-c", &format!("import {module}")])

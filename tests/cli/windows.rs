@@ -1,0 +1,387 @@
+//! The program as it is built for Windows, run by Wine: a session's life on
+//! both stores, and what Windows does differently.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Screen, Store, Test, World, test};
+
+const TARGET: &str = "x86_64-pc-windows-gnu";
+const GCC: &str = "x86_64-w64-mingw32-gcc";
+
+pub fn tests() -> Vec<Test> {
+    let tests: Vec<(&str, fn())> = vec![
+        ("windows::life::file", || life("file")),
+        ("windows::life::keyring", || life("keyring")),
+        ("windows::sessions_do_not_roam", sessions_do_not_roam),
+        ("windows::parallel_tokens::file", || parallel("file")),
+        ("windows::parallel_tokens::keyring", || parallel("keyring")),
+        ("windows::replaces_a_file_that_is_open", open_file),
+        ("windows::paths_are_plain", plain_paths),
+        ("windows::directories_have_an_acl", acl),
+        ("windows::reader_gone", reader_gone),
+        ("windows::exec::statuses", statuses),
+        ("windows::exec::batch_files", batch_files),
+    ];
+    let mut tests: Vec<_> = tests
+        .into_iter()
+        .map(|(name, run)| test(name, run))
+        .collect();
+    tests.push(test("windows::exec::ctrl_c", ctrl_c).needs(&[Part::Command("tmux")]));
+    tests
+        .into_iter()
+        .map(|test| {
+            test.needs(&[
+                Part::Command("wine"),
+                Part::Command(GCC),
+                Part::Target(TARGET),
+            ])
+        })
+        .collect()
+}
+
+/// Builds the program for Windows and a Wine prefix with what Wine 8 lacks;
+/// returns their directory.
+fn prepared() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("windows");
+        std::fs::create_dir_all(&dir).unwrap();
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--bin", "rememberizer"])
+            .args(["--target", TARGET, "--target-dir"])
+            .arg(dir.ancestors().nth(2).unwrap())
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success(), "the program builds for {TARGET}");
+        let program = dir.ancestors().nth(2).unwrap();
+        let program = program.join(TARGET).join("debug/rememberizer.exe");
+        std::fs::copy(program, dir.join("rememberizer.exe")).unwrap();
+        compile(&dir, "bcryptprimitives", "dll", &["-shared", "-ladvapi32"]);
+        for helper in ["ctrlc", "stays", "hold", "icacls"] {
+            compile(&dir, helper, "exe", &[]);
+        }
+        let made = wine_in(&dir, "wineboot").arg("--init").output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        dir
+    })
+}
+
+fn compile(dir: &Path, name: &str, extension: &str, flags: &[&str]) {
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/windows");
+    let status = Command::new(GCC)
+        .arg("-o")
+        .arg(dir.join(name).with_extension(extension))
+        .arg(sources.join(name).with_extension("c"))
+        .args(flags)
+        .status();
+    assert!(status.unwrap().success(), "{name} compiles");
+}
+
+/// A Windows program under Wine, which sees nothing of the user's own Wine.
+fn wine_in(dir: &Path, program: &str) -> Command {
+    let mut command = Command::new("wine");
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", dir)
+        .env("WINEPREFIX", dir.join("prefix"))
+        .env("WINEDEBUG", "-all")
+        .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
+        .env("LC_ALL", "C.UTF-8")
+        .arg(program)
+        .stdin(Stdio::null());
+    command
+}
+
+/// A test's own profile and configuration in the prefix that all tests share.
+struct Windows {
+    world: World,
+    profile: String,
+}
+
+impl Windows {
+    fn new(test: &str) -> Self {
+        Self {
+            world: World::new(Store::File),
+            profile: format!("{test}-{}", std::process::id()),
+        }
+    }
+
+    /// The directory of the programs, beside which `icacls` leaves its log.
+    fn dir(&self) -> &'static Path {
+        prepared()
+    }
+
+    fn session_file(&self) -> PathBuf {
+        let users = self.dir().join("prefix/drive_c/users");
+        let user = std::fs::read_dir(users)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .find(|entry| entry.file_name() != "Public")
+            .unwrap();
+        user.path()
+            .join("AppData/Local/rememberizer/data/sessions")
+            .join(format!("{}.json", self.profile))
+    }
+
+    fn wine(&self, program: &str) -> Command {
+        let mut command = wine_in(self.dir(), program);
+        command
+            .current_dir(self.dir())
+            .env("REMEMBERIZER_PROFILE", &self.profile)
+            .env("REMEMBERIZER_CONFIG_DIR", self.world.home().join("config"));
+        command
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.wine("rememberizer.exe");
+        command.args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        Output::of(self.command(args).output().unwrap())
+    }
+
+    #[track_caller]
+    fn login(&self, store: &str) {
+        let url = self.world.api.base_url();
+        let args = ["login", EMAIL, "--store", store, "--api-url", &url];
+        let mut command = self.command(&args);
+        command.env("REMEMBERIZER_PASSWORD", PASSWORD);
+        Output::of(command.output().unwrap()).expect(0);
+    }
+
+    /// Opens `file` in another process, for so long.
+    fn hold(&self, file: &Path, milliseconds: u32) -> Child {
+        let mut child = self
+            .wine("hold.exe")
+            .arg(format!("Z:{}", file.display()))
+            .arg(milliseconds.to_string())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line.trim_end(), "open");
+        child
+    }
+}
+
+fn life(store: &str) {
+    let windows = Windows::new(&format!("life-{store}"));
+    windows.login(store);
+    let api = &windows.world.api;
+    let me = windows.run(&["whoami", "--json"]).expect(0).json();
+    assert_eq!(me["account"]["email"], EMAIL);
+    let token = windows.run(&["token"]).expect(0).stdout;
+    assert!(api.access_works(token.trim()));
+    windows.run(&["refresh"]).expect(0);
+    let renewed = windows.run(&["token"]).expect(0).stdout;
+    assert!(renewed != token && api.access_works(renewed.trim()));
+    assert!(api.session_alive(EMAIL));
+    windows.run(&["doctor"]).expect(0);
+    windows.run(&["logout"]).expect(0);
+    assert!(!api.session_alive(EMAIL));
+    assert_eq!(windows.run(&["whoami"]).code, 3);
+    assert!(!windows.session_file().exists());
+}
+
+/// Windows copies what is in `Roaming` and the credentials of an enterprise to
+/// other machines, where a rotating token would be used a second time.
+fn sessions_do_not_roam() {
+    let windows = Windows::new("local");
+    windows.login("file");
+    assert!(windows.session_file().exists());
+    windows.login("keyring");
+    let key = format!(
+        r"HKCU\Software\Wine\Credential Manager\Generic: {}.rememberizer",
+        windows.profile
+    );
+    let mut query = windows.wine("reg");
+    let output = Output::of(query.args(["query", &key]).output().unwrap()).expect(0);
+    let persist = output.stdout.lines().find(|line| line.contains("Persist"));
+    // CRED_PERSIST_LOCAL_MACHINE of wincred.h.
+    assert!(persist.is_some_and(|line| line.trim_end().ends_with("0x2")));
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Of 32 runs that find the token expired, one exchanges it.
+fn parallel(store: &str) {
+    let windows = Windows::new(&format!("parallel-{store}"));
+    windows.login(store);
+    let api = &windows.world.api;
+    let before = api.exchanges();
+    let runs: Vec<_> = (0..32)
+        .map(|_| {
+            windows
+                .command(&["token", "--min-ttl", "250s"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    // Each of them asks for more time than the first token has left by then.
+    let outputs: Vec<_> = runs
+        .into_iter()
+        .map(|run| Output::of(run.wait_with_output().unwrap()).expect(0))
+        .collect();
+    for output in &outputs {
+        assert!(api.access_works(output.stdout.trim()), "{output:?}");
+    }
+    assert!(api.exchanges() <= before + 1, "{}", api.exchanges());
+    windows.run(&["logout"]).expect(0);
+}
+
+fn open_file() {
+    let windows = Windows::new("open");
+    windows.login("file");
+    let mut held = windows.hold(&windows.session_file(), 400);
+    windows.run(&["refresh"]).expect(0);
+    held.wait().unwrap();
+    let profiles = windows.world.home().join("config/profiles.json");
+    let mut held = windows.hold(&profiles, 400);
+    let args = ["profile", "set", "login", "bob@example.com"];
+    windows.run(&args).expect(0);
+    held.wait().unwrap();
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Paths are printed as people write them, not as `\\?\C:\…`.
+fn plain_paths() {
+    let windows = Windows::new("plain");
+    windows.login("file");
+    let profiles = windows.world.home().join("config/profiles.json");
+    let mut held = windows.hold(&profiles, 2500);
+    let args = ["profile", "set", "login", "bob@example.com"];
+    let output = windows.run(&args);
+    assert_ne!(output.code, 0, "{output:?}");
+    assert!(output.stderr.contains("profiles.json"), "{output:?}");
+    assert!(!output.stderr.contains(r"\\?\"), "{output:?}");
+    held.wait().unwrap();
+    windows.run(&["logout"]).expect(0);
+}
+
+/// A directory of ours is not for everyone, whatever its parent allows.
+fn acl() {
+    let windows = Windows::new("acl");
+    let log = windows.dir().join("icacls.log");
+    windows.login("file");
+    let log = std::fs::read_to_string(log).unwrap();
+    for (what, directory) in [("sessions", r"\data\sessions"), ("config", r"\config")] {
+        let mut calls = log.lines().filter(|line| {
+            line.split(" /")
+                .next()
+                .unwrap()
+                .trim_end_matches('"')
+                .ends_with(directory)
+        });
+        assert!(
+            calls.any(|call| call.contains("/inheritance:d /grant *S-1-3-4:(OI)(CI)F")),
+            "{what}: {log}"
+        );
+        assert!(
+            calls.any(|call| call.contains("/remove:g *S-1-1-0 ")),
+            "{what}: {log}"
+        );
+    }
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Wine calls a broken pipe by another number than Windows does.
+fn reader_gone() {
+    let windows = Windows::new("reader");
+    windows.login("file");
+    for args in [&["token"][..], &["doctor"], &["--help"]] {
+        let mut child = windows
+            .command(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = Output::of(child.wait_with_output().unwrap());
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{args:?}");
+    }
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Windows' exit statuses have 32 bits. A Unix process that waits for Wine sees
+/// eight of them, so another Windows program compares.
+fn statuses() {
+    let windows = Windows::new("statuses");
+    windows.login("file");
+    for status in ["0", "7", "300", "-1073741510"] {
+        let script = format!(
+            "rememberizer.exe exec -- cmd /c exit {status} & call echo status %^errorlevel%"
+        );
+        let mut command = windows.wine("cmd");
+        let output = Output::of(command.args(["/c", &script]).output().unwrap());
+        assert_eq!(
+            output.stdout.trim_end(),
+            format!("status {status}"),
+            "{output:?}"
+        );
+    }
+    windows.run(&["logout"]).expect(0);
+}
+
+/// npm, az and others are batch files, which people call without `.cmd`.
+fn batch_files() {
+    let windows = Windows::new("batch");
+    windows.login("file");
+    let dir = windows.world.home().join("shims");
+    std::fs::create_dir(&dir).unwrap();
+    let script = "@echo shim %1 %REMEMBERIZER_ACCESS_TOKEN:~0,3%\r\n@exit /b 9\r\n";
+    std::fs::write(dir.join("shim.cmd"), script).unwrap();
+    let run = |program: &str| {
+        let mut command = windows.command(&["exec", "--", program, "a b"]);
+        command.env("WINEPATH", format!("Z:{}", dir.display()));
+        Output::of(command.output().unwrap())
+    };
+    for program in ["shim", "shim.cmd"] {
+        let output = run(program).expect(9);
+        assert_eq!(output.stdout.trim_end(), "shim \"a b\" eyJ", "{program}");
+    }
+    let output = run("nowhere").expect(1);
+    assert!(
+        output.stderr.starts_with("error: cannot run nowhere: "),
+        "{output:?}"
+    );
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Ctrl-C goes to the program and to its child; the child decides.
+fn ctrl_c() {
+    let windows = Windows::new("ctrlc");
+    windows.login("file");
+    let dir = windows.dir().display().to_string();
+    let config = windows.world.home().join("config").display().to_string();
+    let prefix = format!("{dir}/prefix");
+    let env = [
+        ("PS1", "[\\#:$?]$ "),
+        ("HOME", dir.as_str()),
+        ("WINEPREFIX", &prefix),
+        ("WINEDEBUG", "-all"),
+        ("REMEMBERIZER_PROFILE", &windows.profile),
+        ("REMEMBERIZER_CONFIG_DIR", &config),
+    ];
+    let screen = Screen::with_shell(&windows.world, &env, &["bash", "--norc"]);
+    screen.line(&format!("cd '{dir}'"));
+    screen.line("wine ctrlc.exe 1500 'rememberizer.exe exec -- stays.exe'");
+    let shown = screen.wait_until("status", |shown| {
+        shown
+            .lines()
+            .any(|line| line.trim_start().starts_with("status "))
+    });
+    assert!(shown.contains("cleaned up"), "{shown}");
+    assert!(shown.contains("status 7"), "{shown}");
+    windows.run(&["logout"]).expect(0);
+}
