@@ -140,6 +140,13 @@ fn report(terminal: &Terminal, json: bool, failure: &Failure) {
 }
 
 /// The reader of the answer may stop reading: `rememberizer whoami | head -1`.
+/// Windows has two errors for it, of which the standard library knows one.
 fn is_closed_pipe(error: &Error) -> bool {
-    matches!(error, Error::Io(e) if e.kind() == std::io::ErrorKind::BrokenPipe)
+    /// `ERROR_PIPE_NOT_CONNECTED` of winerror.h.
+    const PIPE_NOT_CONNECTED: i32 = 233;
+    let Error::Io(e) = error else {
+        return false;
+    };
+    e.kind() == std::io::ErrorKind::BrokenPipe
+        || cfg!(windows) && e.raw_os_error() == Some(PIPE_NOT_CONNECTED)
 }

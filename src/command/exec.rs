@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         .env_remove(ACCESS_TOKEN)
         .env(&args.env, credential.access()?.secret().expose());
     (context.host.restore_limits)();
-    let status = run_command(command).map_err(|e| {
+    let status = run_command(command, context).map_err(|e| {
         Failure::new(
             Outcome::Failed,
             format!("cannot run {}: {e}", program.to_string_lossy()),
@@ -73,12 +73,39 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 
 /// Becomes the command: its signals, its exit status.
 #[cfg(unix)]
-fn run_command(mut command: Command) -> std::io::Result<i32> {
+fn run_command(mut command: Command, _context: &Context<'_>) -> std::io::Result<i32> {
     use std::os::unix::process::CommandExt;
     Err(command.exec())
 }
 
+/// Waits for the command, which gets Ctrl-C from the console as well and decides
+/// what it does about it.
 #[cfg(not(unix))]
-fn run_command(mut command: Command) -> std::io::Result<i32> {
-    command.status().map(|status| status.code().unwrap_or(1))
+fn run_command(mut command: Command, context: &Context<'_>) -> std::io::Result<i32> {
+    context.interrupts.ignore();
+    let status = match command.status() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => run_batch_file(&command).ok_or(e)?,
+        other => other?,
+    };
+    Ok(status.code().unwrap_or(1))
+}
+
+/// Runs a batch file that is called without its extension, as npm's are. Windows
+/// looks only for `.exe` by itself.
+#[cfg(not(unix))]
+fn run_batch_file(command: &Command) -> Option<std::process::ExitStatus> {
+    ["cmd", "bat"].into_iter().find_map(|extension| {
+        let mut program = command.get_program().to_owned();
+        program.push(".");
+        program.push(extension);
+        let mut batch = Command::new(program);
+        batch.args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => batch.env(name, value),
+                None => batch.env_remove(name),
+            };
+        }
+        batch.status().ok()
+    })
 }

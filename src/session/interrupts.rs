@@ -27,6 +27,8 @@ struct State {
     deferrals: usize,
     /// The signal that ends the process after the last deferral.
     pending: Option<i32>,
+    /// Whether signals are left to a child process.
+    ignored: bool,
     /// A signal that gave way to a failure that had to be reported.
     remembered: Option<i32>,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
@@ -74,6 +76,13 @@ impl Interrupts {
         self.0.lock().remembered.is_some()
     }
 
+    /// Leaves signals to a child process from here on.
+    #[cfg(windows)]
+    pub(crate) fn ignore(&self) {
+        self.watch();
+        self.0.lock().ignored = true;
+    }
+
     /// From here on until the value is dropped, signals wait.
     pub(crate) fn defer(&self) -> Deferral<'_> {
         self.watch();
@@ -89,6 +98,9 @@ impl Shared {
 
     fn signal(&self, signal: i32) {
         let mut state = self.lock();
+        if state.ignored {
+            return;
+        }
         if state.deferrals == 0 {
             // The lock stays held: no deferral can begin while the process ends.
             state.clean_up();
