@@ -8,7 +8,7 @@ use crate::api::{Client, Options};
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::host::Host;
-use crate::model::{Origin, ProfileName};
+use crate::model::{CookieNames, Origin, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{KeyringOptions, Locks, Profile, ProfilesError, StoreKind, Stores};
@@ -84,9 +84,9 @@ impl<'h> Context<'h> {
         store: StoreKind,
         profile: &Profile,
     ) -> SessionManager<'_> {
-        let cookie = |name: Option<&String>, default: &str| name.map_or(default, |n| n).to_owned();
-        let access_cookie = cookie(profile.access_cookie.as_ref(), "access_token");
-        let refresh_cookie = cookie(profile.refresh_cookie.as_ref(), "refresh_token");
+        let access_cookie = profile.access_cookie.as_deref();
+        let cookie_names = CookieNames::new(access_cookie, profile.refresh_cookie.as_deref());
+        let referer = profile.referer.as_ref().map(ToString::to_string);
         let connect = move |origin: Origin| {
             let terminal = self.terminal.clone();
             let now = std::sync::Arc::clone(&self.host.now);
@@ -95,8 +95,8 @@ impl<'h> Context<'h> {
                 timeout: self.settings.timeout,
                 ca_cert: self.settings.ca_cert.clone(),
                 ssl_cert_file: self.settings.ssl_cert_file.clone(),
-                access_cookie: access_cookie.clone(),
-                refresh_cookie: refresh_cookie.clone(),
+                cookie_names: cookie_names.clone(),
+                referer: referer.clone(),
                 log: Box::new(move |line| terminal.verbose(line)),
                 clock: Box::new(move || now()),
                 proxy_variables: settings::proxy_variables(self.host),

@@ -109,10 +109,19 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             )
         }
         .hint(captcha_hint(command_line)),
-        ApiError::Refused { fields, .. } => Failure {
-            fields,
-            ..Failure::new(Outcome::Rejected, message)
-        },
+        ApiError::Refused { fields, csrf, .. } => {
+            let failure = Failure {
+                fields,
+                ..Failure::new(Outcome::Rejected, message)
+            };
+            if !csrf {
+                return failure;
+            }
+            failure.hint(format!(
+                "the server may want a Referer header: {}",
+                command_line("profile set referer URL")
+            ))
+        }
         ApiError::Throttled { retry_after, .. } => {
             let failure = Failure {
                 retry_after,
@@ -123,6 +132,10 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
                 None => failure.hint("try again later"),
             }
         }
+        ApiError::Unavailable {
+            is_untrusted: true, ..
+        } => Failure::new(Outcome::Unavailable, message)
+            .hint("trust the certificate of its CA with --ca-cert FILE"),
         ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message).hint(format!(
             "nothing is lost: try again, or see {}",
             command_line("doctor")
@@ -131,7 +144,8 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             "is the API URL right? {}",
             command_line("profile show")
         )),
-        ApiError::Config(_) => Failure::usage(message),
+        ApiError::InvalidArgument(_) => Failure::usage(message),
+        ApiError::Unusable(_) => Failure::new(Outcome::Failed, message),
     }
 }
 

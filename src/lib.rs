@@ -12,7 +12,7 @@
 //! | [`terminal`], [`browser`] | the person's side; a captcha's page in the person's browser |
 //! | [`model`] | plain values |
 
-pub mod api;
+mod api;
 pub mod browser;
 pub mod command;
 mod context;

@@ -1,97 +1,97 @@
-//! `Set-Cookie` headers to tokens: which cookie is which, whether it is set or
-//! cleared, and how long it lives.
+//! Reads tokens from `Set-Cookie` headers: which cookie is which, whether it is
+//! set or cleared, and its lifetime.
 //!
-//! There is no jar: a cookie that is not one of the two tokens is forgotten.
+//! There is no jar: a cookie that is not one of the two tokens is ignored.
 //! Names are compared as they are, prefixes such as `__Host-` included, since
-//! a cookie is sent back under the name it came with. `Path` and `Secure` say
-//! where a browser may send a cookie; here every endpoint is known beforehand.
+//! a cookie is sent back under the name it came with. `Path` and `Secure` tell
+//! a browser where to send a cookie; here every endpoint is known beforehand.
 
 use cookie::Cookie;
 
-use crate::model::{AccessToken, Expiry, Grant, RefreshToken, Secret, Token};
+use crate::model::{AccessToken, CookieNames, Expiry, Grant, RefreshToken, Secret, Token};
 
 use super::jwt;
-use super::receipt::Receipt;
+use super::received_at::ReceivedAt;
 
-/// The longest token taken, in bytes: servers commonly refuse headers above half of it.
-const LONGEST_TOKEN: usize = 16 * 1024;
+/// Maximum size of a token in bytes. Many servers refuse headers of half of it.
+const MAX_TOKEN: usize = 16 * 1024;
 
 /// Cookies of the web framework, which are never a token.
 const FOREIGN: [&str; 2] = ["sessionid", "csrftoken"];
 
-/// How to read the cookies of one answer.
-pub(super) struct Rules<'a> {
+/// What is needed to read the cookies of one response.
+pub(super) struct CookieReader<'a> {
     /// The host of the request, without its port.
     pub(super) host: &'a str,
-    /// The name of the access token's cookie.
-    pub(super) access: &'a str,
-    /// The name of the refresh token's cookie.
-    pub(super) refresh: &'a str,
-    /// When the answer came.
-    pub(super) receipt: Receipt,
-    /// Where decisions are told. Never a value.
+    pub(super) names: &'a CookieNames,
+    pub(super) received_at: ReceivedAt,
+    /// Logs a decision, never a value.
     pub(super) log: &'a dyn Fn(&str),
 }
 
-/// A token's text and its lifetime in milliseconds, or nothing where it was cleared.
-type Found = Option<(Secret, Option<i64>)>;
+/// The text of a token and its lifetime in milliseconds. `None` if it was cleared.
+type Value = Option<(Secret, Option<i64>)>;
 
-impl Rules<'_> {
-    /// The tokens that the `Set-Cookie` headers of one answer bring.
+impl CookieReader<'_> {
+    /// The tokens that the `Set-Cookie` headers of one response bring.
     pub(super) fn grant<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) -> Grant {
-        let mut access: Option<Found> = None;
-        let mut refresh: Option<Found> = None;
-        let mut others: Vec<(String, Found)> = Vec::new();
+        let mut cookies: Vec<(String, Value)> = Vec::new();
         for header in headers {
-            // A header that cannot be read is not a token, and no reason to lose the others.
-            let Some(cookie) = std::str::from_utf8(header)
-                .ok()
-                .and_then(|text| Cookie::parse(text).ok())
-            else {
-                (self.log)("a cookie that cannot be read is ignored");
+            // A header that cannot be parsed must not cost the tokens in the others.
+            let cookie = std::str::from_utf8(header).ok();
+            let Some(cookie) = cookie.and_then(|text| Cookie::parse(text).ok()) else {
+                (self.log)("ignoring a cookie that cannot be parsed");
                 continue;
             };
             let name = cookie.name();
             if !self.is_for_us(&cookie) {
-                (self.log)(&format!("cookie {name} is ignored: it is for another host"));
-                continue;
-            }
-            // The last of a name wins, as it would in a browser.
-            if name == self.refresh {
-                refresh = Some(self.read(&cookie));
-            } else if name == self.access {
-                access = Some(self.read(&cookie));
+                (self.log)(&format!(
+                    "ignoring cookie {name}, which is for another host"
+                ));
             } else if !FOREIGN.contains(&name) {
-                let found = self.read(&cookie);
-                others.retain(|(other, _)| other != name);
-                others.push((name.to_owned(), found));
+                // The last cookie of a name wins, as in a browser.
+                cookies.retain(|(other, _)| other != name);
+                cookies.push((name.to_owned(), self.read(&cookie)));
             }
         }
+        let mut access = take(&mut cookies, &self.names.access);
+        let mut refresh = take(&mut cookies, &self.names.refresh);
+        let cookie_names = match (&access, &refresh) {
+            (None, None) => pair(&cookies),
+            _ => None,
+        };
+        if let Some(names) = &cookie_names {
+            let (a, r) = (&names.access, &names.refresh);
+            (self.log)(&format!("taking the tokens from cookies {a} and {r}"));
+            access = take(&mut cookies, a);
+            refresh = take(&mut cookies, r);
+        }
+        let access = access.unwrap_or_else(|| self.only_jwt(cookies));
         Grant {
-            access: access
-                .unwrap_or_else(|| self.only_jwt(others))
-                .map(|(text, lifetime)| self.token(AccessToken::new(text), lifetime)),
+            access: access.map(|(text, lifetime)| self.token(AccessToken::new(text), lifetime)),
             refresh: refresh
                 .flatten()
                 .map(|(text, lifetime)| self.token(RefreshToken::new(text), lifetime)),
-            skew: self.receipt.skew(),
+            skew: self.received_at.skew(),
+            cookie_names,
         }
     }
 
-    /// The access token under a name we were not told: the one cookie that can be one.
-    fn only_jwt(&self, mut others: Vec<(String, Found)>) -> Found {
-        others.retain(|(_, found)| {
-            found
+    /// Takes the only cookie that has the form of an access token.
+    fn only_jwt(&self, mut cookies: Vec<(String, Value)>) -> Value {
+        let is_jwt = |value: &Value| {
+            value
                 .as_ref()
-                .is_some_and(|(text, _)| jwt::has_form(text.expose()))
-        });
-        let (name, found) = others.pop()?;
-        if !others.is_empty() {
-            (self.log)("several cookies could be the access token; none is taken");
+                .is_some_and(|(text, _)| jwt::is_jwt(text.expose()))
+        };
+        cookies.retain(|(_, value)| is_jwt(value));
+        let (name, value) = cookies.pop()?;
+        if !cookies.is_empty() {
+            (self.log)("several cookies may be the access token; ignoring them");
             return None;
         }
-        (self.log)(&format!("the access token is taken from cookie {name}"));
-        found
+        (self.log)(&format!("taking the access token from cookie {name}"));
+        value
     }
 
     /// Whether the cookie's `Domain` covers the host (RFC 6265 §5.3, step 6).
@@ -114,12 +114,12 @@ impl Rules<'_> {
         above.ends_with('.') && suffix.eq_ignore_ascii_case(domain)
     }
 
-    fn read(&self, cookie: &Cookie<'_>) -> Found {
+    fn read(&self, cookie: &Cookie<'_>) -> Value {
         // Django clears a cookie with the two characters `""` as its value.
         let value = cookie.value_trimmed();
-        let now = self.receipt.server_now();
-        // Max-Age goes before Expires (RFC 6265 §4.1.2.2); the end is on the server's clock.
-        let said = match (cookie.max_age(), cookie.expires_datetime()) {
+        let now = self.received_at.server_now();
+        // Max-Age overrides Expires (RFC 6265 §4.1.2.2), which is on the server's clock.
+        let stated = match (cookie.max_age(), cookie.expires_datetime()) {
             (Some(age), _) => Some(age.whole_seconds().saturating_mul(1000)),
             (None, Some(end)) => Some(
                 end.unix_timestamp()
@@ -128,44 +128,62 @@ impl Rules<'_> {
             ),
             (None, None) => None,
         };
-        if value.is_empty() || said.is_some_and(|lifetime| lifetime <= 0) {
+        if value.is_empty() || stated.is_some_and(|lifetime| lifetime <= 0) {
             return None;
         }
-        let text = usable(value)
-            .inspect_err(|why| (self.log)(&format!("cookie {} is ignored: {why}", cookie.name())))
+        let text = validate_token_text(value)
+            .inspect_err(|why| (self.log)(&format!("ignoring cookie {}: {why}", cookie.name())))
             .ok()?;
-        let lifetime = said.or_else(|| jwt::lifetime(text, now));
+        let lifetime = stated.or_else(|| jwt::lifetime(text, now));
         Some((Secret::new(text.to_owned()), lifetime))
     }
 
-    /// A token that came with this answer.
     pub(super) fn token<T>(&self, value: T, lifetime: Option<i64>) -> Token<T> {
         Token {
             value,
-            expiry: Expiry::new(self.receipt.at, lifetime),
+            expiry: Expiry::new(self.received_at.local, lifetime),
         }
     }
 }
 
-/// The text, if it can be sent back in a header as it is, and printed as it is:
-/// ASCII that can be seen, RFC 6265 §4.1.1 read leniently in all else, since
-/// servers take what they gave.
-pub(super) fn usable(text: &str) -> Result<&str, &'static str> {
-    if text.len() > LONGEST_TOKEN {
+fn take(cookies: &mut Vec<(String, Value)>, name: &str) -> Option<Value> {
+    let at = cookies.iter().position(|(other, _)| other == name)?;
+    Some(cookies.swap_remove(at).1)
+}
+
+/// The one pair of cookies whose names say what they are, for a server whose
+/// names are not the configured ones.
+fn pair(cookies: &[(String, Value)]) -> Option<CookieNames> {
+    let only = |word: &str, other: &str| {
+        let mut found = cookies.iter().filter(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            value.is_some() && name.contains(word) && !name.contains(other)
+        });
+        let (name, _) = found.next()?;
+        found.next().is_none().then_some(name.as_str())
+    };
+    let (access, refresh) = (only("access", "refresh")?, only("refresh", "access")?);
+    Some(CookieNames::new(Some(access), Some(refresh)))
+}
+
+/// Returns the text if it can be sent back in a header as it is: visible ASCII.
+/// RFC 6265 §4.1.1 allows less, but servers accept what they sent.
+pub(super) fn validate_token_text(text: &str) -> Result<&str, &'static str> {
+    if text.len() > MAX_TOKEN {
         Err("it is too long for a token")
     } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {
-        Err("it holds a character that cannot be sent back")
+        Err("it has a character that cannot be sent back")
     } else {
         Ok(text)
     }
 }
 
-/// The name of a cookie as far as a log may show it: what stands before `=`.
-pub(super) fn name_of(header: &[u8]) -> Option<&str> {
+/// The name of a cookie, if it can be logged.
+pub(super) fn loggable_name(header: &[u8]) -> Option<&str> {
     let end = header.iter().position(|b| *b == b'=')?;
     let name = std::str::from_utf8(header.get(..end)?).ok()?.trim();
-    let shown = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
-    shown.then_some(name)
+    let is_plain = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+    is_plain.then_some(name)
 }
 
 #[cfg(test)]

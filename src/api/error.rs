@@ -1,86 +1,95 @@
-//! What can go wrong between this program and the server, sorted by what the
-//! caller may do about it.
+//! What can go wrong between this program and the server, by what the caller
+//! can do about it.
 //!
-//! The texts are the server's where it gave one, raw: whoever shows them to a
-//! person cleans them. Nothing here knows of exit codes, hints or sessions.
+//! Messages are the server's own, uncleaned: whoever prints them cleans them.
+//! Exit codes, hints and sessions are not known here.
 
-/// How far a request got that has no usable answer.
+/// How far a request got that has no usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// It certainly did not reach the server: no name, no connection, no handshake.
-    Never,
-    /// It was sent, wholly or in part, and no complete answer came.
-    Perhaps,
-    /// An answer with this status, which says nothing about the request itself.
+pub(crate) enum Delivery {
+    /// It did not reach the server: no address, no connection or no TLS.
+    NotSent,
+    /// It was sent, at least in part, and no complete response came.
+    Unknown,
+    /// The response has this status, which says nothing about the request itself.
     Answered(u16),
 }
 
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
-pub enum ApiError {
-    /// The server understood and said no: a 4xx with a JSON body.
+pub(crate) enum ApiError {
+    /// The server understood the request and refused it: a 4xx with a JSON
+    /// body, or any 401 to an access token.
     #[error("{message}")]
     Refused {
-        /// The HTTP status.
         status: u16,
-        /// One text that says it all, the fields included.
+        /// A complete message, which includes the fields.
         message: String,
-        /// The texts a field, in the server's order; nested names are joined by dots.
+        /// Validation errors by field name, in the server's order. Nested names are joined by dots.
         fields: Vec<(String, Vec<String>)>,
-        /// Whether it is the captcha that was refused or missed.
+        /// Whether a captcha response is missing or was refused.
         captcha: bool,
+        /// Whether a CSRF check refused it, which often wants a `Referer` header.
+        csrf: bool,
     },
-    /// Too many requests: a 429, whatever its body.
+    /// A 429, with any body.
     #[error("too many requests: {message}")]
     Throttled {
-        /// The server's text, or one in its place.
         message: String,
-        /// Seconds to wait, where the server said how many; a day at most.
+        /// Seconds to wait, if the server says so; at most a day.
         retry_after: Option<u64>,
     },
-    /// A passing fault: nothing was learned about the request or the session.
+    /// A transient failure, which says nothing about the session.
     #[error("{reason}")]
     Unavailable {
-        /// What happened, in one line.
         reason: String,
-        /// How far the request got.
-        sent: Sent,
+        delivery: Delivery,
+        /// Whether the server's certificate has an unknown issuer.
+        is_untrusted: bool,
     },
-    /// An answer that does not fit the API: 404 as JSON, or a success without what it should hold.
+    /// The response is not one of this API: a permanent redirect, a 404, or a
+    /// success without its content.
     #[error("the server answered {status}: {message}")]
-    Unexpected {
-        /// The HTTP status.
-        status: u16,
-        /// What is wrong with it.
-        message: String,
-    },
-    /// The request could not be built from what was given; nothing was sent.
+    Unexpected { status: u16, message: String },
+    /// An argument or a setting cannot be used. Nothing was sent.
     #[error("{0}")]
-    Config(String),
+    InvalidArgument(String),
+    /// Something that no argument corrects, such as a broken stored token.
+    /// Nothing was sent.
+    #[error("{0}")]
+    Unusable(String),
 }
 
 impl ApiError {
-    /// Whether the request may have been carried out although no proper answer
-    /// came: it was sent and cut off, or something in between answered.
-    #[must_use]
-    pub fn may_have_arrived(&self) -> bool {
+    pub(super) fn unavailable(reason: String, delivery: Delivery) -> Self {
+        Self::Unavailable {
+            reason,
+            delivery,
+            is_untrusted: false,
+        }
+    }
+
+    /// Whether the server may have carried out the request although no usable
+    /// response came: the connection broke, or a gateway answered instead.
+    pub(crate) fn may_have_arrived(&self) -> bool {
         matches!(
             self,
             Self::Unavailable {
-                sent: Sent::Perhaps | Sent::Answered(500..),
+                delivery: Delivery::Unknown | Delivery::Answered(500..),
                 ..
             }
         )
     }
 
-    /// Whether the server refused the credential itself: 400, 401 or 403 as JSON.
-    /// At an exchange this is the end of the session; every other error leaves it alone.
-    #[must_use]
-    pub fn is_definitive(&self) -> bool {
+    /// Whether the server refused the credential itself: 400, 401 or 403. At an
+    /// exchange this means that the session is over. A CSRF check has not
+    /// looked at the credential.
+    pub(crate) fn is_definitive(&self) -> bool {
         matches!(
             self,
             Self::Refused {
                 status: 400 | 401 | 403,
+                csrf: false,
                 ..
             }
         )

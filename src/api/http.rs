@@ -1,7 +1,7 @@
-//! One request and its answer: building the client, sending, reading a bounded
-//! body before a deadline, and putting a failure into words.
+//! Sends one request: builds the client, reads a bounded body before a
+//! deadline, and describes failures.
 //!
-//! It does not know the endpoints, nor what an answer means.
+//! It does not know the endpoints, nor what a response means.
 
 use std::error::Error as _;
 use std::io::{self, Read};
@@ -9,57 +9,70 @@ use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use reqwest::blocking;
 use reqwest::header::{
-    ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue,
+    RETRY_AFTER, SET_COOKIE,
 };
 use reqwest::{Method, StatusCode};
+use zeroize::Zeroizing;
 
-use super::cookie::name_of;
-use super::receipt::Receipt;
+use super::cookie::loggable_name;
+use super::received_at::ReceivedAt;
 use super::tls::{self, Trust};
-use super::{ApiError, Options, Sent, proxy};
+use super::{ApiError, Delivery, Options, proxy};
 
-/// The most of a body that is read.
-const LARGEST_BODY: u64 = 1024 * 1024;
-/// The most headers an answer may have; hyper's own limit of 100 is in reach of a proxy.
-const MOST_HEADERS: usize = 512;
+/// Maximum size of a body that is read into memory.
+const MAX_BODY: u64 = 1024 * 1024;
+/// Maximum number of headers. Proxies come near hyper's own limit of 100.
+const MAX_HEADERS: usize = 512;
+/// Room for a body of ours, so that no piece of it stays behind when it grows.
+const BODY_CAPACITY: usize = 16 * 1024;
 
 const USER_AGENT: &str = concat!("rememberizer-cli/", env!("CARGO_PKG_VERSION"));
 
-/// The way to the server. Nothing is built before the first request.
+/// The connection to the server. Nothing is built before the first request.
 pub(super) struct Http {
     pub(super) options: Options,
     /// Never dropped: that would wait for a thread which may be stuck in a name
-    /// lookup for far longer than the timeout. The process's end does not.
+    /// lookup for far longer than the timeout.
     client: OnceLock<ManuallyDrop<blocking::Client>>,
 }
 
-/// A request, ready to be sent.
-pub(super) struct Outgoing {
+pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+    /// Wiped when dropped, since it may hold a password.
+    body: Zeroizing<Vec<u8>>,
 }
 
-/// The head of an answer, and its body still to be read.
-pub(super) struct Reply {
+/// A response whose body is read as it arrives.
+#[derive(Debug)]
+pub(crate) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
-    pub(super) receipt: Receipt,
+    pub(super) received_at: ReceivedAt,
     pub(super) elapsed: Duration,
     body: blocking::Response,
+    deadline: Instant,
 }
 
-/// A failure, and whether the same request may fare better in a moment.
+/// A failure, and whether the same request may succeed a moment later.
 pub(super) struct Fault {
     pub(super) error: ApiError,
-    pub(super) again: bool,
+    pub(super) retryable: bool,
 }
 
-impl Outgoing {
-    /// A request without credentials or body.
+#[derive(Default)]
+pub(super) struct WholeBody {
+    pub(super) bytes: Vec<u8>,
+    /// Whether it is no larger than `MAX_BODY`.
+    pub(super) is_complete: bool,
+}
+
+impl Request {
     pub(super) fn new(method: Method, url: String) -> Self {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
@@ -67,34 +80,68 @@ impl Outgoing {
             method,
             url,
             headers,
-            body: Vec::new(),
+            body: Zeroizing::default(),
         }
     }
 
-    /// With a JSON body.
-    pub(super) fn json(mut self, body: &impl serde::Serialize) -> Result<Self, ApiError> {
-        self.body = serde_json::to_vec(body)
-            .map_err(|error| ApiError::Config(format!("the request cannot be written: {error}")))?;
+    pub(super) fn with_body(mut self, body: Vec<u8>) -> Self {
+        self.body = Zeroizing::new(body);
         let json = HeaderValue::from_static("application/json");
         self.headers.insert(CONTENT_TYPE, json);
-        Ok(self)
+        self
     }
 
-    /// With a header that nobody else may see; `what` names it in the error.
-    pub(super) fn secret(
+    pub(super) fn with_json(self, body: &impl serde::Serialize) -> Result<Self, ApiError> {
+        let mut bytes = Vec::with_capacity(BODY_CAPACITY);
+        serde_json::to_writer(&mut bytes, body)
+            .map_err(|error| ApiError::Unusable(format!("cannot write the request: {error}")))?;
+        Ok(self.with_body(bytes))
+    }
+
+    /// Adds a header that holds a secret. `what` names it in the error.
+    pub(super) fn with_secret(
         mut self,
         name: HeaderName,
         text: &str,
         what: &str,
     ) -> Result<Self, ApiError> {
         let mut value = HeaderValue::from_str(text).map_err(|_| {
-            ApiError::Config(format!(
-                "the {what} holds a character that cannot be sent in a header"
+            ApiError::Unusable(format!(
+                "the {what} has a character that cannot be sent in a header"
             ))
         })?;
         value.set_sensitive(true);
         self.headers.insert(name, value);
         Ok(self)
+    }
+
+    pub(super) fn is_authenticated(&self) -> bool {
+        self.headers.contains_key(AUTHORIZATION)
+    }
+}
+
+impl Response {
+    pub(super) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
+    /// The seconds of `Retry-After`, at most a day.
+    pub(super) fn retry_after(&self) -> Option<u64> {
+        let header = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
+        self.received_at.retry_after(header)
+    }
+
+    /// The headers in their order, except `Set-Cookie`, which may hold a token.
+    pub(super) fn header_lines(&self) -> Vec<(String, String)> {
+        let headers = self.headers.iter().filter(|(name, _)| *name != SET_COOKIE);
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        headers
+            .map(|(name, value)| (name.as_str().to_owned(), text(value)))
+            .collect()
+    }
+
+    pub(super) fn content_type(&self) -> Option<&str> {
+        self.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 }
 
@@ -110,24 +157,24 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        spare_descriptors().map_err(|e| cannot_open(&e.to_string()))?;
+        check_descriptors().map_err(|e| cannot_open(&e.to_string()))?;
         let timeout = self.options.timeout;
         let builder = blocking::Client::builder()
             .user_agent(USER_AGENT)
             .timeout(timeout)
-            // Shorter than the whole: a connection that never comes up is then known to have
-            // carried nothing, and no request goes out when there is no time left for its answer.
+            // Shorter than the whole: a connection that is never established is then known to
+            // have carried nothing, and no request goes out without time for its response.
             .connect_timeout(timeout - timeout / 4)
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
             // A connection is used once: hyper repeats a request on a reused one that was closed.
             .pool_max_idle_per_host(0)
             .http1_only()
-            .http1_max_headers(MOST_HEADERS)
-            // One bad line of a proxy is no reason to lose the tokens in the others.
+            .http1_max_headers(MAX_HEADERS)
+            // An invalid header from a proxy must not cost the tokens in the others.
             .http1_ignore_invalid_headers_in_responses(true)
             .referer(false);
-        // http is for this machine alone: through a proxy it would leave it, in the clear.
+        // Plain http is for this machine only. Through a proxy it would leave it.
         let builder = match self.options.origin.is_https() {
             true => builder,
             false => builder.no_proxy(),
@@ -138,179 +185,133 @@ impl Http {
             Trust::Platform(extra) => builder.tls_certs_merge(extra),
         };
         let client = builder.build().map_err(|error| {
-            let why = innermost(&error);
-            if lowest(&error).is::<io::Error>() {
+            let why = describe_cause(&error);
+            if root_cause(&error).is::<io::Error>() {
                 return cannot_open(&why);
             }
             let roots = tls::roots_in_use(&self.options);
-            ApiError::Config(format!(
-                "TLS cannot be set up: {why}; roots in use: {roots}"
-            ))
+            ApiError::Unusable(format!("cannot set up TLS: {why}; roots in use: {roots}"))
         })?;
         Ok(self.client.get_or_init(|| ManuallyDrop::new(client)))
     }
 
-    /// Sends once and waits for the head of the answer. Everything, the body included, ends
-    /// at `deadline`.
-    pub(super) fn send(&self, request: &Outgoing, deadline: Instant) -> Result<Reply, Fault> {
-        let client = self.client().map_err(Fault::last)?;
-        let shown = request.url.split('?').next().unwrap_or_default();
-        (self.options.log)(&format!("{} {shown}", request.method));
+    /// Sends the request once and waits for the head of the response. Reading
+    /// the body ends at `deadline` too.
+    pub(super) fn send(&self, request: &Request, deadline: Instant) -> Result<Response, Fault> {
+        let client = self.client().map_err(Fault::permanent)?;
+        let log = &self.options.log;
+        let url = request.url.split('?').next().unwrap_or_default();
+        log(&format!("{} {url}", request.method));
         let mut headers = request.headers.clone();
         let mut builder = client
             .request(request.method.clone(), &request.url)
             .timeout(deadline.saturating_duration_since(Instant::now()));
         if !request.body.is_empty() {
-            builder = builder.body(request.body.clone());
+            builder = builder.body(Bytes::from_owner(request.body.clone()));
         } else if !matches!(request.method, Method::GET | Method::HEAD) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         let start = Instant::now();
-        let answer = builder.headers(headers).send();
-        let at = (self.options.clock)();
+        let result = builder.headers(headers).send();
+        let now = (self.options.clock)();
         let elapsed = start.elapsed();
-        let response = answer.map_err(|error| {
-            let fault = self.fault(&error);
-            (self.options.log)(&format!(
-                "{} (after {} ms)",
-                fault.error,
-                elapsed.as_millis()
-            ));
+        let millis = elapsed.as_millis();
+        let body = result.map_err(|error| {
+            let fault = self.describe_failure(&error);
+            log(&format!("{} (after {millis} ms)", fault.error));
             fault
         })?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let cookies: Vec<_> = headers
-            .get_all(SET_COOKIE)
-            .iter()
-            .filter_map(|header| name_of(header.as_bytes()))
+        let (status, headers) = (body.status(), body.headers().clone());
+        let cookies = headers.get_all(SET_COOKIE).iter();
+        let cookies: Vec<_> = cookies
+            .filter_map(|header| loggable_name(header.as_bytes()))
             .collect();
         let cookies = match cookies.len() {
             0 => String::new(),
             _ => format!(", cookies set: {}", cookies.join(", ")),
         };
-        let millis = elapsed.as_millis();
-        (self.options.log)(&format!("{} in {millis} ms{cookies}", status.as_u16()));
+        log(&format!("{} in {millis} ms{cookies}", status.as_u16()));
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
-        Ok(Reply {
-            receipt: Receipt::new(at, date),
+        Ok(Response {
+            received_at: ReceivedAt::new(now, date),
             status,
             elapsed,
             headers,
-            body: response,
+            body,
+            deadline,
         })
     }
 
-    fn fault(&self, error: &reqwest::Error) -> Fault {
+    fn describe_failure(&self, error: &reqwest::Error) -> Fault {
         let host = self.options.origin.host();
-        let tls = rustls_error(error);
+        let cause = describe_cause(error);
         if error.is_builder() {
-            return Fault::last(ApiError::Config(format!(
-                "the request cannot be built: {}",
-                innermost(error)
-            )));
+            let message = format!("cannot build the request: {cause}");
+            return Fault::permanent(ApiError::Unusable(message));
         }
-        let sent = if error.is_connect() {
-            Sent::Never
-        } else {
-            Sent::Perhaps
+        if let Some(tls_error) = rustls_error(error) {
+            // A certificate does not change between two attempts.
+            return Fault::permanent(tls::classify(tls_error, host, &self.options));
+        }
+        let proxy = proxy::in_use(&self.options);
+        let (target, resolved) = match proxy {
+            Some(proxy) => (
+                format!("{host} through the proxy of {}", proxy.description),
+                format!("{}, the proxy of {}", proxy.host, proxy.description),
+            ),
+            None => (host.to_owned(), host.to_owned()),
         };
         let limit = self.options.timeout;
-        let reason = if let Some(tls) = tls {
-            tls::reason(tls, host, &self.options)
-        } else if error.is_dns() {
-            format!("cannot resolve {}", self.connected_to())
+        let (reason, delivery) = if error.is_dns() {
+            (format!("cannot resolve {resolved}"), Delivery::NotSent)
+        } else if error.is_connect() && error.is_timeout() {
+            let limit = humantime::format_duration(limit - limit / 4);
+            let reason = format!("no connection to {target} within {limit}");
+            (reason, Delivery::NotSent)
+        } else if error.is_connect() {
+            let reason = format!("cannot connect to {target}: {cause}");
+            (reason, Delivery::NotSent)
         } else if error.is_timeout() {
-            match sent {
-                Sent::Never => format!(
-                    "no connection to {} within {}",
-                    self.connected_to(),
-                    humantime::format_duration(limit - limit / 4)
-                ),
-                _ => no_answer(host, limit),
-            }
-        } else if sent == Sent::Never {
-            format!(
-                "cannot connect to {}: {}",
-                self.connected_to(),
-                innermost(error)
-            )
+            (timed_out(host, limit), Delivery::Unknown)
         } else {
-            format!("no complete answer from {host}: {}", innermost(error))
+            let reason = format!("no complete response from {host}: {cause}");
+            (reason, Delivery::Unknown)
         };
         Fault {
-            error: ApiError::Unavailable { reason, sent },
-            // A certificate does not change between two tries.
-            again: tls.is_none(),
+            error: ApiError::unavailable(reason, delivery),
+            retryable: true,
         }
     }
 
-    /// The host, with the proxy where the connection is in fact to that.
-    fn connected_to(&self) -> String {
+    /// Reads the body up to `MAX_BODY`.
+    pub(super) fn read_body(&self, mut response: Response) -> Result<WholeBody, Fault> {
+        let mut bytes = Vec::new();
+        let read = response.by_ref().take(MAX_BODY + 1).read_to_end(&mut bytes);
+        let Err(error) = read else {
+            let is_complete = bytes.len() as u64 <= MAX_BODY;
+            return Ok(WholeBody { bytes, is_complete });
+        };
         let host = self.options.origin.host();
-        match proxy::in_use(&self.options) {
-            Some(proxy) => format!("{host} through the proxy of {proxy}"),
-            None => host.to_owned(),
-        }
-    }
-
-    /// Reads the body to its end, or to the limit: then the second value is false.
-    pub(super) fn body(&self, reply: Reply, deadline: Instant) -> Result<(Vec<u8>, bool), Fault> {
-        let mut reader = self.reader(reply, deadline);
-        let mut body = Vec::new();
-        match reader
-            .by_ref()
-            .take(LARGEST_BODY + 1)
-            .read_to_end(&mut body)
-        {
-            Ok(_) => {
-                let whole = body.len() as u64 <= LARGEST_BODY;
-                Ok((body, whole))
-            }
-            Err(error) => {
-                let host = self.options.origin.host();
-                let reason = match error.kind() {
-                    io::ErrorKind::TimedOut => no_answer(host, self.options.timeout),
-                    _ => format!("no complete answer from {host}: the connection broke off"),
-                };
-                (self.options.log)(&reason);
-                let sent = Sent::Perhaps;
-                Err(Fault {
-                    error: ApiError::Unavailable { reason, sent },
-                    again: true,
-                })
-            }
-        }
-    }
-
-    /// The body as it comes, until the deadline.
-    pub(super) fn reader(&self, reply: Reply, deadline: Instant) -> Body {
-        Body {
-            inner: reply.body,
-            deadline,
-        }
+        let reason = match error.kind() {
+            io::ErrorKind::TimedOut => timed_out(host, self.options.timeout),
+            _ => format!("no complete response from {host}: the connection broke off"),
+        };
+        (self.options.log)(&reason);
+        Err(Fault {
+            error: ApiError::unavailable(reason, Delivery::Unknown),
+            retryable: true,
+        })
     }
 }
 
-/// The body of an answer, read as it comes.
-pub struct Body {
-    inner: blocking::Response,
-    deadline: Instant,
-}
-
-impl std::fmt::Debug for Body {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Body")
-    }
-}
-
-/// Reading ends with `TimedOut` at the deadline, however little each piece brings:
-/// reqwest's own limit in a blocking read begins anew with each of them.
-impl Read for Body {
+/// Reads the body. Fails with `TimedOut` at the deadline, however little each
+/// piece brings: reqwest's own limit begins anew with each blocking read.
+impl Read for Response {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if Instant::now() >= self.deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.inner.read(buffer).map_err(|error| {
+        self.body.read(buffer).map_err(|error| {
             let inner = error
                 .get_ref()
                 .and_then(|e| e.downcast_ref::<reqwest::Error>());
@@ -323,23 +324,26 @@ impl Read for Body {
 }
 
 impl Fault {
-    /// A failure that no second try would mend.
-    pub(super) fn last(error: ApiError) -> Self {
+    pub(super) fn permanent(error: ApiError) -> Self {
         Self {
             error,
-            again: false,
+            retryable: false,
         }
     }
 }
 
-fn no_answer(host: &str, limit: Duration) -> String {
-    format!(
-        "no answer from {host} within {}",
-        humantime::format_duration(limit)
-    )
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> Self {
+        fault.error
+    }
 }
 
-/// The error of the TLS library, which `io::Error` hides from `source`.
+fn timed_out(host: &str, limit: Duration) -> String {
+    let limit = humantime::format_duration(limit);
+    format!("no response from {host} within {limit}")
+}
+
+/// Finds the error of the TLS library, which `io::Error` hides from `source`.
 fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {
@@ -359,20 +363,17 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 
 /// The system has no descriptors or threads left for a connection.
 fn cannot_open(why: &str) -> ApiError {
-    ApiError::Unavailable {
-        reason: format!("no connection can be opened: {why}"),
-        sent: Sent::Never,
-    }
+    let reason = format!("no connection can be opened: {why}");
+    ApiError::unavailable(reason, Delivery::NotSent)
 }
 
-/// Fails where a runtime could not have the descriptors that it panics without.
-fn spare_descriptors() -> io::Result<()> {
+/// Fails if too few descriptors are left for a runtime, which would panic.
+fn check_descriptors() -> io::Result<()> {
     drop((io::pipe()?, io::pipe()?, io::pipe()?));
     Ok(())
 }
 
-/// The last cause in the chain.
-fn lowest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
+fn root_cause(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
     let mut last: &(dyn std::error::Error + 'static) = error;
     while let Some(next) = last.source() {
         last = next;
@@ -380,9 +381,9 @@ fn lowest(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
     last
 }
 
-/// The last cause in words, of our own where those of the system are long.
-fn innermost(error: &reqwest::Error) -> String {
-    let last = lowest(error);
+/// The root cause, in fewer words than the system's.
+fn describe_cause(error: &reqwest::Error) -> String {
+    let last = root_cause(error);
     match last.downcast_ref::<io::Error>().map(io::Error::kind) {
         Some(io::ErrorKind::ConnectionRefused) => "connection refused".to_owned(),
         Some(io::ErrorKind::ConnectionReset) => "connection reset".to_owned(),

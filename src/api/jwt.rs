@@ -1,8 +1,7 @@
-//! The two dates in a JSON Web Token (RFC 7519 §4.1), and whether a text has
-//! the form of one.
+//! Reads the lifetime of a JSON Web Token (RFC 7519 §4.1).
 //!
-//! Nothing is verified and nothing else is read: a token is the server's own
-//! note to itself, and only its lifetime matters here.
+//! Signatures are not verified and no other claim is read: a token is opaque
+//! to a client, except that its lifetime helps.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -10,48 +9,46 @@ use serde_json::{Map, Value};
 
 use crate::model::Timestamp;
 
-/// Whether the text has the form of a signed token: three base64url parts, the
-/// first of them a JSON object (RFC 7515 §7.1).
-pub(super) fn has_form(text: &str) -> bool {
-    parts(text).is_some()
+/// Whether the text has the form of a signed token: three base64url parts, of
+/// which the first is a JSON object (RFC 7515 §7.1).
+pub(super) fn is_jwt(text: &str) -> bool {
+    payload(text).is_some()
 }
 
-/// The lifetime in milliseconds: `exp - iat`, or `exp - now` where there is no
-/// `iat`; `None` where the text is no token or names no end.
+/// The lifetime in milliseconds: `exp - iat`, or `exp - now` without an `iat`.
+/// `None` if the text is not a token or has no `exp`.
 pub(super) fn lifetime(text: &str, now: Timestamp) -> Option<i64> {
-    let claims = object(parts(text)?)?;
-    let end = seconds(claims.get("exp")?)?;
-    let begin = claims.get("iat").and_then(seconds);
+    let claims = decode_object(payload(text)?)?;
+    let end = numeric_date(claims.get("exp")?)?;
+    let begin = claims.get("iat").and_then(numeric_date);
     let begin = begin.unwrap_or_else(|| now.millis().div_euclid(1000));
     Some(end.saturating_sub(begin).saturating_mul(1000))
 }
 
-/// The payload, still encoded.
-fn parts(text: &str) -> Option<&str> {
+/// The encoded payload.
+fn payload(text: &str) -> Option<&str> {
     let mut parts = text.split('.');
     let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
-    let encoded = |part: &str| {
-        !part.is_empty()
-            && part
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    let is_base64url = |part: &str| {
+        let is_digit = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !part.is_empty() && part.bytes().all(is_digit)
     };
-    if parts.next().is_some() || !encoded(payload) || !encoded(signature) {
+    if parts.next().is_some() || !is_base64url(payload) || !is_base64url(signature) {
         return None;
     }
-    object(header).map(|_| payload)
+    decode_object(header).map(|_| payload)
 }
 
-fn object(part: &str) -> Option<Map<String, Value>> {
+fn decode_object(part: &str) -> Option<Map<String, Value>> {
     let bytes = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// A NumericDate: whole seconds, though the RFC allows a fraction.
-fn seconds(value: &Value) -> Option<i64> {
+/// Parses a NumericDate, which may have a fraction, into whole seconds.
+fn numeric_date(value: &Value) -> Option<i64> {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a cast from a float saturates, and a fraction of a second is no matter"
+        reason = "a cast from a float saturates, and fractions do not matter"
     )]
     value
         .as_i64()
@@ -92,8 +89,8 @@ mod tests {
     }
 
     #[test]
-    fn form() {
-        assert!(has_form(&token("{}")));
+    fn recognizes_tokens() {
+        assert!(is_jwt(&token("{}")));
         for text in [
             "",
             "a.b",
@@ -106,7 +103,7 @@ mod tests {
             "e30.e 0.c2ln",
             "é.e30.c2ln",
         ] {
-            assert!(!has_form(text), "{text:?}");
+            assert!(!is_jwt(text), "{text:?}");
         }
     }
 }

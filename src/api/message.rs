@@ -1,21 +1,20 @@
-//! The text of an error's body: what to tell a person, and which field each
-//! complaint is about.
+//! Parses the bodies of errors: a message, and the validation errors of fields.
 //!
-//! It knows the shapes in which frameworks and proxies complain, and nothing
-//! of statuses. The texts stay raw; whoever shows them cleans them.
+//! It knows the forms that frameworks and proxies use, and no statuses. Texts
+//! are the server's own, uncleaned: whoever prints them cleans them.
 
 use serde_json::{Map, Value};
 
-/// The longest text made of a body, in characters.
-const LONGEST: usize = 500;
-/// The longest excerpt of a body that is not JSON.
-const EXCERPT: usize = 200;
-/// How deep the fields of an error may nest.
-const DEEPEST: usize = 8;
-/// The most fields told of.
-const MOST_FIELDS: usize = 64;
+/// Maximum length of a message, in characters.
+const MAX_MESSAGE: usize = 500;
+/// Maximum length of a title, a field name or a body that is not JSON.
+const MAX_EXCERPT: usize = 200;
+/// Maximum nesting of fields.
+const MAX_DEPTH: usize = 8;
+/// Maximum number of fields.
+const MAX_FIELDS: usize = 64;
 
-/// Keys of an object that are no field of a form.
+/// Keys of an object that are not fields of a form.
 const NOT_FIELDS: [&str; 13] = [
     "detail",
     "message",
@@ -32,41 +31,46 @@ const NOT_FIELDS: [&str; 13] = [
     "success",
 ];
 
-/// What a body says.
+/// A parsed error body.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    /// Whether it is the API that speaks: JSON, rather than the page of a proxy.
-    pub(super) json: bool,
-    /// One text, complete by itself; `None` where the body says nothing.
+pub(super) struct ParsedError {
+    /// Whether it is JSON, and so from the API, rather than a proxy's page.
+    pub(super) is_json: bool,
+    /// A complete message, unless the body has none.
     pub(super) message: Option<String>,
-    /// The complaints a field.
+    /// Validation errors by field name.
     pub(super) fields: Vec<(String, Vec<String>)>,
     /// Whether a captcha is mentioned, as a field or in the text.
     pub(super) captcha: bool,
+    /// Whether a CSRF check or the `Referer` header is mentioned.
+    pub(super) csrf: bool,
 }
 
-/// Reads the body of an error.
-pub(super) fn read(content_type: Option<&str>, body: &[u8]) -> Said {
-    if !is_html(content_type)
+pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
+    if !is_html(content_type, body)
         && let Ok(value @ (Value::Object(_) | Value::Array(_) | Value::String(_))) =
             serde_json::from_slice(body)
     {
-        return of_json(&value);
+        return from_json(&value);
     }
     let text = String::from_utf8_lossy(body);
-    let text = title(&text).unwrap_or_else(|| excerpt(&text));
-    Said {
+    let text = match is_html(content_type, body) {
+        true => title(&text).unwrap_or_default(),
+        false => shorten(&text, MAX_EXCERPT),
+    };
+    ParsedError {
         message: (!text.is_empty()).then_some(text),
-        ..Said::default()
+        ..ParsedError::default()
     }
 }
 
-/// Whether the header says HTML.
-pub(super) fn is_html(content_type: Option<&str>) -> bool {
+/// Whether the body is an HTML page, by its header or by its first character.
+pub(super) fn is_html(content_type: Option<&str>, body: &[u8]) -> bool {
     content_type.is_some_and(|t| t.to_ascii_lowercase().contains("html"))
+        || body.trim_ascii_start().starts_with(b"<")
 }
 
-fn of_json(value: &Value) -> Said {
+fn from_json(value: &Value) -> ParsedError {
     let mut found = Found::default();
     match value {
         Value::Object(object) => found.object(object, 0),
@@ -76,19 +80,21 @@ fn of_json(value: &Value) -> Said {
     for (field, texts) in &found.fields {
         lines.push(format!("{field}: {}", texts.join(" ")));
     }
-    let message = shorten(&lines.join("; "), LONGEST);
-    let mentions = |text: &str| text.to_ascii_lowercase().contains("captcha");
-    Said {
-        json: true,
-        captcha: mentions(&message)
-            || found.code.as_deref().is_some_and(mentions)
-            || found.fields.iter().any(|(field, _)| mentions(field)),
+    let message = shorten(&lines.join("; "), MAX_MESSAGE);
+    let fields = found.fields.iter().map(|(field, _)| field.as_str());
+    let texts: Vec<_> = (fields.chain([&*message]).chain(found.code.as_deref()))
+        .map(str::to_ascii_lowercase)
+        .collect();
+    let mentions = |word: &str| texts.iter().any(|text| text.contains(word));
+    ParsedError {
+        is_json: true,
+        captcha: mentions("captcha"),
+        csrf: mentions("csrf") || mentions("referer"),
         message: (!message.is_empty()).then_some(message),
         fields: found.fields,
     }
 }
 
-/// What has been found on the way through a body.
 #[derive(Default)]
 struct Found {
     texts: Vec<String>,
@@ -98,7 +104,7 @@ struct Found {
 
 impl Found {
     fn object(&mut self, object: &Map<String, Value>, depth: usize) {
-        if depth >= DEEPEST {
+        if depth >= MAX_DEPTH {
             return;
         }
         if let Some(code) = object.get("code").and_then(Value::as_str) {
@@ -107,7 +113,7 @@ impl Found {
         let before = self.texts.len();
         for key in ["detail", "message", "error", "non_field_errors"] {
             match object.get(key) {
-                // FastAPI and others put the fields themselves under one of these names.
+                // FastAPI and others put the fields under one of these keys.
                 Some(Value::Object(inner)) => self.object(inner, depth + 1),
                 Some(value) => self.texts.extend(strings(value, depth)),
                 None => {}
@@ -122,7 +128,7 @@ impl Found {
                 break;
             }
         }
-        let said = self.texts.len() > before;
+        let has_message = self.texts.len() > before;
         for key in ["errors", "data"] {
             match object.get(key) {
                 Some(Value::Object(inner)) => self.object(inner, depth + 1),
@@ -136,15 +142,15 @@ impl Found {
             if NOT_FIELDS.contains(&key.as_str()) {
                 continue;
             }
-            // Beside a message, a lone string is more likely a request's number than a complaint.
-            if !(said && value.is_string()) {
+            // Beside a message, a string is more likely a request's number than an error.
+            if !(has_message && value.is_string()) {
                 self.field(key, value, depth + 1);
             }
         }
     }
 
     fn field(&mut self, name: &str, value: &Value, depth: usize) {
-        if depth >= DEEPEST || self.fields.len() >= MOST_FIELDS {
+        if depth >= MAX_DEPTH || self.fields.len() >= MAX_FIELDS {
             return;
         }
         match value {
@@ -153,7 +159,7 @@ impl Found {
                     self.field(&format!("{name}.{key}"), value, depth + 1);
                 }
             }
-            // A list of forms, as of nested serializers, has an object a form.
+            // Nested serializers give a list with an object per form.
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 for (index, item) in items.iter().enumerate() {
                     self.field(&format!("{name}.{index}"), item, depth + 1);
@@ -162,7 +168,7 @@ impl Found {
             other => {
                 let texts: Vec<_> = strings(other, depth).collect();
                 if !texts.is_empty() {
-                    self.fields.push((shorten(name, EXCERPT), texts));
+                    self.fields.push((shorten(name, MAX_EXCERPT), texts));
                 }
             }
         }
@@ -173,16 +179,16 @@ impl Found {
 fn strings(value: &Value, depth: usize) -> Box<dyn Iterator<Item = String> + '_> {
     match value {
         Value::String(text) => {
-            let text = shorten(text, LONGEST);
+            let text = shorten(text, MAX_MESSAGE);
             Box::new((!text.is_empty()).then_some(text).into_iter())
         }
-        Value::Array(items) if depth < DEEPEST => Box::new(
+        Value::Array(items) if depth < MAX_DEPTH => Box::new(
             items
                 .iter()
-                .take(MOST_FIELDS)
+                .take(MAX_FIELDS)
                 .flat_map(move |item| strings(item, depth + 1)),
         ),
-        Value::Object(object) if depth < DEEPEST => {
+        Value::Object(object) if depth < MAX_DEPTH => {
             let text = ["detail", "message", "msg", "error"]
                 .iter()
                 .find_map(|key| object.get(*key));
@@ -195,59 +201,13 @@ fn strings(value: &Value, depth: usize) -> Box<dyn Iterator<Item = String> + '_>
     }
 }
 
-/// The text of `<title>`, which is where servers and proxies say what happened.
+/// The text of `<title>`, in which servers and proxies say what happened.
 fn title(html: &str) -> Option<String> {
     let lower = html.to_ascii_lowercase();
     let tag = lower.find("<title")?;
     let begin = tag + lower.get(tag..)?.find('>')? + 1;
     let end = begin + lower.get(begin..)?.find("</title")?;
-    let text = shorten(&decode(html.get(begin..end)?), EXCERPT);
-    (!text.is_empty()).then_some(text)
-}
-
-/// The beginning of a body that is not JSON, without tags.
-fn excerpt(text: &str) -> String {
-    // No page needs more than this for its first words.
-    let mut rest: String = text.chars().take(16 * 1024).collect();
-    for (element, end) in [
-        ("<script", "</script"),
-        ("<style", "</style"),
-        ("<!--", "--"),
-    ] {
-        while let Some(begin) = rest.to_ascii_lowercase().find(element) {
-            let after = begin + element.len();
-            let length = rest
-                .get(after..)
-                .and_then(|tail| tail.to_ascii_lowercase().find(end));
-            let stop = length.map_or(rest.len(), |length| after + length + end.len());
-            rest.replace_range(begin..stop, "<");
-        }
-    }
-    let mut shown = String::new();
-    let mut inside = false;
-    for c in rest.chars() {
-        match c {
-            '<' => inside = true,
-            '>' if inside => {
-                inside = false;
-                shown.push(' ');
-            }
-            c if !inside => shown.push(c),
-            _ => {}
-        }
-    }
-    shorten(&decode(&shown), EXCERPT)
-}
-
-/// The five entities that a text needs, with `&amp;` last so that nothing is decoded twice.
-fn decode(text: &str) -> String {
-    text.replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&quot;", "\"")
-        .replace("&#39;", "'")
-        .replace("&#x27;", "'")
-        .replace("&nbsp;", " ")
-        .replace("&amp;", "&")
+    Some(shorten(html.get(begin..end)?, MAX_EXCERPT))
 }
 
 /// One line of at most `most` characters.

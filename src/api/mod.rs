@@ -1,96 +1,93 @@
-//! The server's language: a method an endpoint, and an answer or an
-//! [`ApiError`] that says what may be done about it.
+//! The client of the API: one method per endpoint, and an [`ApiError`] that
+//! tells what can be done about a failure.
 //!
 //! The only user of the HTTP library. Each endpoint is sent only what it
-//! needs: there is no cookie jar and no shared header, since a stale
-//! credential sent along makes some endpoints refuse. Nothing here knows where
-//! a session is kept, who is asked for a password, or what is printed.
+//! needs: there is no cookie jar and no shared header, since some endpoints
+//! refuse a request with a stale credential. Stores, prompts and output are
+//! not known here.
 
-mod answer;
+mod classify;
 mod cookie;
 mod error;
 mod http;
 mod jwt;
 mod message;
 mod proxy;
-mod receipt;
-mod request;
+mod raw;
+mod received_at;
 mod tls;
 mod wire;
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use backon::{BlockingRetryable, ExponentialBuilder};
-use reqwest::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderValue, REFERER, SET_COOKIE};
 use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
-use crate::model::{AccessToken, Grant, Origin, RefreshToken, Secret, Timestamp};
+use crate::model::{AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp};
 
-pub use error::{ApiError, Sent};
-pub use http::Body;
-pub use request::{Answer, Request};
+pub(crate) use error::{ApiError, Delivery};
+pub(crate) use raw::{RawRequest as Request, RawResponse as Answer};
 
-use answer::is_page;
-use http::{Fault, Http, Outgoing};
+use http::{Fault, Http, Request as HttpRequest};
 
-/// The longest pause before a read is tried again.
-const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// The longest pause before a retry.
+const MAX_PAUSE: Duration = Duration::from_millis(800);
 
-/// What a client needs to know of the world around it.
-pub struct Options {
-    /// The server: no request goes anywhere else.
-    pub origin: Origin,
-    /// How long a call may take, its body and all its tries included.
-    pub timeout: Duration,
-    /// PEM roots that are trusted beside the others.
-    pub ca_cert: Option<PathBuf>,
-    /// PEM roots that are trusted in place of the platform's.
-    pub ssl_cert_file: Option<PathBuf>,
-    /// The name of the access token's cookie.
-    pub access_cookie: String,
-    /// The name of the refresh token's cookie.
-    pub refresh_cookie: String,
-    /// The proxy variables that are set (`HTTPS_PROXY`, `no_proxy`, …), to be described;
-    /// the HTTP library reads them by itself.
-    pub proxy_variables: Vec<(String, String)>,
-    /// Gets a line a request, an answer and a decision; never a secret.
-    pub log: Box<dyn Fn(&str) + Send + Sync>,
+/// The settings of a client.
+pub(crate) struct Options {
+    /// The server. No request goes anywhere else.
+    pub(crate) origin: Origin,
+    /// The limit of a call, its body and its retries included.
+    pub(crate) timeout: Duration,
+    /// PEM roots that are trusted in addition.
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// PEM roots that are trusted instead of the platform's.
+    pub(crate) ssl_cert_file: Option<PathBuf>,
+    pub(crate) cookie_names: CookieNames,
+    /// The `Referer` of all requests but reads, for a server that checks it.
+    pub(crate) referer: Option<String>,
+    /// The proxy variables that are set (`HTTPS_PROXY`, `no_proxy`, …), to be described.
+    /// The HTTP library reads them itself.
+    pub(crate) proxy_variables: Vec<(String, String)>,
+    /// Logs requests, responses and decisions, never a secret.
+    pub(crate) log: Box<dyn Fn(&str) + Send + Sync>,
     /// The local clock.
-    pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    pub(crate) clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
-/// What a bare request told of the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reached {
-    /// The status of the answer; which one does not matter.
-    pub status: u16,
-    /// How long the head of the answer took, connection included.
-    pub elapsed: Duration,
-    /// The server's clock, where the answer had a `Date`.
-    pub date: Option<Timestamp>,
-    /// The server's clock minus ours, in milliseconds.
-    pub skew: Option<i64>,
+/// The result of a ping.
+pub(crate) struct Pong {
+    pub(crate) status: u16,
+    /// The time to the head of the response, connection included.
+    pub(crate) elapsed: Duration,
+    /// The server's clock minus ours in milliseconds, if the response had a `Date`.
+    pub(crate) skew: Option<i64>,
 }
 
 /// A client of one server.
-pub struct Client {
+pub(crate) struct Client {
     http: Http,
+    /// The cookie names that a response showed, which replace the configured ones.
+    found_names: OnceLock<CookieNames>,
 }
 
 impl Client {
-    /// A client; nothing is read, built or connected before the first request.
-    #[must_use]
-    pub fn new(options: Options) -> Self {
+    /// Makes a client. Nothing is read or connected before the first request.
+    pub(crate) fn new(options: Options) -> Self {
         Self {
             http: Http::new(options),
+            found_names: OnceLock::new(),
         }
     }
 
-    /// Makes an account. The grant is empty where the server wants a login first.
-    pub fn signup(
+    /// Creates an account. The grant is empty if the server wants a login first.
+    pub(crate) fn signup(
         &self,
         email: &str,
         password: &Secret,
@@ -103,11 +100,11 @@ impl Client {
             name,
             captcha: captcha.map(Secret::expose),
         };
-        self.grant(&self.post("auth/signup/").json(&body)?)
+        self.send_for_grant(&self.post("auth/signup/")?.with_json(&body)?)
     }
 
-    /// Logs in. An answer without a refresh token is the caller's to judge.
-    pub fn signin(
+    /// Logs in. The caller checks whether the grant has a refresh token.
+    pub(crate) fn signin(
         &self,
         login: &str,
         password: &Secret,
@@ -118,187 +115,202 @@ impl Client {
             password: password.expose(),
             captcha: captcha.map(Secret::expose),
         };
-        self.grant(&self.post("auth/signin/").json(&body)?)
+        self.send_for_grant(&self.post("auth/signin/")?.with_json(&body)?)
     }
 
-    /// Confirms the account's e-mail address with the code that was sent there.
-    pub fn verify(&self, access: &AccessToken, code: &str) -> Result<(), ApiError> {
+    /// Confirms the account's e-mail address with the mailed code.
+    pub(crate) fn verify(&self, access: &AccessToken, code: &str) -> Result<(), ApiError> {
         let body = wire::Verify {
             verification_code: code,
         };
-        let request = self.post("auth/verify-email/").json(&body)?;
-        self.done(&bearer(request, access)?)
+        let request = self.post("auth/verify-email/")?.with_json(&body)?;
+        self.expect_success(&with_bearer(request, access)?)
     }
 
-    /// Exchanges the refresh token for an access token, and perhaps for its successor.
+    /// Exchanges the refresh token for an access token, and on a rotating
+    /// server for another refresh token.
     ///
-    /// Sent once at most: a rotating server may take a second use for theft (RFC 9700 §4.14).
-    pub fn exchange(&self, refresh: &RefreshToken) -> Result<Grant, ApiError> {
-        self.grant(&self.with_cookie(self.post("auth/custom-refresh/"), refresh)?)
+    /// Never retried: a rotating server may take a second use for theft (RFC 9700 §4.14).
+    pub(crate) fn exchange(&self, refresh: &RefreshToken) -> Result<Grant, ApiError> {
+        self.send_for_grant(&self.post_with_cookie("auth/custom-refresh/", refresh)?)
     }
 
-    /// Ends the session at the server.
-    pub fn revoke(&self, refresh: &RefreshToken) -> Result<(), ApiError> {
-        self.done(&self.with_cookie(self.post("auth/custom-logout/"), refresh)?)
+    /// Ends the session on the server.
+    pub(crate) fn revoke(&self, refresh: &RefreshToken) -> Result<(), ApiError> {
+        self.expect_success(&self.post_with_cookie("auth/custom-logout/", refresh)?)
     }
 
-    /// The account in short: `id`, `email`, `name`.
-    pub fn account(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
-        self.object(&bearer(self.get("account/"), access)?)
+    /// The account's `id`, `email` and `name`.
+    pub(crate) fn account(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
+        self.get_object(&with_bearer(self.get("account/"), access)?)
     }
 
-    /// The account in full, `email_verified` among it.
-    pub fn me(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
-        self.object(&bearer(self.get("me/"), access)?)
+    /// The whole account, with `email_verified`.
+    pub(crate) fn me(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
+        self.get_object(&with_bearer(self.get("me/"), access)?)
     }
 
-    /// Asks for nothing in particular, without a credential: any HTTP answer is a success.
-    pub fn reach(&self) -> Result<Reached, ApiError> {
-        let reply = self
-            .http
-            .send(&self.get("account/"), self.deadline())
-            .map_err(|fault| fault.error)?;
-        Ok(Reached {
-            status: reply.status.as_u16(),
-            elapsed: reply.elapsed,
-            date: reply.receipt.date,
-            skew: reply.receipt.skew(),
+    /// Sends a request without a credential. Any HTTP response is a success.
+    pub(crate) fn ping(&self) -> Result<Pong, ApiError> {
+        let response = self.http.send(&self.get("account/"), self.deadline())?;
+        Ok(Pong {
+            status: response.status(),
+            elapsed: response.elapsed,
+            skew: response.received_at.skew(),
         })
     }
 
-    /// The roots that the server's certificate is checked against, in words.
-    #[must_use]
-    pub fn roots_in_use(&self) -> String {
+    /// Describes the roots that the server's certificate is checked against.
+    pub(crate) fn roots_in_use(&self) -> String {
         tls::roots_in_use(&self.http.options)
     }
 
-    /// The proxy that requests go through, in words and without its credentials.
-    #[must_use]
-    pub fn proxy_in_use(&self) -> Option<String> {
-        proxy::in_use(&self.http.options)
+    /// Describes the proxy that requests go through, without its credentials.
+    pub(crate) fn proxy_in_use(&self) -> Option<String> {
+        proxy::in_use(&self.http.options).map(|proxy| proxy.description)
+    }
+
+    fn cookie_names(&self) -> &CookieNames {
+        let configured = &self.http.options.cookie_names;
+        self.found_names.get().unwrap_or(configured)
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.http.options.origin)
     }
 
-    fn post(&self, path: &str) -> Outgoing {
-        Outgoing::new(Method::POST, self.url(path))
+    /// Makes a request. All but reads carry the configured `Referer`.
+    fn new_request(&self, method: Method, url: String) -> Result<HttpRequest, ApiError> {
+        let mut request = HttpRequest::new(method, url);
+        if let Some(referer) = &self.http.options.referer
+            && !matches!(request.method, Method::GET | Method::HEAD)
+        {
+            let value = HeaderValue::from_str(referer).map_err(|_| {
+                ApiError::InvalidArgument("the referer has an invalid character".to_owned())
+            })?;
+            request.headers.insert(REFERER, value);
+        }
+        Ok(request)
     }
 
-    fn get(&self, path: &str) -> Outgoing {
-        Outgoing::new(Method::GET, self.url(path))
+    fn post(&self, path: &str) -> Result<HttpRequest, ApiError> {
+        self.new_request(Method::POST, self.url(path))
+    }
+
+    fn get(&self, path: &str) -> HttpRequest {
+        HttpRequest::new(Method::GET, self.url(path))
     }
 
     fn deadline(&self) -> Instant {
         let now = Instant::now();
-        // A timeout beyond what the clock can count is as good as a day.
+        // A timeout beyond the range of the clock is as good as a day.
         now.checked_add(self.http.options.timeout)
             .unwrap_or_else(|| now + Duration::from_secs(24 * 3600))
     }
 
-    fn with_cookie(&self, request: Outgoing, refresh: &RefreshToken) -> Result<Outgoing, ApiError> {
+    /// A POST without a body, with the refresh token as its cookie.
+    fn post_with_cookie(
+        &self,
+        path: &str,
+        refresh: &RefreshToken,
+    ) -> Result<HttpRequest, ApiError> {
         let text = refresh.secret().expose();
-        cookie::usable(text)
-            .map_err(|why| ApiError::Config(format!("the refresh token cannot be sent: {why}")))?;
-        let pair = zeroize::Zeroizing::new(format!("{}={text}", self.http.options.refresh_cookie));
-        request.secret(COOKIE, &pair, "refresh token")
+        cookie::validate_token_text(text).map_err(|why| {
+            ApiError::Unusable(format!("the refresh token cannot be sent: {why}"))
+        })?;
+        let name = &self.cookie_names().refresh;
+        let pair = Zeroizing::new(format!("{name}={text}"));
+        self.post(path)?.with_secret(COOKIE, &pair, "refresh token")
     }
 
-    /// Sends once, and takes the tokens out of the answer.
-    fn grant(&self, request: &Outgoing) -> Result<Grant, ApiError> {
-        let deadline = self.deadline();
-        let reply = self
-            .judged(request, deadline)
-            .map_err(|fault| fault.error)?;
+    /// Sends the request once, and reads the tokens in the response.
+    fn send_for_grant(&self, request: &HttpRequest) -> Result<Grant, ApiError> {
+        let response = self.send_checked(request, self.deadline())?;
         let options = &self.http.options;
         let host = options.origin.host();
-        let rules = cookie::Rules {
+        let reader = cookie::CookieReader {
             // An IPv6 address has colons of its own, within brackets.
             host: match host.rsplit_once(':') {
                 Some((name, port)) if !port.ends_with(']') => name,
                 _ => host,
             },
-            access: &options.access_cookie,
-            refresh: &options.refresh_cookie,
-            receipt: reply.receipt,
+            names: self.cookie_names(),
+            received_at: response.received_at,
             log: &options.log,
         };
-        let cookies = reply.headers.get_all(SET_COOKIE).iter();
-        let mut grant = rules.grant(cookies.map(|header| header.as_bytes()));
-        let found = grant.access.is_some() || grant.refresh.is_some();
-        let complete = grant.access.is_some() && grant.refresh.is_some();
-        if complete || reply.status == StatusCode::NO_CONTENT {
+        let cookies = response.headers.get_all(SET_COOKIE).iter();
+        let mut grant = reader.grant(cookies.map(|header| header.as_bytes()));
+        if let Some(names) = &grant.cookie_names {
+            self.found_names.get_or_init(|| names.clone());
+        }
+        let is_empty = grant.access.is_none() && grant.refresh.is_none();
+        let is_complete = grant.access.is_some() && grant.refresh.is_some();
+        if is_complete || response.status == StatusCode::NO_CONTENT {
             return Ok(grant);
         }
-        match self.json(reply, deadline) {
-            Ok(Some(body)) => wire::add_tokens(&mut grant, &body, &rules),
+        match self.read_json(response) {
+            Ok(Some(body)) => wire::add_tokens(&mut grant, &body, &reader),
             Ok(None) => {}
-            // Tokens that came in the head are good whatever became of the body.
-            Err(fault) if found => {
-                (options.log)(&format!("the body is left alone: {}", fault.error));
-            }
-            Err(fault) => return Err(fault.error),
+            Err(fault) if is_empty => return Err(fault.error),
+            // The tokens in the head are valid whatever the body is.
+            Err(fault) => (options.log)(&format!("ignoring the body: {}", fault.error)),
         }
         Ok(grant)
     }
 
-    /// Sends once; any success will do.
-    fn done(&self, request: &Outgoing) -> Result<(), ApiError> {
-        let deadline = self.deadline();
-        let reply = self
-            .judged(request, deadline)
-            .map_err(|fault| fault.error)?;
-        if is_page(&reply) {
-            self.json(reply, deadline).map_err(|fault| fault.error)?;
+    /// Sends the request once. Any success will do, except an HTML page.
+    fn expect_success(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let response = self.send_checked(request, self.deadline())?;
+        if message::is_html(response.content_type(), b"") {
+            self.read_json(response)?;
         }
         Ok(())
     }
 
-    /// Reads an object, again where that may help.
-    fn object(&self, request: &Outgoing) -> Result<Map<String, Value>, ApiError> {
-        self.patiently(|deadline| {
-            let reply = self.judged(request, deadline)?;
-            let status = reply.status.as_u16();
-            let body = self.json(reply, deadline)?;
+    /// Reads a JSON object, with retries.
+    fn get_object(&self, request: &HttpRequest) -> Result<Map<String, Value>, ApiError> {
+        self.with_retries(|deadline| {
+            let response = self.send_checked(request, deadline)?;
+            let status = response.status();
+            let body = self.read_json(response)?;
             body.and_then(wire::unwrap_envelope).ok_or_else(|| {
-                Fault::last(ApiError::Unexpected {
+                Fault::permanent(ApiError::Unexpected {
                     status,
-                    message: "the answer holds no JSON object".to_owned(),
+                    message: "the response is not a JSON object".to_owned(),
                 })
             })
         })
     }
 
-    /// Tries up to three times within the timeout, for requests that may be repeated.
-    fn patiently<T>(
+    /// Makes up to three attempts within the timeout, for idempotent requests.
+    fn with_retries<T>(
         &self,
         mut attempt: impl FnMut(Instant) -> Result<T, Fault>,
     ) -> Result<T, ApiError> {
         let deadline = self.deadline();
         let pauses = ExponentialBuilder::new()
-            .with_min_delay(LONGEST_PAUSE / 4)
+            .with_min_delay(MAX_PAUSE / 4)
             .with_factor(2.0)
             .with_jitter()
             // Without a seed, the pauses of all machines would be the same.
             .with_jitter_seed(RandomState::new().build_hasher().finish())
             .with_max_times(2);
-        let tried = || attempt(deadline);
-        tried
+        let attempt = || attempt(deadline);
+        attempt
             .retry(pauses)
             .when(|fault| {
                 let left = deadline.saturating_duration_since(Instant::now());
-                fault.again && left > LONGEST_PAUSE
+                fault.retryable && left > MAX_PAUSE
             })
             .notify(|_, pause| {
-                (self.http.options.log)(&format!("trying again in {} ms", pause.as_millis()));
+                (self.http.options.log)(&format!("retrying in {} ms", pause.as_millis()));
             })
             .call()
-            .map_err(|fault| fault.error)
+            .map_err(ApiError::from)
     }
 }
 
-fn bearer(request: Outgoing, access: &AccessToken) -> Result<Outgoing, ApiError> {
-    let text = zeroize::Zeroizing::new(format!("Bearer {}", access.secret().expose()));
-    request.secret(AUTHORIZATION, &text, "access token")
+fn with_bearer(request: HttpRequest, access: &AccessToken) -> Result<HttpRequest, ApiError> {
+    let text = Zeroizing::new(format!("Bearer {}", access.secret().expose()));
+    request.with_secret(AUTHORIZATION, &text, "access token")
 }

@@ -1,14 +1,21 @@
-//! The proxy in words, for a diagnosis or an error.
+//! Finds the proxy that requests go through, for `doctor` and for errors.
 //!
-//! Whether one is used is decided by the HTTP library, from the same
-//! variables; here they are only described, without the credentials in them.
+//! The HTTP library reads the same variables itself and decides by the same
+//! matcher.
 
-use url::Url;
+use hyper_util::client::proxy::matcher::Matcher;
 
 use super::Options;
 
-/// The variable and address of the proxy that requests go through.
-pub(super) fn in_use(options: &Options) -> Option<String> {
+pub(super) struct Proxy {
+    /// The proxy's own host.
+    pub(super) host: String,
+    /// The variable and the proxy's URL without credentials.
+    pub(super) description: String,
+}
+
+/// The proxy for requests to the origin. Plain http never uses one.
+pub(super) fn in_use(options: &Options) -> Option<Proxy> {
     if !options.origin.is_https() {
         return None;
     }
@@ -16,68 +23,63 @@ pub(super) fn in_use(options: &Options) -> Option<String> {
         let set = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
         names.into_iter().find_map(set)
     };
-    let host = options.origin.host();
-    let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    if let Some((_, list)) = value(["NO_PROXY", "no_proxy"])
-        && list.split(',').any(|entry| exempts(entry.trim(), host))
-    {
-        return None;
-    }
-    let (name, address) = value(["HTTPS_PROXY", "https_proxy"])
-        .or_else(|| value(["ALL_PROXY", "all_proxy"]))
-        .filter(|(_, address)| !address.is_empty())?;
-    Some(format!("{name} ({})", redacted(address)))
-}
-
-fn exempts(entry: &str, host: &str) -> bool {
-    let domain = entry.trim_start_matches('.');
-    entry == "*"
-        || !domain.is_empty()
-            && (host == domain || host.strip_suffix(domain).is_some_and(|h| h.ends_with('.')))
-}
-
-/// The address without user and password; of a text that is no URL, nothing.
-fn redacted(address: &str) -> String {
-    let url = Url::parse(address)
-        .ok()
-        .filter(Url::has_host)
-        .or_else(|| Url::parse(&format!("http://{address}")).ok());
-    match url.as_ref().and_then(|url| Some((url, url.host_str()?))) {
-        Some((url, host)) => {
-            let port = url.port().map_or(String::new(), |port| format!(":{port}"));
-            format!("{}://{host}{port}", url.scheme())
-        }
-        None => "not a URL".to_owned(),
-    }
+    let no_proxy = value(["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
+    let url = options.origin.as_str().parse().ok()?;
+    [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]]
+        .into_iter()
+        .find_map(|names| {
+            let (name, address) = value(names)?;
+            let matcher = Matcher::builder().https(&**address).no(no_proxy).build();
+            let proxy = matcher.intercept(&url)?;
+            let shown = proxy.uri().to_string();
+            Some(Proxy {
+                host: proxy.uri().host()?.to_owned(),
+                description: format!("{name} ({})", shown.trim_end_matches('/')),
+            })
+        })
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::model::{CookieNames, Timestamp};
+
     use super::*;
 
     #[test]
-    fn no_credential_is_shown() {
-        for (address, shown) in [
-            ("http://user:pass@proxy.test:3128", "http://proxy.test:3128"),
-            ("user:pass@proxy.test:3128", "http://proxy.test:3128"),
-            ("proxy.test:3128", "http://proxy.test:3128"),
-            ("https://u@[::1]:1/x?pass", "https://[::1]:1"),
-            ("::::pass", "not a URL"),
+    fn descriptions_have_no_credentials() {
+        for (address, no_proxy, shown) in [
+            (
+                "http://user:pass@proxy.test:3128",
+                "",
+                Some("http://proxy.test:3128"),
+            ),
+            (
+                "user:pass@proxy.test:3128",
+                "other.test",
+                Some("http://proxy.test:3128"),
+            ),
+            ("https://u@[::1]:1/x?pass", "", Some("https://[::1]:1")),
+            ("proxy.test:3128", "api.test", None),
+            ("proxy.test:3128", ".test", None),
+            ("::::pass", "", None),
         ] {
-            assert_eq!(redacted(address), shown);
-        }
-    }
-
-    #[test]
-    fn exemptions() {
-        for (entry, host, exempt) in [
-            ("*", "a.test", true),
-            ("a.test", "a.test", true),
-            (".a.test", "b.a.test", true),
-            ("a.test", "ba.test", false),
-            ("", "a.test", false),
-        ] {
-            assert_eq!(exempts(entry, host), exempt, "{entry} {host}");
+            let options = Options {
+                origin: "https://api.test/v1".parse().unwrap(),
+                timeout: std::time::Duration::ZERO,
+                ca_cert: None,
+                ssl_cert_file: None,
+                cookie_names: CookieNames::default(),
+                referer: None,
+                proxy_variables: vec![
+                    ("https_proxy".to_owned(), address.to_owned()),
+                    ("NO_PROXY".to_owned(), no_proxy.to_owned()),
+                ],
+                log: Box::new(|_| ()),
+                clock: Box::new(|| Timestamp::from_secs(0)),
+            };
+            let found = in_use(&options).map(|proxy| proxy.description);
+            let shown = shown.map(|shown| format!("https_proxy ({shown})"));
+            assert_eq!(found, shown, "{address} {no_proxy}");
         }
     }
 }

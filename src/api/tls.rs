@@ -1,7 +1,7 @@
-//! Trust: which root certificates a connection is checked against, and what a
-//! failed handshake means in plain words.
+//! Chooses the root certificates of a connection and describes failed
+//! handshakes.
 //!
-//! It reads certificate files and nothing else; it opens no connection.
+//! It reads certificate files and opens no connection.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,22 +14,22 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
-use super::{ApiError, Options};
+use super::{ApiError, Delivery, Options};
 
-/// The largest certificate file read; a platform's whole bundle is a quarter of a megabyte.
-const LARGEST_FILE: u64 = 16 * 1024 * 1024;
+/// Maximum size of a certificate file. A platform's whole bundle has 250 KB.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
 
 /// What to check a server's certificate against.
 pub(super) enum Trust {
-    /// These roots alone, in a finished configuration.
+    /// A configuration with the given roots only.
     Only(Box<ClientConfig>),
-    /// The platform's roots and these.
+    /// The platform's roots and the given ones.
     Platform(Vec<Certificate>),
 }
 
 impl Trust {
-    /// Reads what the options name; nothing at all for an http origin, since reading
-    /// and parsing the platform's roots takes longer than the request.
+    /// Reads the roots that the options name. An http origin needs none, and
+    /// parsing the platform's takes longer than the request.
     pub(super) fn new(options: &Options) -> Result<Self, ApiError> {
         let mut given = Vec::new();
         if options.origin.is_https() {
@@ -43,14 +43,16 @@ impl Trust {
                 return given
                     .collect::<Result<_, _>>()
                     .map(Self::Platform)
-                    .map_err(|_| ApiError::Config("a CA certificate cannot be used".to_owned()));
+                    .map_err(|_| {
+                        ApiError::InvalidArgument("a CA certificate cannot be used".to_owned())
+                    });
             }
         }
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(given);
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ApiError::Config(format!("TLS: {error}")))?
+            .map_err(|error| ApiError::Unusable(format!("TLS: {error}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -58,13 +60,14 @@ impl Trust {
     }
 }
 
-/// The certificates of a PEM file that can be roots.
+/// Reads the certificates of a PEM file that can be roots.
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
-    let fail =
-        |why: &str| ApiError::Config(format!("CA certificates of {}: {why}", path.display()));
+    let fail = |why: &str| {
+        ApiError::InvalidArgument(format!("CA certificates of {}: {why}", path.display()))
+    };
     let mut bytes = Vec::new();
     File::open(path)
-        .and_then(|file| file.take(LARGEST_FILE).read_to_end(&mut bytes))
+        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
         .map_err(|error| fail(&error.to_string()))?;
     let usable: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .filter_map(Result::ok)
@@ -76,7 +79,7 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
     Ok(usable)
 }
 
-/// The roots in words: for a diagnosis, and beside a certificate that is not trusted.
+/// Describes the roots, for `doctor` and for errors.
 pub(super) fn roots_in_use(options: &Options) -> String {
     if !options.origin.is_https() {
         return "none, the API is reached over http".to_owned();
@@ -91,11 +94,28 @@ pub(super) fn roots_in_use(options: &Options) -> String {
     }
 }
 
-/// Why a handshake with `host` failed, with the roots that were in use.
-pub(super) fn reason(error: &rustls::Error, host: &str, options: &Options) -> String {
+/// Describes a failed handshake with `host`, and the roots that were used.
+pub(super) fn classify(error: &rustls::Error, host: &str, options: &Options) -> ApiError {
+    use CertificateError as C;
     use rustls::Error as E;
     let why = match error {
-        E::InvalidCertificate(error) => certificate(error, host),
+        E::InvalidCertificate(error) => {
+            let why = match error {
+                C::Expired | C::ExpiredContext { .. } => {
+                    "has expired (or the clock of this machine is wrong)".to_owned()
+                }
+                C::NotValidYet | C::NotValidYetContext { .. } => {
+                    "is not valid yet (or the clock of this machine is wrong)".to_owned()
+                }
+                C::NotValidForName | C::NotValidForNameContext { .. } => {
+                    "is for another name".to_owned()
+                }
+                C::Revoked => "has been revoked".to_owned(),
+                C::UnknownIssuer => "is not trusted (unknown issuer)".to_owned(),
+                other => format!("is not trusted ({other})"),
+            };
+            format!("the certificate of {host} {why}")
+        }
         E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_) => {
             format!("{host} offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe")
         }
@@ -104,22 +124,9 @@ pub(super) fn reason(error: &rustls::Error, host: &str, options: &Options) -> St
         other => format!("handshake with {host} failed ({other})"),
     };
     let roots = roots_in_use(options);
-    format!("TLS: {why}; roots in use: {roots}")
-}
-
-fn certificate(error: &CertificateError, host: &str) -> String {
-    use CertificateError as C;
-    let why = match error {
-        C::Expired | C::ExpiredContext { .. } => {
-            "has expired (or the clock of this machine is wrong)".to_owned()
-        }
-        C::NotValidYet | C::NotValidYetContext { .. } => {
-            "is not valid yet (or the clock of this machine is wrong)".to_owned()
-        }
-        C::NotValidForName | C::NotValidForNameContext { .. } => "is for another name".to_owned(),
-        C::Revoked => "has been revoked".to_owned(),
-        C::UnknownIssuer => "is not trusted (unknown issuer)".to_owned(),
-        other => format!("is not trusted ({other})"),
-    };
-    format!("the certificate of {host} {why}")
+    ApiError::Unavailable {
+        reason: format!("TLS: {why}; roots in use: {roots}"),
+        delivery: Delivery::NotSent,
+        is_untrusted: matches!(error, E::InvalidCertificate(C::UnknownIssuer)),
+    }
 }

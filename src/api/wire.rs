@@ -1,14 +1,14 @@
-//! The JSON of the API, in both directions: what requests hold, where an
-//! answer's body may carry tokens, and the envelope some answers come in.
+//! The JSON of the API: the bodies of requests, and the tokens and envelopes in
+//! the bodies of responses.
 //!
-//! It does not know how anything is sent, nor what an error looks like.
+//! It does not know how anything is sent, nor the form of errors.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::model::{AccessToken, Grant, RefreshToken, Secret};
 
-use super::cookie::{Rules, usable};
+use super::cookie::{CookieReader, validate_token_text};
 use super::jwt;
 
 /// `POST auth/signup/`.
@@ -17,7 +17,7 @@ pub(super) struct Signup<'a> {
     pub(super) email: &'a str,
     pub(super) password: &'a str,
     pub(super) name: &'a str,
-    /// A deployment may ask for none, and then the field stays out.
+    /// Left out for a deployment that asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) captcha: Option<&'a str>,
 }
@@ -37,23 +37,23 @@ pub(super) struct Verify<'a> {
     pub(super) verification_code: &'a str,
 }
 
-/// The names a token has in a body.
+/// The names of the tokens in a body.
 const ACCESS: [&str; 3] = ["access", "access_token", "token"];
 const REFRESH: [&str; 2] = ["refresh", "refresh_token"];
 
-/// Fills what the cookies left out of `grant` with the tokens in the body.
-pub(super) fn add_tokens(grant: &mut Grant, body: &Value, rules: &Rules<'_>) {
+/// Adds the tokens in the body that did not come as cookies.
+pub(super) fn add_tokens(grant: &mut Grant, body: &Value, reader: &CookieReader<'_>) {
     let access = find(body, &ACCESS);
     if let (None, Some(text)) = (&grant.access, access) {
-        let (secret, lifetime) = token(text, rules);
-        grant.access = Some(rules.token(AccessToken::new(secret), lifetime));
-        (rules.log)("the access token is taken from the body");
+        let (secret, lifetime) = token(text, reader);
+        grant.access = Some(reader.token(AccessToken::new(secret), lifetime));
+        (reader.log)("the access token is taken from the body");
     }
     let refresh = find(body, &REFRESH);
     if let (None, Some(text)) = (&grant.refresh, refresh) {
-        let (secret, lifetime) = token(text, rules);
-        grant.refresh = Some(rules.token(RefreshToken::new(secret), lifetime));
-        (rules.log)("the refresh token is taken from the body");
+        let (secret, lifetime) = token(text, reader);
+        grant.refresh = Some(reader.token(RefreshToken::new(secret), lifetime));
+        (reader.log)("the refresh token is taken from the body");
     }
 }
 
@@ -62,15 +62,15 @@ fn find<'v>(body: &'v Value, names: &[&str]) -> Option<&'v str> {
         .into_iter()
         .flatten()
         .flat_map(|object| names.iter().filter_map(|name| object.get(name)?.as_str()))
-        .find(|text| !text.is_empty() && usable(text).is_ok())
+        .find(|text| !text.is_empty() && validate_token_text(text).is_ok())
 }
 
-fn token(text: &str, rules: &Rules<'_>) -> (Secret, Option<i64>) {
-    let lifetime = jwt::lifetime(text, rules.receipt.server_now());
+fn token(text: &str, reader: &CookieReader<'_>) -> (Secret, Option<i64>) {
+    let lifetime = jwt::lifetime(text, reader.received_at.server_now());
     (Secret::new(text.to_owned()), lifetime)
 }
 
-/// The object an answer is about: itself, or what `{data, message, code}` wraps.
+/// Unwraps `{data, message, code}`, and returns other objects as they are.
 pub(super) fn unwrap_envelope(body: Value) -> Option<Map<String, Value>> {
     let Value::Object(mut object) = body else {
         return None;
@@ -92,21 +92,20 @@ pub(super) fn unwrap_envelope(body: Value) -> Option<Map<String, Value>> {
 mod tests {
     use serde_json::json;
 
-    use crate::api::receipt::Receipt;
-    use crate::model::Timestamp;
+    use crate::api::received_at::ReceivedAt;
+    use crate::model::{CookieNames, Timestamp};
 
     use super::*;
 
     fn tokens(cookies: &[&str], body: &Value) -> [Option<String>; 2] {
-        let rules = Rules {
+        let reader = CookieReader {
             host: "h",
-            access: "access_token",
-            refresh: "refresh_token",
-            receipt: Receipt::new(Timestamp::from_secs(0), None),
+            names: &CookieNames::default(),
+            received_at: ReceivedAt::new(Timestamp::from_secs(0), None),
             log: &|_| (),
         };
-        let mut grant = rules.grant(cookies.iter().map(|c| c.as_bytes()));
-        add_tokens(&mut grant, body, &rules);
+        let mut grant = reader.grant(cookies.iter().map(|c| c.as_bytes()));
+        add_tokens(&mut grant, body, &reader);
         [
             grant.access.map(|t| t.value.secret().expose().to_owned()),
             grant.refresh.map(|t| t.value.secret().expose().to_owned()),

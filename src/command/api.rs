@@ -210,6 +210,7 @@ fn send(
                 message: "the server answered 401".to_owned(),
                 fields: Vec::new(),
                 captcha: false,
+                csrf: false,
             });
         }
         Ok(answer)

@@ -192,7 +192,7 @@ fn server(context: &Context<'_>, found: &mut Findings) {
     let client = &manager.client;
     let reached = {
         let _waiting = context.terminal.spin("waiting for the server");
-        client.reach()
+        client.ping()
     };
     let host = context.settings.origin.host().to_owned();
     match reached {

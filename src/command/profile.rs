@@ -11,7 +11,7 @@ use super::report::LogoutReport;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::ProfileName;
+use crate::model::{CookieNames, ProfileName};
 use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
@@ -162,12 +162,12 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
     json["access_cookie"] = profile
         .access_cookie
         .as_deref()
-        .unwrap_or("access_token")
+        .unwrap_or(CookieNames::ACCESS)
         .into();
     json["refresh_cookie"] = profile
         .refresh_cookie
         .as_deref()
-        .unwrap_or("refresh_token")
+        .unwrap_or(CookieNames::REFRESH)
         .into();
     json["sign_in_url"] = json!(profile.sign_in_url);
     json["sign_up_url"] = json!(profile.sign_up_url);

@@ -3,6 +3,7 @@
 //! No input or output happens here, no clock is read, and nothing of the rest
 //! of the crate is imported.
 
+mod cookie_names;
 mod expiry;
 mod origin;
 mod page_url;
@@ -11,6 +12,7 @@ mod secret;
 mod session;
 mod timestamp;
 
+pub use cookie_names::CookieNames;
 pub use expiry::{Expiry, Remaining};
 pub use origin::{DEFAULT_API_URL, Origin, OriginError};
 pub use page_url::{PageUrl, PageUrlError};

@@ -1,6 +1,6 @@
 //! A session: the tokens that a server handed out, and their lifetimes.
 
-use super::{AccessToken, Expiry, Origin, RefreshToken, Timestamp};
+use super::{AccessToken, CookieNames, Expiry, Origin, RefreshToken, Timestamp};
 
 /// A token and its lifetime.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub struct Grant {
     pub refresh: Option<Token<RefreshToken>>,
     /// The server's clock minus ours in milliseconds, if the response had a `Date`.
     pub skew: Option<i64>,
+    /// The names of the cookies, if they are not the configured ones.
+    pub cookie_names: Option<CookieNames>,
 }
 
 impl Session {

@@ -101,6 +101,7 @@ impl SessionManager<'_> {
         if grant.access.is_none() && grant.refresh.is_none() {
             return Ok(None);
         }
+        let cookie_names = grant.cookie_names.clone();
         let mut session =
             Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
                 missing: "refresh token",
@@ -114,11 +115,21 @@ impl SessionManager<'_> {
             if let Some(login) = login {
                 profile.login = Some(login.to_owned());
             }
+            if let Some(names) = &cookie_names {
+                profile.access_cookie = Some(names.access.clone());
+                profile.refresh_cookie = Some(names.refresh.clone());
+            }
         })
         .map_err(|error| match error {
             SessionError::Profiles(error) => SessionError::NotRecorded(error),
             other => other,
         })?;
+        if let Some(names) = &cookie_names {
+            self.terminal.note(&format!(
+                "the server's cookies are {} and {}; the profile now says so",
+                names.access, names.refresh
+            ));
+        }
         let mut replaced: Vec<Session> = former.into_iter().collect();
         for kind in self.other_stores() {
             let entry = self.entry_in(kind);

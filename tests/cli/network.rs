@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::sandbox::{self, Account, Fault, Settings, TlsKind};
+use crate::sandbox::{self, Account, BodyKind, Fault, Settings, TlsKind};
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, test};
 
@@ -24,6 +24,11 @@ pub fn tests() -> Vec<Test> {
         test("network::names_and_ports", names),
         test("network::ipv6_only", ipv6),
         test("network::redirects_are_not_followed", redirects),
+        test("network::not_this_api", not_this_api),
+        test("network::any_401_is_renewed_once", any_401),
+        test("network::the_proxy_that_does_not_resolve", proxy_name),
+        test("network::a_referer_that_is_checked", referer),
+        test("network::a_broken_stored_token", broken_token),
     ]
 }
 
@@ -61,6 +66,8 @@ fn tls() {
         told.contains("not trusted") && told.contains("roots in use: "),
         "{told}"
     );
+    let hint = unknown.json()["error"]["hint"].to_string();
+    assert!(hint.contains("--ca-cert FILE"), "{hint}");
     for (kind, word) in [(TlsKind::WrongName, "name"), (TlsKind::Expired, "expired")] {
         let world = with_tls(kind);
         let ca = world.home().join("ca.pem").display().to_string();
@@ -267,16 +274,136 @@ fn redirects() {
                         .at(path)
                         .times(3),
                 );
-                let output = world.run(args).expect(5);
-                assert!(
-                    output.stderr.contains("the server redirects to "),
-                    "{output:?}"
-                );
+                let is_permanent = matches!(status, 301 | 308);
+                let output = world.run(args).expect(if is_permanent { 1 } else { 5 });
+                let text = format!("error: the server answered {status}: a redirect to ");
+                assert!(output.stderr.starts_with(&text), "{output:?}");
                 assert!(output.stderr.contains("not followed"), "{output:?}");
+                let asks = output.stderr.contains("is the API URL right?");
+                assert_eq!(asks, is_permanent, "{output:?}");
                 world.api.set(|s| s.faults.clear());
             }
         }
     }
     assert_eq!(world.entry(), before);
     assert!(other.api.requests().is_empty(), "nobody else was asked");
+}
+
+/// A 404 that is not JSON is no reason to retry: the address is wrong.
+fn not_this_api() {
+    let world = World::new(Store::File);
+    world.login();
+    let before = world.entry();
+    for (path, args) in [
+        ("/account/", &["whoami", "--json"][..]),
+        ("/auth/custom-refresh/", &["refresh", "--json"]),
+        ("/auth/verify-email/", &["verify", "123456", "--json"]),
+    ] {
+        for body in [BodyKind::Html, BodyKind::Json] {
+            world.api.fault(Fault::status(404, body).at(path));
+            let output = world.run(args).expect(1);
+            assert_eq!(output.error_code(), "failed");
+            assert!(
+                output.stdout.contains("is the API URL right?"),
+                "{output:?}"
+            );
+        }
+    }
+    assert_eq!(world.entry(), before);
+}
+
+/// A 401 to an access token is renewed and repeated once, with any body.
+fn any_401() {
+    let world = World::new(Store::File);
+    world.login();
+    world.api.mail_code(EMAIL);
+    let code = world.api.mailed_code(EMAIL).unwrap();
+    let html = || Fault::status(401, BodyKind::Html);
+    for (path, args) in [
+        ("/account/", &["whoami"][..]),
+        ("/me/", &["whoami", "--full"]),
+        ("/me/", &["api", "me/"]),
+        ("/auth/verify-email/", &["verify", &code]),
+    ] {
+        for fault in [html(), Fault::answer(401, &[], "")] {
+            world.api.mail_code(EMAIL);
+            let code = world.api.mailed_code(EMAIL).unwrap();
+            let args: Vec<&str> = args
+                .iter()
+                .map(|arg| {
+                    if arg.starts_with(|c: char| c.is_ascii_digit()) {
+                        &code
+                    } else {
+                        *arg
+                    }
+                })
+                .collect();
+            world.api.clear_requests();
+            world.api.fault(fault.at(path));
+            world.run(&args).expect(0);
+            assert_eq!(world.api.count("/auth/custom-refresh/"), 1, "{args:?}");
+            assert_eq!(world.api.count(path), 2, "{args:?}");
+        }
+    }
+    world.api.clear_requests();
+    world.api.fault(html().at("/account/").times(9));
+    let output = world.run(&["whoami", "--json"]).expect(4);
+    assert_eq!(output.error_code(), "rejected");
+    assert_eq!(world.api.count("/account/"), 2);
+    // At the exchange, HTML says nothing about the session.
+    world.api.set(|s| s.faults.clear());
+    let before = world.entry();
+    world.api.fault(html().at("/auth/custom-refresh/"));
+    world.run(&["refresh"]).expect(5);
+    assert_eq!(world.entry(), before);
+}
+
+fn proxy_name() {
+    let world = with_tls(TlsKind::Good);
+    let proxy = "http://bob:hunter2@no-such-proxy.invalid:3128";
+    let output = login(&world, &[("HTTPS_PROXY", proxy)], &[]).expect(5);
+    assert!(
+        output.stderr.starts_with(
+            "error: cannot resolve no-such-proxy.invalid, the proxy of HTTPS_PROXY (http://no-such-proxy.invalid:3128)\n"
+        ),
+        "{output:?}"
+    );
+}
+
+/// A CSRF check is told apart, and satisfied by the profile's `referer`.
+fn referer() {
+    let world = World::new(Store::File);
+    let url = "https://app.example.test/";
+    world.login();
+    let before = world.entry();
+    world.api.set(|s| s.required_referer = Some(url.to_owned()));
+    for args in [&["refresh"][..], &["verify", "123456"]] {
+        let output = world.run(args).expect(4);
+        assert!(output.stderr.contains("CSRF Failed"), "{output:?}");
+        let hint =
+            "hint: the server may want a Referer header: rememberizer profile set referer URL";
+        assert!(output.stderr.contains(hint), "{output:?}");
+    }
+    assert_eq!(world.entry(), before, "nobody has looked at the token");
+    world.run(&["profile", "set", "referer", url]).expect(0);
+    world.api.clear_requests();
+    world.run(&["refresh"]).expect(0);
+    world.run(&["whoami"]).expect(0);
+    world.run(&["logout"]).expect(0);
+    assert!(!world.api.session_alive(EMAIL));
+    for seen in world.api.requests() {
+        let sent = (seen.method == "POST").then_some(url);
+        assert_eq!(seen.header("referer"), sent, "{seen:?}");
+    }
+}
+
+/// A stored token that cannot be sent is not the fault of the arguments.
+fn broken_token() {
+    let world = World::new(Store::File);
+    world.login();
+    world.api.clear_requests();
+    world.edit_entry(|entry| entry["refresh_token"] = "a\u{e9}b".into());
+    let output = world.run(&["refresh", "--json"]).expect(1);
+    assert_eq!(output.error_code(), "failed");
+    assert!(world.api.requests().is_empty());
 }

@@ -27,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         test("sent::a_clear_deletes", a_clear_deletes),
         test("sent::no_token_in_any_file", no_token_in_any_file).needs(&[Part::Keyring]),
         test("sent::other_cookie_names", other_cookie_names),
+        test("sent::one_pair_of_cookies", one_pair_of_cookies),
     ];
     tests.extend(on_both(
         "sent::expired_access_hinders_nothing",
@@ -247,6 +248,46 @@ fn other_cookie_names() {
     assert!(world.api.refresh_works(&refresh));
     world.run(&["logout"]).expect(0);
     assert!(!world.api.refresh_works(&refresh));
+}
+
+/// Where the configured names are absent, the one pair whose names say what they are is taken.
+fn one_pair_of_cookies() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            access_cookie: "app.access".into(),
+            refresh_cookie: "app.refresh".into(),
+            foreign_cookies: true,
+            ..Settings::default()
+        },
+    );
+    let output = world.login();
+    let text = "the server's cookies are app.access and app.refresh; the profile now says so\n";
+    assert!(output.stderr.contains(text), "{output:?}");
+    let shown = world.run(&["profile", "show", "--json"]).expect(0).json();
+    assert_eq!(
+        (&shown["access_cookie"], &shown["refresh_cookie"]),
+        (&"app.access".into(), &"app.refresh".into())
+    );
+    world.run(&["refresh"]).expect(0);
+    world.run(&["whoami"]).expect(0);
+    world.run(&["logout"]).expect(0);
+    assert!(!world.api.session_alive(EMAIL));
+    // What cannot be told apart is not taken.
+    let world = World::with(
+        Store::File,
+        Settings {
+            access_cookie: "app.access.refresh".into(),
+            refresh_cookie: "app.refresh".into(),
+            ..Settings::default()
+        },
+    );
+    let url = world.api.base_url();
+    let args = ["login", EMAIL, "--store", "file", "--api-url", &url];
+    world
+        .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &args)
+        .expect(1);
+    assert_eq!(world.entry(), None);
 }
 
 fn expired_access(world: &World) {

@@ -22,13 +22,12 @@ fn jwt(claims: &str) -> String {
 
 /// Access and refresh: text and lifetime in seconds, -1 where it is unknown.
 fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String, i64)>; 2] {
-    let said = RefCell::new(String::new());
-    let grant = Rules {
+    let logged = RefCell::new(String::new());
+    let grant = CookieReader {
         host,
-        access: "access_token",
-        refresh: "refresh_token",
-        receipt: Receipt::new(Timestamp::from_secs(LOCAL), date),
-        log: &|line| said.borrow_mut().push_str(line),
+        names: &CookieNames::default(),
+        received_at: ReceivedAt::new(Timestamp::from_secs(LOCAL), date),
+        log: &|line| logged.borrow_mut().push_str(line),
     }
     .grant(headers.iter().copied());
     let seconds = |expiry: Expiry| match expiry.remaining(Timestamp::from_secs(LOCAL)) {
@@ -43,7 +42,10 @@ fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String
         .refresh
         .map(|t| (t.value.secret().expose().to_owned(), seconds(t.expiry)));
     for (text, _) in access.iter().chain(&refresh) {
-        assert!(!said.borrow().contains(text.as_str()), "a value was logged");
+        assert!(
+            !logged.borrow().contains(text.as_str()),
+            "a value was logged"
+        );
     }
     [access, refresh]
 }
@@ -198,6 +200,24 @@ fn an_access_token_of_another_name() {
 }
 
 #[test]
+fn one_pair_of_other_names() {
+    let some_pair = [some("AAA", -1), some("RRR", -1)];
+    let (access, refresh) = ("__Host-Access=AAA", "app_refresh=RRR");
+    assert_eq!(read(&[access, refresh, "theme=dark"]), some_pair);
+    for more in [
+        "access2=XXX",
+        "xrefresh=XXX",
+        "access_token=XXX",
+        "refresh_token=",
+    ] {
+        assert_ne!(read(&[access, refresh, more]), some_pair, "{more}");
+    }
+    assert_eq!(read(&[access]), [None, None]);
+    assert_eq!(read(&[access, "app_refresh="]), [None, None]);
+    assert_eq!(read(&["access_refresh=XXX", refresh]), [None, None]);
+}
+
+#[test]
 fn a_domain_must_cover_the_host() {
     for (host, domain, ours) in [
         ("api.example.test", "", true),
@@ -221,8 +241,8 @@ fn a_domain_must_cover_the_host() {
 
 #[test]
 fn what_cannot_be_a_token() {
-    let long = format!("refresh_token={}", "x".repeat(LONGEST_TOKEN + 1));
-    let fits = format!("refresh_token={}", "x".repeat(LONGEST_TOKEN));
+    let long = format!("refresh_token={}", "x".repeat(MAX_TOKEN + 1));
+    let fits = format!("refresh_token={}", "x".repeat(MAX_TOKEN));
     assert_eq!(read(&[&long]), [None, None]);
     assert!(read(&[&fits])[1].is_some());
     for bad in [
@@ -241,9 +261,12 @@ fn what_cannot_be_a_token() {
 
 #[test]
 fn names_that_may_be_logged() {
-    assert_eq!(name_of(b" access_token =x; Path=/"), Some("access_token"));
+    assert_eq!(
+        loggable_name(b" access_token =x; Path=/"),
+        Some("access_token")
+    );
     for header in ["x", "=x", "a b=x", "\u{1b}[31m=x", &"n".repeat(65)] {
-        assert_eq!(name_of(header.as_bytes()), None, "{header:?}");
+        assert_eq!(loggable_name(header.as_bytes()), None, "{header:?}");
     }
 }
 

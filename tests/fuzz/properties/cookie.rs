@@ -7,19 +7,18 @@ use crate::model;
 mod api {
     mod cookie;
     mod jwt;
-    mod receipt;
+    mod received_at;
 
-    use crate::model::{Grant, Timestamp};
+    use crate::model::{CookieNames, Grant, Timestamp};
 
     pub(crate) fn grant(date: Option<&str>, headers: &[&[u8]]) -> Grant {
-        let rules = cookie::Rules {
+        let reader = cookie::CookieReader {
             host: "api.rememberizer.ai",
-            access: "access_token",
-            refresh: "refresh_token",
-            receipt: receipt::Receipt::new(Timestamp::from_secs(1_795_489_145), date),
+            names: &CookieNames::default(),
+            received_at: received_at::ReceivedAt::new(Timestamp::from_secs(1_795_489_145), date),
             log: &|_| {},
         };
-        rules.grant(headers.iter().copied())
+        reader.grant(headers.iter().copied())
     }
 }
 

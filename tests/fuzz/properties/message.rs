@@ -11,8 +11,8 @@ mod api {
         content_type: Option<&str>,
         body: &[u8],
     ) -> (Option<String>, Vec<(String, Vec<String>)>) {
-        let said = message::read(content_type, body);
-        (said.message, said.fields)
+        let parsed = message::parse(content_type, body);
+        (parsed.message, parsed.fields)
     }
 }
 

@@ -194,6 +194,11 @@ impl Handle {
         self.world().state.by_login(login).cloned()
     }
 
+    /// Mails a code to an address.
+    pub fn mail_code(&self, email: &str) {
+        self.world().state.mail_code(email);
+    }
+
     /// The code last mailed to an address and not yet used.
     pub fn mailed_code(&self, email: &str) -> Option<String> {
         let email = email.to_lowercase();
