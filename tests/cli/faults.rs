@@ -192,7 +192,7 @@ fn time_out(world: &World) {
     let output = world.run(&["refresh", "--timeout", "1"]).expect(5);
     assert!(started.elapsed() < Duration::from_secs(3));
     assert!(
-        output.stderr.contains("no answer from 127.0.0.1"),
+        output.stderr.contains("no response from 127.0.0.1"),
         "{output:?}"
     );
     assert_eq!(world.tokens(), before);

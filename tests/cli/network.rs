@@ -385,7 +385,13 @@ fn referer() {
         assert!(output.stderr.contains(hint), "{output:?}");
     }
     assert_eq!(world.entry(), before, "nobody has looked at the token");
-    world.run(&["profile", "set", "referer", url]).expect(0);
+    let mut profiles = world.profiles();
+    profiles["profiles"]["default"]["referer"] = url.into();
+    std::fs::write(
+        world.config_dir().join("profiles.json"),
+        profiles.to_string(),
+    )
+    .unwrap();
     world.api.clear_requests();
     world.run(&["refresh"]).expect(0);
     world.run(&["whoami"]).expect(0);
