@@ -32,9 +32,9 @@ use zeroize::Zeroizing;
 use crate::model::{AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp};
 
 pub(crate) use error::{ApiError, Delivery};
-pub(crate) use raw::{RawRequest as Request, RawResponse as Answer};
+pub(crate) use raw::{RawRequest, RawResponse};
 
-use http::{Fault, Http, Request as HttpRequest};
+use http::{Fault, Http, Request};
 
 /// The longest pause before a retry.
 const MAX_PAUSE: Duration = Duration::from_millis(800);
@@ -180,8 +180,8 @@ impl Client {
     }
 
     /// Makes a request. All but reads carry the configured `Referer`.
-    fn new_request(&self, method: Method, url: String) -> Result<HttpRequest, ApiError> {
-        let mut request = HttpRequest::new(method, url);
+    fn new_request(&self, method: Method, url: String) -> Result<Request, ApiError> {
+        let mut request = Request::new(method, url);
         if let Some(referer) = &self.http.options.referer
             && !matches!(request.method, Method::GET | Method::HEAD)
         {
@@ -193,12 +193,12 @@ impl Client {
         Ok(request)
     }
 
-    fn post(&self, path: &str) -> Result<HttpRequest, ApiError> {
+    fn post(&self, path: &str) -> Result<Request, ApiError> {
         self.new_request(Method::POST, self.url(path))
     }
 
-    fn get(&self, path: &str) -> HttpRequest {
-        HttpRequest::new(Method::GET, self.url(path))
+    fn get(&self, path: &str) -> Request {
+        Request::new(Method::GET, self.url(path))
     }
 
     fn deadline(&self) -> Instant {
@@ -209,11 +209,7 @@ impl Client {
     }
 
     /// A POST without a body, with the refresh token as its cookie.
-    fn post_with_cookie(
-        &self,
-        path: &str,
-        refresh: &RefreshToken,
-    ) -> Result<HttpRequest, ApiError> {
+    fn post_with_cookie(&self, path: &str, refresh: &RefreshToken) -> Result<Request, ApiError> {
         let text = refresh.secret().expose();
         cookie::validate_token_text(text).map_err(|why| {
             ApiError::Unusable(format!("the refresh token cannot be sent: {why}"))
@@ -224,7 +220,7 @@ impl Client {
     }
 
     /// Sends the request once, and reads the tokens in the response.
-    fn send_for_grant(&self, request: &HttpRequest) -> Result<Grant, ApiError> {
+    fn send_for_grant(&self, request: &Request) -> Result<Grant, ApiError> {
         let response = self.send_checked(request, self.deadline())?;
         let options = &self.http.options;
         let host = options.origin.host();
@@ -259,7 +255,7 @@ impl Client {
     }
 
     /// Sends the request once. Any success will do, except an HTML page.
-    fn expect_success(&self, request: &HttpRequest) -> Result<(), ApiError> {
+    fn expect_success(&self, request: &Request) -> Result<(), ApiError> {
         let response = self.send_checked(request, self.deadline())?;
         if message::is_html(response.content_type(), b"") {
             self.read_json(response)?;
@@ -268,7 +264,7 @@ impl Client {
     }
 
     /// Reads a JSON object, with retries.
-    fn get_object(&self, request: &HttpRequest) -> Result<Map<String, Value>, ApiError> {
+    fn get_object(&self, request: &Request) -> Result<Map<String, Value>, ApiError> {
         self.with_retries(|deadline| {
             let response = self.send_checked(request, deadline)?;
             let status = response.status();
@@ -310,7 +306,7 @@ impl Client {
     }
 }
 
-fn with_bearer(request: HttpRequest, access: &AccessToken) -> Result<HttpRequest, ApiError> {
+fn with_bearer(request: Request, access: &AccessToken) -> Result<Request, ApiError> {
     let text = Zeroizing::new(format!("Bearer {}", access.secret().expose()));
     request.with_secret(AUTHORIZATION, &text, "access token")
 }

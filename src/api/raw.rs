@@ -34,7 +34,6 @@ pub(crate) struct RawResponse {
     /// The headers in their order, except `Set-Cookie`, which may hold a token.
     pub(crate) headers: Vec<(String, String)>,
     /// The seconds of `Retry-After`, at most a day.
-    #[allow(dead_code, reason = "the `api` command prints it next")]
     pub(crate) retry_after: Option<u64>,
     /// The body, which ends at the timeout.
     pub(crate) body: Response,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{Answer, ApiError, Request};
+use crate::api::{ApiError, RawRequest, RawResponse};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
@@ -80,7 +80,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let request = request(args, context)?;
     let manager = context.session();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
-    let mut send = |request: &Request| send(&manager, &mut credential, request);
+    let mut send = |request: &RawRequest| send(&manager, &mut credential, request);
     if args.paginate {
         return pages(context, request, send);
     }
@@ -90,8 +90,8 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 /// Prints each page as it comes, or as JSON all of them at the end: one object.
 fn pages(
     context: &Context<'_>,
-    mut request: Request,
-    mut send: impl FnMut(&Request) -> Result<Answer, Error>,
+    mut request: RawRequest,
+    mut send: impl FnMut(&RawRequest) -> Result<RawResponse, Error>,
 ) -> Result<(), Error> {
     let json = context.settings.json;
     let mut pages = Vec::new();
@@ -149,7 +149,7 @@ fn next_path(origin: &str, path: &str, next: &str) -> Result<String, Failure> {
         })
 }
 
-fn request(args: &Args, context: &Context<'_>) -> Result<Request, Error> {
+fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     let mut path = args.path.clone();
     let mut body = match &args.input {
         None => None,
@@ -173,7 +173,7 @@ fn request(args: &Args, context: &Context<'_>) -> Result<Request, Error> {
         body = Some(Value::Object(fields).to_string().into_bytes());
     }
     let usual = if body.is_some() { "POST" } else { "GET" };
-    Ok(Request {
+    Ok(RawRequest {
         method: args.method.clone().unwrap_or_else(|| usual.to_owned()),
         path,
         headers: args.headers.clone(),
@@ -199,8 +199,8 @@ fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>,
 fn send(
     manager: &SessionManager<'_>,
     credential: &mut Credential<'_>,
-    request: &Request,
-) -> Result<Answer, Error> {
+    request: &RawRequest,
+) -> Result<RawResponse, Error> {
     let refused = Cell::new(false);
     Ok(credential.send(|access: &AccessToken| {
         let answer = manager.client.request(access, request.clone())?;
@@ -217,7 +217,7 @@ fn send(
     })?)
 }
 
-fn show(args: &Args, context: &Context<'_>, answer: Answer) -> Result<(), Error> {
+fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), Error> {
     let (status, retry_after) = (answer.status, answer.retry_after);
     let terminal = context.terminal;
     if context.settings.json {
@@ -266,7 +266,7 @@ fn show(args: &Args, context: &Context<'_>, answer: Answer) -> Result<(), Error>
     conclude(context, failure(status, retry_after, &start), None)
 }
 
-fn whole(mut answer: Answer) -> Result<Vec<u8>, Error> {
+fn whole(mut answer: RawResponse) -> Result<Vec<u8>, Error> {
     let bytes = read_at_most(&mut answer.body, MAX_BODY + 1).map_err(cut_short)?;
     if bytes.len() as u64 > MAX_BODY {
         return Err(too_large().into());
