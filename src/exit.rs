@@ -21,6 +21,8 @@ pub enum Outcome {
     NotSignedIn,
     /// The server has ended the session.
     SessionEnded,
+    /// The session ends sooner than was asked for.
+    SessionEnding,
     /// The server refused what was sent.
     Rejected,
     /// Network, TLS, time-out, 5xx: nothing is lost.
@@ -68,7 +70,7 @@ const fn row(outcome: Outcome, exit: u8, code: &'static str, when: &'static str)
 
 impl Outcome {
     /// Every outcome.
-    pub const TABLE: [Row; 17] = [
+    pub const TABLE: [Row; 18] = [
         row(Self::Done, 0, "", "done"),
         row(Self::Failed, 1, "failed", "anything else"),
         row(Self::Usage, 2, "usage", "bad flags"),
@@ -84,6 +86,12 @@ impl Outcome {
             3,
             "session_ended",
             "the server has ended the session",
+        ),
+        row(
+            Self::SessionEnding,
+            3,
+            "session_ending",
+            "the session ends sooner than was asked for",
         ),
         row(
             Self::Rejected,

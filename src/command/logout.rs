@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::report::{self, LogoutReport};
+use super::report::{self, Report, Reports};
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit::{Failure, Outcome};
+use crate::exit::Failure;
 use crate::model::ProfileName;
 use crate::session::{Revocation, TokenVariables};
 
@@ -41,10 +41,10 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     conclude(context, report.failure, report.json, &report.text)
 }
 
-fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<LogoutReport, Error> {
+fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
     let manager = context.session_of(name)?;
     let outcome = manager.end(args.local)?;
-    Ok(LogoutReport::new(context, &manager, outcome))
+    Ok(Report::from_logout(context, &manager, outcome))
 }
 
 /// Reports a logout. With a failure, what happened stands beside the error.
@@ -70,41 +70,17 @@ fn end_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if names.is_empty() {
         names.push(context.settings.name.clone());
     }
-    let mut reports = Vec::new();
-    let mut worst: Option<Failure> = None;
+    let mut reports = Reports::default();
     for name in &names {
-        let report = end(args, context, name).unwrap_or_else(|error| {
-            let failure = context.explain_for(name, error);
-            let code = failure.outcome.json_code();
-            LogoutReport {
-                json: json!({"profile": name, "error": code, "message": failure.message}),
-                text: format!("profile {name}: {failure}"),
-                failure: Some(failure),
-            }
-        });
-        if !context.settings.json {
-            context.terminal.note(&report.text);
-        }
-        reports.push(report.json);
-        if let Some(failure) = report.failure {
-            worst = Some(match worst {
-                Some(worst) if worst.outcome.exit_code() >= failure.outcome.exit_code() => worst,
-                _ => failure,
-            });
-        }
+        let report = end(args, context, name)
+            .unwrap_or_else(|error| Report::from_error(context, name, error));
+        reports.add(context, report);
         if context.interrupts.is_interrupted() {
-            worst = Some(Failure::new(Outcome::Interrupted, "interrupted"));
+            reports.interrupt();
             break;
         }
     }
-    match worst {
-        Some(failure) => conclude(context, Some(failure), Value::Array(reports), ""),
-        None if context.settings.json => {
-            context.terminal.answer_json(json!({"logout": reports}))?;
-            Ok(())
-        }
-        None => Ok(()),
-    }
+    reports.conclude(context, "logout")
 }
 
 /// Ends the session of the refresh token in the environment. What is stored

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 mod set;
 
 use super::input::Missing;
-use super::report::LogoutReport;
+use super::report::Report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
@@ -271,14 +271,14 @@ fn end_session(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     signed_in: Option<bool>,
-) -> Result<Option<LogoutReport>, Error> {
+) -> Result<Option<Report>, Error> {
     let report = match manager.end(false) {
         Err(SessionError::Store(error)) if signed_in != Some(true) => {
             let text = format!("the {} store was not searched: {error}", manager.store);
             context.terminal.verbose(&text);
             return Ok(None);
         }
-        outcome => LogoutReport::new(context, manager, outcome?),
+        outcome => Report::from_logout(context, manager, outcome?),
     };
     match report.failure {
         Some(failure) if failure.outcome.is_store() => Err(failure.into()),

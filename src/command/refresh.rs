@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::report;
+use super::report::{self, Report, Reports};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
@@ -22,15 +22,22 @@ use crate::settings::REFRESH_TOKEN;
 Examples:
   rememberizer refresh
   rememberizer refresh --min-ttl 10m
+  rememberizer refresh --all --quiet
 
 Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
 pub struct Args {
     /// Do nothing while the access token lasts longer than this, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min_ttl: Option<Duration>,
+    /// Renew every signed-in profile
+    #[arg(long, conflicts_with = "profile")]
+    pub all: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    if args.all {
+        return refresh_all(args, context);
+    }
     let variables = context.token_variables()?;
     let manager = context.session();
     if let Some(refresh) = variables.refresh {
@@ -49,25 +56,63 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         .hint(format!("unset it, or set {REFRESH_TOKEN} too"))
         .into());
     }
-    let Some(min_ttl) = args.min_ttl else {
-        let session = manager.renew(None, RefreshPolicy::Now)?;
-        return print(context, &manager, &session, true);
+    let before = match args.min_ttl {
+        Some(_) => Some(manager.load()?.ok_or(SessionError::NotSignedIn)?),
+        None => None,
     };
-    let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
-    let policy = RefreshPolicy::IfEndsWithin(min_ttl);
-    if manager.is_fresh(&session, policy) {
-        return print(context, &manager, &session, false);
-    }
-    let session = manager.renew(Some(&session), policy)?;
-    print(context, &manager, &session, true)
+    let (json, text) = refresh(args, &manager, before)?;
+    context.confirm(json, &text)
 }
 
-fn print(
-    context: &Context<'_>,
+/// Renews every profile that is recorded as signed in. All sessions are read
+/// first: what another process renews from then on is not renewed again.
+fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let (_, profiles) = context.settings.profiles.all()?;
+    let mut sessions = Vec::new();
+    for (name, profile) in profiles {
+        if profile.signed_in == Some(true) {
+            let manager = context.session_of(&name)?;
+            let before = manager.load();
+            sessions.push((manager, before));
+        }
+    }
+    let mut reports = Reports::default();
+    for (manager, before) in sessions {
+        let refreshed = before
+            .and_then(|before| before.ok_or(SessionError::NotSignedIn))
+            .and_then(|before| refresh(args, &manager, Some(before)));
+        let name = &manager.profile;
+        reports.add(
+            context,
+            match refreshed {
+                Ok((json, text)) => Report::new(json, format!("profile {name}: {text}")),
+                Err(error) => Report::from_error(context, name, error.into()),
+            },
+        );
+        if context.interrupts.is_interrupted() {
+            reports.interrupt();
+            break;
+        }
+    }
+    reports.conclude(context, "refresh")
+}
+
+/// Renews one session. `before` is the session as it was read, if it was.
+/// Returns the report as JSON and as text.
+fn refresh(
+    args: &Args,
     manager: &SessionManager<'_>,
-    session: &Session,
-    renewed: bool,
-) -> Result<(), Error> {
+    before: Option<Session>,
+) -> Result<(Value, String), SessionError> {
+    let policy = match args.min_ttl {
+        Some(min_ttl) => RefreshPolicy::IfEndsWithin(min_ttl),
+        None => RefreshPolicy::Now,
+    };
+    let (session, renewed) = match before {
+        Some(before) if manager.is_fresh(&before, policy) => (before, false),
+        before => (manager.renew(before.as_ref(), policy)?, true),
+    };
+    let session = &session;
     let mut json = report::session_json(manager, Some(session));
     json.insert("source".into(), manager.store.as_str().into());
     json.insert("renewed".into(), renewed.into());
@@ -78,5 +123,5 @@ fn print(
     });
     let what = if renewed { "renewed" } else { "still fresh" };
     let text = format!("{what}{}", until.unwrap_or_default());
-    context.confirm(Value::Object(json), &text)
+    Ok((Value::Object(json), text))
 }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit::Failure;
-use crate::model::{Expiry, Remaining, Session, Timestamp};
+use crate::exit::{Failure, Outcome};
+use crate::model::{Expiry, ProfileName, Remaining, Session, Timestamp};
 use crate::session::{LogoutOutcome, Revocation, SessionManager, TokenVariables};
 use crate::store::StoreKind;
 
@@ -116,16 +116,36 @@ pub(super) fn revocation_json(revocation: Option<&Revocation>) -> Value {
     })
 }
 
-/// The report of a logout: what happened, and the failure if a part of it failed.
-pub(super) struct LogoutReport {
+/// The report of an operation on one profile: what happened, and the failure if
+/// a part of it failed.
+pub(super) struct Report {
     pub(super) json: Value,
     pub(super) text: String,
     pub(super) failure: Option<Failure>,
 }
 
-impl LogoutReport {
+impl Report {
+    pub(super) fn new(json: Value, text: String) -> Self {
+        Self {
+            json,
+            text,
+            failure: None,
+        }
+    }
+
+    /// Reports an operation that failed as a whole.
+    pub(super) fn from_error(context: &Context<'_>, profile: &ProfileName, error: Error) -> Self {
+        let failure = context.explain_for(profile, error);
+        let code = failure.outcome.json_code();
+        Self {
+            json: json!({"profile": profile, "error": code, "message": failure.message}),
+            text: format!("profile {profile}: {failure}"),
+            failure: Some(failure),
+        }
+    }
+
     /// Describes what became of the sessions of `manager`'s profile.
-    pub(super) fn new(
+    pub(super) fn from_logout(
         context: &Context<'_>,
         manager: &SessionManager<'_>,
         outcome: LogoutOutcome,
@@ -182,6 +202,49 @@ impl LogoutReport {
             json,
             text,
             failure,
+        }
+    }
+}
+
+/// The reports of an operation on several profiles.
+#[derive(Default)]
+pub(super) struct Reports {
+    json: Vec<Value>,
+    worst: Option<Failure>,
+}
+
+impl Reports {
+    /// Prints a report's text, and keeps its JSON and the worst failure.
+    pub(super) fn add(&mut self, context: &Context<'_>, report: Report) {
+        match report.failure {
+            _ if context.settings.json => {}
+            Some(_) => context.terminal.warn(&report.text),
+            None => context.terminal.note(&report.text),
+        }
+        self.json.push(report.json);
+        let exit_code = |failure: &Failure| failure.outcome.exit_code();
+        let former = self.worst.as_ref().map_or(0, exit_code);
+        if let Some(failure) = report.failure.filter(|failure| exit_code(failure) > former) {
+            self.worst = Some(failure);
+        }
+    }
+
+    pub(super) fn interrupt(&mut self) {
+        self.worst = Some(Failure::new(Outcome::Interrupted, "interrupted"));
+    }
+
+    /// Ends the command: one JSON object with all reports under `key`, and the
+    /// worst failure.
+    pub(super) fn conclude(self, context: &Context<'_>, key: &str) -> Result<(), Error> {
+        let json = json!({ key: self.json });
+        match self.worst {
+            Some(failure) => Err(Failure {
+                done: Some(json),
+                ..failure
+            }
+            .into()),
+            None if context.settings.json => Ok(context.terminal.answer_json(json)?),
+            None => Ok(()),
         }
     }
 }

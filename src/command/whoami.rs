@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 use super::report;
 use crate::context::Context;
 use crate::error::Error;
+use crate::exit::{Failure, Outcome};
+use crate::globals::duration;
 use crate::model::Expiry;
 use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 
@@ -18,8 +20,9 @@ use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 Examples:
   rememberizer whoami
   rememberizer whoami --full --json
+  rememberizer whoami --offline --expires-within 3days
 
-Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store")]
+Exit codes: 3 not signed in, ended by the server or ending soon, 5 unavailable, 6 the secret store")]
 pub struct Args {
     /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]
@@ -27,13 +30,16 @@ pub struct Args {
     /// Team, quota, usage and verification as well
     #[arg(long)]
     pub full: bool,
+    /// Fail if the session ends within this time, such as 3days or 12h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub expires_within: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session();
     if args.offline {
-        return offline(context, &manager, variables);
+        return offline(args, context, &manager, variables);
     }
     let mut credential = manager.credential(variables, Duration::ZERO)?;
     let account = credential.send(|access| {
@@ -44,11 +50,12 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         }
     })?;
     let facts = Facts::from(&credential);
-    print(context, &facts, Some(account), args.full)
+    conclude(args, context, &facts, Some(account))
 }
 
 /// Shows what is known without a request.
 fn offline(
+    args: &Args,
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     variables: TokenVariables,
@@ -58,11 +65,45 @@ fn offline(
             variable: Some(variable),
             ..Facts::default()
         };
-        return print(context, &facts, None, false);
+        return conclude(args, context, &facts, None);
     }
     let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
     let credential = manager.stored(session);
-    print(context, &Facts::from(&credential), None, false)
+    conclude(args, context, &Facts::from(&credential), None)
+}
+
+/// Prints the facts, and fails after that if the session ends too soon.
+fn conclude(
+    args: &Args,
+    context: &Context<'_>,
+    facts: &Facts<'_>,
+    account: Option<Map<String, Value>>,
+) -> Result<(), Error> {
+    let now = (context.host.now)();
+    let ending = args.expires_within.and_then(|within| {
+        let Some(expiry) = facts.refresh.filter(|expiry| expiry.ends_at().is_some()) else {
+            context
+                .terminal
+                .note("expiry unknown: the session is not known to end");
+            return None;
+        };
+        let message = format!("the session ends {}", report::ends(expiry, now));
+        (!expiry.outlasts(within, now)).then(|| {
+            Failure::new(Outcome::SessionEnding, message).hint(context.command_line("login"))
+        })
+    });
+    match ending {
+        None => print(context, facts, account, args.full),
+        Some(failure) if context.settings.json => Err(Failure {
+            done: Some(json(context, facts, account)),
+            ..failure
+        }
+        .into()),
+        Some(failure) => {
+            print(context, facts, account, args.full)?;
+            Err(failure.into())
+        }
+    }
 }
 
 /// Cleans the account for a text: nested text would be shown in JSON's own escapes.

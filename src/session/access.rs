@@ -116,6 +116,7 @@ impl<'m> SessionManager<'m> {
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         self.complete_hand_over(&session)?;
         let policy = RefreshPolicy::IfEndsWithin(min_ttl);
+        self.warn_before_end(&session);
         if self.is_fresh(&session, policy) {
             return Ok(session);
         }

@@ -40,6 +40,10 @@ pub(crate) use hand_over::RotationCommands;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use renew::RefreshPolicy;
 
+/// How long before the end of a session a person is warned.
+const END_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
+const DAY_MILLIS: i64 = 24 * 3600 * 1000;
+
 /// Operations on one profile's session, with the store, client, lock and clock
 /// that they need.
 ///
@@ -137,6 +141,35 @@ impl SessionManager<'_> {
         if let Err(error) = self.record(|profile| profile.signed_in = Some(false)) {
             self.terminal.verbose(&format!(
                 "the profile is still recorded as signed in: {error}"
+            ));
+        }
+    }
+
+    /// Prints a warning at a terminal if the session ends soon, at most once a
+    /// day per profile. Nothing depends on it, so it waits for no lock.
+    fn warn_before_end(&self, session: &Session) {
+        let now = (self.now)();
+        let expiry = &session.refresh.expiry;
+        let Some(ends_at) = expiry.ends_at() else {
+            return;
+        };
+        if !self.terminal.can_remind() || expiry.outlasts(END_WARNING, now) {
+            return;
+        }
+        let mut is_due = false;
+        let recorded = self
+            .profiles
+            .update(&self.profile, Duration::ZERO, |profile| {
+                let last = profile.end_warned_at.map(|last| now.millis_since(last));
+                is_due = last.is_none_or(|passed| !(0..DAY_MILLIS).contains(&passed));
+                if is_due {
+                    profile.end_warned_at = Some(now);
+                }
+            });
+        if is_due && recorded.is_ok() {
+            self.terminal.warn(&format!(
+                "the session of profile {} ends at {ends_at}: log in again before then",
+                self.profile
             ));
         }
     }

@@ -167,6 +167,11 @@ impl Terminal {
         self.0.terminals.stderr
     }
 
+    /// Whether a person reads stderr and wants to be reminded of things.
+    pub(crate) fn can_remind(&self) -> bool {
+        !self.style().quiet && self.stderr_is_terminal()
+    }
+
     fn stderr_has_color(&self) -> bool {
         let style = self.style();
         style.color.allows(style.no_color_env || style.dumb, || {

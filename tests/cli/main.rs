@@ -19,6 +19,7 @@ mod api;
 mod captcha;
 mod clocks;
 mod doctor;
+mod ends;
 mod faults;
 mod files;
 mod helpers;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         captcha::tests(),
         clocks::tests(),
         doctor::tests(),
+        ends::tests(),
         faults::tests(),
         files::tests(),
         helpers::tests(),

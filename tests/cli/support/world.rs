@@ -84,7 +84,12 @@ pub struct World {
 impl World {
     /// A world with the usual API, and an account.
     pub fn new(store: Store) -> Self {
-        Self::with(store, Settings::default())
+        let settings = Settings {
+            // So long that nobody is warned of its end.
+            refresh_lifetime: 30 * 24 * 3600,
+            ..Settings::default()
+        };
+        Self::with(store, settings)
     }
 
     /// A world with an API of these settings, and an account.
