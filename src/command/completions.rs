@@ -33,6 +33,7 @@ const SHELLS: [&str; 6] = ["bash", "zsh", "fish", "powershell", "elvish", "nushe
 const BASH: &str = r#"_rememberizer() {
     local IFS=$'\n' current="${2//\\/}" before="" is_value="" candidate i
     local -a words=()
+    current="${current#[\"\']}"
     for ((i = 0; i <= COMP_CWORD; i++)); do
         if [[ ${COMP_WORDS[i]} == "=" && ${#words[@]} -gt 1 ]]; then
             before="${words[${#words[@]} - 1]}="

@@ -1,8 +1,8 @@
-//! Inputs that several commands take: where a password comes from, and what is
-//! said when something is missing and nobody can be asked.
+//! Inputs that several commands take: the sources of a secret, and the error that
+//! names every missing input.
 
 use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -12,11 +12,12 @@ use crate::context::Context;
 use crate::exit::{Failure, Outcome};
 use crate::model::Secret;
 use crate::settings::{self, PASSWORD};
+use crate::terminal::read_at_most;
 
-/// More than this is not a password, a token or a code.
-const LARGEST: u64 = 64 * 1024;
+/// Maximum size of a password, a token or a code.
+const MAX_SECRET: u64 = 64 * 1024;
 
-/// Where the password comes from.
+/// The source of the password.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Password")]
 pub struct PasswordArgs {
@@ -29,7 +30,7 @@ pub struct PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// The password, if a flag or the variable gives one.
+    /// Returns the password, if a flag or the variable gives one.
     pub(super) fn given(&self, context: &Context<'_>) -> Result<Option<Secret>, Failure> {
         if self.password_stdin {
             from_stdin(context, "password").map(Some)
@@ -41,69 +42,89 @@ impl PasswordArgs {
     }
 }
 
-/// The ways to give a password, for the message when it is missing.
+/// The ways to give a password, for an error.
 pub(super) fn password_ways() -> String {
     format!("--password-stdin, --password-file PATH or {PASSWORD}")
 }
 
-/// A secret from stdin, without the one line ending at its end.
+/// Reads a secret from stdin, without the one line break at its end.
 pub(super) fn from_stdin(context: &Context<'_>, what: &str) -> Result<Secret, Failure> {
-    let bytes = context
-        .terminal
-        .read_stdin(LARGEST + 1)
-        .map_err(|e| Failure::usage(format!("cannot read the {what} from stdin: {e}")))?;
+    let bytes = context.terminal.read_stdin(MAX_SECRET + 1);
     secret(bytes, what, "stdin")
 }
 
-/// A secret from a file, without the one line ending at its end.
+/// Reads a secret from a file, without the one line break at its end.
 pub(super) fn from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
-    let shown = path.display().to_string();
-    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes))
-        .map_err(|e| Failure::usage(format!("cannot read the {what} from {shown}: {e}")))?;
-    secret(bytes, what, &shown)
+    let bytes = File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_SECRET + 1));
+    secret(bytes, what, &path.display().to_string())
 }
 
-fn secret(mut bytes: Zeroizing<Vec<u8>>, what: &str, place: &str) -> Result<Secret, Failure> {
-    if bytes.len() as u64 > LARGEST {
+fn secret(
+    bytes: io::Result<Zeroizing<Vec<u8>>>,
+    what: &str,
+    source: &str,
+) -> Result<Secret, Failure> {
+    let bytes =
+        bytes.map_err(|e| Failure::usage(format!("cannot read the {what} from {source}: {e}")))?;
+    if bytes.len() as u64 > MAX_SECRET {
         return Err(Failure::usage(format!(
-            "{place} holds more than a {what} (over {LARGEST} bytes)"
+            "{source} holds more than a {what} (over {MAX_SECRET} bytes)"
         )));
     }
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    if bytes.is_empty() {
+    let text = decode(&bytes).ok_or_else(|| {
+        Failure::usage(format!("the {what} in {source} is not UTF-8"))
+            .hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
+    })?;
+    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = match line.len() < text.len() {
+        true => line.strip_suffix('\r').unwrap_or(line),
+        false => line,
+    };
+    if line.is_empty() {
         return Err(Failure::new(
             Outcome::InputRequired,
-            format!("{place} holds no {what}"),
+            format!("{source} holds no {what}"),
         ));
     }
-    match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(Secret::new(text.to_owned())),
-        Err(_) => Err(Failure::usage(format!(
-            "the {what} in {place} is not UTF-8"
-        ))),
+    Ok(Secret::new(line.to_owned()))
+}
+
+/// Decodes UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.
+/// The mark is not part of the text.
+fn decode(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks();
+        let units = units.iter().copied().map(unit);
+        // Reserved at once: a buffer that grows leaves copies behind.
+        let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+        for c in char::decode_utf16(units) {
+            text.push(c.ok()?);
+        }
+        rest.is_empty().then_some(text)
+    };
+    match bytes {
+        [0xff, 0xfe, bytes @ ..] => utf16(bytes, u16::from_le_bytes),
+        [0xfe, 0xff, bytes @ ..] => utf16(bytes, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, bytes @ ..] | bytes => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            Some(Zeroizing::new(text.to_owned()))
+        }
     }
 }
 
-/// What is missing, and how to give it: named all at once.
+/// The inputs that are missing, and how to give them.
 #[derive(Default)]
 pub(super) struct Missing(Vec<String>);
 
 impl Missing {
-    /// Notes `what`, which `ways` would give, as missing if `is_missing`.
+    /// Adds `what`, which `ways` would give, if `is_missing`.
     pub(super) fn note(&mut self, is_missing: bool, what: &str, ways: &str) {
         if is_missing {
             self.0.push(format!("{what} ({ways})"));
         }
     }
 
-    /// An error that names all that is missing, unless somebody can be asked for it.
+    /// Fails with an error that names every missing input, unless prompts are possible.
     pub(super) fn check(self, context: &Context<'_>) -> Result<(), Failure> {
         if self.0.is_empty() || context.terminal.can_prompt() {
             return Ok(());
@@ -112,6 +133,6 @@ impl Missing {
             Outcome::InputRequired,
             format!("missing input: {}", self.0.join("; ")),
         )
-        .hint("nobody can be asked: stdin or stderr is no terminal, or --no-input is set"))
+        .hint("prompts need a terminal on stdin and stderr, and no --no-input"))
     }
 }

@@ -169,6 +169,44 @@ fn password_files() {
             .expect(2);
         assert!(output.stderr.contains(why), "{file}: {output:?}");
     }
+    // What Notepad and PowerShell 5 write, with either line break; no second one goes.
+    let utf16 = |text: &str| -> Vec<u8> {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect()
+    };
+    let line = format!("{PASSWORD}\r\n");
+    let big_endian = |bytes: Vec<u8>| -> Vec<u8> {
+        bytes
+            .chunks(2)
+            .flat_map(|unit| [unit[1], unit[0]])
+            .collect()
+    };
+    for content in [
+        format!("\u{feff}{line}").into_bytes(),
+        utf16(&line),
+        big_endian(utf16(&line)),
+        utf16(PASSWORD),
+    ] {
+        let file = path("encoded", &content);
+        world
+            .run(&["login", EMAIL, "--password-file", &file])
+            .expect(0);
+        world
+            .run_stdin(&content, &["login", EMAIL, "--password-stdin"])
+            .expect(0);
+    }
+    let two = path("two", format!("{PASSWORD}\n\n").as_bytes());
+    world
+        .run(&["login", EMAIL, "--password-file", &two])
+        .expect(4);
+    let file = path("odd", &[0xff, 0xfe, b'x']);
+    let output = world
+        .run(&["login", EMAIL, "--password-file", &file])
+        .expect(2);
+    assert!(
+        output.stderr.contains("\nhint: save it as UTF-8"),
+        "{output:?}"
+    );
     // What a shell makes of <(…) is a FIFO or a descriptor: both are read.
     let script = format!(
         "'{}' login {EMAIL} --password-file <(printf '%s\\n' '{PASSWORD}')",

@@ -14,8 +14,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-const NOBODY: &str =
-    "hint: nobody can be asked: stdin or stderr is no terminal, or --no-input is set\n";
+const NOBODY: &str = "hint: prompts need a terminal on stdin and stderr, and no --no-input\n";
 
 fn everything_at_once() {
     let world = World::new(Store::File);
