@@ -1,9 +1,7 @@
-//! When a token ends, judged by how long it lasts from its receipt.
+//! The expiry of a token: its lifetime, counted from receipt on the local clock.
 //!
-//! A server's idea of "now" and ours may differ by hours; the time that passes
-//! between two readings of the same clock does not. So a token is kept with
-//! the local moment it came in and its lifetime, never with an end in the
-//! server's time.
+//! The server's clock and the local one may differ by hours, but a duration is
+//! the same on both. An end in the server's time is therefore never stored.
 
 use std::time::Duration;
 
@@ -11,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// The longest lifetime kept, in milliseconds: a hundred years.
-const LONGEST: i64 = 100 * 366 * 24 * 3600 * 1000;
+/// Maximum lifetime in milliseconds: a hundred years.
+const MAX_LIFETIME: i64 = 100 * 366 * 24 * 3600 * 1000;
 
 /// A lifetime that began when the token was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,19 +28,19 @@ pub struct Expiry {
 pub enum Remaining {
     /// This long.
     For(Duration),
-    /// Nothing: it has ended, or the clock has been set back since its receipt.
+    /// Nothing: it has expired, or the clock was set back since receipt.
     Nothing,
-    /// Nobody said when it ends: use it until it is refused.
+    /// The server has not told: use it until it is refused.
     Unknown,
 }
 
 impl Expiry {
-    /// A lifetime of `lifetime` milliseconds from `received_at`; `None` when unknown.
+    /// A lifetime of `lifetime` milliseconds from `received_at`, if it is known.
     #[must_use]
     pub fn new(received_at: Timestamp, lifetime: Option<i64>) -> Self {
         Self {
             received_at,
-            lifetime: lifetime.map(|l| l.clamp(0, LONGEST)),
+            lifetime: lifetime.map(|l| l.clamp(0, MAX_LIFETIME)),
         }
     }
 
@@ -60,9 +58,9 @@ impl Expiry {
 
     /// What is left at `now`, on the clock that read `received_at`.
     ///
-    /// A `now` before the receipt means the clock was set back: the time that
-    /// has passed is unknown, and the token counts as ended. One exchange then
-    /// gives a receipt on the new clock.
+    /// A `now` before receipt means that the clock was set back. The time that
+    /// has passed is then unknown, and the token counts as expired; one exchange
+    /// brings a token that was received on the new clock.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Remaining {
         let Some(lifetime) = self.lifetime else {
@@ -78,7 +76,7 @@ impl Expiry {
         }
     }
 
-    /// Whether the token is good for longer than `wanted` at `now`. Unknown counts as good.
+    /// Whether the token lasts longer than `wanted` at `now`, or its lifetime is unknown.
     #[must_use]
     pub fn outlasts(&self, wanted: Duration, now: Timestamp) -> bool {
         match self.remaining(now) {

@@ -1,4 +1,4 @@
-//! The server a profile is pinned to: the base URL of the API, in one normal form.
+//! The base URL of the API, to which a profile is pinned, in a normal form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-/// Where the service is, unless a profile says otherwise.
+/// The base URL of the default service.
 pub const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 
 /// A base URL to which a session may be sent.
@@ -97,7 +97,7 @@ impl FromStr for Origin {
     }
 }
 
-/// Loopback by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
+/// Whether the host is loopback, by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
 /// name that resolves to it everywhere (RFC 6761 §6.3).
 pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     match host {

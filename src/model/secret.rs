@@ -1,7 +1,7 @@
 //! Text that must not leave the process by accident.
 //!
 //! A secret is wiped from memory when dropped, has no `Display` and no
-//! `Clone`, shows nothing in `Debug`, and is compared in constant time.
+//! `Clone`, a redacted `Debug`, and is compared in constant time.
 //! [`Secret::expose`] is called where a secret must leave: on the wire
 //! (`api/`), in the entry (`store/`), on stdout for the one command that
 //! prints it (`terminal/`), and in the environment of `exec`'s child.
@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes the text over; the caller keeps no copy.
+    /// Takes ownership of the text. The caller must keep no copy.
     #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
@@ -27,7 +27,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether there is no text at all.
+    /// Whether the text is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -54,12 +54,12 @@ pub struct AccessToken(Secret);
 
 /// The long-lived token that is exchanged for access tokens (RFC 6749 §1.5).
 ///
-/// There may be one of it: a rotating server accepts each value once.
+/// It exists once in memory: a rotating server accepts each value once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RefreshToken(Secret);
 
 impl AccessToken {
-    /// Wraps a token as the server gave it.
+    /// Wraps a token as the server sent it.
     #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self(secret)
@@ -73,7 +73,7 @@ impl AccessToken {
 }
 
 impl RefreshToken {
-    /// Wraps a token as the server gave it.
+    /// Wraps a token as the server sent it.
     #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self(secret)

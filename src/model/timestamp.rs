@@ -1,4 +1,4 @@
-//! A moment, in milliseconds since the Unix epoch, UTC.
+//! A point in time, in milliseconds since the Unix epoch (UTC).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// The first and the last moment with a four-digit year, so that every
+/// The first and the last millisecond with a four-digit year, so that every
 /// timestamp has an RFC 3339 form whatever a server or a file says.
 const FIRST: i64 = -62_167_219_200_000;
 const LAST: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// The moment `milliseconds` after the epoch, moved into the years 0000 to 9999.
+    /// The time `milliseconds` after the epoch, clamped to the years 0000 to 9999.
     #[must_use]
     pub fn from_millis(milliseconds: i64) -> Self {
         Self(milliseconds.clamp(FIRST, LAST))
     }
 
-    /// The moment `seconds` after the epoch.
+    /// The time `seconds` after the epoch.
     #[must_use]
     pub fn from_secs(seconds: i64) -> Self {
         Self::from_millis(seconds.saturating_mul(1000))
@@ -34,14 +34,13 @@ impl Timestamp {
         self.0
     }
 
-    /// How many milliseconds lie between `earlier` and this moment; negative
-    /// when `earlier` is in fact later.
+    /// The milliseconds from `earlier` to this time, negative if `earlier` is later.
     #[must_use]
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This moment moved by `milliseconds`.
+    /// This time plus `milliseconds`.
     #[must_use]
     pub fn offset(self, milliseconds: i64) -> Self {
         Self::from_millis(self.0.saturating_add(milliseconds))

@@ -16,20 +16,20 @@ use clap::Parser;
 
 mod server;
 
-/// A stand-in for the Rememberizer account API, for trying things out. Nothing it says is true.
+/// Run a stand-in for the Rememberizer account API, for trials and tests
 #[derive(Parser)]
 #[command(name = "sandbox")]
 struct Flags {
     /// Address to listen on
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port to listen on; 0 takes a free one
+    /// Port to listen on (0: any free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// A verified account that is there from the start; repeatable
+    /// Create a verified account at the start; repeatable
     #[arg(long = "account", value_name = "EMAIL:PASSWORD[:NAME]")]
     accounts: Vec<Known>,
-    /// Write the throw-away CA's certificate to this file, as PEM; needs --tls
+    /// Write the certificate of the throw-away CA to this file, as PEM; needs --tls
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]

@@ -101,13 +101,13 @@ pub struct Settings {
     /// How cookies and tokens look
     #[arg(long, value_enum, default_value_t = Dialect::SimpleJwt)]
     pub dialect: Dialect,
-    /// What an exchange does to the old refresh token
+    /// Set what an exchange does to the old refresh token
     #[arg(long, value_enum, default_value_t = RotationPolicy::RevokeFamily)]
     pub rotation: RotationPolicy,
     /// Where signup puts the tokens
     #[arg(long, value_enum, default_value_t = SignupTokens::Cookies)]
     pub signup_tokens: SignupTokens,
-    /// A captcha answer that signup and signin accept, once; repeatable; without any, no captcha is asked for
+    /// Require a captcha and accept this response once; repeatable
     #[arg(long, value_name = "ANSWER")]
     pub captcha: Vec<String>,
     /// Lifetime of an access token in seconds
@@ -143,7 +143,7 @@ pub struct Settings {
     /// Answer a logout without a refresh cookie with 204 instead of 401
     #[arg(long)]
     pub logout_without_cookie: bool,
-    /// Let the session live on after a logout; only the cookies are cleared
+    /// Keep the session after a logout; clear only the cookies
     #[arg(long)]
     pub logout_keeps_session: bool,
     /// Send only a refresh cookie in the answer to an exchange
@@ -196,10 +196,10 @@ pub struct Settings {
     /// Speak https with a certificate of this kind, from a throw-away CA
     #[arg(long, value_enum, value_name = "KIND")]
     pub tls: Option<TlsKind>,
-    /// Wait, e.g. `before=200,after=50,at=/auth/signin/`, in milliseconds before and after the work; repeatable
+    /// Wait before and after the work, in milliseconds, as in `before=200,after=50,at=/auth/signin/`; repeatable
     #[arg(long = "delay", value_name = "SPEC")]
     pub delays: Vec<Delay>,
-    /// Trouble for the next requests, e.g. `status=503,body=html,times=2,at=/account/`; repeatable.
+    /// Answer the next requests with a fault, as in `status=503,body=html,times=2,at=/account/`; repeatable.
     ///
     /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `redirect=CODE` (with `to=URL`), `csrf`, `close`,
     /// `raw=FILE` (with `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the work
