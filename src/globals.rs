@@ -1,10 +1,12 @@
-//! The flags that every command takes, and how their values are read: the same
-//! readers serve the variables that stand for them.
+//! The global flags, and the parsers of their values. The variables that stand
+//! for the flags use the same parsers.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{ArgAction, Args};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{ArgAction, Args, ValueEnum};
 
 use crate::model::{Origin, ProfileName};
 use crate::store::StoreKind;
@@ -20,86 +22,74 @@ pub struct Globals {
     /// The API's base URL [env: REMEMBERIZER_API_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub api_url: Option<Origin>,
-    /// Where the profiles file is [env: REMEMBERIZER_CONFIG_DIR]
+    /// Directory of the profiles file [env: REMEMBERIZER_CONFIG_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub config_dir: Option<PathBuf>,
-    /// Where the session is kept: keyring, file or helper:NAME[:LOCATION] [env: REMEMBERIZER_STORE]
+    /// Where to store the session: keyring, file or helper:NAME[:LOCATION] [env: REMEMBERIZER_STORE]
     #[arg(long, global = true, value_name = "KIND", hide_possible_values = true, value_parser = StoreKindParser)]
     pub store: Option<StoreKind>,
     /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
     pub json: bool,
-    /// Ask nothing [env: REMEMBERIZER_NO_INPUT]
+    /// Never prompt [env: REMEMBERIZER_NO_INPUT]
     #[arg(long, global = true)]
     pub no_input: bool,
-    /// Leave confirmations and spinners out [env: REMEMBERIZER_QUIET]
+    /// Suppress confirmations and spinners [env: REMEMBERIZER_QUIET]
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Tell requests and decisions on stderr, secrets never [env: REMEMBERIZER_VERBOSE]
+    /// Log requests and decisions to stderr (never secrets) [env: REMEMBERIZER_VERBOSE]
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub verbose: bool,
-    /// How long a request may take, in seconds (30) [env: REMEMBERIZER_TIMEOUT]
+    /// Timeout of a request, in seconds (30) [env: REMEMBERIZER_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
     pub timeout: Option<Duration>,
-    /// How long another process's lock is waited for, in seconds (30) [env: REMEMBERIZER_LOCK_TIMEOUT]
+    /// How long to wait for another process's lock, in seconds (30) [env: REMEMBERIZER_LOCK_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
     pub lock_timeout: Option<Duration>,
     /// Trust the certificates in this PEM file as well [env: REMEMBERIZER_CA_CERT]
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub ca_cert: Option<PathBuf>,
-    /// When to use colours: auto, always or never [env: REMEMBERIZER_COLOR]
-    #[arg(long, global = true, value_name = "WHEN", hide_possible_values = true, value_parser = color_choices())]
+    /// When to use colors: auto, always or never [env: REMEMBERIZER_COLOR]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        hide_possible_values = true,
+        value_enum
+    )]
     pub color: Option<ColorChoice>,
 }
 
-/// Parses the kind of a store. The helpers are not among the possible values:
-/// nobody knows which there are.
+/// Parses any kind of store, and lists those that have a fixed name.
 #[derive(Clone)]
 struct StoreKindParser;
 
-impl clap::builder::TypedValueParser for StoreKindParser {
+impl TypedValueParser for StoreKindParser {
     type Value = StoreKind;
 
     fn parse_ref(
         &self,
         command: &clap::Command,
         arg: Option<&clap::Arg>,
-        value: &std::ffi::OsStr,
+        value: &OsStr,
     ) -> Result<StoreKind, clap::Error> {
-        clap::builder::StringValueParser::new()
-            .try_map(|text| text.parse::<StoreKind>())
-            .parse_ref(command, arg, value)
+        let parse = |text: &str| text.parse::<StoreKind>();
+        parse.parse_ref(command, arg, value)
     }
 
-    fn possible_values(
-        &self,
-    ) -> Option<Box<dyn Iterator<Item = clap::builder::PossibleValue> + '_>> {
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
         Some(Box::new(
-            StoreKind::ALL.into_iter().map(|kind| kind.as_str().into()),
+            StoreKind::ALL.iter().map(|kind| kind.as_str().into()),
         ))
     }
 }
 
-const COLORS: [(&str, ColorChoice); 3] = [
-    ("auto", ColorChoice::Auto),
-    ("always", ColorChoice::Always),
-    ("never", ColorChoice::Never),
-];
-
+/// Parses the value of `--color` as clap does.
 pub(crate) fn color(text: &str) -> Result<ColorChoice, String> {
-    COLORS
-        .into_iter()
-        .find_map(|(name, choice)| (name == text).then_some(choice))
-        .ok_or_else(|| "colour is `auto`, `always` or `never`".to_owned())
+    ColorChoice::from_str(text, false).map_err(|_| "must be auto, always or never".to_owned())
 }
 
-fn color_choices() -> impl clap::builder::TypedValueParser<Value = ColorChoice> {
-    use clap::builder::TypedValueParser;
-    clap::builder::PossibleValuesParser::new(COLORS.map(|(name, _)| name))
-        .try_map(|text| color(&text))
-}
-
-/// A duration: seconds where it is a plain number, else such as `90s`, `5m`, `1h 30m`.
+/// Parses a duration: a plain number of seconds, or such as `90s`, `5m`, `1h 30m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
     let parsed = match text.parse::<f64>() {
@@ -108,14 +98,16 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     };
     match parsed {
         Ok(duration) if duration <= LONGEST => Ok(duration),
-        Ok(_) => Err("more than ten years".to_owned()),
-        Err(why) => Err(format!("seconds, or such as `90s`, `5m`, `1h` ({why})")),
+        Ok(_) => Err("must be at most ten years".to_owned()),
+        Err(why) => Err(format!(
+            "must be seconds, or such as `90s`, `5m`, `1h` ({why})"
+        )),
     }
 }
 
 pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("must be more than nothing".to_owned()),
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -124,6 +116,6 @@ pub(crate) fn switch(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),
-        _ => Err("is 1 or 0".to_owned()),
+        _ => Err("must be 1 or 0".to_owned()),
     }
 }

@@ -1,7 +1,5 @@
-//! The outside world in one struct: all that a test replaces.
-//!
-//! Nothing here decides anything. What the parts mean is the business of
-//! whoever is handed them.
+//! The outside world in one struct: everything that a test replaces. Nothing
+//! here makes a decision.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -14,32 +12,31 @@ use crate::terminal::Terminal;
 /// Reads a variable of the environment.
 pub type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
 
-/// Makes the keyring of a run.
+/// Opens the keyring of a run.
 pub type OpenKeyring = Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>;
 
-/// What surrounds the program.
+/// The environment, terminal, clock, directories and keyring of the process.
 pub struct Host {
-    /// A variable's value.
+    /// Reads a variable of the environment.
     pub variable: ReadVariable,
-    /// The person's side.
+    /// Standard input, output and error.
     pub terminal: Terminal,
-    /// The local clock.
+    /// Reads the local clock.
     pub now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Where configuration goes, unless a flag says otherwise; `None` without a home.
+    /// The config directory, unless a flag chooses another; `None` if unknown.
     pub config_dir: Option<PathBuf>,
-    /// Where locks and the file store go; `None` without a home.
+    /// The directory of locks and session files; `None` if unknown.
     pub data_dir: Option<PathBuf>,
-    /// The keyring of the system.
+    /// Opens the keyring of the system.
     pub open_keyring: OpenKeyring,
     /// Ends the process at once with an exit code, from any thread.
     pub end: fn(i32),
-    /// Gives back what was taken from this process alone, before another
-    /// program takes its place.
+    /// Restores the limits of this process before `exec` replaces it.
     pub restore_limits: Box<dyn Fn()>,
 }
 
 impl Host {
-    /// The process's own surroundings.
+    /// Makes the real host of this process.
     #[must_use]
     pub fn real() -> Self {
         let restore_limits = leave_no_core();
@@ -48,13 +45,24 @@ impl Host {
             variable: Box::new(read_variable),
             terminal: Terminal::real(),
             now: std::sync::Arc::new(read_clock),
-            config_dir: dirs.as_ref().map(|d| d.config_dir().to_owned()),
-            data_dir: dirs.as_ref().map(|d| d.data_local_dir().to_owned()),
+            config_dir: xdg_dir("XDG_CONFIG_HOME")
+                .or_else(|| dirs.as_ref().map(|d| d.config_dir().to_owned())),
+            data_dir: xdg_dir("XDG_DATA_HOME")
+                .or_else(|| dirs.as_ref().map(|d| d.data_local_dir().to_owned())),
             open_keyring: Box::new(platform_keyring),
             end: end_process,
             restore_limits,
         }
     }
+}
+
+/// Returns our directory below an XDG directory, which must be absolute (XDG
+/// Base Directory Specification). `directories` reads the same variables, but
+/// only if the user has a home.
+fn xdg_dir(variable: &str) -> Option<PathBuf> {
+    let applies = cfg!(all(unix, not(target_os = "macos")));
+    let dir = PathBuf::from(read_variable(variable).filter(|_| applies)?);
+    dir.is_absolute().then(|| dir.join("rememberizer"))
 }
 
 /// A crash leaves no image of the memory on the disk, and other processes of

@@ -45,15 +45,15 @@ use explain::explain;
 use host::Host;
 use model::ProfileName;
 use session::Interrupts;
-use settings::{Basics, Settings};
+use settings::{OutputOptions, Settings};
 use terminal::Terminal;
 
 /// Runs the program with `args`, the first of which is its own name; the exit code.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let cli = match Cli::parse(args).map_err(usage::Stop::from) {
+    let cli = match Cli::parse(args).map_err(usage::ParseOutcome::from) {
         Ok(cli) => cli,
-        Err(usage::Stop::Display(text)) => {
+        Err(usage::ParseOutcome::Display(text)) => {
             return finish(
                 host,
                 json,
@@ -63,7 +63,9 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
                 None,
             );
         }
-        Err(usage::Stop::Failure(failure)) => return finish(host, json, Err(failure.into()), None),
+        Err(usage::ParseOutcome::Failure(failure)) => {
+            return finish(host, json, Err(failure.into()), None);
+        }
     };
     let mut names = None;
     let result = run_command(cli, host, &mut names);
@@ -71,18 +73,20 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
 }
 
 /// The profile in use and the default one: hints name the first where it is not the second.
-type Names = Option<(ProfileName, ProfileName)>;
+type ProfileNames = Option<(ProfileName, ProfileName)>;
 
-fn run_command(cli: Cli, host: &Host, names: &mut Names) -> Result<(), Error> {
-    let basics = Basics::resolve(&cli.globals, host)?;
-    host.terminal.configure(basics.style);
+fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Error> {
+    let purpose = cli.command.purpose();
+    let output = OutputOptions::resolve(&cli.globals, purpose, host)?;
+    let json = output.json;
+    host.terminal.configure(output.style);
     let command = match cli.command.run_bare(host) {
         Ok(result) => return result,
         Err(command) => command,
     };
-    let settings = Settings::resolve(cli.globals, basics.json, command.purpose(), host)?;
+    let settings = Settings::resolve(cli.globals, output, purpose, host)?;
     *names = Some((settings.name.clone(), settings.default.clone()));
-    let interrupts = interrupts(host, basics.json);
+    let interrupts = interrupts(host, json);
     host.terminal.before_questions({
         // A prompt for a secret turns the echo off: Ctrl-C must turn it on again.
         let interrupts = interrupts.clone();
@@ -112,7 +116,7 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
     )
 }
 
-fn finish(host: &Host, json: bool, result: Result<(), Error>, names: Names) -> i32 {
+fn finish(host: &Host, json: bool, result: Result<(), Error>, names: ProfileNames) -> i32 {
     let Err(error) = result else {
         return 0;
     };

@@ -1,8 +1,7 @@
-//! What a run is to do, from flags, variables and the stored profile. The only
-//! rule of precedence: flag, variable, profile, default.
+//! Resolves flags, variables and the stored profile to the settings of a run, by
+//! the only rule of precedence: flag, variable, profile, default.
 //!
-//! A variable that is set and empty counts as unset: that is how CI systems
-//! hand over a secret that does not exist.
+//! An empty variable counts as unset: CI systems pass a missing secret so.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -41,49 +40,47 @@ pub const VARIABLES: [(&str, &str); 12] = [
 ];
 
 /// Other variables that decide something, without a secret in them.
-pub const OTHER_VARIABLES: [&str; 6] = [
+pub const OTHER_VARIABLES: [&str; 5] = [
     "SSL_CERT_FILE",
     "NO_COLOR",
     "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
     "DBUS_SESSION_BUS_ADDRESS",
-    "NO_PROXY",
 ];
 
-/// A place where no file can be: it stands for a directory that is not known.
+/// A path that cannot exist; it stands for a directory that is not known.
 const NOWHERE: &str = "/dev/null/rememberizer";
 
 /// The variables that hold secrets.
 pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
-/// How a command treats a flag or variable that differs from what the profile says.
+/// How a command treats a flag or variable that differs from the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// It begins a session: the flag decides, and is recorded.
+    /// It starts a session: the flag decides, and is recorded.
     Begin,
     /// It uses the session: a difference is a usage error.
     Use,
-    /// It looks or configures: the profile stands, whatever the flags say.
+    /// It shows or configures: the profile decides, whatever the flags say.
     Inspect,
-    /// It looks for what is wrong, and goes on whatever it meets.
+    /// It looks for problems, and continues after each.
     Diagnose,
 }
 
-/// What is decided before the profile is known: how to speak, and where to look.
-pub struct Basics {
-    /// Print JSON.
-    pub json: bool,
-    /// How to speak.
-    pub style: Style,
+/// How to print, which is decided before the profile is known.
+pub(crate) struct OutputOptions {
+    pub(crate) json: bool,
+    pub(crate) style: Style,
+    policy: ErrorPolicy,
 }
 
-/// All that is decided for a run.
+/// The settings of a run.
 pub struct Settings {
     /// The profile in use.
     pub name: ProfileName,
-    /// The profile that is used when none is chosen.
+    /// The default profile.
     pub default: ProfileName,
-    /// What is recorded of the profile; `None` where it is new.
+    /// What the profiles file records; `None` for a new profile.
     pub recorded: Option<Profile>,
     /// The server.
     pub origin: Origin,
@@ -93,26 +90,26 @@ pub struct Settings {
     pub store_chosen: bool,
     /// The profiles file.
     pub profiles: Profiles,
-    /// Where locks and the file store are.
+    /// The directory of locks and session files.
     pub data_dir: PathBuf,
     /// Print JSON.
     pub json: bool,
-    /// How long a request may take.
+    /// The timeout of a request.
     pub timeout: Duration,
-    /// How long a lock is waited for.
+    /// How long to wait for a lock.
     pub lock_timeout: Duration,
-    /// Trusted certificates beside the platform's.
+    /// Certificates to trust in addition to the platform's.
     pub ca_cert: Option<PathBuf>,
-    /// Trusted certificates instead of the platform's.
+    /// Certificates to trust instead of the platform's.
     pub ssl_cert_file: Option<PathBuf>,
-    /// What is wrong with the settings themselves, where the purpose is to find that out.
+    /// Errors in the settings themselves, collected for `doctor`.
     pub problems: Vec<Failure>,
 }
 
-/// Reads variables, and says which one is wrong.
-struct Reader<'h>(&'h Host);
+/// Reads variables. Its errors name the variable.
+struct Env<'h>(&'h Host);
 
-impl Reader<'_> {
+impl Env<'_> {
     fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         match (self.0.variable)(name) {
             None => Ok(None),
@@ -124,8 +121,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The flag, else the variable as `parse` understands it.
-    fn or<T>(
+    /// Returns the flag, or else the parsed variable.
+    fn resolve<T>(
         &self,
         flag: Option<T>,
         name: &str,
@@ -150,9 +147,9 @@ impl Reader<'_> {
         })
     }
 
-    fn on(&self, flag: bool, name: &str) -> Result<bool, Failure> {
+    fn flag(&self, flag: bool, name: &str) -> Result<bool, Failure> {
         Ok(self
-            .or(flag.then_some(true), name, switch)?
+            .resolve(flag.then_some(true), name, switch)?
             .unwrap_or(false))
     }
 }
@@ -161,48 +158,58 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: T::Err| e.to_string())
 }
 
-impl Basics {
-    /// Decides how to speak.
-    pub(crate) fn resolve(globals: &Globals, host: &Host) -> Result<Self, Failure> {
-        let read = Reader(host);
-        let set = |name: &str| (host.variable)(name).filter(|value| !value.is_empty());
+impl OutputOptions {
+    /// Resolves how to print.
+    pub(crate) fn resolve(
+        globals: &Globals,
+        purpose: Purpose,
+        host: &Host,
+    ) -> Result<Self, Failure> {
+        let env = Env(host);
+        let mut policy = ErrorPolicy {
+            collects: purpose == Purpose::Diagnose,
+            problems: Vec::new(),
+        };
+        let is_set = |name: &str| env.path(None, name).is_some();
+        let mut flag = |flag, name| policy.or(env.flag(flag, name), || flag);
+        let json = flag(globals.json, "REMEMBERIZER_JSON")?;
+        let quiet = flag(globals.quiet, "REMEMBERIZER_QUIET")?;
+        let verbose = flag(globals.verbose, "REMEMBERIZER_VERBOSE")?;
+        let no_input = flag(globals.no_input, "REMEMBERIZER_NO_INPUT")?;
+        let color = env.resolve(globals.color, "REMEMBERIZER_COLOR", color);
         Ok(Self {
-            json: read.on(globals.json, "REMEMBERIZER_JSON")?,
+            json,
             style: Style {
-                color: read
-                    .or(globals.color, "REMEMBERIZER_COLOR", color)?
-                    .unwrap_or_default(),
-                no_color_env: set("NO_COLOR").is_some(),
-                dumb: set("TERM").is_some_and(|term| term == "dumb"),
-                quiet: read.on(globals.quiet, "REMEMBERIZER_QUIET")?,
-                verbose: read.on(globals.verbose, "REMEMBERIZER_VERBOSE")?,
-                no_input: read.on(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
+                color: policy.or(color, || None)?.unwrap_or_default(),
+                no_color_env: is_set("NO_COLOR"),
+                dumb: env.path(None, "TERM").is_some_and(|term| term == *"dumb"),
+                quiet,
+                verbose,
+                no_input,
             },
+            policy,
         })
     }
 }
 
 impl Settings {
-    /// Decides everything else.
+    /// Resolves everything else.
     pub(crate) fn resolve(
         globals: Globals,
-        json: bool,
+        output: OutputOptions,
         purpose: Purpose,
         host: &Host,
     ) -> Result<Self, Error> {
-        let read = Reader(host);
-        let mut lenient = Lenient {
-            is: purpose == Purpose::Diagnose,
-            problems: Vec::new(),
-        };
-        let config_dir = lenient.or(config_dir(&globals, host), || NOWHERE.into())?;
+        let env = Env(host);
+        let mut policy = output.policy;
+        let config_dir = policy.or(config_dir(&globals, host), || NOWHERE.into())?;
         let profiles = Profiles::new(config_dir);
-        let chosen = lenient.or(
-            read.or(globals.profile, "REMEMBERIZER_PROFILE", parse),
+        let chosen = policy.or(
+            env.resolve(globals.profile, "REMEMBERIZER_PROFILE", parse),
             || None,
         )?;
         let selected = match profiles.select(chosen.as_ref()) {
-            // Whoever mends things must be able to look at what is broken.
+            // Commands that fix the file must work while it is broken.
             Err(_) if matches!(purpose, Purpose::Inspect | Purpose::Diagnose) => Selected {
                 name: chosen.unwrap_or_default(),
                 default: ProfileName::default(),
@@ -218,21 +225,21 @@ impl Settings {
         if purpose == Purpose::Begin && recorded.is_none() {
             profiles.check_new_name(&name)?;
         }
-        let api_url = read.or(globals.api_url, "REMEMBERIZER_API_URL", parse);
-        let api_url = lenient.or(api_url, || None)?;
-        let store_flag = read.or(globals.store, "REMEMBERIZER_STORE", parse);
-        let store_flag = lenient.or(store_flag, || None)?;
+        let api_url = env.resolve(globals.api_url, "REMEMBERIZER_API_URL", parse);
+        let api_url = policy.or(api_url, || None)?;
+        let store_flag = env.resolve(globals.store, "REMEMBERIZER_STORE", parse);
+        let store_flag = policy.or(store_flag, || None)?;
         let pinned = recorded.as_ref().map(Profile::origin);
         let kept = recorded.as_ref().and_then(|profile| profile.store);
         if matches!(purpose, Purpose::Use | Purpose::Diagnose) {
             let other = refuse_other_origin(&name, api_url.as_ref(), pinned.as_ref());
-            lenient.or(other, || ())?;
-            lenient.or(refuse_other_store(&name, store_flag, kept), || ())?;
+            policy.or(other, || ())?;
+            policy.or(refuse_other_store(&name, store_flag, kept), || ())?;
         }
         let flags_first = purpose == Purpose::Begin;
         let usual = || Some(Duration::from_secs(30));
-        let timeout = read.or(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration);
-        let lock_timeout = read.or(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration);
+        let timeout = env.resolve(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration);
+        let lock_timeout = env.resolve(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration);
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home("data", "XDG_DATA_HOME"));
         Ok(Self {
@@ -243,37 +250,38 @@ impl Settings {
             default,
             recorded,
             profiles,
-            data_dir: lenient.or(data_dir, || NOWHERE.into())?,
-            json,
-            timeout: lenient
+            data_dir: policy.or(data_dir, || NOWHERE.into())?,
+            json: output.json,
+            timeout: policy
                 .or(timeout, usual)?
                 .or_else(usual)
                 .unwrap_or_default(),
-            lock_timeout: lenient
+            lock_timeout: policy
                 .or(lock_timeout, usual)?
                 .or_else(usual)
                 .unwrap_or_default(),
-            ca_cert: read.path(globals.ca_cert.as_ref(), "REMEMBERIZER_CA_CERT"),
-            ssl_cert_file: read.path(None, "SSL_CERT_FILE"),
-            problems: lenient.problems,
+            ca_cert: env.path(globals.ca_cert.as_ref(), "REMEMBERIZER_CA_CERT"),
+            ssl_cert_file: env.path(None, "SSL_CERT_FILE"),
+            problems: policy.problems,
         })
     }
 }
 
-/// Turns failures into findings, where that is the purpose.
-struct Lenient {
-    is: bool,
+/// Whether an error ends the run, or is collected for `doctor` to report.
+struct ErrorPolicy {
+    collects: bool,
     problems: Vec<Failure>,
 }
 
-impl Lenient {
+impl ErrorPolicy {
+    /// Returns `instead` for an error that is collected.
     fn or<T>(
         &mut self,
         result: Result<T, Failure>,
         instead: impl FnOnce() -> T,
     ) -> Result<T, Failure> {
         match result {
-            Err(failure) if self.is => {
+            Err(failure) if self.collects => {
                 self.problems.push(failure);
                 Ok(instead())
             }
@@ -282,10 +290,12 @@ impl Lenient {
     }
 }
 
-/// Where the profiles file is.
-pub fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
-    Reader(host)
-        .path(globals.config_dir.as_ref(), "REMEMBERIZER_CONFIG_DIR")
+/// Returns the absolute path of the directory with the profiles file.
+pub(crate) fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
+    let chosen = Env(host).path(globals.config_dir.as_ref(), "REMEMBERIZER_CONFIG_DIR");
+    chosen
+        // Without a working directory the path stays relative.
+        .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
         .or_else(|| host.config_dir.clone())
         .ok_or_else(|| no_home("config", "XDG_CONFIG_HOME"))
 }
@@ -305,17 +315,17 @@ pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
     }
 }
 
-/// The tokens in the environment.
+/// Returns the tokens in the environment.
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
-    let read = Reader(host);
-    let secret = |name| Ok::<_, Failure>(read.text(name)?.map(Secret::new));
+    let env = Env(host);
+    let secret = |name| Ok::<_, Failure>(env.text(name)?.map(Secret::new));
     Ok(TokenVariables {
         access: secret(ACCESS_TOKEN)?.map(|s| (ACCESS_TOKEN, AccessToken::new(s))),
         refresh: secret(REFRESH_TOKEN)?.map(|s| (REFRESH_TOKEN, RefreshToken::new(s))),
     })
 }
 
-/// The proxy variables that are set, in the order in which they are looked at.
+/// Returns the proxy variables that are set, in the order of precedence.
 pub fn proxy_variables(host: &Host) -> Vec<(String, String)> {
     [
         "https_proxy",
@@ -335,9 +345,9 @@ pub fn proxy_variables(host: &Host) -> Vec<(String, String)> {
     .collect()
 }
 
-/// The password in the environment.
+/// Returns the password in the environment.
 pub fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
-    Ok(Reader(host).text(PASSWORD)?.map(Secret::new))
+    Ok(Env(host).text(PASSWORD)?.map(Secret::new))
 }
 
 fn first<T>(flags_first: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
@@ -353,7 +363,7 @@ fn no_home(what: &str, variable: &str) -> Failure {
         Outcome::Failed,
         format!("there is no {what} directory: the home directory is not known"),
     )
-    .hint(format!("set HOME, or {variable}"))
+    .hint(format!("set HOME, or {variable} to an absolute path"))
 }
 
 fn refuse_other_origin(

@@ -1,22 +1,23 @@
-//! Reading the command line: clap's errors in the program's own form, without
-//! a secret that somebody typed where none belongs.
+//! clap's errors in the program's own form. No value is repeated: a person may
+//! have typed a secret where none belongs.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::exit::Failure;
+use crate::globals::switch;
 use crate::host::Host;
 
-/// Why there is nothing to run.
-pub(crate) enum Stop {
-    /// Help or a version was asked for: this text.
+/// What there is to do instead of running a command.
+pub(crate) enum ParseOutcome {
+    /// Print this help or version.
     Display(String),
-    /// The command line is wrong.
+    /// Report that the command line is wrong.
     Failure(Failure),
 }
 
-/// Flags that people expect, and that would put a secret where every process can read it.
+/// Flags that people expect, but whose value every process could read.
 const SECRET_FLAGS: [&str; 6] = [
     "--password",
     "--passwd",
@@ -26,79 +27,98 @@ const SECRET_FLAGS: [&str; 6] = [
     "--code",
 ];
 
-/// Whether errors are to be JSON, as far as can be known before the command line parses.
+/// Returns whether errors must be JSON, as far as can be known before the command line is parsed.
 pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
-    args.iter()
-        .skip(1)
-        .take_while(|arg| *arg != "--")
-        .any(|arg| arg == "--json")
-        || (host.variable)("REMEMBERIZER_JSON").is_some_and(|value| {
-            value
-                .to_str()
-                .is_some_and(|v| matches!(&*v.to_ascii_lowercase(), "1" | "true" | "yes" | "on"))
-        })
+    let mut flags = args.iter().skip(1).take_while(|arg| *arg != "--");
+    let variable = (host.variable)("REMEMBERIZER_JSON");
+    flags.any(|arg| arg == "--json")
+        || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
 }
 
-impl From<clap::Error> for Stop {
+impl From<clap::Error> for ParseOutcome {
     fn from(error: clap::Error) -> Self {
         match error.kind() {
             ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
                 Self::Display(error.render().to_string())
             }
             ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                Self::Failure(Failure::usage("which command?").hint("see rememberizer --help"))
+                Self::Failure(Failure::usage("no command given").hint("see rememberizer --help"))
             }
-            _ => Self::Failure(of_usage(&error)),
+            _ => Self::Failure(from_usage_error(&error)),
         }
     }
 }
 
-fn of_usage(error: &clap::Error) -> Failure {
-    if let Some(flag) = secret_flag(error) {
+fn from_usage_error(error: &clap::Error) -> Failure {
+    let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let is_unexpected = matches!(
+        error.kind(),
+        ErrorKind::UnknownArgument | ErrorKind::TooManyValues
+    );
+    let name = argument.split(['=', ' ']).next().unwrap_or_default();
+    if is_unexpected && SECRET_FLAGS.contains(&name) {
         return Failure::usage(format!(
-            "{flag} takes no value: other processes can read the command line, and shells keep it"
+            "{name} takes no value: other processes can read the command line, and shells keep it"
         ))
         .hint("give secrets by prompt, stdin, file or variable: see rememberizer login --help");
     }
-    if error.kind() == ErrorKind::ValueValidation
-        && let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg)
-        && let Some(why) = std::error::Error::source(error)
-    {
-        // Without the value: it may hold a secret, and the person has just typed it.
-        return Failure::usage(format!("{argument}: {why}")).hint("see --help");
-    }
-    let text = error.render().to_string();
-    let mut paragraphs = text.split("\n\n");
-    let message = paragraphs.next().unwrap_or_default();
-    let message = message.strip_prefix("error: ").unwrap_or(message);
-    let tip = paragraphs
-        .clone()
-        .find_map(|p| p.trim().strip_prefix("tip: "));
-    let usage = paragraphs.find_map(|p| p.trim().strip_prefix("Usage: "));
-    let failure = Failure::usage(message.split_whitespace().collect::<Vec<_>>().join(" "));
-    match (tip, usage) {
-        (Some(tip), _) => failure.hint(tip),
-        (None, Some(usage)) => {
-            failure.hint(format!("usage: {}", usage.lines().next().unwrap_or(usage)))
+    let message = match error.kind() {
+        ErrorKind::ValueValidation => {
+            let why = std::error::Error::source(error).map(ToString::to_string);
+            format!("{argument}: {}", why.unwrap_or_default())
         }
-        (None, None) => failure.hint("see --help"),
+        ErrorKind::InvalidValue => {
+            let values = match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) => values.join(", "),
+                _ => String::new(),
+            };
+            format!("invalid value for '{argument}' [possible values: {values}]")
+        }
+        ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
+        ErrorKind::UnknownArgument if !is_flag(argument) => {
+            let message = "unexpected argument (not repeated here, in case it is a secret)";
+            return with_hint(Failure::usage(message), error, false);
+        }
+        _ => first_paragraph(error),
+    };
+    with_hint(Failure::usage(message), error, true)
+}
+
+/// Returns whether `argument` can only be the name of a flag: `--email`, `-x`.
+fn is_flag(argument: &str) -> bool {
+    let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+    match argument.strip_prefix("--") {
+        Some(name) => is_name(name),
+        None => argument.starts_with('-') && argument.len() == 2,
     }
 }
 
-/// The flag of the error, where a value for it would have been a secret.
-fn secret_flag(error: &clap::Error) -> Option<&'static str> {
-    if !matches!(
-        error.kind(),
-        ErrorKind::UnknownArgument | ErrorKind::TooManyValues
-    ) {
-        return None;
-    }
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
-        return None;
+fn first_paragraph(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    first.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Adds clap's tip, if wanted and there is one, or else the usage.
+fn with_hint(failure: Failure, error: &clap::Error, tip: bool) -> Failure {
+    let text = error.render().to_string();
+    let paragraph = |start: &str| {
+        text.split("\n\n")
+            .find_map(|p| p.trim().strip_prefix(start))
     };
-    SECRET_FLAGS.into_iter().find(|flag| {
-        argument == flag
-            || argument.starts_with(&format!("{flag}="))
-            || argument.starts_with(&format!("{flag} "))
-    })
+    if let Some(tip) = paragraph("tip: ").filter(|_| tip) {
+        return failure.hint(tip);
+    }
+    match paragraph("Usage: ").and_then(|usage| usage.lines().next()) {
+        Some(usage) => failure.hint(format!("usage: {usage}")),
+        None => failure.hint("see --help"),
+    }
+}
+
+fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
 }

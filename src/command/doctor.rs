@@ -1,21 +1,23 @@
-//! `doctor`: what works, what does not, and what mends it. Nothing that is
-//! broken keeps it from looking at the rest, and it prints no secret.
+//! `doctor`: checks the setup and suggests fixes. A failed check does not keep
+//! the others from running, and no secret is printed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::report;
-use crate::context::Context;
+use crate::context::{Context, command_line};
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
+use crate::model::{Expiry, ProfileName, Remaining, Session};
 use crate::session::SessionError;
 use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
+use crate::store::{Profile, StoreErrorKind, StoreKind};
 
 /// Say what works, and what mends the rest
 ///
-/// Looks at the configuration, the variables in force, the secret store, the
-/// server and the session. Writes, reads and removes a probe entry.
+/// Checks the configuration, the variables in force, the secret store, the server
+/// and the session of every profile. Writes, reads and removes a probe entry.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +79,7 @@ impl Findings {
     }
 }
 
-/// Looks at everything.
+/// Runs every check.
 pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut found = Findings::default();
     found.add(
@@ -103,7 +105,8 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     store(context, &mut found);
     server(context, &mut found);
     session(context, &mut found);
-    tell(context, &found.0)
+    profiles(context, &mut found);
+    print(context, &found.0)
 }
 
 fn config(context: &Context<'_>, found: &mut Findings) {
@@ -112,7 +115,7 @@ fn config(context: &Context<'_>, found: &mut Findings) {
     match profiles.all() {
         Err(error) => found.failure("config", context.explain(error.into())),
         Ok(_) if !profiles.path().exists() => {
-            found.add(Level::Ok, "config", format!("{path} is not there yet"));
+            found.add(Level::Ok, "config", format!("{path} does not exist yet"));
         }
         Ok((default, all)) => found.add(
             Level::Ok,
@@ -143,9 +146,13 @@ fn variables(context: &Context<'_>, found: &mut Findings) {
     let plain = VARIABLES.iter().map(|(name, _)| *name);
     for name in plain.chain(settings::OTHER_VARIABLES) {
         if let Some(value) = value(name) {
-            let value = value.to_string_lossy();
+            let value = redacted(&value.to_string_lossy());
             found.add(Level::Ok, "variable", format!("{name} is {value}"));
         }
+    }
+    for (name, value) in settings::proxy_variables(context.host) {
+        let value = redacted(&value);
+        found.add(Level::Ok, "variable", format!("{name} is {value}"));
     }
     for name in SECRET_VARIABLES {
         if value(name).is_some() {
@@ -160,6 +167,30 @@ fn variables(context: &Context<'_>, found: &mut Findings) {
             let fix = (level == Level::Warning).then(|| format!("unset {name}"));
             found.with_fix(level, "variable", text, fix);
         }
+    }
+}
+
+/// Replaces the user name, password and query of a URL: each may be a secret.
+fn redacted(value: &str) -> String {
+    let (scheme, rest) = match value.split_once("://") {
+        Some((scheme, rest)) => (format!("{scheme}://"), rest),
+        // A proxy may be given without a scheme. Before a path's `@` is a `/`.
+        None if value
+            .split('@')
+            .next()
+            .is_some_and(|user| user.contains('/')) =>
+        {
+            return value.to_owned();
+        }
+        None => (String::new(), value),
+    };
+    let rest = match rest.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => rest.to_owned(),
+    };
+    match rest.split_once('?') {
+        Some((rest, _)) => format!("{scheme}{rest}?***"),
+        None => format!("{scheme}{rest}"),
     }
 }
 
@@ -202,7 +233,7 @@ fn server(context: &Context<'_>, found: &mut Findings) {
                 Level::Problem,
                 "server",
                 failure.message,
-                Some("look at the network, the proxy and the API URL".to_owned()),
+                Some("check the network, the proxy and the API URL".to_owned()),
             );
         }
         Ok(reached) => {
@@ -220,12 +251,12 @@ fn server(context: &Context<'_>, found: &mut Findings) {
                     Level::Warning,
                     "clock",
                     format!("the local clock is {skew}"),
-                    Some("set the clock; sessions work all the same".to_owned()),
+                    Some("correct the clock (sessions still work)".to_owned()),
                 ),
                 None if reached.skew.is_some() => {
                     found.add(Level::Ok, "clock", "agrees with the server's");
                 }
-                None => found.add(Level::Ok, "clock", "the server tells no time"),
+                None => found.add(Level::Ok, "clock", "the server does not send the time"),
             }
         }
     }
@@ -281,15 +312,122 @@ fn session(context: &Context<'_>, found: &mut Findings) {
             "not signed in",
             Some(context.command_line("login")),
         ),
-        // The store itself has been looked at, and has said what is wrong with it.
-        Err(SessionError::Store(error)) if error.kind != crate::store::StoreErrorKind::Failed => {
-            found.add(Level::Warning, "session", "cannot be looked at");
+        // The check of the store has reported the cause.
+        Err(SessionError::Store(error)) if error.kind != StoreErrorKind::Failed => {
+            found.add(Level::Warning, "session", "cannot be read");
         }
         Err(error) => found.failure("session", context.explain(error.into())),
     }
 }
 
-fn tell(context: &Context<'_>, found: &[Finding]) -> Result<(), Error> {
+/// A session that ends sooner is reported.
+const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+
+/// Checks the stored sessions of all profiles against what is recorded of them.
+fn profiles(context: &Context<'_>, found: &mut Findings) {
+    let settings = &context.settings;
+    // The check of the config has reported an error.
+    let (_, all) = settings.profiles.all().unwrap_or_default();
+    // The keyring is searched only if a profile uses it: it may have to be unlocked.
+    let uses_keyring = |profile: &Profile| profile.store.is_none_or(|s| s == StoreKind::Keyring);
+    let mut unusable = Vec::new();
+    if !all.iter().any(|(_, profile)| uses_keyring(profile)) {
+        unusable.push(StoreKind::Keyring);
+    }
+    for (name, profile) in &all {
+        let Ok(manager) = context.session_of(name) else {
+            continue;
+        };
+        let command = |command: &str| Some(command_line(command, name, &settings.default));
+        for kind in StoreKind::ALL {
+            if unusable.contains(&kind) {
+                continue;
+            }
+            let own = kind == manager.store;
+            match manager.entry_in(kind).read() {
+                Ok(None) if own && profile.signed_in == Some(true) => found.with_fix(
+                    Level::Warning,
+                    "profile",
+                    format!("{name} is recorded as signed in, but has no session"),
+                    command("login"),
+                ),
+                Ok(None) => {}
+                Ok(Some(session)) if own => {
+                    stored_session(context, found, name, profile, &session);
+                }
+                Ok(Some(_)) => found.with_fix(
+                    Level::Warning,
+                    "profile",
+                    format!(
+                        "{name} has a session left in {}, which it does not use",
+                        report::store_label(kind)
+                    ),
+                    command("logout").map(|logout| format!("end all its sessions: {logout}")),
+                ),
+                Err(error) => {
+                    // Other profiles' sessions cannot be read either.
+                    if error.kind != StoreErrorKind::Failed {
+                        unusable.push(kind);
+                    }
+                    if own && *name != settings.name {
+                        let text = format!("the session of {name} cannot be read: {error}");
+                        found.with_fix(Level::Warning, "profile", text, error.hint);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Checks the session of one profile in the store that the profile uses.
+fn stored_session(
+    context: &Context<'_>,
+    found: &mut Findings,
+    name: &ProfileName,
+    profile: &Profile,
+    session: &Session,
+) {
+    let command = |command: &str| command_line(command, name, &context.settings.default);
+    let now = (context.host.now)();
+    let expiry: &Expiry = &session.refresh.expiry;
+    let ends_soon = match expiry.remaining(now) {
+        Remaining::For(left) => left < ENDS_SOON,
+        Remaining::Nothing => true,
+        Remaining::Unknown => false,
+    };
+    let mut warn = |text: String, fix: String| {
+        found.with_fix(Level::Warning, "profile", text, Some(fix));
+    };
+    if ends_soon {
+        let ends = report::ends(expiry, now);
+        let text = format!("the session of {name} ends soon: {ends}");
+        warn(
+            text,
+            format!("{}, or {}", command("refresh"), command("login")),
+        );
+    }
+    if session.origin != profile.origin() {
+        let text = format!("the session of {name} belongs to {}", session.origin);
+        warn(text, command("login"));
+    }
+    if profile.signed_in != Some(true) {
+        let text = format!("{name} is recorded as signed out, but has a session");
+        warn(text, format!("end it: {}", command("logout")));
+    }
+    // `session` has reported the mark of the profile in use.
+    if let (Some(pending), true) = (session.pending, *name != context.settings.name) {
+        let text = format!(
+            "{name}: a run was interrupted or unanswered during an exchange that began at {}",
+            pending.began
+        );
+        warn(
+            text,
+            format!("see whether it survived: {}", command("refresh")),
+        );
+    }
+}
+
+fn print(context: &Context<'_>, found: &[Finding]) -> Result<(), Error> {
     let problems = found.iter().filter(|f| f.level == Level::Problem).count();
     let json: Vec<Value> = found
         .iter()

@@ -4,7 +4,7 @@
 use console::Color;
 
 /// When colours are used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum ColorChoice {
     /// On a terminal, unless the environment says no.
     #[default]

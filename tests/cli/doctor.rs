@@ -8,6 +8,8 @@ pub fn tests() -> Vec<Test> {
         test("doctor::everything_is_broken", broken),
         test("doctor::variables_in_force", variables),
         test("doctor::clock_and_killed_run", clock),
+        test("doctor::bad_output_variables", bad_output),
+        test("doctor::all_profiles", all_profiles),
         test("doctor::keyring_states", states).needs(&[Part::Keyring]),
     ];
     tests.extend(on_both("doctor::healthy", healthy));
@@ -113,13 +115,111 @@ fn variables() {
         let told = format!("{}{}", output.stdout, output.stderr);
         assert!(!told.contains("hunter2"), "{told}");
         for (name, _) in &env {
-            assert!(
-                told.contains(name) || *name == "HTTPS_PROXY",
-                "{name}: {told}"
-            );
+            assert!(told.contains(name), "{name}: {told}");
         }
         assert!(told.contains("in force instead of the stored session"));
     }
+}
+
+/// `doctor` reports what is wrong with the way it prints, and continues.
+fn bad_output() {
+    let world = World::new(Store::File);
+    world.login();
+    let url = format!("https://ann:hunter2@{}/?token=hunter2", "example.com");
+    let env = [
+        ("REMEMBERIZER_COLOR", "pink"),
+        ("REMEMBERIZER_JSON", "x"),
+        ("REMEMBERIZER_QUIET", "x"),
+        ("REMEMBERIZER_VERBOSE", "x"),
+        ("REMEMBERIZER_NO_INPUT", "x"),
+        ("REMEMBERIZER_API_URL", &url),
+        ("all_proxy", "ann:hunter2@proxy.test"),
+    ];
+    let output = world.run_env(&env, &["doctor"]).expect(1);
+    for name in ["JSON", "QUIET", "VERBOSE", "NO_INPUT"] {
+        let line = format!("problem  settings  REMEMBERIZER_{name}: must be 1 or 0\n");
+        assert!(output.stdout.contains(&line), "{name}: {output:?}");
+    }
+    for line in [
+        "problem  settings  REMEMBERIZER_COLOR: must be auto, always or never\n",
+        "ok       variable  REMEMBERIZER_API_URL is https://***@example.com/?***\n",
+        "ok       variable  all_proxy is ***@proxy.test\n",
+        "ok       store ",
+    ] {
+        assert!(output.stdout.contains(line), "{line}: {output:?}");
+    }
+    let told = format!("{}{}", output.stdout, output.stderr);
+    assert!(!told.contains("hunter2"), "{told}");
+    // Other commands refuse to run.
+    world.run_env(&env[..1], &["whoami"]).expect(2);
+}
+
+fn all_profiles() {
+    let world = World::new(Store::File);
+    for name in ["default", "soon", "gone", "back", "killed"] {
+        world.login_as(name);
+    }
+    let edit = |name: &str, change: &dyn Fn(&mut serde_json::Value)| {
+        let file = world.session_file(name);
+        let mut entry = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        change(&mut entry);
+        std::fs::write(&file, entry.to_string()).unwrap();
+    };
+    for name in ["default", "soon", "back", "killed"] {
+        let days = if name == "soon" { 2 } else { 30 };
+        edit(name, &|entry| {
+            entry["refresh"]["lifetime"] = (days * 86_400_000_i64).into();
+        });
+    }
+    edit("killed", &|entry| {
+        entry["exchange_began"] = 1_700_000_000_000_i64.into();
+    });
+    std::fs::remove_file(world.session_file("gone")).unwrap();
+    let mut profiles = world.profiles();
+    profiles["profiles"]["back"]["signed_in"] = false.into();
+    profiles["profiles"]["moved"] = serde_json::json!({"store": "keyring"});
+    let file = world.config_dir().join("profiles.json");
+    std::fs::write(&file, profiles.to_string()).unwrap();
+    std::fs::copy(world.session_file("default"), world.session_file("moved")).unwrap();
+    let output = world.run(&["doctor"]).expect(0);
+    for (text, fix) in [
+        (
+            "the session of soon ends soon: ",
+            "rememberizer refresh --profile soon, or rememberizer login --profile soon",
+        ),
+        (
+            "gone is recorded as signed in, but has no session\n",
+            "rememberizer login --profile gone",
+        ),
+        (
+            "back is recorded as signed out, but has a session\n",
+            "end it: rememberizer logout --profile back",
+        ),
+        (
+            "killed: a run was interrupted or unanswered during an exchange that began at 2023-11-14T22:13:20Z\n",
+            "see whether it survived: rememberizer refresh --profile killed",
+        ),
+        (
+            "moved has a session left in a private file, which it does not use\n",
+            "end all its sessions: rememberizer logout --profile moved",
+        ),
+        (
+            "the session of moved cannot be read: there is no keyring service on the session bus",
+            "start ",
+        ),
+    ] {
+        let start = format!("warning  profile   {text}");
+        let at = output
+            .stdout
+            .find(&start)
+            .unwrap_or_else(|| panic!("{text}: {output:#?}"));
+        let next = output.stdout[at..].lines().nth(1).unwrap();
+        assert!(
+            next.starts_with(&format!("                   fix: {fix}")),
+            "{next}"
+        );
+    }
+    assert_eq!(output.stdout.matches("warning  ").count(), 6, "{output:#?}");
 }
 
 fn clock() {
@@ -154,7 +254,7 @@ fn states() {
     assert!(
         locked
             .stdout
-            .contains("warning  session   cannot be looked at\n")
+            .contains("warning  session   cannot be read\n")
     );
     world.bus.as_mut().unwrap().unlock();
     world.run(&["doctor"]).expect(0);

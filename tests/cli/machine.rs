@@ -14,6 +14,9 @@ pub fn tests() -> Vec<Test> {
         test("machine::read_only_home", read_only).needs(&unshare),
         test("machine::full_home", full).needs(&unshare),
         test("machine::directories_elsewhere", elsewhere),
+        test("machine::relative_config_dir", relative),
+        test("machine::directories_without_home", homeless)
+            .needs(&[Part::Command("setpriv"), Part::Root]),
         test("machine::files_in_the_way", in_the_way),
         test("machine::killed_at_each_file_operation", || kills(false)).needs(&strace),
         test("machine::each_file_operation_fails", || kills(true)).needs(&strace),
@@ -158,6 +161,57 @@ fn elsewhere() {
     assert!(data.join("rememberizer/sessions/default.json").is_file());
     assert!(!world.config_dir().exists() && !world.data_dir().exists());
     world.run_env(&env, &["whoami"]).expect(0);
+}
+
+fn relative() {
+    let world = World::new(Store::File);
+    let set = ["profile", "set", "login", "bob", "--config-dir", "new/dir"];
+    world.run(&set).expect(0);
+    let list = world.run(&["profile", "list", "--config-dir=new/dir"]);
+    assert!(list.expect(0).stdout.contains("bob"));
+    assert!(world.home().join("new/dir/profiles.json").is_file());
+}
+
+/// A user without HOME and without a passwd entry, as in some containers.
+fn homeless() {
+    let world = World::new(Store::File);
+    let program = world.home().join("program");
+    std::fs::copy(World::program(), &program).unwrap();
+    let own = Command::new("chown")
+        .args(["-R", "54321"])
+        .arg(world.home())
+        .status();
+    assert!(own.unwrap().success());
+    let (config, data) = (world.home().join("c"), world.home().join("d"));
+    let run = |dirs: &[(&str, &std::path::Path)], args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        world.dress(&mut command);
+        command
+            .args(["--reuid=54321", "--clear-groups"])
+            .arg(&program)
+            .args(args)
+            .env("REMEMBERIZER_PASSWORD", PASSWORD)
+            .env_remove("HOME")
+            .envs(dirs.iter().copied());
+        Output::of(command.output().unwrap())
+    };
+    let both = [
+        ("XDG_CONFIG_HOME", config.as_path()),
+        ("XDG_DATA_HOME", data.as_path()),
+    ];
+    let url = world.api.base_url();
+    run(&both, &["login", EMAIL, "--store=file", "--api-url", &url]).expect(0);
+    run(&both, &["whoami"]).expect(0);
+    for (dirs, missing) in [(&both[..1], "data"), (&both[1..], "config")] {
+        let output = run(dirs, &["whoami"]).expect(1);
+        let variable = format!("XDG_{}_HOME", missing.to_uppercase());
+        assert_eq!(
+            output.stderr,
+            format!(
+                "error: there is no {missing} directory: the home directory is not known\nhint: set HOME, or {variable} to an absolute path\n"
+            )
+        );
+    }
 }
 
 fn in_the_way() {

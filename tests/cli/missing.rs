@@ -6,6 +6,7 @@ use crate::support::{Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
+        test("missing::no_value_is_repeated", no_value_is_repeated),
         test("missing::everything_at_once", everything_at_once),
         test("missing::outcomes_of_the_first_minute", first_minute),
         test("missing::secrets_are_no_values", secrets_are_no_values),
@@ -159,4 +160,51 @@ fn pinned() {
              hint: log in there with another profile: rememberizer login --profile NAME --api-url URL\n"
         )
     );
+}
+
+/// A usage error may be about a secret in the wrong place. Names of flags and
+/// commands are shown, with what is similar.
+fn no_value_is_repeated() {
+    let world = World::new(Store::File);
+    for args in [
+        &["login", "ann", "hunter2"][..],
+        &["login", "ann", "--", "-hunter2"],
+        &["login", "ann", "--", "--hunter2"],
+        &["login", "--passwrd=hunter2"],
+        &["login", "--hunter2"],
+        &["verify", "123456", "hunter2"],
+        &["token", "hunter2"],
+        &["profile", "show", "work", "hunter2"],
+        &["--store=hunter2", "whoami"],
+        &["--color=hunter2", "whoami"],
+        &["--timeout=hunter2", "whoami"],
+        &["whoami", "--json=hunter2"],
+        &["profile", "set", "hunter2", "x"],
+        &["completions", "hunter2"],
+    ] {
+        let output = world.run(args).expect(2);
+        let told = format!("{}{}", output.stdout, output.stderr);
+        assert!(!told.contains("hunter2"), "{args:?}: {told}");
+        assert!(told.contains("hint"), "{args:?}: {told}");
+    }
+    for (args, stderr) in [
+        (
+            &["login", "ann", "x"][..],
+            "error: unexpected argument (not repeated here, in case it is a secret)\nhint: usage: rememberizer login [OPTIONS] [LOGIN]\n",
+        ),
+        (
+            &["signup", "--emial", "x"],
+            "error: unexpected argument '--emial' found\nhint: a similar argument exists: '--email'\n",
+        ),
+        (
+            &["logut"],
+            "error: unrecognized subcommand 'logut'\nhint: a similar subcommand exists: 'logout'\n",
+        ),
+        (
+            &["whoami", "--store=atic"],
+            "error: --store <KIND>: a store is `keyring` or `file`\nhint: see --help\n",
+        ),
+    ] {
+        assert_eq!(world.run(args).expect(2).stderr, stderr, "{args:?}");
+    }
 }
