@@ -12,7 +12,7 @@ use crate::exit::{Failure, Outcome};
 use crate::model::{Expiry, ProfileName, Remaining, Session};
 use crate::session::SessionError;
 use crate::settings::{self, SECRET_VARIABLES, VARIABLES};
-use crate::store::{Profile, StoreErrorKind, StoreKind};
+use crate::store::{Profile, StoreError, StoreErrorKind, StoreKind};
 
 /// Say what works, and what mends the rest
 ///
@@ -330,20 +330,29 @@ fn profiles(context: &Context<'_>, found: &mut Findings) {
     let (_, all) = settings.profiles.all().unwrap_or_default();
     // The keyring is searched only if a profile uses it: it may have to be unlocked.
     let uses_keyring = |profile: &Profile| profile.store.is_none_or(|s| s == StoreKind::Keyring);
-    let mut unusable = Vec::new();
-    if !all.iter().any(|(_, profile)| uses_keyring(profile)) {
-        unusable.push(StoreKind::Keyring);
-    }
+    let kinds: Vec<_> = StoreKind::ALL
+        .into_iter()
+        .filter(|kind| {
+            *kind != StoreKind::Keyring || all.iter().any(|(_, profile)| uses_keyring(profile))
+        })
+        .collect();
+    // The stores that cannot be used, and the profiles that use them.
+    let mut unusable: Vec<(StoreKind, StoreError, Vec<&str>)> = Vec::new();
     for (name, profile) in &all {
         let Ok(manager) = context.session_of(name) else {
             continue;
         };
         let command = |command: &str| Some(command_line(command, name, &settings.default));
-        for kind in StoreKind::ALL {
-            if unusable.contains(&kind) {
+        for &kind in &kinds {
+            let own = kind == manager.store;
+            // `session` has reported why the session of the profile in use cannot be read.
+            let reported = !own || *name == settings.name;
+            if let Some((_, _, names)) = unusable.iter_mut().find(|(k, ..)| *k == kind) {
+                if !reported {
+                    names.push(name.as_str());
+                }
                 continue;
             }
-            let own = kind == manager.store;
             match manager.entry_in(kind).read() {
                 Ok(None) if own && profile.signed_in == Some(true) => found.with_fix(
                     Level::Warning,
@@ -364,17 +373,29 @@ fn profiles(context: &Context<'_>, found: &mut Findings) {
                     ),
                     command("logout").map(|logout| format!("end all its sessions: {logout}")),
                 ),
-                Err(error) => {
-                    // Other profiles' sessions cannot be read either.
-                    if error.kind != StoreErrorKind::Failed {
-                        unusable.push(kind);
-                    }
-                    if own && *name != settings.name {
-                        let text = format!("the session of {name} cannot be read: {error}");
-                        found.with_fix(Level::Warning, "profile", text, error.hint);
-                    }
+                Err(error) if error.kind != StoreErrorKind::Failed => {
+                    let names = if reported {
+                        vec![]
+                    } else {
+                        vec![name.as_str()]
+                    };
+                    unusable.push((kind, error, names));
                 }
+                Err(error) if !reported => {
+                    let text = format!("the session of {name} cannot be read: {error}");
+                    found.with_fix(Level::Warning, "profile", text, error.hint);
+                }
+                Err(_) => {}
             }
+        }
+    }
+    for (_, error, names) in unusable {
+        if !names.is_empty() {
+            let text = format!(
+                "sessions that cannot be read: {} ({error})",
+                names.join(", ")
+            );
+            found.with_fix(Level::Warning, "profile", text, error.hint);
         }
     }
 }

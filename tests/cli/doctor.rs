@@ -18,6 +18,7 @@ pub fn tests() -> Vec<Test> {
 
 fn healthy(world: &World) {
     world.login();
+    world.edit_entry(|entry| entry["refresh"]["lifetime"] = (30 * 86_400_000_i64).into());
     let before = world.entry();
     let output = world.run(&["doctor"]).expect(0);
     for line in output.stdout.lines() {
@@ -178,6 +179,7 @@ fn all_profiles() {
     let mut profiles = world.profiles();
     profiles["profiles"]["back"]["signed_in"] = false.into();
     profiles["profiles"]["moved"] = serde_json::json!({"store": "keyring"});
+    profiles["profiles"]["other"] = serde_json::json!({"store": "keyring"});
     let file = world.config_dir().join("profiles.json");
     std::fs::write(&file, profiles.to_string()).unwrap();
     std::fs::copy(world.session_file("default"), world.session_file("moved")).unwrap();
@@ -204,7 +206,7 @@ fn all_profiles() {
             "end all its sessions: rememberizer logout --profile moved",
         ),
         (
-            "the session of moved cannot be read: there is no keyring service on the session bus",
+            "sessions that cannot be read: moved, other (there is no keyring service on the session bus",
             "start ",
         ),
     ] {

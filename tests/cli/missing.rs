@@ -197,8 +197,8 @@ fn no_value_is_repeated() {
             "error: unexpected argument '--emial' found\nhint: a similar argument exists: '--email'\n",
         ),
         (
-            &["logut"],
-            "error: unrecognized subcommand 'logut'\nhint: a similar subcommand exists: 'logout'\n",
+            &["whomi"],
+            "error: unrecognized subcommand 'whomi'\nhint: a similar subcommand exists: 'whoami'\n",
         ),
         (
             &["whoami", "--store=atic"],
