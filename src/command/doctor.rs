@@ -343,7 +343,8 @@ fn profiles(context: &Context<'_>, found: &mut Findings) {
             continue;
         };
         let command = |command: &str| Some(command_line(command, name, &settings.default));
-        for &kind in &kinds {
+        let helper = (!kinds.contains(&manager.store)).then_some(manager.store);
+        for kind in kinds.iter().copied().chain(helper) {
             let own = kind == manager.store;
             // `session` has reported why the session of the profile in use cannot be read.
             let reported = !own || *name == settings.name;
