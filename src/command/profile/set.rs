@@ -28,7 +28,6 @@ Keys:
 Examples:
   rememberizer profile set store file --profile work
   rememberizer profile set on_rotate -- gh secret set REMEMBERIZER_TOKEN
-  rememberizer profile set on_rotate ''
 
 Exit codes: 2 bad value, 6 the secret store, 9 busy")]
 pub struct Args {
