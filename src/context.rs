@@ -30,14 +30,18 @@ pub(crate) struct Context<'h> {
 
 impl<'h> Context<'h> {
     pub(crate) fn new(settings: Settings, host: &'h Host, interrupts: &'h Interrupts) -> Self {
-        let open_keyring = move || {
+        let open_keyring = move |may_prompt| {
             let terminal = host.terminal.clone();
             // A prompt of the keyring appears on the desktop.
-            let can_ask = terminal.can_prompt();
+            let can_ask = may_prompt && terminal.can_prompt();
+            let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
                 timeout: KEYRING_TIMEOUT,
                 prompt_timeout: can_ask.then_some(UNLOCK_TIMEOUT),
-                on_prompt: Box::new(move || terminal.note("unlock the keyring to go on")),
+                on_prompt: Box::new(move |text, dismiss| {
+                    terminal.instruct(text);
+                    interrupts.on_end(dismiss);
+                }),
             })
         };
         Self {

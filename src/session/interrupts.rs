@@ -64,7 +64,6 @@ impl Interrupts {
     }
 
     /// Has `act` called before a signal ends the process.
-    #[expect(dead_code, reason = "the sign-in in a browser will use it")]
     pub(crate) fn on_end(&self, act: Box<dyn FnOnce() + Send>) {
         self.watch();
         self.0.lock().at_end.push(act);

@@ -79,9 +79,10 @@ impl SessionManager<'_> {
         self.entry_in(self.store)
     }
 
-    /// The profile's entry in the store `kind`.
+    /// The profile's entry in the store `kind`. Only the profile's own store may
+    /// ask a person to unlock it.
     pub(crate) fn entry_in(&self, kind: StoreKind) -> SessionStore<'_> {
-        SessionStore::new(self.stores.get(kind), &self.profile)
+        SessionStore::new(self.stores.get(kind, kind == self.store), &self.profile)
     }
 
     /// Reads the stored session. It must belong to the profile's server.

@@ -15,9 +15,13 @@ pub struct KeyringOptions {
     /// Limit for a person's answer to a prompt of the keyring. With `None`
     /// nobody can answer, and no prompt is shown.
     pub prompt_timeout: Option<Duration>,
-    /// Called before the keyring shows a prompt.
-    pub on_prompt: Box<dyn Fn() + Send + Sync>,
+    /// Called before the keyring shows a prompt, with a line for the person and
+    /// with what takes the prompt off the screen before the process ends.
+    pub on_prompt: Box<dyn Fn(&str, DismissPrompt) + Send + Sync>,
 }
+
+/// Dismisses a prompt, if it is still open. May be called from any thread.
+pub type DismissPrompt = Box<dyn FnOnce() + Send>;
 
 /// Returns the keyring of the platform. Nothing connects before the first call.
 pub(crate) fn platform_keyring(options: KeyringOptions) -> Box<dyn SecretStore> {

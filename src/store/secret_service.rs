@@ -5,7 +5,9 @@
 //! [`KeyringOptions::on_prompt`] to tell a person about a prompt.
 
 mod bus;
+mod daemon;
 mod error;
+mod prompt;
 mod service;
 
 use std::sync::{Mutex, PoisonError};
@@ -14,6 +16,7 @@ use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 use super::{KeyringOptions, SecretStore, StoreError, StoreKind};
+use daemon::Daemon;
 use error::SecretServiceError;
 use service::Service;
 
@@ -71,21 +74,29 @@ impl SecretServiceStore {
         let Open { runtime, service } = match slot.as_mut() {
             Some(open) => open,
             None => {
-                let (runtime, service) = Service::connect(self.options.timeout)?;
+                let (runtime, service) = Service::connect(self.options.timeout)
+                    .map_err(|e| e.into_store_error(Daemon::Unknown))?;
                 slot.insert(Open { service, runtime })
             }
         };
-        let result = runtime.block_on(operation(service, &self.options));
-        if let Err(
+        let error = match runtime.block_on(operation(service, &self.options)) {
+            Ok(value) => return Ok(value),
+            Err(error) => error,
+        };
+        let daemon = match error {
+            SecretServiceError::Absent => Daemon::Unknown,
+            _ => runtime.block_on(service.daemon()),
+        };
+        if matches!(
+            error,
             SecretServiceError::Absent
-            | SecretServiceError::Stalled { .. }
-            | SecretServiceError::Other(_),
-        ) = result
-        {
-            // A restarted daemon has forgotten our session, so the next operation
-            // makes another connection.
+                | SecretServiceError::Stalled { .. }
+                | SecretServiceError::Other(_)
+        ) {
+            // A restarted daemon has forgotten our session, so the next
+            // operation makes another connection.
             *slot = None;
         }
-        Ok(result?)
+        Err(error.into_store_error(daemon))
     }
 }

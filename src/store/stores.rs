@@ -5,32 +5,37 @@ use std::path::PathBuf;
 
 use super::{FileStore, HelperStores, SecretStore, StoreKind};
 
+/// Makes the keyring. The argument is whether it may ask a person.
+type OpenKeyring<'h> = Box<dyn Fn(bool) -> Box<dyn SecretStore> + 'h>;
+
 /// The secret stores by their kind.
 pub struct Stores<'h> {
     files: FileStore,
     helpers: HelperStores,
     keyring: OnceCell<Box<dyn SecretStore>>,
-    open_keyring: Box<dyn Fn() -> Box<dyn SecretStore> + 'h>,
+    keyring_unprompted: OnceCell<Box<dyn SecretStore>>,
+    open_keyring: OpenKeyring<'h>,
 }
 
 impl<'h> Stores<'h> {
-    pub(crate) fn new(
-        sessions: PathBuf,
-        open_keyring: Box<dyn Fn() -> Box<dyn SecretStore> + 'h>,
-    ) -> Self {
+    pub(crate) fn new(sessions: PathBuf, open_keyring: OpenKeyring<'h>) -> Self {
         Self {
             files: FileStore::new(sessions),
             helpers: HelperStores::default(),
             keyring: OnceCell::new(),
+            keyring_unprompted: OnceCell::new(),
             open_keyring,
         }
     }
 
-    pub(crate) fn get(&self, kind: StoreKind) -> &dyn SecretStore {
-        match kind {
-            StoreKind::File => &self.files,
-            StoreKind::Helper(address) => self.helpers.get(address),
-            StoreKind::Keyring => &**self.keyring.get_or_init(|| (self.open_keyring)()),
-        }
+    /// Returns a store. It asks a person, to be unlocked, only with `may_prompt`.
+    pub(crate) fn get(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
+        let keyring = match kind {
+            StoreKind::File => return &self.files,
+            StoreKind::Helper(address) => return self.helpers.get(address),
+            StoreKind::Keyring if may_prompt => &self.keyring,
+            StoreKind::Keyring => &self.keyring_unprompted,
+        };
+        &**keyring.get_or_init(|| (self.open_keyring)(may_prompt))
     }
 }

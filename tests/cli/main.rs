@@ -18,6 +18,7 @@
 mod api;
 mod captcha;
 mod clocks;
+mod desktops;
 mod doctor;
 mod ends;
 mod faults;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         api::tests(),
         captcha::tests(),
         clocks::tests(),
+        desktops::tests(),
         doctor::tests(),
         ends::tests(),
         faults::tests(),

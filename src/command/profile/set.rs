@@ -150,11 +150,12 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let profile = context.profile();
     let from = profile.store.unwrap_or(StoreKind::Keyring);
     let manager = context.session_in(from);
+    let target = context.session_in(to);
     let lock = manager.lock()?;
     if from != to {
         match manager.entry().read() {
             Ok(Some(session)) => {
-                if let Some(other) = manager.entry_in(to).read()?
+                if let Some(other) = target.entry().read()?
                     && !other.has_same_tokens(&session)
                 {
                     return Err(SessionError::Occupied {
@@ -164,7 +165,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                     }
                     .into());
                 }
-                manager.entry_in(to).save(&lock, &session)?;
+                target.entry().save(&lock, &session)?;
                 manager.record(|profile| profile.store = Some(to))?;
                 manager.entry().delete(&lock)?;
                 return confirm(context, "store", json!(to), to.as_str());

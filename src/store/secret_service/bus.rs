@@ -20,11 +20,12 @@ use zbus::{Address, Connection, Message};
 
 use super::SecretServiceError;
 
-const BUS_NAME: &str = "org.freedesktop.secrets";
+pub(super) const BUS_NAME: &str = "org.freedesktop.secrets";
 
 pub(super) type Result<T> = std::result::Result<T, SecretServiceError>;
 
 /// A connection to the session bus, each call on which is bounded in time.
+#[derive(Clone)]
 pub(super) struct Bus {
     pub(super) connection: Connection,
     pub(super) timeout: Duration,
@@ -106,7 +107,7 @@ async fn stream(path: &Path) -> io::Result<UnixStream> {
 }
 
 impl Bus {
-    /// Calls one method of the service and reads its answer.
+    /// Calls a method of the Secret Service.
     pub(super) async fn call<B, A>(
         &self,
         path: &str,
@@ -118,13 +119,30 @@ impl Bus {
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,
     {
-        let answer = self.message(path, interface, method, body).await?;
-        self.map_bus_err(answer.body().deserialize())
+        self.call_at(BUS_NAME, path, interface, method, body).await
     }
 
-    /// Calls one method of the service; its answer as it is.
+    /// Calls a method of any service.
+    pub(super) async fn call_at<B, A>(
+        &self,
+        name: &str,
+        path: &str,
+        interface: &str,
+        method: &str,
+        body: &B,
+    ) -> Result<A>
+    where
+        B: Serialize + DynamicType,
+        A: DeserializeOwned + zvariant::Type,
+    {
+        let reply = self.message(name, path, interface, method, body).await?;
+        self.map_bus_err(reply.body().deserialize())
+    }
+
+    /// Calls a method and returns the reply undecoded.
     pub(super) async fn message<B>(
         &self,
+        name: &str,
         path: &str,
         interface: &str,
         method: &str,
@@ -133,11 +151,11 @@ impl Bus {
     where
         B: Serialize + DynamicType,
     {
-        let answer = self
+        let reply = self
             .connection
-            .call_method(Some(BUS_NAME), path, Some(interface), method, body)
+            .call_method(Some(name), path, Some(interface), method, body)
             .await;
-        self.map_bus_err(answer)
+        self.map_bus_err(reply)
     }
 
     pub(super) fn map_bus_err<T>(&self, result: zbus::Result<T>) -> Result<T> {

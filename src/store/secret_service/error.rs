@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use zbus::DBusError;
 
+use super::daemon::Daemon;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A failure of the Secret Service, sorted by what its user can do about it.
@@ -22,6 +23,12 @@ pub(super) enum SecretServiceError {
     /// A person closed the prompt.
     #[error("the keyring is locked, and the request to unlock it was dismissed")]
     Dismissed,
+    /// The service asks before it gives out an entry, and nobody allowed it.
+    #[error("the keyring asks before it gives out an entry, and it was not allowed")]
+    AccessNotAllowed,
+    /// The service asks before it deletes an entry, and nobody confirmed it.
+    #[error("the keyring did not delete the entry: the deletion was not confirmed")]
+    DeletionNotConfirmed,
     /// The service, or the bus in front of it, gave no answer in time.
     #[error("the keyring service did not answer within {seconds} s")]
     Stalled {
@@ -40,18 +47,15 @@ pub(super) enum SecretServiceError {
 }
 
 impl SecretServiceError {
-    /// What mends it, where that is known: lower case, no full stop.
-    fn hint(&self) -> Option<&'static str> {
+    /// Returns what helps, in terms of the daemon that is running.
+    fn hint(&self, daemon: Daemon) -> Option<&'static str> {
         match self {
             Self::Absent => {
                 Some("start a Secret Service, such as gnome-keyring, KWallet or KeePassXC")
             }
-            Self::Locked | Self::Dismissed => Some(
-                "unlock the login keyring, as a desktop login or `gnome-keyring-daemon --unlock` does",
-            ),
-            Self::Stalled { .. } => {
-                Some("restart the keyring service (gnome-keyring-daemon --replace)")
-            }
+            Self::Locked | Self::Dismissed => Some(daemon.unlock_hint()),
+            Self::AccessNotAllowed | Self::DeletionNotConfirmed => Some(daemon.approval_hint()),
+            Self::Stalled { .. } => Some(daemon.restart_hint()),
             Self::NoCollection => Some("make a default keyring, as a first desktop login does"),
             Self::Ambiguous(_) => Some("`rememberizer logout` removes all of them"),
             Self::Other(_) => None,
@@ -62,8 +66,11 @@ impl SecretServiceError {
     fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Absent | Self::Stalled { .. } => StoreErrorKind::Unavailable,
-            Self::Locked | Self::Dismissed => StoreErrorKind::Locked,
-            Self::NoCollection | Self::Ambiguous(_) | Self::Other(_) => StoreErrorKind::Failed,
+            Self::Locked | Self::Dismissed | Self::AccessNotAllowed => StoreErrorKind::Locked,
+            Self::DeletionNotConfirmed
+            | Self::NoCollection
+            | Self::Ambiguous(_)
+            | Self::Other(_) => StoreErrorKind::Failed,
         }
     }
 
@@ -117,14 +124,12 @@ impl SecretServiceError {
             name => Self::Other(text.unwrap_or(name).to_owned()),
         }
     }
-}
 
-impl From<SecretServiceError> for StoreError {
-    fn from(error: SecretServiceError) -> Self {
-        Self {
-            kind: error.kind(),
-            message: error.to_string(),
-            hint: error.hint().map(str::to_owned),
+    pub(super) fn into_store_error(self, daemon: Daemon) -> StoreError {
+        StoreError {
+            kind: self.kind(),
+            message: self.to_string(),
+            hint: self.hint(daemon).map(str::to_owned),
         }
     }
 }

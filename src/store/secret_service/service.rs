@@ -5,22 +5,19 @@
 //! there is nothing to read.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::Pin;
 use std::slice;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
-use zbus::export::futures_core::Stream;
-use zbus::message::Type;
 use zbus::zvariant::{self, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Value};
-use zbus::{MatchRule, MessageStream};
 use zeroize::Zeroizing;
 
 use super::SecretServiceError;
-use super::bus::{self, Bus, Result, with_timeout};
+use super::bus::{self, BUS_NAME, Bus, Result};
+use super::daemon::{Daemon, property};
+use super::prompt::{NO_OBJECT, Question};
 use crate::store::KeyringOptions;
 use crate::store::keyring::SERVICE as SERVICE_NAME;
 
@@ -30,20 +27,26 @@ const DEFAULT_COLLECTION: &str = "/org/freedesktop/secrets/aliases/default";
 const SERVICE: &str = "org.freedesktop.Secret.Service";
 const COLLECTION: &str = "org.freedesktop.Secret.Collection";
 const ITEM: &str = "org.freedesktop.Secret.Item";
-const PROMPT: &str = "org.freedesktop.Secret.Prompt";
-
-/// What stands for "no object" in an answer.
-const NOTHING: &str = "/";
 
 /// As the keyring crate writes it; other readers do not look at it.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// A prompt dismissed sooner than this was seen by nobody: no prompter could start.
-const UNSEEN: Duration = Duration::from_millis(500);
+/// How long `KWallet` waits after a change before it writes it to disk.
+const KWALLET_DELAY: Duration = Duration::from_millis(5500);
 
 /// The attributes that an entry is found by, named as other keyring libraries do.
 fn attributes(account: &str) -> HashMap<&str, &str> {
     HashMap::from([("service", SERVICE_NAME), ("username", account)])
+}
+
+/// The collection of an item: the path without its last part.
+fn collection_of(path: &str) -> &str {
+    const PREFIX: &str = "/org/freedesktop/secrets/collection/";
+    let end = path
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.find('/'))
+        .map_or(path.len(), |end| PREFIX.len() + end);
+    &path[..end]
 }
 
 /// The specification's `Secret`: session, parameters of the encryption, value
@@ -62,6 +65,7 @@ pub(super) struct Service {
     session: Option<OwnedObjectPath>,
     /// Where a name was last found, so that a write after a read need not search.
     known: HashMap<String, OwnedObjectPath>,
+    daemon: Option<Daemon>,
 }
 
 impl Service {
@@ -72,6 +76,7 @@ impl Service {
             bus,
             session: None,
             known: HashMap::new(),
+            daemon: None,
         };
         Ok((runtime, service))
     }
@@ -86,23 +91,41 @@ impl Service {
             return Ok(None);
         };
         let session = self.session().await?;
-        let answer = self.bus.message(&path, ITEM, "GetSecret", &session).await?;
+        let answer = self
+            .bus
+            .message(BUS_NAME, &path, ITEM, "GetSecret", &session)
+            .await?;
         let body = answer.body();
         let secret = body.deserialize::<((ObjectPath<'_>, &[u8], &[u8], &str),)>();
         let ((_, _, value, _),) = self.bus.map_bus_err(secret)?;
         Ok(Some(Zeroizing::new(value.to_vec())))
     }
 
-    /// Writes into the one match, or creates an entry in the default collection.
-    ///
-    /// `SetSecret` makes gnome-keyring rewrite its file once, `CreateItem` with
-    /// `replace` twice; so a search comes first where no read has been.
+    /// Writes an entry and makes it durable.
     pub(super) async fn write(
         &mut self,
         account: &str,
         secret: &[u8],
         options: &KeyringOptions,
     ) -> Result<()> {
+        // While the service writes, the bus is asked which one it is.
+        let identify = match self.daemon {
+            None => Some(tokio::spawn(Daemon::identify(self.bus.clone()))),
+            Some(_) => None,
+        };
+        self.put(account, secret, options).await?;
+        if let Some(identify) = identify {
+            self.daemon = identify.await.ok();
+        }
+        self.flush(account).await;
+        Ok(())
+    }
+
+    /// Writes into the one match, or creates an entry in the default collection.
+    ///
+    /// `SetSecret` makes gnome-keyring rewrite its file once, `CreateItem` with
+    /// `replace` twice; so a search comes first where no read has been.
+    async fn put(&mut self, account: &str, secret: &[u8], options: &KeyringOptions) -> Result<()> {
         if let Some(path) = self.known.get(account) {
             match self.overwrite(path.clone(), secret).await {
                 // Deleted or locked since it was found: look again.
@@ -125,8 +148,7 @@ impl Service {
         account: &str,
         options: &KeyringOptions,
     ) -> Result<bool> {
-        self.known.remove(account);
-        let matches = self.search(account).await?;
+        let matches = self.find(account, options).await?;
         for path in &matches.unlocked {
             self.delete(path, options).await?;
         }
@@ -136,16 +158,22 @@ impl Service {
                 self.delete(path, options).await?;
             }
         }
-        Ok(!matches.unlocked.is_empty() || !matches.locked.is_empty())
+        let any = !matches.unlocked.is_empty() || !matches.locked.is_empty();
+        if any {
+            self.daemon().await;
+            self.flush(account).await;
+        }
+        self.known.remove(account);
+        Ok(any)
     }
 
-    /// The one match, unlocked. Where a match is unlocked, locked ones do not count.
-    pub(super) async fn locate(
+    /// Returns the one match, unlocked. If a match is unlocked, locked ones are ignored.
+    async fn locate(
         &mut self,
         account: &str,
         options: &KeyringOptions,
     ) -> Result<Option<OwnedObjectPath>> {
-        let matches = self.search(account).await?;
+        let matches = self.find(account, options).await?;
         let path = match (matches.unlocked.as_slice(), matches.locked.as_slice()) {
             ([], []) => return Ok(None),
             ([path], _) => path,
@@ -157,6 +185,56 @@ impl Service {
         };
         self.known.insert(account.to_owned(), path.clone());
         Ok(Some(path.clone()))
+    }
+
+    /// Searches in all collections. KeePassXC and oo7 find nothing in a locked
+    /// collection, so if nothing is found the default one is unlocked first.
+    async fn find(&mut self, account: &str, options: &KeyringOptions) -> Result<Matches> {
+        let matches = self.search(account).await?;
+        if !matches.unlocked.is_empty()
+            || !matches.locked.is_empty()
+            || !self.is_locked(DEFAULT_COLLECTION).await
+        {
+            return Ok(matches);
+        }
+        if let Some(collection) = self.default_collection().await? {
+            self.unlock(&[collection], options).await?;
+        }
+        self.search(account).await
+    }
+
+    /// Whether a collection exists and is locked.
+    async fn is_locked(&self, collection: &str) -> bool {
+        property(&self.bus, collection, COLLECTION, "Locked")
+            .await
+            .unwrap_or(false)
+    }
+
+    /// Returns which program provides the service.
+    pub(super) async fn daemon(&mut self) -> Daemon {
+        match self.daemon {
+            Some(daemon) => daemon,
+            None => *self.daemon.insert(Daemon::identify(self.bus.clone()).await),
+        }
+    }
+
+    /// Makes the last change durable, where the service does not do it itself.
+    async fn flush(&self, account: &str) {
+        let Some(Daemon::KWallet(kwallet)) = self.daemon else {
+            return;
+        };
+        let collection = self
+            .known
+            .get(account)
+            .map_or(DEFAULT_COLLECTION, |item| collection_of(item));
+        let wallet: Option<String> = property(&self.bus, collection, COLLECTION, "Label").await;
+        let synced = match &wallet {
+            Some(wallet) => kwallet.sync(&self.bus, wallet).await.is_ok(),
+            None => false,
+        };
+        if !synced {
+            tokio::time::sleep(KWALLET_DELAY).await;
+        }
     }
 
     async fn overwrite(&mut self, path: OwnedObjectPath, secret: &[u8]) -> Result<()> {
@@ -217,73 +295,61 @@ impl Service {
                 &(properties, secret, replace),
             )
             .await?;
-        let timeout = options.prompt_timeout.unwrap_or(self.bus.timeout);
-        self.complete_prompt(&prompt, timeout, options).await?;
+        self.bus
+            .complete_prompt(&prompt, Question::Unlock, options)
+            .await?;
         // Where a prompt made it, its path is not known: a write will search.
-        if item.as_str() != NOTHING {
+        if item.as_str() != NO_OBJECT {
             self.known.insert(account.to_owned(), item);
         }
         Ok(())
     }
 
+    /// Runs the prompt of a deletion even if nobody can answer it: KeePassXC
+    /// returns one that asks nobody, unless it is set to ask.
     async fn delete(&self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
         let prompt: OwnedObjectPath = self.bus.call(path, ITEM, "Delete", &()).await?;
-        // KeePassXC answers by a prompt that asks nobody: it is run even where
-        // nobody is there, and has no longer than any other call.
-        let timeout = options.prompt_timeout.unwrap_or(self.bus.timeout);
-        self.complete_prompt(&prompt, timeout, options).await
+        self.bus
+            .complete_prompt(&prompt, Question::Delete, options)
+            .await
     }
 
-    async fn unlock(&self, objects: &[OwnedObjectPath], options: &KeyringOptions) -> Result<()> {
-        let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
-            self.call_service("Unlock", &objects).await?;
-        if prompt.as_str() == NOTHING {
-            return Ok(());
-        }
-        // To unlock is to ask a person.
-        let timeout = options.prompt_timeout.ok_or(SecretServiceError::Locked)?;
-        self.complete_prompt(&prompt, timeout, options).await
-    }
-
-    /// Runs a prompt, if the service wants one, and waits for its answer at most `timeout`.
-    async fn complete_prompt(
-        &self,
-        prompt: &str,
-        timeout: Duration,
+    /// Unlocking may ask a person. Without one, only a prompt that asks nobody is run.
+    async fn unlock(
+        &mut self,
+        objects: &[OwnedObjectPath],
         options: &KeyringOptions,
     ) -> Result<()> {
-        if prompt == NOTHING {
+        let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
+            self.call_service("Unlock", &objects).await?;
+        if prompt.as_str() == NO_OBJECT {
             return Ok(());
         }
-        let bus = &self.bus;
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .path(prompt)
-            .and_then(|rule| rule.interface(PROMPT))
-            .and_then(|rule| rule.member("Completed"));
-        let rule = bus.map_bus_err(rule)?.build();
-        let completed = MessageStream::for_match_rule(rule, &bus.connection, Some(1)).await;
-        let mut completed = bus.map_bus_err(completed)?;
-        if options.prompt_timeout.is_some() {
-            (options.on_prompt)();
+        let question = self.question(objects).await;
+        if options.prompt_timeout.is_none() && question != Question::Nothing {
+            return Err(question.unanswered());
         }
-        let asked = Instant::now();
-        let no_window = "";
-        let () = bus.call(prompt, PROMPT, "Prompt", &no_window).await?;
-        let signal = poll_fn(|cx| Pin::new(&mut completed).poll_next(cx));
-        let Some(signal) = with_timeout(timeout, signal).await else {
-            // Takes the dialog off the screen; a failure of that changes nothing.
-            let _: Result<()> = bus.call(prompt, PROMPT, "Dismiss", &()).await;
-            return Err(SecretServiceError::Locked);
+        self.bus.complete_prompt(&prompt, question, options).await
+    }
+
+    /// Returns what the prompt will ask that unlocks `objects`.
+    async fn question(&mut self, objects: &[OwnedObjectPath]) -> Question {
+        let Some(object) = objects.first() else {
+            return Question::Nothing;
         };
-        let signal = bus.map_bus_err(signal.ok_or(SecretServiceError::Absent)?)?;
-        let body = signal.body();
-        let (dismissed, _): (bool, Value<'_>) = bus.map_bus_err(body.deserialize())?;
-        match dismissed {
-            false => Ok(()),
-            true if asked.elapsed() < UNSEEN => Err(SecretServiceError::Locked),
-            true => Err(SecretServiceError::Dismissed),
+        let collection = collection_of(object);
+        if let Daemon::KWallet(kwallet) = self.daemon().await {
+            let wallet: Option<String> = property(&self.bus, collection, COLLECTION, "Label").await;
+            return match wallet {
+                Some(wallet) if kwallet.is_open(&self.bus, &wallet).await => Question::Nothing,
+                _ => Question::Unlock,
+            };
         }
+        // KeePassXC shows an entry as locked until a person allows its use.
+        if collection != object.as_str() && !self.is_locked(collection).await {
+            return Question::Access;
+        }
+        Question::Unlock
     }
 
     async fn search(&self, account: &str) -> Result<Matches> {
@@ -296,7 +362,7 @@ impl Service {
     /// What the default collection is called on the bus, if there is one.
     async fn default_collection(&self) -> Result<Option<OwnedObjectPath>> {
         let path: OwnedObjectPath = self.call_service("ReadAlias", &"default").await?;
-        Ok((path.as_str() != NOTHING).then_some(path))
+        Ok((path.as_str() != NO_OBJECT).then_some(path))
     }
 
     /// The session, opened by the first use.

@@ -87,7 +87,7 @@ impl Bus {
         }
     }
 
-    fn dbus_send(&self, arguments: &[&str]) -> String {
+    pub fn dbus_send(&self, arguments: &[&str]) -> String {
         let output = self
             .command("dbus-send")
             .args(["--session", "--print-reply", "--reply-timeout=2000"])
@@ -97,7 +97,7 @@ impl Bus {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn has_secret_service(&self) -> bool {
+    pub fn has_secret_service(&self) -> bool {
         self.dbus_send(&[
             "--dest=org.freedesktop.DBus",
             "/org/freedesktop/DBus",

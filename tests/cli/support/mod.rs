@@ -1,6 +1,7 @@
 //! What the tests share: how a test is declared, and the world that it runs in.
 
 pub mod bus;
+pub mod desktop;
 pub mod inside;
 pub mod screen;
 pub mod world;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use bus::Bus;
+pub use desktop::{Desktop, Service};
 pub use inside::Inside;
 pub use screen::Screen;
 pub use world::{Output, Store, World};
