@@ -17,8 +17,11 @@ pub struct KeyringOptions {
     pub prompt_timeout: Option<Duration>,
     /// Called before the keyring shows a prompt, with a line for the person and
     /// with what takes the prompt off the screen before the process ends.
-    pub on_prompt: Box<dyn Fn(&str, DismissPrompt) + Send + Sync>,
+    pub on_prompt: OnPrompt,
 }
+
+/// Receives the line for the person and the way to dismiss the prompt.
+pub type OnPrompt = Box<dyn Fn(&str, DismissPrompt) + Send + Sync>;
 
 /// Dismisses a prompt, if it is still open. May be called from any thread.
 pub type DismissPrompt = Box<dyn FnOnce() + Send>;

@@ -29,7 +29,7 @@ pub use file::FileStore;
 pub use helper::HelperAddress;
 pub(crate) use helper::HelperStores;
 pub(crate) use keyring::platform_keyring;
-pub use keyring::{DismissPrompt, KeyringOptions};
+pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::SessionStore;
