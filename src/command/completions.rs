@@ -1,7 +1,7 @@
-//! `completions`: the scripts by which shells complete the commands.
+//! `completions`: prints the scripts by which shells complete the commands.
 //!
 //! A script asks this program for candidates, with a variable set and the words
-//! typed so far as arguments. Neither the keyring nor the network is asked.
+//! typed so far as arguments. Neither the keyring nor the network is used.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -113,7 +113,7 @@ export extern rememberizer []
 /// Print the completion script of a shell
 ///
 /// Commands, flags, values and profile names complete; neither the keyring nor
-/// the network is asked.
+/// the network is used.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -1,4 +1,4 @@
-//! `man`: the manual pages, from the same tree as the help. Hidden: packagers use it.
+//! `man`: writes the manual pages, from the same tree as the help. Hidden: packagers use it.
 
 use std::fs::File;
 use std::io::Write;
@@ -14,8 +14,7 @@ use crate::exit::Failure;
 use crate::host::Host;
 use crate::model::Timestamp;
 
-/// The variable by which builds that are to be repeatable say what day it is
-/// (reproducible-builds.org), in seconds since 1970.
+/// The date of a reproducible build (reproducible-builds.org), in seconds since 1970.
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Write the manual pages into a directory, one a command
@@ -42,7 +41,11 @@ fn day(host: &Host) -> Result<String, Failure> {
             .to_str()
             .and_then(|text| text.parse().ok())
             .map(Timestamp::from_secs)
-            .ok_or_else(|| Failure::usage(format!("{SOURCE_DATE_EPOCH} is no number")))?,
+            .ok_or_else(|| {
+                Failure::usage(format!(
+                    "{SOURCE_DATE_EPOCH} must be a number of seconds since 1970"
+                ))
+            })?,
     };
     Ok(now.to_string().chars().take("2026-11-24".len()).collect())
 }
@@ -70,14 +73,14 @@ fn write(command: &clap::Command, dir: &Path, day: &str) -> std::io::Result<()> 
     if let Some(text) = command.get_after_help() {
         sections(&text.to_string()).to_writer(&mut page)?;
     }
-    // What clap_mangen puts before a list of values is two line breaks around
-    // an empty line, which mandoc complains of.
+    // clap_mangen puts two line breaks around an empty line before a list of
+    // values, of which mandoc warns.
     let page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
     File::create(dir.join(man.get_filename()))?.write_all(page.as_bytes())
 }
 
-/// The paragraphs at the end of the help, each a section: `Examples:` and lines
-/// that stay as they are, or `Exit codes: ` and text.
+/// Turns the paragraphs at the end of the help into sections: `Examples:` with
+/// lines that stay as they are, or `Exit codes: ` with text.
 fn sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in text.split("\n\n") {

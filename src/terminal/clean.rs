@@ -153,8 +153,8 @@ fn clean_to(text: &str, longest: usize) -> Cow<'_, str> {
     Cow::Owned(cleaned)
 }
 
-/// The 8-bit controls C1 as the 7-bit escapes that they stand for (ECMA-48,
-/// 5.3): anstream knows only those. U+0085 is a line break.
+/// Replaces the 8-bit controls C1 with the equivalent 7-bit escapes (ECMA-48,
+/// 5.3), since anstream knows only those. U+0085 is a line break.
 fn seven_bit(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| matches!(c, '\u{80}'..='\u{9f}')) {
         return Cow::Borrowed(text);
@@ -173,8 +173,8 @@ fn seven_bit(text: &str) -> Cow<'_, str> {
     Cow::Owned(mapped)
 }
 
-/// Whether `c` changes how others look, or cannot be seen, where the character
-/// before it (of those that stay) gives it no honest use.
+/// Whether `c` is invisible or changes how others look, and has no legitimate use
+/// after the character `before`.
 fn is_hostile(c: char, before: char) -> bool {
     match c {
         // Joiners and selectors belong to emoji and to scripts, not to ASCII,
@@ -186,7 +186,7 @@ fn is_hostile(c: char, before: char) -> bool {
     }
 }
 
-/// Characters that nobody can see, in any company.
+/// Whether a character is invisible, whatever stands before it.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         // Direction marks, embeddings, overrides, isolates (UAX #9).
