@@ -99,7 +99,10 @@ fn faults(text: &str) -> Vec<String> {
         ]
         .iter()
         .any(|flag| line.contains(flag));
-        header || pipe || value
+        let is_client = ["curl", "gh ", "wget"]
+            .iter()
+            .any(|name| line.contains(name));
+        (is_client && header) || pipe || value
     };
     joined
         .lines()
