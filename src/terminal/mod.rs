@@ -6,6 +6,7 @@
 
 mod clean;
 mod color;
+mod paste;
 mod prompt;
 mod spinner;
 

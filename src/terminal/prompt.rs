@@ -94,7 +94,7 @@ impl Mode {
         Ok(())
     }
 
-    fn leave(&mut self) -> bool {
+    pub(super) fn leave(&mut self) -> bool {
         #[cfg(unix)]
         if let Some(before) = self.before.take() {
             use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcsetattr};
@@ -227,7 +227,7 @@ impl Terminal {
         answer.map(|()| line.chars)
     }
 
-    fn begin(&self, hidden: bool) -> Result<()> {
+    pub(super) fn begin(&self, hidden: bool) -> Result<()> {
         if !self.can_prompt() {
             return Err(PromptError::Closed);
         }
@@ -269,7 +269,7 @@ impl Terminal {
     }
 
     /// A wait for a key also ends for a signal, whose own thread then ends the process.
-    fn interrupted(&self, error: io::Error) -> PromptError {
+    pub(super) fn interrupted(&self, error: io::Error) -> PromptError {
         let error = PromptError::from(error);
         if matches!(error, PromptError::Interrupted) {
             std::thread::sleep(SIGNAL_TIMEOUT);
