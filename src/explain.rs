@@ -26,8 +26,9 @@ pub(crate) fn explain(error: Error, command_line: CommandLine<'_>) -> Failure {
 /// What to do if a captcha stops a person or a script.
 pub(crate) fn captcha_hint(command_line: CommandLine<'_>) -> String {
     format!(
-        "give a response with --captcha TOKEN, or take over the session of a browser: its refresh_token cookie into {}",
-        command_line("login --refresh-token-stdin")
+        "sign in in a browser window: {}; or give a response with --captcha TOKEN, or a browser's cookies: {}",
+        command_line("login --browser"),
+        command_line("login --cookies FILE")
     )
 }
 

@@ -9,11 +9,10 @@
 //! | [`command`] | one file a command |
 //! | [`session`] | the life of a session: begin, renew, end |
 //! | [`api`], [`store`] | the server's language; what outlives the process |
-//! | [`terminal`], [`browser`] | the person's side; a captcha's page in the person's browser |
+//! | [`terminal`], [`takeover`] | the person's side; the session that a browser has |
 //! | [`model`] | plain values |
 
 mod api;
-pub mod browser;
 pub mod command;
 mod context;
 mod error;
@@ -25,11 +24,6 @@ pub mod model;
 mod session;
 pub mod settings;
 pub mod store;
-#[expect(
-    dead_code,
-    unused_imports,
-    reason = "the commands that use it come next"
-)]
 mod takeover;
 pub mod terminal;
 

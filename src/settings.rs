@@ -40,7 +40,8 @@ pub const VARIABLES: [(&str, &str); 12] = [
 ];
 
 /// Other variables that decide something, without a secret in them.
-pub const OTHER_VARIABLES: [&str; 5] = [
+pub const OTHER_VARIABLES: [&str; 6] = [
+    "REMEMBERIZER_BROWSER",
     "SSL_CERT_FILE",
     "NO_COLOR",
     "XDG_CONFIG_HOME",

@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::captcha::CaptchaArgs;
 use super::report;
+use super::takeover::{self, Choice, Page, Source};
 use crate::api::{ApiError, Client};
 use crate::context::Context;
 use crate::error::Error;
@@ -56,29 +56,104 @@ fn with_way_out(context: &Context<'_>, error: StoreError) -> StoreError {
     }
 }
 
-/// Begins a session with a request that may need a captcha response: one that
-/// is known to be needed is sent at once, one that the server asks for with a
-/// second request.
+/// How often a person may answer again what the server refused.
+pub(super) const ATTEMPTS: u32 = 3;
+
+/// What became of a request that begins a session.
+pub(super) enum Begun {
+    /// The server accepted it, with or without a session.
+    Accepted(Option<Started>),
+    /// The server wanted a captcha response, and the person chose another way.
+    Instead(Source<'static>),
+}
+
+/// Sends a request that begins a session, with the captcha response if there is
+/// one, which is spent by that. If the server wants one, a person is asked how
+/// to go on.
 pub(super) fn begin(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    captcha: &CaptchaArgs,
+    response: &mut Option<Secret>,
+    page: Page<'_>,
     login: &str,
     request: impl Fn(&Client, Option<&Secret>) -> Result<Grant, ApiError>,
-) -> Result<Option<Started>, Error> {
-    let send =
-        |captcha: Option<&Secret>| manager.begin(Some(login), |client| request(client, captcha));
-    let response = captcha.up_front(context)?;
-    let started = match send(response.as_ref()) {
-        Err(SessionError::Api(ApiError::Refused { captcha: true, .. })) if response.is_none() => {
-            send(Some(&captcha.ask(context)?))
+) -> Result<Begun, Error> {
+    for attempt in 1.. {
+        let sent = response.take();
+        let error = match manager.begin(Some(login), |client| request(client, sent.as_ref())) {
+            Ok(started) => {
+                if let Some(started) = &started {
+                    report_replaced(context, &started.replaced);
+                }
+                return Ok(Begun::Accepted(started));
+            }
+            Err(error) => error,
+        };
+        if !matches!(
+            error,
+            SessionError::Api(ApiError::Refused { captcha: true, .. })
+        ) {
+            return Err(error.into());
         }
-        other => other,
-    }?;
-    if let Some(started) = &started {
-        report_replaced(context, &started.replaced);
+        record_captcha(context, manager);
+        if attempt == ATTEMPTS || !context.terminal.can_prompt() {
+            return Err(error.into());
+        }
+        report_refused(context, error.into());
+        match takeover::choose(context, page)? {
+            Choice::Source(source) => return Ok(Begun::Instead(source)),
+            Choice::Here => {
+                *response = Some(
+                    context
+                        .terminal
+                        .ask_secret("Rememberizer captcha response")?,
+                );
+            }
+        }
     }
-    Ok(started)
+    Ok(Begun::Accepted(None))
+}
+
+/// Records that the server wants a captcha response, so that the next login asks
+/// how to sign in before anything else.
+fn record_captcha(context: &Context<'_>, manager: &SessionManager<'_>) {
+    let recorded = context.settings.recorded.as_ref();
+    let is_same = recorded.is_none_or(|profile| profile.origin() == manager.origin);
+    if !is_same || recorded.is_some_and(|profile| profile.captcha == Some(true)) {
+        return;
+    }
+    let result = manager.record(|profile| {
+        profile.api_url = Some(manager.origin.clone());
+        profile.captcha = Some(true);
+    });
+    if let Err(error) = result {
+        let text = format!("that a captcha is wanted could not be recorded: {error}");
+        context.terminal.verbose(&text);
+    }
+}
+
+/// Whether the server refused what was typed.
+pub(super) fn is_refused(error: &Error) -> bool {
+    let Error::Session(SessionError::Api(ApiError::Refused { captcha, .. })) = error else {
+        return false;
+    };
+    !captcha
+}
+
+/// Whether the server refused this field.
+pub(super) fn refuses_field(error: &Error, name: &str) -> bool {
+    match error {
+        Error::Session(SessionError::Api(ApiError::Refused { fields, .. })) => {
+            fields.iter().any(|(field, _)| field == name)
+        }
+        _ => false,
+    }
+}
+
+/// Reports an error after which the person is asked again.
+pub(super) fn report_refused(context: &Context<'_>, error: Error) {
+    let failure = context.explain(error);
+    context.terminal.error(&failure.message, None);
 }
 
 /// Says what became of the sessions that a new one replaced.
@@ -126,8 +201,8 @@ pub(super) fn confirm_login(
     context.confirm(Value::Object(json), &text)
 }
 
-/// Asks for the mailed code until it is right or left for later. Returns
-/// whether it was right.
+/// Asks for the mailed code until it is right, left for later, or wrong for the
+/// third time. Returns whether it was right.
 pub(super) fn ask_for_code(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
@@ -138,15 +213,17 @@ pub(super) fn ask_for_code(
         .map(|login| format!(" to {login}"))
         .unwrap_or_default();
     let prompt = format!("Rememberizer code mailed{to} (blank: later)");
-    while let Some(code) = context.terminal.ask_optional(&prompt)? {
+    for attempt in 1.. {
+        let Some(code) = context.terminal.ask_optional(&prompt)? else {
+            break;
+        };
         match credential.send(|access| manager.client.verify(access, &code)) {
             Ok(()) => {
                 context.terminal.note("the e-mail address is verified");
                 return Ok(true);
             }
-            Err(error) if is_wrong_code(&error) => {
-                let failure = context.explain(error.into());
-                context.terminal.error(&failure.message, None);
+            Err(error) if attempt < ATTEMPTS && is_wrong_code(&error) => {
+                report_refused(context, error.into());
             }
             Err(error) => return Err(error.into()),
         }

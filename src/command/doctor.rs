@@ -106,7 +106,17 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     server(context, &mut found);
     session(context, &mut found);
     profiles(context, &mut found);
+    leftovers(context, &mut found);
     print(context, &found.0)
+}
+
+/// Removes what a sign-in in a browser left behind if it was killed.
+fn leftovers(context: &Context<'_>, found: &mut Findings) {
+    let swept = crate::takeover::sweep(&*context.host.variable);
+    if swept > 0 {
+        let text = format!("removed {swept} browser profile(s) that a killed login had left");
+        found.add(Level::Ok, "browser", text);
+    }
 }
 
 fn config(context: &Context<'_>, found: &mut Findings) {

@@ -1,29 +1,34 @@
-//! `login`: begins a session, with a password or from a refresh token.
+//! `login`: begins a session with a password, or takes one over.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::begin;
+use super::begin::{self, ATTEMPTS, Begun};
 use super::captcha::CaptchaArgs;
 use super::input::{self, Missing, PasswordArgs};
+use super::takeover::{self, Choice, Page, Source};
 use crate::context::Context;
 use crate::error::Error;
-use crate::model::RefreshToken;
-use crate::session::SessionError;
+use crate::model::{PageUrl, Secret};
+use crate::session::{SessionError, SessionManager};
 
 /// Start a session
 ///
-/// Asks for the login and the password, or takes a session over from a refresh
-/// token, and keeps it in the OS keyring.
+/// Asks how to sign in if the service wants a captcha, or else for the login and
+/// the password. Keeps the session in the OS keyring.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rememberizer login ann@example.com
+  rememberizer login
+  rememberizer login --browser
+  rememberizer login --cookies cookies.txt
   rememberizer login --profile ci --refresh-token-stdin < token.txt
 
-Exit codes: 4 refused by the server, 5 unavailable, 6 the secret store, 7 a captcha is wanted")]
+Exit codes: 3 not signed in in the browser, 4 refused by the server, 5 unavailable,
+6 the secret store, 7 a captcha is wanted")]
 pub struct Args {
     /// E-mail address or user name
-    #[arg(value_name = "LOGIN", conflicts_with_all = ["refresh_token_stdin", "refresh_token_file"])]
+    #[arg(value_name = "LOGIN", conflicts_with = "source")]
     pub login: Option<String>,
     /// Where the password comes from.
     #[command(flatten)]
@@ -31,17 +36,64 @@ pub struct Args {
     /// Where the captcha response comes from.
     #[command(flatten)]
     pub captcha: CaptchaArgs,
+    /// Where a session to take over comes from.
+    #[command(flatten)]
+    source: SourceArgs,
+}
+
+/// Where a session to take over comes from.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Browser")]
+struct SourceArgs {
+    /// Sign in in a browser window, in a profile that is deleted afterwards
+    #[arg(long, value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", group = "source", conflicts_with_all = WITH_PASSWORD)]
+    browser: Option<OsString>,
+    /// Open this page instead of the profile's sign_in_url
+    #[arg(long, value_name = "URL", conflicts_with_all = ["cookies", "refresh_token_stdin", "refresh_token_file"])]
+    sign_in_url: Option<PageUrl>,
+    /// Take over the session whose cookies were copied from a browser into a file, or stdin (-)
+    #[arg(long, value_name = "FILE|-", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
+    cookies: Option<PathBuf>,
     /// Take over the session of the refresh token on stdin
-    #[arg(long, help_heading = "Refresh token", conflicts_with_all = ["password_stdin", "password_file", "captcha", "captcha_browser"])]
-    pub refresh_token_stdin: bool,
+    #[arg(long, help_heading = "Refresh token", group = "source", conflicts_with_all = WITH_PASSWORD)]
+    refresh_token_stdin: bool,
     /// Take over the session of the refresh token in a file
-    #[arg(long, help_heading = "Refresh token", value_name = "PATH", conflicts_with_all = ["refresh_token_stdin", "password_stdin", "password_file", "captcha", "captcha_browser"], value_hint = clap::ValueHint::FilePath)]
-    pub refresh_token_file: Option<PathBuf>,
+    #[arg(long, help_heading = "Refresh token", value_name = "PATH", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
+    refresh_token_file: Option<PathBuf>,
+}
+
+/// What belongs to a login with a password.
+const WITH_PASSWORD: [&str; 3] = ["password_stdin", "password_file", "captcha"];
+
+impl SourceArgs {
+    fn source(&self) -> Option<Source<'_>> {
+        match self {
+            Self {
+                browser: Some(browser),
+                ..
+            } => Some(Source::Browser(browser.clone())),
+            Self {
+                cookies: Some(path),
+                ..
+            } => Some(Source::Cookies(path)),
+            Self {
+                refresh_token_file: Some(path),
+                ..
+            } => Some(Source::RefreshToken(Some(path))),
+            Self {
+                refresh_token_stdin: true,
+                ..
+            } => Some(Source::RefreshToken(None)),
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    if args.refresh_token_stdin || args.refresh_token_file.is_some() {
-        return take_over(args, context);
+    let page = Page::SignIn(args.source.sign_in_url.as_ref().map(PageUrl::as_str));
+    if let Some(source) = args.source.source() {
+        let manager = begin::choose_store(context)?;
+        return takeover::run(context, &manager, &source, page);
     }
     let password = args.password.given(context)?;
     let login = args.login.clone().filter(|login| !login.trim().is_empty());
@@ -49,60 +101,69 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     missing.note(login.is_none(), "login", "LOGIN as an argument");
     missing.note(password.is_none(), "password", &input::password_ways());
     missing.check(context)?;
-    args.captcha.check(context)?;
+    args.captcha.check()?;
     let manager = begin::choose_store(context)?;
-
-    let offered = context.profile().login;
-    let login = match login {
-        Some(login) => login.trim().to_owned(),
-        None => context.terminal.ask(
-            "Rememberizer login (e-mail or user name)",
-            offered.as_deref(),
-        )?,
-    };
-    let password = match password {
-        Some(password) => password,
-        None => context
-            .terminal
-            .ask_secret(&format!("Rememberizer password for {login}"))?,
-    };
-    let started = begin::begin(
-        context,
-        &manager,
-        &args.captcha,
-        &login,
-        |client, captcha| client.signin(&login, &password, captcha),
-    )?
-    .ok_or(SessionError::NoToken {
-        missing: "refresh token",
-    })?;
-    begin::confirm_login(context, &manager, &started, Some(&login))
+    if password.is_none()
+        && args.captcha.captcha.is_none()
+        && takeover::wants_captcha(context)
+        && let Choice::Source(source) = takeover::choose(context, page)?
+    {
+        return takeover::run(context, &manager, &source, page);
+    }
+    with_password(args, context, &manager, page, password)
 }
 
-/// Takes over the session of a refresh token.
-fn take_over(args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    let manager = begin::choose_store(context)?;
-    let refresh = match &args.refresh_token_file {
-        Some(path) => input::from_file(path, "refresh token")?,
-        None => input::from_stdin(context, "refresh token")?,
-    };
-    let started = manager.take_over(RefreshToken::new(refresh))?;
-    begin::report_replaced(context, &started.replaced);
-    let login = started.session.access.as_ref().and_then(|access| {
-        let _waiting = context.terminal.spin("waiting for the server");
-        match manager.client.account(&access.value) {
-            Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
-            // The session is good all the same.
-            Err(error) => {
-                context
-                    .terminal
-                    .verbose(&format!("the account could not be asked for: {error}"));
-                None
+/// Asks for what is missing, and again for what the server refuses.
+fn with_password(
+    args: &Args,
+    context: &Context<'_>,
+    manager: &SessionManager<'_>,
+    page: Page<'_>,
+    mut given: Option<Secret>,
+) -> Result<(), Error> {
+    let terminal = context.terminal;
+    let mut response = args.captcha.response();
+    let mut login = args
+        .login
+        .as_deref()
+        .map(str::trim)
+        .filter(|login| !login.is_empty())
+        .map(str::to_owned);
+    let mut offered = context.profile().login;
+    for attempt in 1.. {
+        let asked = given.is_none();
+        let name = match login.take() {
+            Some(login) => login,
+            None => terminal.ask(
+                "Rememberizer login (e-mail or user name)",
+                offered.as_deref(),
+            )?,
+        };
+        let password = match given.take() {
+            Some(password) => password,
+            None => terminal.ask_secret(&format!("Rememberizer password for {name}"))?,
+        };
+        let begun = begin::begin(
+            context,
+            manager,
+            &mut response,
+            page,
+            &name,
+            |client, captcha| client.signin(&name, &password, captcha),
+        );
+        match begun {
+            Ok(Begun::Accepted(started)) => {
+                let missing = "refresh token";
+                let started = started.ok_or(SessionError::NoToken { missing })?;
+                return begin::confirm_login(context, manager, &started, Some(&name));
             }
+            Ok(Begun::Instead(source)) => return takeover::run(context, manager, &source, page),
+            Err(error) if asked && attempt < ATTEMPTS && begin::is_refused(&error) => {
+                begin::report_refused(context, error);
+                offered = Some(name);
+            }
+            Err(error) => return Err(error),
         }
-    });
-    if let Some(login) = &login {
-        manager.record(|profile| profile.login = Some(login.clone()))?;
     }
-    begin::confirm_login(context, &manager, &started, login.as_deref())
+    Ok(())
 }

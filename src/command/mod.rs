@@ -18,6 +18,7 @@ mod profile;
 mod refresh;
 mod report;
 mod signup;
+mod takeover;
 mod token;
 mod verify;
 mod whoami;

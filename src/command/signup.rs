@@ -1,13 +1,19 @@
 //! `signup`: creates an account, and keeps the session that may come with it.
 
+use std::ffi::OsString;
+
 use serde_json::Value;
 
+use super::begin::{self, ATTEMPTS, Begun};
 use super::captcha::CaptchaArgs;
 use super::input::{self, Missing, PasswordArgs};
-use super::{begin, report};
+use super::report;
+use super::takeover::{self, Choice, Page, Source};
 use crate::context::Context;
 use crate::error::Error;
+use crate::model::Secret;
 use crate::session::{SessionManager, Started};
+use crate::terminal::PromptError;
 
 /// Create an account
 ///
@@ -17,6 +23,7 @@ use crate::session::{SessionManager, Started};
 #[command(after_help = "\
 Examples:
   rememberizer signup
+  rememberizer signup --browser
   rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 
 Exit codes: 4 refused by the server, 5 unavailable, 6 the secret store, 7 a captcha is wanted")]
@@ -33,9 +40,17 @@ pub struct Args {
     /// Where the captcha response comes from.
     #[command(flatten)]
     pub captcha: CaptchaArgs,
+    /// Sign up in a browser window, in a profile that is deleted afterwards
+    #[arg(long, help_heading = "Browser", value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["email", "name", "password_stdin", "password_file", "captcha"])]
+    pub browser: Option<OsString>,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    if let Some(browser) = &args.browser {
+        let manager = begin::choose_store(context)?;
+        let source = Source::Browser(browser.clone());
+        return takeover::run(context, &manager, &source, Page::SignUp);
+    }
     let given = |text: &Option<String>| {
         let text = text.as_deref()?.trim();
         (!text.is_empty()).then(|| text.to_owned())
@@ -47,41 +62,107 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     missing.note(name.is_none(), "name", "--name NAME");
     missing.note(password.is_none(), "password", &input::password_ways());
     missing.check(context)?;
-    args.captcha.check(context)?;
+    args.captcha.check()?;
     let manager = begin::choose_store(context)?;
+    let nothing_given =
+        email.is_none() && name.is_none() && password.is_none() && args.captcha.captcha.is_none();
+    if nothing_given
+        && takeover::wants_captcha(context)
+        && let Choice::Source(source) = takeover::choose(context, Page::SignUp)?
+    {
+        return takeover::run(context, &manager, &source, Page::SignUp);
+    }
+    let mut input = Input {
+        email,
+        name,
+        password,
+    };
+    let mut response = args.captcha.response();
+    for attempt in 1.. {
+        let (email, name, password) = input.complete(context)?;
+        let begun = begin::begin(
+            context,
+            &manager,
+            &mut response,
+            Page::SignUp,
+            email,
+            |client, captcha| client.signup(email, password, name, captcha),
+        );
+        match begun {
+            Ok(Begun::Accepted(started)) => {
+                let email = email.to_owned();
+                return finish(context, &manager, started, &email);
+            }
+            Ok(Begun::Instead(source)) => {
+                return takeover::run(context, &manager, &source, Page::SignUp);
+            }
+            Err(error) => {
+                let can_ask = attempt < ATTEMPTS && context.terminal.can_prompt();
+                if !can_ask || !input.forget_refused(&error) {
+                    return Err(error);
+                }
+                begin::report_refused(context, error);
+            }
+        }
+    }
+    Ok(())
+}
 
-    let terminal = context.terminal;
-    let email = match email {
-        Some(email) => email,
-        None => terminal.ask_valid("E-mail address for Rememberizer", |text| {
-            (!text.contains('@')).then_some("an e-mail address contains an @")
-        })?,
-    };
-    let name = match name {
-        Some(name) => name,
-        None => terminal.ask("Your name at Rememberizer", None)?,
-    };
-    let password = match password {
-        Some(password) => password,
-        None => terminal.ask_secret_twice(
-            "New password for Rememberizer",
-            "The same Rememberizer password again",
-        )?,
-    };
-    let started = begin::begin(
-        context,
-        &manager,
-        &args.captcha,
-        &email,
-        |client, captcha| client.signup(&email, &password, &name, captcha),
-    )?;
-    let mut json =
-        begin::started_json(&manager, started.as_ref().map(|s| &s.session), Some(&email));
-    let verified = report_signup(context, &manager, started, &email)?;
+/// What the account is made of; a person is asked for what is missing.
+struct Input {
+    email: Option<String>,
+    name: Option<String>,
+    password: Option<Secret>,
+}
+
+impl Input {
+    fn complete(&mut self, context: &Context<'_>) -> Result<(&str, &str, &Secret), Error> {
+        let terminal = context.terminal;
+        if self.email.is_none() {
+            let problem =
+                |text: &str| (!text.contains('@')).then_some("an e-mail address contains an @");
+            self.email = Some(terminal.ask_valid("E-mail address for Rememberizer", problem)?);
+        }
+        if self.name.is_none() {
+            self.name = Some(terminal.ask("Your name at Rememberizer", None)?);
+        }
+        if self.password.is_none() {
+            self.password = Some(terminal.ask_secret_twice(
+                "New password for Rememberizer",
+                "The same Rememberizer password again",
+            )?);
+        }
+        let (Some(email), Some(name), Some(password)) = (&self.email, &self.name, &self.password)
+        else {
+            return Err(PromptError::Closed.into());
+        };
+        Ok((email, name, password))
+    }
+
+    /// Forgets the fields that the server refused. Returns whether there are any.
+    fn forget_refused(&mut self, error: &Error) -> bool {
+        let refused = |name| begin::refuses_field(error, name);
+        let (email, name, password) = (refused("email"), refused("name"), refused("password"));
+        self.email = self.email.take().filter(|_| !email);
+        self.name = self.name.take().filter(|_| !name);
+        self.password = self.password.take().filter(|_| !password);
+        email || name || password
+    }
+}
+
+fn finish(
+    context: &Context<'_>,
+    manager: &SessionManager<'_>,
+    started: Option<Started>,
+    email: &str,
+) -> Result<(), Error> {
+    let session = started.as_ref().map(|started| &started.session);
+    let mut json = begin::started_json(manager, session, Some(email));
+    let verified = report_signup(context, manager, started, email)?;
     report::warn_of_variables(context, &context.token_variables()?);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
-        terminal.answer_json(Value::Object(json))?;
+        context.terminal.answer_json(Value::Object(json))?;
     }
     Ok(())
 }

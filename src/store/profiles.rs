@@ -67,14 +67,11 @@ pub struct Profile {
     /// When the user was last warned that the session ends soon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_warned_at: Option<Timestamp>,
-    /// The reCAPTCHA site key of the server's sign-in page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub site_key: Option<String>,
 }
 
 impl Profile {
     /// The keys of a profile in the file.
-    pub const KEYS: [&'static str; 14] = [
+    pub const KEYS: [&'static str; 13] = [
         "api_url",
         "login",
         "store",
@@ -88,7 +85,6 @@ impl Profile {
         "on_rotate",
         "on_rotate_check",
         "end_warned_at",
-        "site_key",
     ];
 
     /// Where the session belongs.

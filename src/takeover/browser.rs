@@ -142,9 +142,12 @@ impl SignIn<'_> {
         })
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, directory: &Directory) -> Command {
         let mut command = Command::new(&self.browser.program);
         command.args(SHARED);
+        // Otherwise the image of a crashed browser, cookies included, goes to the
+        // user's own profile.
+        command.env("BREAKPAD_DUMP_LOCATION", directory.crashes());
         for name in self.private {
             command.env_remove(name);
         }
@@ -156,7 +159,8 @@ impl SignIn<'_> {
         directory: &Directory,
         profile: &Path,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, BrowserError> {
-        pipe::cookies(directory, &self.command(), profile).map_err(|error| self.unusable(error))
+        pipe::cookies(directory, &self.command(directory), profile)
+            .map_err(|error| self.unusable(error))
     }
 
     fn unusable(&self, error: PipeError) -> BrowserError {
@@ -166,7 +170,7 @@ impl SignIn<'_> {
 
     /// Runs the browser on the sign-in page until it ends.
     fn plain_run(&self, directory: &Directory) -> Result<ExitStatus, BrowserError> {
-        let mut command = self.command();
+        let mut command = self.command(directory);
         command
             .arg(profile_flag(&directory.profile()))
             .arg(self.url);
@@ -260,7 +264,7 @@ impl Hint {
 
     /// Reads the copy in a thread, so that the end of the browser is noticed at once.
     fn start(&self, sign_in: &SignIn<'_>) -> Option<Receiver<bool>> {
-        let (directory, command) = (self.directory.clone(), sign_in.command());
+        let (directory, command) = (self.directory.clone(), sign_in.command(&self.directory));
         let (name, host) = (
             sign_in.cookie.name.to_owned(),
             sign_in.cookie.host.to_owned(),

@@ -80,6 +80,11 @@ impl Directory {
         self.0.root.join("profile")
     }
 
+    /// Where a browser that crashes leaves its memory.
+    pub(super) fn crashes(&self) -> PathBuf {
+        self.0.root.join("crashes")
+    }
+
     /// Copies what a second run needs for reading the cookies. Returns the copy.
     pub(super) fn copy_profile(&self) -> io::Result<PathBuf> {
         // The lock is held: nothing may be written while the directory is removed.

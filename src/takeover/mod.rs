@@ -21,3 +21,9 @@ pub(crate) use cookies::{CookieError, Wanted, find_cookie};
 pub(crate) use directory::sweep;
 #[cfg(unix)]
 pub(crate) use find::Browser;
+
+/// Where no browser can be used, none leaves anything.
+#[cfg(not(unix))]
+pub(crate) fn sweep(_variable: &dyn Fn(&str) -> Option<std::ffi::OsString>) -> usize {
+    0
+}

@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
 const MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("model", &[]),
     ("api", &["model"]),
-    ("browser", &["model"]),
+    ("takeover", &["model"]),
     ("store", &["model"]),
     ("terminal", &["model"]),
     ("session", &["api", "store", "terminal", "model"]),
