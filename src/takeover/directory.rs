@@ -80,6 +80,11 @@ impl Directory {
         self.0.root.join("profile")
     }
 
+    /// What the headless run last complained about.
+    pub(super) fn log(&self) -> PathBuf {
+        self.0.root.join("log")
+    }
+
     /// Where a browser that crashes leaves its memory.
     pub(super) fn crashes(&self) -> PathBuf {
         self.0.root.join("crashes")

@@ -2,6 +2,7 @@
 //! (the DevTools protocol; `--remote-debugging-pipe`: JSON in both directions,
 //! a zero byte after each message). No port is opened and nothing is attached.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -37,7 +38,8 @@ const HEADLESS: [&str; 7] = [
     // A page that is restored must not renew the token that was just read.
     "--proxy-server=http://127.0.0.1:9",
     "--proxy-bypass-list=<-loopback>",
-    "--log-level=3",
+    // Errors are kept in the log: one may be the reason why it ends.
+    "--log-level=2",
 ];
 
 /// Why a browser has not handed its cookies over.
@@ -89,10 +91,13 @@ pub(super) fn cookies(
             None => shell.env_remove(name),
         };
     }
+    // A file, since nobody would read a pipe while the browser runs.
+    let log = directory.log();
+    let stderr = File::create(&log).map_or(Stdio::null(), Stdio::from);
     shell
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+        .stderr(stderr);
     let mut child = directory
         .spawn(&mut shell)
         .map_err(|error| PipeError::Start(error.to_string()))?;
@@ -102,8 +107,7 @@ pub(super) fn cookies(
     }
     directory.end(&mut child);
     answer.map_err(|error| match error {
-        // All that held the pipe have ended: what they said is there in full.
-        PipeError::Ended(_) => PipeError::Ended(child.stderr.take().and_then(last_line)),
+        PipeError::Ended(_) => PipeError::Ended(last_line(&log)),
         other => other,
     })
 }
@@ -171,12 +175,21 @@ fn close(child: &mut Child) {
 }
 
 /// The last line that a browser wrote to stderr before it ended.
-fn last_line(pipe: impl Read) -> Option<String> {
+fn last_line(log: &Path) -> Option<String> {
     let mut text = Vec::new();
-    pipe.take(64 * 1024).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty())?;
-    // Chromium begins a line with `[1234:1234:1124/173000.123456:FATAL:file.cc(9)] `.
-    let line = line.rsplit_once(")] ").map_or(line, |(_, said)| said);
+    File::open(log)
+        .ok()?
+        .take(64 * 1024)
+        .read_to_end(&mut text)
+        .ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // A browser complains about a missing bus as well, and runs without it.
+    let is_reason = |line: &&str| !line.trim().is_empty() && !line.contains("dbus/");
+    let line = text.lines().rev().find(is_reason)?;
+    // Chromium begins a line with `[1234:1234:1124/173000.123456:FATAL:file.cc:9] `.
+    let line = match line.split_once("] ") {
+        Some((head, said)) if head.starts_with('[') => said,
+        _ => line,
+    };
     Some(line.trim().chars().take(200).collect())
 }

@@ -214,7 +214,7 @@ fn profiles_and_arguments() {
     let world = hostile_world("");
     let escapes = escapes().replace('\0', "");
     clean_run(&world, &["profile", "set", "login", &escapes]);
-    clean_run(&world, &["profile", "set", "site_key", &escapes]);
+    clean_run(&world, &["profile", "set", "sign_in_url", &escapes]);
     for arguments in [
         &["profile", "list"][..],
         &["profile", "show"],

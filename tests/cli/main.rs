@@ -59,6 +59,8 @@ mod shells;
 mod signals;
 mod split;
 mod support;
+mod takeover;
+mod takeover_pipe;
 mod windows;
 
 // The files of `src/` that the parsers' properties bring in name it so.
@@ -107,6 +109,8 @@ fn main() -> std::process::ExitCode {
         shells::tests(),
         signals::tests(),
         split::tests(),
+        takeover::tests(),
+        takeover_pipe::tests(),
         windows::tests(),
     ])
 }

@@ -54,7 +54,7 @@ fn commands() {
         .expect(0)
         .json();
     assert_eq!(
-        (&show["login"], &show["site_key"]),
+        (&show["login"], &show["sign_in_url"]),
         (&"bob".into(), &json!(null))
     );
     assert!(

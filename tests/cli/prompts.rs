@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Test> {
         test("prompts::another_store", another_store),
         test("prompts::captcha_is_last", captcha_is_last),
         test("prompts::captcha_is_known", captcha_is_known),
+        test("prompts::refused_is_asked_again", refused_is_asked_again),
         test("prompts::spinner", spinner),
     ];
     tests.extend(on_both("prompts::first_minute", first_minute));
@@ -324,19 +325,44 @@ fn captcha_is_last() {
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("password for");
     screen.line(PASSWORD);
-    screen.wait_for("captcha response");
+    let list = screen.wait_for("by pasting cookies");
+    assert!(list.contains("in a browser window") && list.contains("with e-mail and password"));
     assert_eq!(world.api.requests().len(), 1, "the server asked for it");
-    // Whoever is stopped by it is told of the ways around.
-    screen.wait_for("--captcha-browser,");
-    screen.wait_for("cookie into rememberizer login --refresh-token-stdin");
+    screen.press("Down");
+    screen.press("Enter");
+    screen.wait_for("captcha response");
+    // A wrong response is spent: the list comes again, and what was typed stays.
+    screen.line("wrong");
+    screen.wait_until("a second list", |shown| {
+        shown
+            .lines()
+            .filter(|line| line.contains("by pasting cookies"))
+            .count()
+            == 1
+            && shown.contains("Error verifying reCAPTCHA")
+    });
+    screen.press("Down");
+    screen.press("Enter");
+    screen.wait_until("a second question", |shown| {
+        shown.matches("captcha response \u{203a}").count() == 2
+    });
     screen.line("good");
     assert!(shown(&screen, 0).contains("signed in as ann@example.com"));
-    let sent = world.api.requests();
-    assert_eq!(sent.len(), 2);
-    assert!(sent[0].json().get("captcha").is_none());
-    assert_eq!(sent[1].json()["captcha"], "good");
+    let sent: Vec<_> = world
+        .api
+        .requests()
+        .iter()
+        .map(|seen| seen.json())
+        .collect();
+    assert_eq!(sent.len(), 3);
+    assert!(sent[0].get("captcha").is_none());
+    assert_eq!(
+        (&sent[1]["captcha"], &sent[2]["captcha"]),
+        (&"wrong".into(), &"good".into())
+    );
 }
 
+/// A server that wanted one is known: the list comes first. So is the default service.
 fn captcha_is_known() {
     let world = World::with(
         Store::File,
@@ -345,16 +371,84 @@ fn captcha_is_known() {
             ..Settings::default()
         },
     );
+    let url = world.api.base_url();
+    let login = ["login", EMAIL, "--store=file", "--api-url", &url];
+    world
+        .run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &login)
+        .expect(7);
+    world.api.clear_requests();
     let screen = Screen::new(&world);
-    screen.run("rememberizer profile set site_key 6Lc");
+    screen.start("rememberizer login");
+    screen.wait_for("by pasting cookies");
+    screen.press("Down");
+    screen.press("Down");
+    screen.press("Enter");
+    screen.wait_for("Paste them here");
+    let token = world.api.begin_session(EMAIL).refresh.unwrap();
+    // Several lines at once, as a terminal pastes them; none of them is shown.
+    screen.type_text(&format!(
+        "curl '{url}/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=b; refresh_token={token}' \\\n  --compressed\n"
+    ));
+    let shown = shown(&screen, 0);
+    assert!(shown.contains("signed in as ann@example.com"), "{shown}");
+    assert!(
+        !shown.contains(&token[..40]) && !shown.contains("curl"),
+        "{shown}"
+    );
+    assert_eq!(world.api.count("/auth/signin/"), 0);
+    // The default service; nothing is sent to it here.
+    screen.start("env -u REMEMBERIZER_API_URL rememberizer login --profile other");
+    screen.wait_for("by pasting cookies");
+    screen.press("C-c");
+    assert_eq!(screen.ended().0, 130);
+    screen.expect_sane();
+}
+
+/// Three times, and with what was typed before on offer.
+fn refused_is_asked_again() {
+    let world = World::new(Store::File);
+    let screen = Screen::new(&world);
     screen.start("rememberizer login ann@example.com");
-    screen.wait_for("password for");
+    for attempt in 1..=3 {
+        screen.wait_until("password prompt", |shown| {
+            shown.matches("password for ann@example.com").count() == attempt
+        });
+        screen.line("wrong");
+        if attempt < 3 {
+            screen.wait_until("login prompt", |shown| {
+                shown.matches("login (e-mail or user name)").count() == attempt
+            });
+            screen.press("Enter");
+        }
+    }
+    let shown = shown(&screen, 4);
+    assert_eq!(shown.matches("Unable to log in").count(), 3, "{shown}");
+    assert_eq!(world.api.count("/auth/signin/"), 3);
+    screen.clear();
+    screen.start("rememberizer signup --email ann@example.com --name Ann");
+    for line in ["short", "short"] {
+        screen.wait_for("Rememberizer");
+        screen.line(line);
+    }
+    // Both refused fields are asked for again, and the name is not.
+    screen.wait_for("E-mail address for Rememberizer");
+    screen.line("zoe@example.com");
+    screen.wait_until("password", |shown| {
+        shown.matches("New password").count() == 2
+    });
     screen.line(PASSWORD);
-    screen.wait_for("captcha response");
-    assert!(world.api.requests().is_empty(), "asked first");
-    screen.line("good");
-    shown(&screen, 0);
-    assert_eq!(world.api.requests().len(), 1);
+    screen.wait_until("again", |shown| {
+        shown.matches("same Rememberizer password").count() == 2
+    });
+    screen.line(PASSWORD);
+    screen.wait_for("code mailed to zoe@example.com");
+    screen.press("Enter");
+    screen.ended();
+    let last = world.api.requests().pop().unwrap().json();
+    assert_eq!(
+        (&last["email"], &last["name"]),
+        (&"zoe@example.com".into(), &"Ann".into())
+    );
 }
 
 fn spinner() {

@@ -1,6 +1,7 @@
 //! The page that people sign in on with a browser, outside of the API's base: `/sign-in`, and
 //! `/sign-up` beside it. With `?login=…&password=…` it signs in by itself and closes its window
-//! (`&stay` leaves it open, `&ask` asks before it closes). `/sign-in/elsewhere?URL` sets a cookie of
+//! (`&stay` leaves it open); `?ask` asks before
+//! it closes, `?close` closes it at once. `/sign-in/elsewhere?URL` sets a cookie of
 //! the refresh cookie's name for the host that it was asked under, and leads on to the URL.
 
 use super::World;
@@ -21,6 +22,7 @@ const PAGE: &str = r#"<!doctype html>
 const query = new URLSearchParams(location.search);
 const blocked = event => event.preventDefault();
 if (query.has('ask')) addEventListener('beforeunload', blocked);
+if (query.has('close')) window.close();
 if (query.has('login')) fetch(location.pathname, {
   method: 'POST',
   headers: {'Content-Type': 'application/x-www-form-urlencoded'},

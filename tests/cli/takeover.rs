@@ -1,0 +1,645 @@
+//! A session that a browser has: cookies that a person copied, and signing in
+//! with Debian's Chromium on the sandbox's page. The browser is a script that
+//! needs no display; `takeover_pipe` has one that misbehaves.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{CookieExpiry, Settings, TlsKind};
+use crate::support::world::{EMAIL, PASSWORD, set_mode};
+use crate::support::{Output, Part, Screen, Store, Test, World, test};
+
+const CHROMIUM: Part = Part::Command("chromium");
+
+pub fn tests() -> Vec<Test> {
+    let with_chromium = [
+        test("takeover::max_age", || signs_in(CookieExpiry::Both)),
+        test("takeover::session_cookie", || signs_in(CookieExpiry::None)),
+        test("takeover::domain", domain),
+        test("takeover::cookie_of_another_host", another_host),
+        test("takeover::closed_without_a_cookie", closed),
+        test("takeover::crashed", crashed),
+        test("takeover::ended_by_a_signal", ended_by_a_signal),
+        test("takeover::killed_and_swept", killed_and_swept),
+        test("takeover::no_display", no_display),
+        test("takeover::nothing_else_is_touched", nothing_else_is_touched),
+        test("takeover::hint", hint).long(),
+    ];
+    let mut tests: Vec<_> = with_chromium
+        .into_iter()
+        .map(|test| test.needs(&[CHROMIUM]))
+        .collect();
+    let root = [CHROMIUM, Part::Root];
+    let tmux = [CHROMIUM, Part::Command("tmux")];
+    tests.extend([
+        test("takeover::no_sandbox_for_root", no_sandbox_for_root).needs(&root),
+        test("takeover::at_a_terminal", at_a_terminal).needs(&tmux),
+        test("takeover::no_browser", no_browser),
+        test("takeover::unknown_page", unknown_page),
+        test("takeover::cookie_texts", cookie_texts),
+    ]);
+    tests
+}
+
+/// Writes a program into the world's home.
+pub fn script(world: &World, name: &str, text: &str) -> PathBuf {
+    let path = world.home().join(name);
+    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    set_mode(&path, 0o755);
+    path
+}
+
+fn chromium(world: &World, flags: &str) -> PathBuf {
+    script(
+        world,
+        "browser",
+        &format!("exec chromium --headless=new --no-sandbox {flags} \"$@\""),
+    )
+}
+
+/// The page, which signs in by itself; with more in its query.
+pub fn page(world: &World, more: &str) -> String {
+    let password = PASSWORD.replace(' ', "+");
+    format!(
+        "{}/sign-in?login={EMAIL}&password={password}{more}",
+        world.api.origin()
+    )
+}
+
+/// A login in the browser on a page of this URL, not yet run.
+pub fn login(world: &World, browser: &Path, page: &str) -> Command {
+    login_at(world, &world.api.base_url(), browser, page)
+}
+
+fn login_at(world: &World, api_url: &str, browser: &Path, page: &str) -> Command {
+    let mut command = Command::new("env");
+    world.dress(&mut command);
+    command
+        .arg("--default-signal=INT,TERM,HUP")
+        .arg(World::program())
+        .args(["login", "--browser", "-v", world.store_flag()])
+        .args(["--api-url", api_url, "--sign-in-url", page])
+        .env("REMEMBERIZER_BROWSER", browser)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn run(world: &World, browser: &Path, page: &str) -> Output {
+    Output::of(login(world, browser, page).output().unwrap())
+}
+
+/// The directories of throw-away profiles.
+fn directories(world: &World) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(world.home().join(".cache"))
+        .into_iter()
+        .flatten();
+    entries
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("rememberizer-browser-"))
+        .collect()
+}
+
+/// The command lines of all processes that name the world's home.
+fn command_lines(world: &World) -> Vec<String> {
+    let home = world.home().display().to_string();
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    processes
+        .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(&home))
+        .collect()
+}
+
+/// Neither a browser nor a directory is there, at once or a moment later.
+#[track_caller]
+pub fn expect_gone(world: &World) {
+    assert_eq!(directories(world), Vec::<PathBuf>::new());
+    let wait = Instant::now();
+    let browsers = || {
+        let mut lines = command_lines(world);
+        lines.retain(|line| line.contains("user-data-dir"));
+        lines
+    };
+    while !browsers().is_empty() {
+        assert!(wait.elapsed() < Duration::from_secs(2), "{:#?}", browsers());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until the page has signed in.
+fn wait_until_signed_in(world: &World) -> String {
+    wait_for("the sign-in", || world.api.current_refresh(EMAIL))
+}
+
+fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let wait = Instant::now();
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(wait.elapsed() < Duration::from_secs(40), "no {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn send(signal: &str, child: &Child) {
+    let pid = child.id().to_string();
+    let sent = Command::new("kill")
+        .args([&format!("-{signal}"), &pid])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+fn signs_in(expiry: CookieExpiry) {
+    let world = World::with(
+        Store::File,
+        Settings {
+            cookie_expiry: expiry,
+            foreign_cookies: true,
+            ..Settings::default()
+        },
+    );
+    let output = run(&world, &chromium(&world, ""), &page(&world, "")).expect(0);
+    assert!(
+        output.stderr.contains("signed in as ann@example.com"),
+        "{output:?}"
+    );
+    expect_gone(&world);
+    world.run(&["whoami"]).expect(0);
+    assert_eq!(world.api.count("/auth/signin/"), 0);
+    assert_eq!(world.api.exchanges(), 1, "exchanged at once, and once");
+}
+
+/// A proxy that leads to the sandbox, whatever host it is asked for.
+fn proxy_to(world: &World) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, to) = (listener.local_addr().unwrap(), world.api.address());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if !matches!(client.read(&mut byte), Ok(1)) {
+                        return;
+                    }
+                    head.extend(byte);
+                }
+                let mut server = TcpStream::connect(to).unwrap();
+                client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+                let (mut from, mut back) =
+                    (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || drop(std::io::copy(&mut back, &mut client)));
+                drop(std::io::copy(&mut from, &mut server));
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A cookie of a parent domain fits, and one of the same name for a sibling does not.
+fn domain() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            tls: Some(TlsKind::Good),
+            cookie_domain: Some("sandbox.test".into()),
+            cookie_secure: true,
+            ..Settings::default()
+        },
+    );
+    let ca = world.home().join("ca.pem");
+    std::fs::write(&ca, world.api.ca_pem().unwrap()).unwrap();
+    let proxy = proxy_to(&world);
+    let browser = chromium(
+        &world,
+        &format!("--ignore-certificate-errors --proxy-server={proxy}"),
+    );
+    let page = page(&world, "").replace(&world.api.origin(), "https://api.sandbox.test");
+    let page = format!("https://other.sandbox.test/sign-in/elsewhere?{page}");
+    let mut command = login_at(&world, "https://api.sandbox.test/api/v1", &browser, &page);
+    command.arg("--ca-cert").arg(ca).env("HTTPS_PROXY", &proxy);
+    let output = Output::of(command.output().unwrap()).expect(0);
+    assert!(output.stderr.contains("on api.sandbox.test"), "{output:?}");
+    expect_gone(&world);
+}
+
+/// The cookie of the wanted name for another host is named by its host, and not taken.
+fn another_host() {
+    let world = World::new(Store::File);
+    let browser = chromium(&world, "");
+    let elsewhere = format!(
+        "http://localhost:{}/sign-in/elsewhere",
+        world.api.address().port()
+    );
+    let both = format!("{elsewhere}?{}", page(&world, ""));
+    run(&world, &browser, &both).expect(0);
+    let world = World::new(Store::File);
+    let closing = format!("{}/sign-in?close", world.api.origin());
+    let elsewhere = format!(
+        "http://localhost:{}/sign-in/elsewhere",
+        world.api.address().port()
+    );
+    let output = run(
+        &world,
+        &chromium(&world, ""),
+        &format!("{elsewhere}?{closing}"),
+    )
+    .expect(1);
+    assert!(
+        output
+            .stderr
+            .contains("refresh_token for localhost, and none for 127.0.0.1"),
+        "{output:?}"
+    );
+    assert!(!output.stderr.contains("=elsewhere"));
+    assert_eq!(world.api.exchanges(), 0);
+    expect_gone(&world);
+}
+
+fn closed() {
+    let world = World::new(Store::File);
+    let closing = format!("{}/sign-in?close", world.api.origin());
+    let output = run(&world, &chromium(&world, ""), &closing).expect(3);
+    assert!(
+        output
+            .stderr
+            .contains("error: the browser was closed before you were signed in\n")
+            && output.stderr.contains("--cookies"),
+        "{output:?}"
+    );
+    expect_gone(&world);
+    assert_eq!(world.entry(), None);
+}
+
+fn crashed() {
+    let world = World::new(Store::File);
+    let text =
+        "case $* in *pipe*) exec chromium --headless=new --no-sandbox \"$@\" ;; esac; kill -9 $$";
+    let output = run(&world, &script(&world, "browser", text), "https://a.test/");
+    // Without a display that is the likely reason; with one the crash is told.
+    assert!(
+        output.clone().expect(1).stderr.contains("no display"),
+        "{output:?}"
+    );
+    let mut command = login(&world, &world.home().join("browser"), "https://a.test/");
+    let output = Output::of(command.env("DISPLAY", ":9").output().unwrap()).expect(3);
+    assert!(output.stderr.contains("crashed (signal: 9"), "{output:?}");
+    expect_gone(&world);
+}
+
+fn ended_by_a_signal() {
+    let world = World::new(Store::File);
+    let browser = chromium(&world, "");
+    for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
+        let started = login(&world, &browser, &page(&world, "&stay"))
+            .spawn()
+            .unwrap();
+        let signed_in = wait_until_signed_in(&world);
+        assert_eq!(directories(&world).len(), 1);
+        send(signal, &started);
+        let sent = Instant::now();
+        let output = Output::of(started.wait_with_output().unwrap()).expect(code);
+        assert!(
+            sent.elapsed() < Duration::from_secs(1),
+            "{:?}",
+            sent.elapsed()
+        );
+        assert!(
+            output.stderr.ends_with("error: interrupted\n"),
+            "{output:?}"
+        );
+        assert!(!output.stderr.contains(&signed_in));
+        expect_gone(&world);
+        world.api.revoke_all();
+    }
+    assert_eq!(world.entry(), None);
+}
+
+/// What `kill -9` leaves goes with the next login, or with `doctor`.
+fn killed_and_swept() {
+    let world = World::new(Store::File);
+    let browser = chromium(&world, "");
+    let leave = || {
+        let mut killed = login(&world, &browser, &page(&world, "&stay"))
+            .spawn()
+            .unwrap();
+        wait_until_signed_in(&world);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        world.api.revoke_all();
+        assert_eq!(directories(&world).len(), 1);
+        assert!(!command_lines(&world).is_empty(), "the browser lives on");
+    };
+    leave();
+    let output = world.run(&["doctor"]);
+    assert!(
+        output.stdout.contains("removed 1 browser profile"),
+        "{output:?}"
+    );
+    expect_gone(&world);
+    leave();
+    run(&world, &browser, &page(&world, "")).expect(0);
+    expect_gone(&world);
+    // A directory in use stays.
+    world.api.revoke_all();
+    let open = login(&world, &browser, &page(&world, "&stay"))
+        .spawn()
+        .unwrap();
+    wait_until_signed_in(&world);
+    world.run(&["doctor"]);
+    assert_eq!(directories(&world).len(), 1);
+    send("TERM", &open);
+    drop(open.wait_with_output());
+    expect_gone(&world);
+}
+
+fn no_display() {
+    let world = World::new(Store::File);
+    let output = world
+        .run(&["login", "--browser=chromium", "--store=file"])
+        .expect(1);
+    assert!(output.stderr.contains("no display") && output.stderr.contains("--cookies"));
+    assert_eq!(directories(&world), Vec::<PathBuf>::new());
+}
+
+fn no_sandbox_for_root() {
+    let world = World::new(Store::File);
+    let chromium = script(&world, "browser", "exec chromium \"$@\"");
+    let output = run(&world, &chromium, &page(&world, "")).expect(1);
+    assert!(
+        output.stderr.contains("no-sandbox"),
+        "the browser's own reason: {output:?}"
+    );
+    assert!(
+        !output.stderr.contains("a browser window opens"),
+        "nobody is sent off"
+    );
+    expect_gone(&world);
+}
+
+fn no_browser() {
+    let world = World::new(Store::File);
+    let empty = world.home().join("empty");
+    let path = [("PATH", empty.to_str().unwrap()), ("DISPLAY", ":9")];
+    for (flag, told) in [
+        ("--browser", "no browser of the Chromium family was found"),
+        ("--browser=chrome", "no browser chrome"),
+        ("--browser=firefox", "signing in does not work with firefox"),
+        ("--browser=/nowhere", "no browser /nowhere"),
+    ] {
+        let output = world
+            .run_env(&path, &["login", flag, "--store=file"])
+            .expect(1);
+        assert!(output.stderr.contains(told), "{output:?}");
+        assert!(output.stderr.contains("login --cookies FILE"), "{output:?}");
+    }
+}
+
+fn unknown_page() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let at = ["--store=file", "--api-url", &url];
+    for (command, key) in [("login", "sign_in_url"), ("signup", "sign_up_url")] {
+        let output = world
+            .run(&[&[command, "--browser=/bin/true"], &at[..]].concat())
+            .expect(2);
+        assert!(
+            output.stderr.contains(&format!("profile set {key} URL")),
+            "{output:?}"
+        );
+    }
+    for bad in [
+        "http://a.test/",
+        "file:///etc/passwd",
+        "javascript:1",
+        "--proxy-server=x",
+    ] {
+        let flag = format!("--sign-in-url={bad}");
+        world
+            .run(&["login", "--browser=/bin/true", &flag])
+            .expect(2);
+    }
+}
+
+/// Names and times of all that is in a directory.
+fn listing(dir: &Path) -> Vec<String> {
+    let output = Command::new("find")
+        .arg(dir)
+        .args(["-printf", "%p %s %T@ %C@\n"])
+        .output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// While it runs and after: the token is in the private directory alone, and what
+/// is the user's own stays as it is.
+fn nothing_else_is_touched() {
+    let world = World::new(Store::Keyring);
+    let own = world.home().join(".config/chromium");
+    std::fs::create_dir_all(own.join("Default")).unwrap();
+    std::fs::write(own.join("Default/Cookies"), "the user's own").unwrap();
+    std::fs::write(own.join("Local State"), "{}").unwrap();
+    let before = listing(&own);
+    let browser = chromium(&world, "");
+    let text = format!(
+        "env >> \"$HOME/browser-env\"\n{}",
+        std::fs::read_to_string(&browser).unwrap()
+    );
+    let browser = script(&world, "browser", &text);
+    let mut command = login(&world, &browser, &page(&world, "&stay"));
+    let login = command
+        .env("REMEMBERIZER_PASSWORD", "hunter2")
+        .spawn()
+        .unwrap();
+    let token = wait_until_signed_in(&world);
+    let [dir] = &directories(&world)[..] else {
+        panic!("one directory");
+    };
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+    let lines = command_lines(&world);
+    assert!(lines.iter().any(|line| line.contains("user-data-dir")));
+    assert!(!lines.iter().any(|line| line.contains(&token)));
+    // SIGINT to the browser alone, as when its window is closed.
+    let leader = Command::new("pgrep")
+        .args(["-f", "-o", &format!("user-data-dir={}", dir.display())])
+        .output();
+    let leader = String::from_utf8(leader.unwrap().stdout).unwrap();
+    Command::new("kill")
+        .args(["-INT", leader.trim()])
+        .status()
+        .unwrap();
+    let output = Output::of(login.wait_with_output().unwrap()).expect(0);
+    expect_gone(&world);
+    assert!(!output.stderr.contains(&token) && !output.stdout.contains(&token));
+    let found = Command::new("grep")
+        .args(["-rlaF", &token])
+        .arg(world.home())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert!(
+        !std::fs::read_to_string(world.home().join("browser-env"))
+            .unwrap()
+            .contains("hunter2")
+    );
+    assert_eq!(listing(&own), before);
+    let bus = world.bus.as_ref().unwrap();
+    for application in ["chrome", "chromium"] {
+        let items = bus
+            .command("secret-tool")
+            .args(["search", "--all", "application", application])
+            .output();
+        assert_eq!(String::from_utf8_lossy(&items.unwrap().stdout), "");
+    }
+    assert!(world.entry().is_some());
+}
+
+/// Enter asks the browser to end, once; its cookies survive. Ctrl-C leaves nothing.
+fn at_a_terminal() {
+    let world = World::new(Store::File);
+    let browser = chromium(&world, "");
+    let screen = Screen::new(&world);
+    screen.run(&format!(
+        "export REMEMBERIZER_BROWSER={}",
+        browser.display()
+    ));
+    let command = format!(
+        "rememberizer login --browser --sign-in-url '{}'",
+        page(&world, "&stay")
+    );
+    screen.start(&command);
+    screen.wait_for("or press Enter here");
+    wait_until_signed_in(&world);
+    screen.press("Enter");
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 0, "{shown}");
+    assert!(shown.contains("signed in as ann@example.com"), "{shown}");
+    expect_gone(&world);
+    screen.clear();
+    world.api.revoke_all();
+    screen.start(&command);
+    wait_until_signed_in(&world);
+    screen.press("C-c");
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 130, "{shown}");
+    expect_gone(&world);
+    screen.expect_sane();
+}
+
+/// The browser writes its cookies to the disk after 30 s, and then the person is told.
+fn hint() {
+    let world = World::new(Store::File);
+    let started = login(&world, &chromium(&world, ""), &page(&world, "&stay"))
+        .spawn()
+        .unwrap();
+    wait_until_signed_in(&world);
+    std::thread::sleep(Duration::from_secs(34));
+    send("TERM", &started);
+    let output = Output::of(started.wait_with_output().unwrap()).expect(143);
+    assert!(
+        output
+            .stderr
+            .contains("you are signed in: close the window now"),
+        "{output:?}"
+    );
+    expect_gone(&world);
+}
+
+/// Each form that people copy, from a file and from stdin; no value is ever shown.
+fn cookie_texts() {
+    let world = World::new(Store::File);
+    let (url, host) = (world.api.base_url(), "127.0.0.1");
+    let file = world.home().join("cookies");
+    let forms = [
+        format!(
+            "# Netscape HTTP Cookie File\n\n#HttpOnly_{host}\tFALSE\t/\tFALSE\t1900000000\trefresh_token\tTOKEN\n"
+        ),
+        "Cookie: sessionid=other; refresh_token=TOKEN; csrftoken=x\r\n".to_owned(),
+        format!(
+            "[{{\"domain\":\"{host}\",\"hostOnly\":true,\"name\":\"refresh_token\",\"value\":\"TOKEN\"}}]"
+        ),
+        format!(
+            "{{\"cookies\":[{{\"name\":\"refresh_token\",\"value\":\"TOKEN\",\"domain\":\"{host}\",\"path\":\"/\"}}],\"origins\":[]}}"
+        ),
+        format!(
+            "curl '{url}/me/' \\\n  -H 'accept: */*' \\\n  -b $'a=it\\'s; refresh_token=TOKEN'"
+        ),
+        format!("curl '{url}/me/' -X GET -H 'User-Agent: x' -H 'Cookie: refresh_token=TOKEN'"),
+        format!(
+            "curl ^\"{url}/me/^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -b ^\"a=^%^41; refresh_token=TOKEN^\""
+        ),
+        format!("curl ^\"{url}/me/^\" -X GET -H ^\"Cookie: refresh_token=TOKEN^\""),
+    ];
+    for (number, form) in forms.iter().enumerate() {
+        let token = world.api.begin_session(EMAIL).refresh.unwrap();
+        let text = form.replace("TOKEN", &token);
+        std::fs::write(&file, &text).unwrap();
+        let more = ["--store=file", "--api-url", &url, "-v"];
+        let output = if number % 2 == 0 {
+            world.run(&[&["login", "--cookies", file.to_str().unwrap()], &more[..]].concat())
+        } else {
+            world.run_stdin(
+                text.as_bytes(),
+                &[&["login", "--cookies", "-"], &more[..]].concat(),
+            )
+        }
+        .expect(0);
+        assert!(
+            output.stderr.contains("signed in as ann@example.com"),
+            "{form}: {output:?}"
+        );
+        assert!(!output.stderr.contains(&token));
+        let entry = world.entry().unwrap();
+        assert!(!entry.contains("sessionid") && !entry.contains("csrftoken"));
+        world.run(&["logout"]).expect(0);
+    }
+    for (text, told) in [
+        (
+            "Cookie: other=VALUE_1; access_token=VALUE_2",
+            "the text has no cookie named refresh_token",
+        ),
+        (
+            "curl https://evil.test/ -b 'refresh_token=VALUE_1'",
+            "the text has a cookie named refresh_token for evil.test, and none for 127.0.0.1",
+        ),
+        ("VALUE_1.VALUE_2", "not a form of cookies that is known"),
+        (
+            "refresh_token=VALUE_1 \u{e9}",
+            "has a value that cannot be sent",
+        ),
+    ] {
+        let args = [
+            "login",
+            "--cookies",
+            "-",
+            "--store=file",
+            "--api-url",
+            &url,
+            "--json",
+        ];
+        let output = world.run_stdin(text.as_bytes(), &args).expect(2);
+        assert!(output.stdout.contains(told), "{output:?}");
+        assert!(
+            !output.stdout.contains("VALUE") && !output.stderr.contains("VALUE"),
+            "{output:?}"
+        );
+    }
+    // One source of a session at a time.
+    for more in [
+        "ann",
+        "--browser",
+        "--refresh-token-stdin",
+        "--password-stdin",
+        "--captcha=x",
+    ] {
+        world.run(&["login", "--cookies", "-", more]).expect(2);
+    }
+}

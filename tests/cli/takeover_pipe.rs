@@ -1,0 +1,121 @@
+//! The pipe to the browser, with a browser that misbehaves: a script that gets
+//! the same arguments and descriptors.
+
+use std::time::{Duration, Instant};
+
+use crate::support::world::EMAIL;
+use crate::support::{Output, Store, Test, World, test};
+use crate::takeover::{expect_gone, login, script};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("takeover_pipe::unusable", unusable),
+        test("takeover_pipe::hangs", hangs),
+        test("takeover_pipe::answers_strangely", answers_strangely),
+        test("takeover_pipe::hangs_at_the_end", hangs_at_the_end),
+    ]
+}
+
+/// Signs in with a fake; `$TOKEN` is a refresh token that works.
+fn run(world: &World, headless: &str, plain: &str) -> Output {
+    let token = world.api.begin_session(EMAIL).refresh.unwrap();
+    let text = format!(
+        "TOKEN={token}\n\
+         cookies() {{ printf '{{\"id\":1,\"result\":{{\"cookies\":[{{\"name\":\"refresh_token\",\"value\":\"%s\",\"domain\":\"127.0.0.1\",\"session\":true}}]}}}}\\0' $TOKEN >&4; }}\n\
+         case \"$*\" in *remote-debugging-pipe*) {headless} ;; *) {plain} ;; esac"
+    );
+    let browser = script(world, "fake", &text);
+    let mut command = login(world, &browser, "https://a.test/");
+    let output = Output::of(command.output().unwrap());
+    assert!(!output.stderr.contains(&token), "{output:?}");
+    expect_gone(world);
+    output
+}
+
+/// Said before the person is sent off.
+fn unusable() {
+    let world = World::new(Store::File);
+    for (headless, told) in [
+        ("exit 3", "it ended without an answer\n"),
+        (
+            "echo 'policy forbids it' >&2; exit 3",
+            "it ended without an answer: policy forbids it",
+        ),
+        (
+            "exec 3<&- 4>&-; echo closed >&2; sleep 60",
+            "it ended without an answer",
+        ),
+        (
+            "printf '{\"id\":1,\"error\":{\"message\":\"disallowed\"}}\\0' >&4; sleep 60",
+            "it refused: {\"message\":\"disallowed\"}",
+        ),
+        (
+            "head -c 20000000 /dev/zero | tr '\\0' x >&4; sleep 60",
+            "longer than 8 MB",
+        ),
+    ] {
+        let started = Instant::now();
+        let output = run(&world, headless, "exit 0").expect(1);
+        assert!(
+            output.stderr.contains("cannot be used: ") && output.stderr.contains(told),
+            "{output:?}"
+        );
+        assert!(output.stderr.contains("--cookies"), "{output:?}");
+        assert!(
+            !output.stderr.contains("a browser window opens"),
+            "{output:?}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(10), "{headless}");
+    }
+}
+
+fn hangs() {
+    let world = World::new(Store::File);
+    let output = run(&world, "sleep 60", "exit 0").expect(1);
+    assert!(
+        output.stderr.contains("it did not answer within 15 s"),
+        "{output:?}"
+    );
+}
+
+fn answers_strangely() {
+    let world = World::new(Store::File);
+    for (headless, code) in [
+        ("cookies; cat <&3 >/dev/null", 0),
+        // Junk and events before the answer.
+        (
+            "printf 'junk\\0\\0{\"method\":\"x\"}\\0[1]\\0{\"id\":2}\\0' >&4; cookies; cat <&3 >/dev/null",
+            0,
+        ),
+        // A frame in pieces, and the zero byte with the next one.
+        (
+            "cookies 4>&1 | while read -r line; do :; done; cookies 4>all; for i in 1 2 3; do dd bs=40 count=1 2>/dev/null >&4; sleep 0.1; done <all; tail -c +121 all >&4; sleep 0.1; printf 'more' >&4; cat <&3 >/dev/null",
+            0,
+        ),
+        // An answer that is none, and then nothing.
+        (
+            "printf '{\"id\":1,\"result\":{}}\\0' >&4; cat <&3 >/dev/null",
+            3,
+        ),
+        (
+            "printf '{\"id\":1,\"result\":{\"cookies\":[7,null,{}]}}\\0' >&4; cat <&3 >/dev/null",
+            3,
+        ),
+        // An answer without its end.
+        ("printf '{\"id\":1' >&4", 1),
+    ] {
+        let output = run(&world, headless, "exit 0");
+        assert_eq!(output.code, code, "{headless}: {output:#?}");
+        if code == 0 {
+            world.run(&["logout"]).expect(0);
+        }
+    }
+}
+
+/// A browser that answers and then does not end is ended.
+fn hangs_at_the_end() {
+    let world = World::new(Store::File);
+    let started = Instant::now();
+    run(&world, "trap '' INT TERM; cookies; sleep 60", "exit 0").expect(0);
+    assert!(started.elapsed() < Duration::from_secs(20));
+}
