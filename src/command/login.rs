@@ -19,9 +19,7 @@ use crate::session::{SessionError, SessionManager};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rememberizer login
   rememberizer login --browser
-  rememberizer login --cookies cookies.txt
   rememberizer login --profile ci --refresh-token-stdin < token.txt
 
 Exit codes: 3 not signed in in the browser, 4 refused by the server, 5 unavailable,

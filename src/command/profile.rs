@@ -174,7 +174,6 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
     json["referer"] = json!(profile.referer);
     json["on_rotate"] = json!(profile.on_rotate);
     json["on_rotate_check"] = json!(profile.on_rotate_check);
-    json["site_key"] = profile.site_key.as_deref().into();
     if context.settings.json {
         return Ok(context.terminal.answer_json(json)?);
     }

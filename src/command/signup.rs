@@ -22,7 +22,6 @@ use crate::terminal::PromptError;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rememberizer signup
   rememberizer signup --browser
   rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 

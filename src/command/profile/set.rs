@@ -52,7 +52,6 @@ enum Fact {
     Referer,
     OnRotate,
     OnRotateCheck,
-    SiteKey,
 }
 
 impl Fact {
@@ -83,7 +82,6 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         Fact::Store => return move_session(context, parsed(&value)?),
         Fact::ApiUrl => return change_origin(context, &parsed(&value)?),
         Fact::Login => record(&|p| p.login.clone_from(&text))?,
-        Fact::SiteKey => record(&|p| p.site_key.clone_from(&text))?,
         Fact::AccessCookie => {
             check_cookie_name(key, &value)?;
             record(&|p| p.access_cookie.clone_from(&text))?;

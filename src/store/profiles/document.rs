@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
+/// Keys that earlier versions wrote, and that decide nothing any more.
+const FORMER_KEYS: [&str; 1] = ["site_key"];
+
 /// The profile that a run uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selected {
@@ -161,7 +164,7 @@ impl<'a> Document<'a> {
                     for (name, value) in &self.profiles.0 {
                         let profile: Members<'a> = parse_value(self.text, value.get())?;
                         for (key, value) in &profile.0 {
-                            if !Profile::KEYS.contains(&&**key) {
+                            if !Profile::KEYS.contains(&&**key) && !FORMER_KEYS.contains(&&**key) {
                                 note(format!("profiles.{name}.{key}"), key, value);
                             }
                         }
