@@ -49,12 +49,14 @@ impl SecretStore for FileStore {
             StoreError::failed(format!("cannot create {}: {e}", self.dir.display()))
         })?;
         private::check_dir(&self.dir)?;
+        private::check_owner(&path)?;
         private::replace(&path, secret)
             .map_err(|e| StoreError::failed(format!("cannot write {}: {e}", path.display())))
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
         let path = self.path(account);
+        private::check_owner(&path)?;
         private::remove(&path)
             .map_err(|e| StoreError::failed(format!("cannot remove {}: {e}", path.display())))
     }

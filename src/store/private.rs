@@ -113,7 +113,7 @@ fn check_owner_and_mode(
             path.display(),
             metadata.uid()
         ))
-        .hint(format!("chown {user} {}", quoted(path))));
+        .hint("run it as that user"));
     }
     if metadata.mode() & forbidden != 0 {
         return Err(StoreError::failed(format!(
@@ -133,6 +133,21 @@ fn check_owner_and_mode(
     _mode: u32,
     _forbidden: u32,
 ) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Refuses a file of another user, which that user could not use any more after
+/// it was replaced. A path where nothing is passes.
+#[cfg(unix)]
+pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) => check_owner_and_mode(path, &metadata, 0, 0),
+        Err(_) => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn check_owner(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
@@ -237,6 +252,7 @@ fn next_path(path: &Path) -> PathBuf {
 /// renamed over it, directory synced. The old content stays until the new one is durable.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
+    check_owner(path).map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
     let next = next_path(path);
     let create = || {
         tempfile::Builder::new()
