@@ -56,6 +56,9 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
                 "set {variable} to a valid token, or unset it to use the stored session"
             ))
         }
+        SessionError::NotRenewable { .. } => {
+            Failure::new(Outcome::NotSignedIn, message).hint(login())
+        }
         SessionError::Api(error) => from_api(error, command_line),
         SessionError::Busy(_) => Failure::new(Outcome::Busy, message)
             .hint("try again, or wait longer with --lock-timeout SECONDS"),

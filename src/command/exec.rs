@@ -1,8 +1,12 @@
-//! `exec`: a command of the person's, with an access token in its environment.
+//! `exec`: runs a command with an access token in its environment or in a file.
+
+mod supervise;
 
 use std::ffi::OsString;
 use std::process::Command;
 use std::time::Duration;
+
+use supervise::supervise;
 
 use crate::context::Context;
 use crate::error::Error;
@@ -12,13 +16,16 @@ use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
 
 /// Run a command with an access token in its environment
 ///
-/// The token is renewed first where it is about to end. The command's exit
-/// status is passed on.
+/// The token is renewed first if it is about to end. The command's exit status
+/// is passed on. For a command that may outlive the token, --token-file keeps a
+/// private file with the current token up to date; no token is then in the
+/// environment.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer exec -- ./sync.sh
   rememberizer exec --env API_TOKEN --min-ttl 10m -- ./sync.sh
+  rememberizer exec --token-file -- ./nightly.sh
 
 Exit codes: that of the command; before it runs, those of token")]
 pub struct Args {
@@ -28,6 +35,9 @@ pub struct Args {
     /// Renew it first if it ends within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub min_ttl: Duration,
+    /// Keep the token in the file that REMEMBERIZER_TOKEN_FILE names, renewed until the command ends
+    #[arg(long, conflicts_with = "env")]
+    pub token_file: bool,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD", add = super::completions::command_words())]
     pub command: Vec<OsString>,
@@ -56,14 +66,21 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         // What can renew or begin a session is not the command's business.
         .env_remove(PASSWORD)
         .env_remove(REFRESH_TOKEN)
-        .env_remove(ACCESS_TOKEN)
-        .env(&args.env, credential.access()?.secret().expose());
+        .env_remove(ACCESS_TOKEN);
     (context.host.restore_limits)();
-    let status = run_command(command, context).map_err(|e| {
-        Failure::new(
+    let status = if args.token_file {
+        supervise(context, credential, args.min_ttl, command)
+    } else {
+        command.env(&args.env, credential.access()?.secret().expose());
+        run_command(command, context).map_err(Error::from)
+    };
+    let status = status.map_err(|error| match error {
+        Error::Io(e) => Failure::new(
             Outcome::Failed,
             format!("cannot run {}: {e}", program.to_string_lossy()),
         )
+        .into(),
+        other => other,
     })?;
     match status {
         0 => Ok(()),

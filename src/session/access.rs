@@ -238,6 +238,27 @@ impl Credential<'_> {
         }
     }
 
+    /// Renews the credential if its access token does not last longer than
+    /// `ttl`, by this process or by another one.
+    pub(crate) fn keep_fresh(&mut self, ttl: Duration) -> Result<(), SessionError> {
+        let manager = self.manager;
+        let now = (manager.now)();
+        if let Source::Stored(session) = &mut self.source {
+            *session = manager.fresh_session(ttl)?;
+            return Ok(());
+        }
+        let is_fresh = self
+            .access_expiry()
+            .is_none_or(|expiry| expiry.outlasts(ttl, now));
+        match (is_fresh, self.can_renew()) {
+            (true, _) => Ok(()),
+            (false, true) => self.renew(),
+            (false, false) => Err(SessionError::NotRenewable {
+                variable: self.variable().unwrap_or_default(),
+            }),
+        }
+    }
+
     /// Warns if the refresh token in a variable is spent.
     pub(crate) fn warn_if_spent(&self) {
         if let Source::Exchanged {

@@ -45,6 +45,9 @@ pub(crate) enum SessionError {
         variable: &'static str,
         message: String,
     },
+    /// The access token has come from a variable, and nothing can renew it.
+    #[error("the token in {variable} cannot be renewed again")]
+    NotRenewable { variable: &'static str },
     /// The server did not do what was asked. The session is untouched.
     #[error(transparent)]
     Api(#[from] ApiError),

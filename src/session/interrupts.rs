@@ -27,8 +27,9 @@ struct State {
     deferrals: usize,
     /// The signal that ends the process after the last deferral.
     pending: Option<i32>,
-    /// Whether signals are left to a child process.
-    ignored: bool,
+    /// Whether signals are another process's, and which one's while it lives.
+    forwards: bool,
+    forward_to: Option<u32>,
     /// A signal that gave way to a failure that had to be reported.
     remembered: Option<i32>,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
@@ -69,6 +70,30 @@ impl Interrupts {
         self.0.lock().at_end.push(act);
     }
 
+    /// Sends signals on to a child process from here on, those that a job
+    /// control or an operator sends included. None of them ends this process.
+    pub(crate) fn forward_to(&self, process: u32) {
+        let mut state = self.0.lock();
+        state.forwards = true;
+        state.forward_to = Some(process);
+        drop(state);
+        self.watch();
+        #[cfg(unix)]
+        watch_for(
+            &self.0,
+            &[
+                signal_hook::consts::SIGQUIT,
+                signal_hook::consts::SIGUSR1,
+                signal_hook::consts::SIGUSR2,
+            ],
+        );
+    }
+
+    /// Drops signals from here on: the child process has ended.
+    pub(crate) fn stop_forwarding(&self) {
+        self.0.lock().forward_to = None;
+    }
+
     /// Whether a signal came that gave way to a failure. A command that does
     /// several things stops then.
     pub(crate) fn is_interrupted(&self) -> bool {
@@ -79,7 +104,7 @@ impl Interrupts {
     #[cfg(windows)]
     pub(crate) fn ignore(&self) {
         self.watch();
-        self.0.lock().ignored = true;
+        self.0.lock().forwards = true;
     }
 
     /// From here on until the value is dropped, signals wait.
@@ -97,10 +122,11 @@ impl Shared {
 
     fn signal(&self, signal: i32) {
         let mut state = self.lock();
-        if state.ignored {
-            return;
-        }
-        if state.deferrals == 0 {
+        if state.forwards {
+            if let Some(process) = state.forward_to {
+                forward(process, signal);
+            }
+        } else if state.deferrals == 0 {
             // The lock stays held: no deferral can begin while the process ends.
             state.clean_up();
             (self.end)(signal);
@@ -151,14 +177,19 @@ impl Drop for Deferral<'_> {
 #[cfg(unix)]
 fn watch(shared: &Arc<Shared>) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    watch_for(shared, &[SIGINT, SIGTERM, SIGHUP]);
+}
+
+#[cfg(unix)]
+fn watch_for(shared: &Arc<Shared>, signals: &[i32]) {
     use signal_hook::iterator::Signals;
 
     // A signal that was ignored when the process started (nohup, a background
     // job of a script) must stay ignored; signal-hook would replace that.
     let ignored = ignored();
-    let signals = [SIGINT, SIGTERM, SIGHUP]
-        .into_iter()
-        .filter(|signal| ignored & (1 << (signal - 1)) == 0);
+    let signals = signals
+        .iter()
+        .filter(|&signal| ignored & (1 << (signal - 1)) == 0);
     let Ok(mut signals) = Signals::new(signals) else {
         return;
     };
@@ -176,6 +207,27 @@ fn watch(shared: &Arc<Shared>) {
             }),
     );
 }
+
+/// Sends a signal on. The terminal sends Ctrl-C and Ctrl-\ to all processes in
+/// the foreground, so that the child has those already.
+#[cfg(unix)]
+fn forward(process: u32, signal: i32) {
+    use rustix::process::{Pid, Signal, getpgrp, kill_process};
+
+    let from_terminal = [Signal::INT.as_raw(), Signal::QUIT.as_raw()].contains(&signal)
+        && rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == getpgrp());
+    let target = i32::try_from(process).ok().and_then(Pid::from_raw);
+    if let (false, Some(target), Some(signal)) =
+        (from_terminal, target, Signal::from_named_raw(signal))
+    {
+        // It may have ended meanwhile.
+        let _ = kill_process(target, signal);
+    }
+}
+
+/// The console sends Ctrl-C to the child itself.
+#[cfg(windows)]
+fn forward(_process: u32, _signal: i32) {}
 
 /// Watches for Ctrl-C and Ctrl-Break. Windows has none of the others.
 #[cfg(windows)]

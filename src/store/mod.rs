@@ -16,6 +16,7 @@ mod profiles;
 mod secret_service;
 mod sessions;
 mod stores;
+mod token_file;
 mod versioned;
 
 use std::borrow::Cow;
@@ -34,6 +35,7 @@ pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::SessionStore;
 pub use stores::Stores;
+pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
 /// Where a session is kept.

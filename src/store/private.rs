@@ -29,7 +29,7 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
 }
 
 #[cfg(unix)]
-fn restrict_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn restrict_dir(dir: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
 }
@@ -39,7 +39,7 @@ fn restrict_dir(dir: &Path) -> io::Result<()> {
 /// full access. `icacls` is part of Windows and is found in the system directory
 /// before `PATH`; setting the list by a call would be `unsafe`.
 #[cfg(not(unix))]
-fn restrict_dir(dir: &Path) -> io::Result<()> {
+pub(super) fn restrict_dir(dir: &Path) -> io::Result<()> {
     const OWNER: &str = "*S-1-3-4:(OI)(CI)F";
     const EVERYONE: &str = "*S-1-1-0";
     const AUTHENTICATED_USERS: &str = "*S-1-5-11";

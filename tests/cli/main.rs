@@ -61,6 +61,7 @@ mod split;
 mod support;
 mod takeover;
 mod takeover_pipe;
+mod token_file;
 mod windows;
 
 // The files of `src/` that the parsers' properties bring in name it so.
@@ -111,6 +112,7 @@ fn main() -> std::process::ExitCode {
         split::tests(),
         takeover::tests(),
         takeover_pipe::tests(),
+        token_file::tests(),
         windows::tests(),
     ])
 }
