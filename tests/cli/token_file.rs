@@ -54,7 +54,7 @@ fn leftovers(world: &World) -> usize {
         .count()
 }
 
-fn exec<'a>(script: &'a str) -> [&'a str; 6] {
+fn exec(script: &str) -> [&str; 6] {
     ["exec", "--token-file", "--", "sh", "-c", script]
 }
 
