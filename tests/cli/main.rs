@@ -38,6 +38,7 @@ mod machine;
 mod manual;
 mod meanwhile;
 mod missing;
+mod names;
 mod network;
 mod outcomes;
 mod outside;
@@ -92,6 +93,7 @@ fn main() -> std::process::ExitCode {
         manual::tests(),
         meanwhile::tests(),
         missing::tests(),
+        names::tests(),
         network::tests(),
         outcomes::tests(),
         outside::tests(),

@@ -1,15 +1,28 @@
 //! What a release is made of: the files of the package, and the crates that
 //! it depends on, each with its reason.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Test, test};
+use crate::support::{Output, Part, Screen, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
         test("package::holds_what_it_should", contents),
         test("package::every_dependency_has_a_reason", reasons),
+        test("package::templates_have_the_version", templates),
+        test("package::deb::in_a_root_of_its_own", deb_in_root).needs(&[
+            Part::Root,
+            Part::Command("dpkg"),
+            Part::Deb,
+        ]),
+        test("package::deb::on_this_machine", deb_on_machine).needs(&[
+            Part::Root,
+            Part::Command("dpkg"),
+            Part::Command("tmux"),
+            Part::Command("man"),
+            Part::Deb,
+        ]),
     ]
 }
 
@@ -75,4 +88,153 @@ fn reasons() {
         }
     }
     assert!(count > 40, "only {count}");
+}
+
+/// No template names a repository, and each has the version of `Cargo.toml`; what
+/// is filled in has no place left.
+fn templates() {
+    let version = env!("CARGO_PKG_VERSION");
+    let dir = tempfile::tempdir().unwrap();
+    let sums: String = [
+        "aarch64-apple-darwin.tar.gz",
+        "x86_64-apple-darwin.tar.gz",
+        "aarch64-unknown-linux-musl.tar.gz",
+        "x86_64-unknown-linux-musl.tar.gz",
+        "x86_64-pc-windows-msvc.zip",
+    ]
+    .map(|name| format!("{}  rememberizer-{version}-{name}\n", "0a".repeat(32)))
+    .concat();
+    let list = dir.path().join("SHA256SUMS");
+    std::fs::write(&list, sums).unwrap();
+    let filled = Command::new(root().join("packaging/fill"))
+        .arg("https://git.example/ann/it")
+        .arg(&list)
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    assert!(filled.status.success(), "{filled:?}");
+    for (file, line) in [
+        ("homebrew/rememberizer.rb", format!("version \"{version}\"")),
+        (
+            "scoop/rememberizer.json",
+            format!("\"version\": \"{version}\""),
+        ),
+        ("nix/flake.nix", format!("version = \"{version}\";")),
+    ] {
+        let path = root().join("packaging").join(file);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&line), "{file} lacks {line}");
+        assert!(!text.contains("https://"), "{file} names an address");
+        let filled = dir.path().join(path.file_name().unwrap());
+        let text = std::fs::read_to_string(filled).unwrap();
+        assert!(
+            text.contains("https://git.example/ann/it") && !text.contains('@'),
+            "{text}"
+        );
+    }
+}
+
+/// The package that `packaging/build` made.
+pub fn deb() -> Option<PathBuf> {
+    let packages = std::fs::read_dir(root().join("target/packages")).ok()?;
+    packages
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+}
+
+fn dpkg(args: &[&str]) {
+    let output = Command::new("dpkg")
+        // Images of Debian are often set up to leave the manual out.
+        .args([
+            "--path-include=/usr/share/man/*",
+            "--path-include=/usr/share/doc/*",
+        ])
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    entries
+        .flat_map(|entry| match entry.file_type().unwrap().is_dir() {
+            true => files_below(&entry.path()),
+            false => vec![entry.path()],
+        })
+        .collect()
+}
+
+fn version_of(program: &Path) {
+    let output = Command::new(program).arg("--version").output().unwrap();
+    let version = concat!("rememberizer ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(Output::of(output).expect(0).stdout, version);
+}
+
+fn deb_in_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let database = dir.path().join("var/lib/dpkg");
+    for name in ["info", "updates", "triggers"] {
+        std::fs::create_dir_all(database.join(name)).unwrap();
+    }
+    for name in ["status", "available"] {
+        std::fs::write(database.join(name), "").unwrap();
+    }
+    let flag = format!("--root={}", dir.path().display());
+    let package = deb().unwrap().display().to_string();
+    // The C library is not in that root.
+    dpkg(&[&flag, "--force-depends", "--install", &package]);
+    version_of(&dir.path().join("usr/bin/rememberizer"));
+    for file in [
+        "usr/share/man/man1/rememberizer-login.1.gz",
+        "usr/share/bash-completion/completions/rememberizer",
+        "usr/share/zsh/vendor-completions/_rememberizer",
+        "usr/share/fish/vendor_completions.d/rememberizer.fish",
+        "usr/share/doc/rememberizer/copyright",
+    ] {
+        assert!(dir.path().join(file).is_file(), "{file}");
+    }
+    dpkg(&[&flag, "--purge", "rememberizer"]);
+    let left: Vec<_> = files_below(dir.path())
+        .into_iter()
+        .filter(|path| !path.starts_with(&database))
+        .collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+fn deb_on_machine() {
+    let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
+    assert!(
+        !listed.unwrap().status.success(),
+        "the package is installed on this machine already"
+    );
+    let world = World::new(Store::File);
+    dpkg(&["--install", &deb().unwrap().display().to_string()]);
+    let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
+    let listed = Output::of(listed.unwrap()).expect(0).stdout;
+    // A failure in between must not leave the package behind.
+    let used = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        version_of(Path::new("/usr/bin/rememberizer"));
+        let mut man = Command::new("man");
+        world.dress(&mut man);
+        let page = man.arg("rememberizer-login").output().unwrap();
+        let page = Output::of(page).expect(0).stdout;
+        assert!(page.contains("rememberizer login"), "{page}");
+        // A fresh shell, as a login gives it, loads the completion at the first Tab.
+        let env = [("PATH", "/usr/bin:/bin"), ("PS1", "$ ")];
+        let screen = Screen::with_shell(&world, &env, &["bash", "--norc"]);
+        screen.line(". /usr/share/bash-completion/bash_completion");
+        screen.type_text("rememberizer logi");
+        screen.press("Tab");
+        screen.wait_for("rememberizer login");
+    }));
+    dpkg(&["--purge", "rememberizer"]);
+    if let Err(panic) = used {
+        std::panic::resume_unwind(panic);
+    }
+    let left: Vec<_> = listed
+        .lines()
+        .filter(|path| path.contains("rememberizer") && Path::new(path).exists())
+        .collect();
+    assert_eq!(left, Vec::<&str>::new());
 }

@@ -26,6 +26,8 @@ pub enum Part {
     Command(&'static str),
     /// The standard library of another target, which rustup brings.
     Target(&'static str),
+    /// A package that `packaging/build` has made.
+    Deb,
     /// A module of Python's.
     Python(&'static str),
     /// The rights of root, to mount and to become another user.
@@ -48,6 +50,7 @@ impl Part {
                 let found = dir.is_ok_and(|dir| std::path::Path::new(dir.trim()).is_dir());
                 (!found).then_some(target)
             }
+            Self::Deb => (crate::package::deb().is_none()).then_some("packaging/build deb"),
             Self::Python(module) => {
                 let found = std::process::Command::new("/usr/bin/python3")
                     .args(["-c", &format!("import {module}")])

@@ -111,9 +111,10 @@ impl World {
         self.home.path().to_owned()
     }
 
-    /// The built program.
+    /// The built program, or the one that `REMEMBERIZER_TEST_PROGRAM` names.
     pub fn program() -> PathBuf {
-        PathBuf::from(env!("CARGO_BIN_EXE_rememberizer"))
+        std::env::var_os("REMEMBERIZER_TEST_PROGRAM")
+            .map_or_else(|| env!("CARGO_BIN_EXE_rememberizer").into(), PathBuf::from)
     }
 
     /// The environment of the world for any command.
