@@ -1,163 +1,121 @@
-//! Outcomes: one meaning, one exit code, one JSON code, the same in text and
-//! in JSON. The table is [`Outcome::TABLE`]; a [`Failure`] is what the person and
-//! the script are told.
+//! Outcomes: each has one exit code and one JSON code, the same in text and in
+//! JSON mode. A [`Failure`] is the report of a run that did not succeed.
 
 use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-/// How a run can end.
+/// How a run can end. [`Outcome::TABLE`] says when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Done.
     Done,
-    /// Anything that has no outcome of its own.
     Failed,
-    /// Bad flags.
     Usage,
-    /// An input is missing and nobody can be asked.
     InputRequired,
-    /// There is no session.
     NotSignedIn,
-    /// The server has ended the session.
     SessionEnded,
-    /// The session ends sooner than was asked for.
     SessionEnding,
-    /// The server refused what was sent.
     Rejected,
-    /// Network, TLS, time-out, 5xx: nothing is lost.
     Unavailable,
-    /// The secret store is not there or does not answer.
     StoreUnavailable,
-    /// The secret store is locked.
     StoreLocked,
-    /// The secret store could not do what was asked.
     StoreFailed,
-    /// The server wants a captcha response.
     CaptchaRequired,
-    /// Too many requests.
     RateLimited,
-    /// Another process held the profile's lock.
     Busy,
-    /// SIGINT.
     Interrupted,
-    /// SIGTERM.
     Terminated,
-    /// SIGHUP.
     HungUp,
 }
 
 /// One row of the table of outcomes.
 pub struct Row {
-    /// The outcome.
     pub outcome: Outcome,
     /// The exit code of the process.
     pub exit: u8,
-    /// The `code` of the JSON error; empty where there is none.
+    /// The `code` of the JSON error, empty for success.
     pub code: &'static str,
     /// When it happens.
     pub when: &'static str,
 }
 
-const fn row(outcome: Outcome, exit: u8, code: &'static str, when: &'static str) -> Row {
-    Row {
-        outcome,
-        exit,
-        code,
-        when,
-    }
-}
-
 impl Outcome {
     /// Every outcome.
     pub const TABLE: [Row; 18] = [
-        row(Self::Done, 0, "", "done"),
-        row(Self::Failed, 1, "failed", "anything else"),
-        row(Self::Usage, 2, "usage", "bad flags"),
-        row(
-            Self::InputRequired,
-            2,
-            "input_required",
-            "an input is missing and nobody can be asked",
-        ),
-        row(Self::NotSignedIn, 3, "not_signed_in", "there is no session"),
-        row(
-            Self::SessionEnded,
-            3,
-            "session_ended",
-            "the server has ended the session",
-        ),
-        row(
-            Self::SessionEnding,
-            3,
-            "session_ending",
-            "the session ends sooner than was asked for",
-        ),
-        row(
-            Self::Rejected,
-            4,
-            "rejected",
-            "the server refused what was sent",
-        ),
-        row(
-            Self::Unavailable,
-            5,
-            "unavailable",
-            "network, TLS, time-out, 5xx: nothing is lost, try again",
-        ),
-        row(
-            Self::StoreUnavailable,
-            6,
-            "store_unavailable",
-            "the secret store is not there or does not answer",
-        ),
-        row(
-            Self::StoreLocked,
-            6,
-            "store_locked",
-            "the secret store is locked",
-        ),
-        row(
-            Self::StoreFailed,
-            6,
-            "store_failed",
-            "the secret store could not do what was asked",
-        ),
-        row(
-            Self::CaptchaRequired,
-            7,
-            "captcha_required",
-            "the server wants a captcha response",
-        ),
-        row(Self::RateLimited, 8, "rate_limited", "too many requests"),
-        row(
-            Self::Busy,
-            9,
-            "busy",
-            "another process held the profile's lock",
-        ),
-        row(Self::HungUp, 129, "interrupted", "SIGHUP"),
-        row(Self::Interrupted, 130, "interrupted", "Ctrl-C"),
-        row(Self::Terminated, 143, "interrupted", "SIGTERM"),
+        Self::Done.row(),
+        Self::Failed.row(),
+        Self::Usage.row(),
+        Self::InputRequired.row(),
+        Self::NotSignedIn.row(),
+        Self::SessionEnded.row(),
+        Self::SessionEnding.row(),
+        Self::Rejected.row(),
+        Self::Unavailable.row(),
+        Self::StoreUnavailable.row(),
+        Self::StoreLocked.row(),
+        Self::StoreFailed.row(),
+        Self::CaptchaRequired.row(),
+        Self::RateLimited.row(),
+        Self::Busy.row(),
+        Self::HungUp.row(),
+        Self::Interrupted.row(),
+        Self::Terminated.row(),
     ];
 
-    fn row(self) -> &'static Row {
-        const TABLE: &[Row] = &Outcome::TABLE;
-        TABLE
-            .iter()
-            .find(|row| row.outcome == self)
-            .unwrap_or(&TABLE[1])
+    const fn row(self) -> Row {
+        let (exit, code, when) = match self {
+            Self::Done => (0, "", "done"),
+            Self::Failed => (1, "failed", "anything else"),
+            Self::Usage => (2, "usage", "bad flags"),
+            Self::InputRequired => (
+                2,
+                "input_required",
+                "an input is missing and nobody can be asked",
+            ),
+            Self::NotSignedIn => (3, "not_signed_in", "there is no session"),
+            Self::SessionEnded => (3, "session_ended", "the server has ended the session"),
+            Self::SessionEnding => (
+                3,
+                "session_ending",
+                "the session ends sooner than was asked for",
+            ),
+            Self::Rejected => (4, "rejected", "the server refused what was sent"),
+            Self::Unavailable => (
+                5,
+                "unavailable",
+                "network, TLS, timeout, 5xx: nothing is lost, try again",
+            ),
+            Self::StoreUnavailable => (
+                6,
+                "store_unavailable",
+                "the secret store is not there or does not answer",
+            ),
+            Self::StoreLocked => (6, "store_locked", "the secret store is locked"),
+            Self::StoreFailed => (
+                6,
+                "store_failed",
+                "the secret store could not do what was asked",
+            ),
+            Self::CaptchaRequired => (7, "captcha_required", "the server wants a captcha response"),
+            Self::RateLimited => (8, "rate_limited", "too many requests"),
+            Self::Busy => (9, "busy", "another process held the profile's lock"),
+            Self::HungUp => (129, "interrupted", "SIGHUP"),
+            Self::Interrupted => (130, "interrupted", "Ctrl-C"),
+            Self::Terminated => (143, "interrupted", "SIGTERM"),
+        };
+        Row {
+            outcome: self,
+            exit,
+            code,
+            when,
+        }
     }
 
-    /// The exit code.
-    #[must_use]
-    pub fn exit_code(self) -> u8 {
+    pub(crate) fn exit_code(self) -> u8 {
         self.row().exit
     }
 
-    /// The JSON code.
-    #[must_use]
-    pub fn json_code(self) -> &'static str {
+    pub(crate) fn json_code(self) -> &'static str {
         self.row().code
     }
 
@@ -169,9 +127,7 @@ impl Outcome {
         )
     }
 
-    /// The outcome of a signal.
-    #[must_use]
-    pub fn of_signal(signal: i32) -> Self {
+    pub(crate) fn from_signal(signal: i32) -> Self {
         match signal {
             1 => Self::HungUp,
             15 => Self::Terminated,
@@ -180,70 +136,61 @@ impl Outcome {
     }
 }
 
-/// A run that did not end well: what the person and the script are told.
+/// The report of a run that did not succeed.
 #[derive(Debug)]
-pub struct Failure {
-    /// How it ends.
-    pub outcome: Outcome,
+pub(crate) struct Failure {
+    pub(crate) outcome: Outcome,
     /// One line that names the thing.
-    pub message: String,
-    /// The next command.
-    pub hint: Option<String>,
-    /// What the server refused, a field each.
-    pub fields: Vec<(String, Vec<String>)>,
-    /// Seconds after which to try again, when the server says.
-    pub retry_after: Option<u64>,
-    /// What was done all the same: shown in JSON beside the error.
-    pub done: Option<Value>,
+    pub(crate) message: String,
+    /// The next command, or another advice.
+    pub(crate) hint: Option<String>,
+    /// Validation errors by field name, in the server's order.
+    pub(crate) fields: Vec<(String, Vec<String>)>,
+    /// Seconds to wait before a retry, if the server said how many.
+    pub(crate) retry_after: Option<u64>,
+    /// What was done before the failure. In JSON it stands beside the error.
+    pub(crate) partial_result: Option<Value>,
     /// Exit code of a child process; nothing is printed.
-    pub silent: Option<i32>,
+    pub(crate) child_status: Option<i32>,
 }
 
 impl Failure {
-    /// A failure with nothing but a message.
-    pub fn new(outcome: Outcome, message: impl Into<String>) -> Self {
+    pub(crate) fn new(outcome: Outcome, message: impl Into<String>) -> Self {
         Self {
             outcome,
             message: message.into(),
             hint: None,
             fields: Vec::new(),
             retry_after: None,
-            done: None,
-            silent: None,
+            partial_result: None,
+            child_status: None,
         }
     }
 
-    /// A usage error.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Outcome::Usage, message)
     }
 
-    /// Passes on a child process's exit status; nothing is printed.
-    #[must_use]
-    pub fn status(code: i32) -> Self {
+    /// Passes on the exit status of a child process.
+    pub(crate) fn from_child(status: i32) -> Self {
         Self {
-            silent: Some(code),
+            child_status: Some(status),
             ..Self::new(Outcome::Failed, "")
         }
     }
 
-    /// The same failure with what to do next.
-    #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The exit code.
-    #[must_use]
-    pub fn exit_code(&self) -> i32 {
-        self.silent
+    pub(crate) fn exit_code(&self) -> i32 {
+        self.child_status
             .unwrap_or_else(|| i32::from(self.outcome.exit_code()))
     }
 
-    /// The JSON form: `{"error":{…}}`.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
+    /// The JSON form: `{"error":{…}}` and the members of the partial result.
+    pub(crate) fn to_json(&self) -> Value {
         let mut error = Map::new();
         error.insert("code".into(), self.outcome.json_code().into());
         error.insert("message".into(), self.message.as_str().into());
@@ -259,8 +206,8 @@ impl Failure {
         }
         let mut object = Map::new();
         object.insert("error".into(), Value::Object(error));
-        if let Some(Value::Object(done)) = &self.done {
-            object.extend(done.clone());
+        if let Some(Value::Object(members)) = &self.partial_result {
+            object.extend(members.clone());
         }
         Value::Object(object)
     }

@@ -97,7 +97,7 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
     let waiting = host.terminal.clone();
     Interrupts::new(
         Box::new(move |signal| {
-            let outcome = Outcome::of_signal(signal);
+            let outcome = Outcome::from_signal(signal);
             let printer = terminal.clone();
             terminal.close(move || {
                 report(&printer, json, &Failure::new(outcome, "interrupted"));
@@ -126,7 +126,7 @@ fn finish(host: &Host, json: bool, result: Result<(), Error>, names: ProfileName
 }
 
 fn report(terminal: &Terminal, json: bool, failure: &Failure) {
-    if failure.silent.is_some() {
+    if failure.child_status.is_some() {
         return;
     }
     if json {

@@ -299,7 +299,11 @@ fn conclude(
     match (failure, json) {
         (None, None) => Ok(()),
         (None, Some(json)) => Ok(context.terminal.answer_json(json)?),
-        (Some(failure), done) => Err(Failure { done, ..failure }.into()),
+        (Some(failure), partial_result) => Err(Failure {
+            partial_result,
+            ..failure
+        }
+        .into()),
     }
 }
 

@@ -296,7 +296,7 @@ fn session(context: &Context<'_>, found: &mut Findings) {
                 Level::Ok,
                 "session",
                 format!(
-                    "{}, ends {}",
+                    "{}, {}",
                     login.as_deref().unwrap_or("login not recorded"),
                     report::ends(&session.refresh.expiry, now)
                 ),
@@ -432,7 +432,7 @@ fn stored_session(
     };
     if ends_soon {
         let ends = report::ends(expiry, now);
-        let text = format!("the session of {name} ends soon: {ends}");
+        let text = format!("the session of {name} {ends}");
         warn(
             text,
             format!("{}, or {}", command("refresh"), command("login")),
@@ -486,7 +486,7 @@ fn print(context: &Context<'_>, found: &[Finding]) -> Result<(), Error> {
             };
             let message = format!("there {is} {problems} problem{s}");
             Err(Failure {
-                done: Some(json),
+                partial_result: Some(json),
                 ..Failure::new(Outcome::Failed, message)
             }
             .into())

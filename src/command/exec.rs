@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     })?;
     match status {
         0 => Ok(()),
-        status => Err(Failure::status(status).into()),
+        status => Err(Failure::from_child(status).into()),
     }
 }
 

@@ -57,7 +57,7 @@ fn conclude(
     match failure {
         None => context.confirm(json, text),
         Some(failure) => Err(Failure {
-            done: Some(json!({"logout": json})),
+            partial_result: Some(json!({"logout": json})),
             ..failure
         }
         .into()),

@@ -119,7 +119,7 @@ fn refresh(
     let now = (manager.now)();
     let until = session.access.as_ref().map(|token| {
         let ends = report::ends(&token.expiry, now);
-        format!("; the access token ends at {ends}")
+        format!("; the access token {ends}")
     });
     let what = if renewed { "renewed" } else { "still fresh" };
     let text = format!("{what}{}", until.unwrap_or_default());

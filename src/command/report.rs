@@ -38,8 +38,8 @@ pub(super) fn span(duration: Duration) -> String {
 /// Says when a token ends.
 pub(super) fn ends(expiry: &Expiry, now: Timestamp) -> String {
     match (expiry.remaining(now), expiry.ends_at()) {
-        (Remaining::For(left), Some(at)) => format!("{at} (in {})", span(left)),
-        (Remaining::Nothing, Some(at)) => format!("{at} (expired)"),
+        (Remaining::For(left), Some(at)) => format!("ends {at} (in {})", span(left)),
+        (Remaining::Nothing, Some(at)) => format!("ended {at}"),
         _ => "expiry unknown".to_owned(),
     }
 }
@@ -239,7 +239,7 @@ impl Reports {
         let json = json!({ key: self.json });
         match self.worst {
             Some(failure) => Err(Failure {
-                done: Some(json),
+                partial_result: Some(json),
                 ..failure
             }
             .into()),

@@ -87,7 +87,7 @@ fn conclude(
                 .note("expiry unknown: the session is not known to end");
             return None;
         };
-        let message = format!("the session ends {}", report::ends(expiry, now));
+        let message = format!("the session {}", report::ends(expiry, now));
         (!expiry.outlasts(within, now)).then(|| {
             Failure::new(Outcome::SessionEnding, message).hint(context.command_line("login"))
         })
@@ -95,7 +95,7 @@ fn conclude(
     match ending {
         None => print(context, facts, account, args.full),
         Some(failure) if context.settings.json => Err(Failure {
-            done: Some(json(context, facts, account)),
+            partial_result: Some(json(context, facts, account)),
             ..failure
         }
         .into()),
@@ -172,7 +172,7 @@ fn print(
     }
     for (label, expiry) in [("session", facts.refresh), ("access", facts.access)] {
         if let Some(expiry) = expiry {
-            line(label, &format!("ends {}", report::ends(expiry, now)))?;
+            line(label, &report::ends(expiry, now))?;
         }
     }
     if let Some(skew) = report::skew(facts.skew) {

@@ -186,7 +186,7 @@ fn all_profiles() {
     let output = world.run(&["doctor"]).expect(0);
     for (text, fix) in [
         (
-            "the session of soon ends soon: ",
+            "the session of soon ends 20",
             "rememberizer refresh --profile soon, or rememberizer login --profile soon",
         ),
         (

@@ -145,7 +145,7 @@ fn expiry_unknown() {
         .run(&["whoami", "--expires-within", "31days"])
         .expect(0);
     assert!(
-        output.stdout.contains("session  ends expiry unknown"),
+        output.stdout.contains("session  expiry unknown"),
         "{output:?}"
     );
     assert!(output.stderr.contains("expiry unknown"), "{output:?}");
