@@ -202,7 +202,7 @@ fn no_value_is_repeated() {
         ),
         (
             &["whoami", "--store=atic"],
-            "error: --store <KIND>: a store is `keyring` or `file`\nhint: see --help\n",
+            "error: --store <KIND>: a store is `keyring`, `file` or `helper:NAME[:LOCATION]`\nhint: see --help\n",
         ),
     ] {
         assert_eq!(world.run(args).expect(2).stderr, stderr, "{args:?}");

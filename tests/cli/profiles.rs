@@ -292,8 +292,8 @@ fn malformed() {
         ),
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"store\":\"attic\"}}}",
-            "1:51",
-            "unknown variant",
+            "1:52",
+            "a store is `keyring`, `file`",
         ),
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"api_url\":\"http://evil.test\"}}}",
