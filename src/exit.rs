@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// How a run can end. [`Outcome::TABLE`] says when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the table says when each happens")]
 pub enum Outcome {
     Done,
     Failed,
@@ -30,6 +31,7 @@ pub enum Outcome {
 
 /// One row of the table of outcomes.
 pub struct Row {
+    /// The outcome of the row.
     pub outcome: Outcome,
     /// The exit code of the process.
     pub exit: u8,

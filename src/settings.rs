@@ -57,7 +57,7 @@ pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
 /// How a command treats a flag or variable that differs from the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// It starts a session: the flag decides, and is recorded.
     Begin,
     /// It uses the session: a difference is a usage error.
@@ -76,35 +76,35 @@ pub(crate) struct OutputOptions {
 }
 
 /// The settings of a run.
-pub struct Settings {
+pub(crate) struct Settings {
     /// The profile in use.
-    pub name: ProfileName,
+    pub(crate) name: ProfileName,
     /// The default profile.
-    pub default: ProfileName,
+    pub(crate) default: ProfileName,
     /// What the profiles file records; `None` for a new profile.
-    pub recorded: Option<Profile>,
+    pub(crate) recorded: Option<Profile>,
     /// The server.
-    pub origin: Origin,
+    pub(crate) origin: Origin,
     /// The store.
-    pub store: StoreKind,
+    pub(crate) store: StoreKind,
     /// Whether a flag, a variable or the profile chose the store.
-    pub store_chosen: bool,
+    pub(crate) store_chosen: bool,
     /// The profiles file.
-    pub profiles: Profiles,
+    pub(crate) profiles: Profiles,
     /// The directory of locks and session files.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Print JSON.
-    pub json: bool,
+    pub(crate) json: bool,
     /// The timeout of a request.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How long to wait for a lock.
-    pub lock_timeout: Duration,
+    pub(crate) lock_timeout: Duration,
     /// Certificates to trust in addition to the platform's.
-    pub ca_cert: Option<PathBuf>,
+    pub(crate) ca_cert: Option<PathBuf>,
     /// Certificates to trust instead of the platform's.
-    pub ssl_cert_file: Option<PathBuf>,
+    pub(crate) ssl_cert_file: Option<PathBuf>,
     /// Errors in the settings themselves, collected for `doctor`.
-    pub problems: Vec<Failure>,
+    pub(crate) problems: Vec<Failure>,
 }
 
 /// Reads variables. Its errors name the variable.
@@ -327,7 +327,7 @@ pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
 }
 
 /// Returns the proxy variables that are set, in the order of precedence.
-pub fn proxy_variables(host: &Host) -> Vec<(String, String)> {
+pub(crate) fn proxy_variables(host: &Host) -> Vec<(String, String)> {
     [
         "https_proxy",
         "HTTPS_PROXY",
@@ -347,7 +347,7 @@ pub fn proxy_variables(host: &Host) -> Vec<(String, String)> {
 }
 
 /// Returns the password in the environment.
-pub fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
+pub(crate) fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
     Ok(Env(host).text(PASSWORD)?.map(Secret::new))
 }
 
