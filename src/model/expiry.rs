@@ -44,6 +44,15 @@ impl Expiry {
         }
     }
 
+    /// The same lifetime, counted from a receipt `milliseconds` later.
+    #[must_use]
+    pub fn shifted(self, milliseconds: i64) -> Self {
+        Self {
+            received_at: self.received_at.offset(milliseconds),
+            ..self
+        }
+    }
+
     /// The local clock at receipt.
     #[must_use]
     pub fn received_at(&self) -> Timestamp {

@@ -21,6 +21,7 @@ mod end;
 mod error;
 mod hand_over;
 mod interrupts;
+mod lease;
 mod renew;
 
 use std::time::{Duration, Instant};

@@ -24,7 +24,8 @@ pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize)]
 struct Written<'a> {
-    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u32>,
     api_url: &'a Origin,
     refresh_token: &'a str,
     refresh: Expiry,
@@ -60,16 +61,31 @@ struct Read {
 
 /// Serialises a session.
 pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    write(session, Some(VERSION), session.skew, 0)
+}
+
+/// Serialises the fields of a session for an entry of another version, with
+/// times of receipt by the server's clock.
+pub(super) fn to_bytes_in_server_time(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    write(session, None, None, session.skew.unwrap_or(0))
+}
+
+fn write(
+    session: &Session,
+    version: Option<u32>,
+    skew: Option<i64>,
+    shift: i64,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     // Large enough that the buffer never moves: a former place would not be wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
     let written = Written {
-        version: VERSION,
+        version,
         api_url: &session.origin,
         refresh_token: session.refresh.value.secret().expose(),
-        refresh: session.refresh.expiry,
+        refresh: session.refresh.expiry.shifted(shift),
         access_token: session.access.as_ref().map(|t| t.value.secret().expose()),
-        access: session.access.as_ref().map(|t| t.expiry),
-        skew: session.skew,
+        access: session.access.as_ref().map(|t| t.expiry.shifted(shift)),
+        skew,
         exchange_began: session.pending.map(|pending| pending.began),
         exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
         hand_over_pending: session.hand_over_pending,
@@ -81,8 +97,13 @@ pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreErr
 
 /// Parses a session. No error quotes the input, which may hold a secret.
 pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
+    from_bytes_up_to(VERSION, bytes)
+}
+
+/// Parses a session of a version up to `newest`.
+pub(super) fn from_bytes_up_to(newest: u32, bytes: &[u8]) -> Result<Session, StoreError> {
     let read: Read = serde_json::from_slice(bytes).map_err(|e| not_a_session(bytes, &e))?;
-    if read.version > VERSION {
+    if read.version > newest {
         return Err(newer());
     }
     if read.refresh_token.is_empty() {

@@ -15,6 +15,7 @@ mod profiles;
 #[cfg(all(unix, not(target_os = "macos")))]
 mod secret_service;
 mod sessions;
+mod shared;
 mod stores;
 mod token_file;
 mod versioned;
@@ -34,6 +35,7 @@ pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
 pub use sessions::SessionStore;
+pub(crate) use shared::{EndedMark, Failure, Lease, SharedEntry, Sharing};
 pub use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};

@@ -1,0 +1,857 @@
+//! Runs the protocol of several machines in virtual time: messages are delayed
+//! and lost, machines crash, pause and are suspended, clocks are wrong and run
+//! at other rates, the store is away for a while.
+//!
+//! Each machine is a thread that runs the program's own code. One of them runs
+//! at a time, until it waits for an answer; the scheduler chooses which is next.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Exchanged, SharedEntry, Timing, World};
+use crate::model::{
+    AccessToken, Expiry, Grant, Origin, RefreshToken, Secret, Session, Timestamp, Token,
+};
+use crate::store::{Lease, PutOutcome, StoreError, StoreErrorKind, Version, VersionedEntry};
+
+/// A rule that is taken away, at the border between the code and its world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Removed {
+    Nothing,
+    Lease,
+    CasOfLease,
+    CasOfResult,
+    CasOfRelease,
+    HolderDeadline,
+    CountingFromBeforePut,
+    ClockThatRunsInSuspend,
+    Watching,
+    LengthOfTheEntry,
+    LookingUpUnanswered,
+    SecondLook,
+    EndedMark,
+    PuttingOverATaker,
+    EndOfTheLease,
+    FailingClosed,
+    SharingFailures,
+}
+
+/// Probabilities and spans of a scenario; what is not named does not happen.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Scenario {
+    pub(super) machines: usize,
+    pub(super) latecomers: usize,
+    pub(super) skew: f64,
+    pub(super) drift: f64,
+    pub(super) crash: f64,
+    pub(super) pause: f64,
+    pub(super) suspend: f64,
+    pub(super) pause_at_taking: f64,
+    pub(super) suspend_at_taking: f64,
+    pub(super) slow_store: f64,
+    pub(super) lose_store: f64,
+    pub(super) slow_server: f64,
+    pub(super) very_slow_server: f64,
+    pub(super) lose_server: f64,
+    pub(super) no_family: bool,
+    pub(super) retry_window: f64,
+    pub(super) outage: Option<(f64, f64)>,
+    pub(super) server_down: bool,
+    pub(super) logout: bool,
+    pub(super) login: bool,
+}
+
+/// A small generator (SplitMix64): every run has a seed.
+#[derive(Clone)]
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+    pub(super) fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+    pub(super) fn within(&mut self, from: f64, to: f64) -> f64 {
+        from + self.unit() * (to - from)
+    }
+    fn hits(&mut self, probability: f64) -> bool {
+        self.unit() < probability
+    }
+    fn choose(&mut self, of: &[f64]) -> f64 {
+        of[self.next() as usize % of.len()]
+    }
+}
+
+/// What a put is, judged by what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lease,
+    Release,
+    Result,
+    End,
+    Gone,
+    Login,
+}
+
+enum Op {
+    Get(Duration),
+    Put(Option<String>, Kind, Option<Vec<u8>>, Duration),
+    Exchange(String, Duration),
+    Revoke(String),
+    Sleep(Duration),
+    Done,
+}
+
+#[derive(Clone)]
+enum Answer {
+    Entry(String, Option<Vec<u8>>),
+    Unavailable,
+    Put(PutOutcome),
+    Tokens(String),
+    Refused,
+    NoAnswer,
+    Revoked(bool),
+    Slept,
+}
+
+/// The clocks of one machine.
+struct Clocks {
+    now: Arc<AtomicU64>,
+    suspended: AtomicU64,
+    rate: f64,
+    offset: f64,
+    start: f64,
+}
+
+const MICRO: f64 = 1e6;
+
+impl Clocks {
+    fn real(&self) -> f64 {
+        self.now.load(SeqCst) as f64 / MICRO
+    }
+    fn watcher(&self) -> f64 {
+        (self.real() - self.suspended.load(SeqCst) as f64 / MICRO) * self.rate + self.start
+    }
+    fn holder(&self) -> f64 {
+        self.real() * self.rate + self.start
+    }
+}
+
+/// A machine's side: hands each operation to the scheduler and waits.
+pub(super) struct Machine {
+    id: usize,
+    ops: Sender<(usize, Op)>,
+    answers: Receiver<Answer>,
+    clocks: Arc<Clocks>,
+    random: RefCell<Random>,
+    removed: Removed,
+    timing: Timing,
+    lease_answered: Cell<Option<f64>>,
+    lease: RefCell<Option<(Vec<u8>, String)>>,
+    is_refused: Cell<bool>,
+}
+
+/// The machine has crashed: its thread unwinds.
+struct Crashed;
+
+impl Machine {
+    fn ask(&self, op: Op) -> Answer {
+        if self.ops.send((self.id, op)).is_err() {
+            resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>);
+        }
+        match self.answers.recv() {
+            Ok(answer) => answer,
+            Err(_) => resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>),
+        }
+    }
+
+    fn kind(&self, entry: &SharedEntry) -> Kind {
+        let sharing = &entry.sharing;
+        match (&sharing.lease, sharing.ended.is_some(), sharing.gone) {
+            (_, _, true) => Kind::Gone,
+            (_, true, _) => Kind::End,
+            (Some(_), ..) => Kind::Lease,
+            _ if sharing.generation == 0 && sharing.lineage != "one" => Kind::Login,
+            _ => {
+                let lease = self.lease.borrow();
+                let held = lease
+                    .as_ref()
+                    .map(|(bytes, _)| SharedEntry::from_bytes(bytes).unwrap());
+                match held {
+                    Some(held) if held.sharing.generation == sharing.generation => Kind::Release,
+                    _ => Kind::Result,
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn seconds(time: f64) -> Duration {
+    Duration::from_secs_f64(time.max(0.0))
+}
+
+impl World for Machine {
+    type Error = String;
+    type Revocation = bool;
+
+    fn get(&self, timeout: Duration) -> Result<VersionedEntry, StoreError> {
+        if self.removed == Removed::SecondLook && self.is_refused.get() {
+            let (bytes, _) = self.lease.borrow().clone().unwrap();
+            return Ok((Version("blind".into()), Some(Zeroizing::new(bytes))));
+        }
+        let Answer::Entry(version, bytes) = self.ask(Op::Get(timeout)) else {
+            return Err(StoreError {
+                kind: StoreErrorKind::Unavailable,
+                message: "away".into(),
+                hint: None,
+            });
+        };
+        let bytes = bytes.map(|bytes| {
+            let mut entry = SharedEntry::from_bytes(&bytes).unwrap();
+            if let Some(lease) = &mut entry.sharing.lease {
+                let began = lease.began.millis() as f64 / 1000.0;
+                match self.removed {
+                    Removed::Watching => {
+                        let until = began + lease.duration as f64 / 1000.0;
+                        let is_over = self.clocks.real() + self.clocks.offset >= until;
+                        lease.duration = if is_over { 0 } else { 1_000_000 };
+                    }
+                    Removed::LengthOfTheEntry => {
+                        lease.duration = self.timing.lease.as_millis() as u64;
+                    }
+                    Removed::EndOfTheLease => lease.duration = u64::MAX / 4,
+                    _ => {}
+                }
+            }
+            if self.removed == Removed::SharingFailures {
+                entry.sharing.failed = None;
+            }
+            entry.to_bytes().unwrap()
+        });
+        Ok((Version(version), bytes))
+    }
+
+    fn put(
+        &self,
+        expected: &Version,
+        bytes: &[u8],
+        timeout: Duration,
+    ) -> Result<PutOutcome, StoreError> {
+        let entry = SharedEntry::from_bytes(bytes).unwrap();
+        let kind = self.kind(&entry);
+        let mut condition = Some(expected.0.clone());
+        let mut content = Some(bytes.to_vec());
+        match (self.removed, kind) {
+            (Removed::Lease, Kind::Lease) => {
+                *self.lease.borrow_mut() = Some((bytes.to_vec(), expected.0.clone()));
+                return Ok(PutOutcome::Stored(expected.clone()));
+            }
+            (Removed::Lease, Kind::Release) => return Ok(PutOutcome::Conflict),
+            (Removed::CasOfLease, Kind::Lease)
+            | (Removed::CasOfResult, Kind::Result)
+            | (Removed::CasOfRelease, Kind::Release)
+            | (Removed::SecondLook, Kind::End) => condition = None,
+            (Removed::EndedMark, Kind::End) => content = None,
+            (Removed::PuttingOverATaker, Kind::Result) => {
+                let taken = self
+                    .lease
+                    .borrow()
+                    .as_ref()
+                    .map(|(_, version)| version.clone());
+                if taken.is_some_and(|taken| taken != expected.0) {
+                    return Ok(PutOutcome::Conflict);
+                }
+            }
+            _ => {}
+        }
+        let Answer::Put(mut outcome) = self.ask(Op::Put(condition, kind, content, timeout)) else {
+            unreachable!()
+        };
+        if self.removed == Removed::LookingUpUnanswered && outcome == PutOutcome::Unknown {
+            outcome = PutOutcome::Stored(Version("guessed".into()));
+        }
+        if kind == Kind::Lease {
+            self.lease_answered
+                .set((outcome != PutOutcome::Conflict).then(|| self.clocks.holder()));
+            if let PutOutcome::Stored(version) = &outcome {
+                *self.lease.borrow_mut() = Some((bytes.to_vec(), version.0.clone()));
+            } else {
+                *self.lease.borrow_mut() = Some((bytes.to_vec(), String::new()));
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn exchange(&self, refresh: &RefreshToken) -> Exchanged<String> {
+        match self.ask(Op::Exchange(
+            refresh.secret().expose().to_owned(),
+            self.timing.exchange,
+        )) {
+            Answer::Tokens(new) => {
+                self.is_refused.set(false);
+                Exchanged::Granted(grant(&new))
+            }
+            Answer::Refused => {
+                self.is_refused.set(true);
+                Exchanged::Refused("refused".into())
+            }
+            _ => Exchanged::NoAnswer("no answer".into()),
+        }
+    }
+
+    fn revoke(&self, session: &Session) -> bool {
+        let token = session.refresh.value.secret().expose().to_owned();
+        matches!(self.ask(Op::Revoke(token)), Answer::Revoked(true))
+    }
+
+    fn holder_clock(&self) -> Duration {
+        seconds(match self.removed {
+            Removed::HolderDeadline => 0.0,
+            Removed::ClockThatRunsInSuspend => self.clocks.watcher(),
+            // The second reading is compared with the first one.
+            Removed::CountingFromBeforePut => match self.lease_answered.take() {
+                Some(answered) => self.clocks.holder() - answered,
+                None => 0.0,
+            },
+            _ => self.clocks.holder(),
+        })
+    }
+    fn watcher_clock(&self) -> Duration {
+        seconds(self.clocks.watcher())
+    }
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(((self.clocks.real() + self.clocks.offset) * 1000.0) as i64)
+    }
+    fn sleep(&self, time: Duration) {
+        self.ask(Op::Sleep(time));
+    }
+    fn random(&self) -> u64 {
+        self.random.borrow_mut().next()
+    }
+    fn host(&self) -> String {
+        format!("m{}", self.id)
+    }
+    fn pid(&self) -> u32 {
+        1
+    }
+    fn is_abandoned(&self) -> bool {
+        false
+    }
+    fn log(&self, _: &str) {}
+}
+
+pub(super) fn origin() -> Origin {
+    "https://api.example.test/v1".parse().unwrap()
+}
+
+fn grant(token: &str) -> Grant {
+    let expiry = Expiry::new(Timestamp::from_millis(0), None);
+    let secret = |text: String| Secret::new(text);
+    Grant {
+        access: Some(Token {
+            value: AccessToken::new(secret(format!("access-{token}"))),
+            expiry,
+        }),
+        refresh: Some(Token {
+            value: RefreshToken::new(secret(token.to_owned())),
+            expiry,
+        }),
+        skew: None,
+    }
+}
+
+pub(super) fn session(token: &str) -> Session {
+    Session::from_grant(origin(), grant(token)).unwrap()
+}
+
+pub(super) fn token_of(session: &Session) -> String {
+    session.refresh.value.secret().expose().to_owned()
+}
+
+enum Event {
+    Answer(usize, u64, Answer),
+    AtStore(usize, u64, Op, Option<f64>),
+    AtServer(usize, u64, Op, bool),
+    Start(usize),
+}
+
+struct Seat {
+    answers: Option<Sender<Answer>>,
+    clocks: Arc<Clocks>,
+    op: u64,
+    steps: u32,
+    crash_at: Option<u32>,
+    pauses: HashMap<u32, (bool, f64)>,
+    last: Option<Kind>,
+    has_paused_at_taking: bool,
+    is_holding: bool,
+    took_at: f64,
+    has_unsaved: bool,
+    is_exchanging: bool,
+    pub(super) is_done: bool,
+}
+
+/// The store, the server and the scheduler of one run.
+pub(super) struct Simulation {
+    scenario: Scenario,
+    pub(super) random: Random,
+    now: Arc<AtomicU64>,
+    events: BTreeMap<(u64, u64), Event>,
+    count: u64,
+    seats: Vec<Seat>,
+    ops: (Sender<(usize, Op)>, Receiver<(usize, Op)>),
+    threads: Vec<std::thread::JoinHandle<()>>,
+    version: u64,
+    entry: Option<Vec<u8>>,
+    down: Option<(f64, f64)>,
+    next_token: u32,
+    in_force: HashMap<u32, String>,
+    lineage: HashMap<String, u32>,
+    spent: HashMap<String, f64>,
+    successor: HashMap<String, String>,
+    pub(super) revoked: HashSet<u32>,
+    pub(super) exchanges: u32,
+    pub(super) first_exchange: Option<f64>,
+    pub(super) doubles: u32,
+    pub(super) was_family_revoked: bool,
+    /// What happened that no protocol can make good.
+    pub(super) causes: HashSet<&'static str>,
+}
+
+impl Simulation {
+    pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
+        let mut random = Random(seed);
+        let down = scenario.outage.map(|(from, to)| {
+            let start = random.within(0.0, 2.0);
+            (start, start + random.within(from, to))
+        });
+        let entry = SharedEntry {
+            session: Some(session("t1")),
+            sharing: crate::store::Sharing {
+                lineage: "one".into(),
+                ..Default::default()
+            },
+        };
+        Self {
+            scenario,
+            random,
+            now: Arc::default(),
+            events: BTreeMap::new(),
+            count: 0,
+            seats: Vec::new(),
+            ops: channel(),
+            threads: Vec::new(),
+            version: 1,
+            entry: Some(entry.to_bytes().unwrap().to_vec()),
+            down,
+            next_token: 2,
+            in_force: HashMap::from([(1, "t1".to_owned()), (2, "login".to_owned())]),
+            lineage: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
+            spent: HashMap::new(),
+            successor: HashMap::new(),
+            revoked: HashSet::new(),
+            exchanges: 0,
+            first_exchange: None,
+            doubles: 0,
+            was_family_revoked: false,
+            causes: HashSet::new(),
+        }
+    }
+
+    fn time(&self) -> f64 {
+        self.now.load(SeqCst) as f64 / MICRO
+    }
+
+    fn at(&mut self, time: f64, event: Event) {
+        self.count += 1;
+        self.events
+            .insert(((time.max(0.0) * MICRO) as u64, self.count), event);
+    }
+
+    /// From here on nothing goes wrong any more.
+    pub(super) fn calm_down(&mut self) {
+        self.down = None;
+        self.scenario = Scenario {
+            no_family: self.scenario.no_family,
+            ..Scenario::default()
+        };
+    }
+
+    /// Puts a lease whose holder is never heard of again.
+    pub(super) fn lease_to_nobody(&mut self, duration: Duration) {
+        let mut entry = self.stored().unwrap();
+        entry.sharing.lease = Some(Lease {
+            by: "nobody".into(),
+            host: "nowhere".into(),
+            pid: 1,
+            began: Timestamp::from_millis(0),
+            duration: u64::try_from(duration.as_millis()).unwrap(),
+        });
+        self.entry = Some(entry.to_bytes().unwrap().to_vec());
+    }
+
+    pub(super) fn stored(&self) -> Option<SharedEntry> {
+        self.entry
+            .as_ref()
+            .map(|bytes| SharedEntry::from_bytes(bytes).unwrap())
+    }
+
+    /// Adds a machine that begins `run` at `start`.
+    pub(super) fn add(
+        &mut self,
+        start: f64,
+        removed: Removed,
+        timing: Timing,
+        run: impl FnOnce(&Machine) + Send + 'static,
+    ) -> usize {
+        let id = self.seats.len();
+        let (answers, received) = channel();
+        let s = self.scenario;
+        let r = &mut self.random;
+        let clocks = Arc::new(Clocks {
+            now: Arc::clone(&self.now),
+            suspended: AtomicU64::new(0),
+            rate: 1.0 + r.within(-1.0, 1.0) * s.drift,
+            offset: r.within(-1.0, 1.0) * s.skew,
+            start: r.within(0.0, 1e5),
+        });
+        let mut pauses = HashMap::new();
+        if r.hits(s.pause) {
+            let step = 1 + (r.next() % 10) as u32;
+            pauses.insert(step, (false, r.choose(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0])));
+        }
+        if r.hits(s.suspend) {
+            let step = 1 + (r.next() % 10) as u32;
+            pauses.insert(step, (true, r.choose(&[20.0, 60.0, 600.0])));
+        }
+        let crash_at = r.hits(s.crash).then(|| 1 + (r.next() % 10) as u32);
+        let machine = Machine {
+            id,
+            ops: self.ops.0.clone(),
+            answers: received,
+            clocks: Arc::clone(&clocks),
+            random: RefCell::new(Random(r.next())),
+            removed,
+            timing,
+            lease_answered: Cell::new(None),
+            lease: RefCell::new(None),
+            is_refused: Cell::new(false),
+        };
+        self.threads.push(std::thread::spawn(move || {
+            let ended = catch_unwind(AssertUnwindSafe(|| {
+                // The scheduler says when it starts.
+                if machine.answers.recv().is_ok() {
+                    run(&machine);
+                    drop(machine.ops.send((machine.id, Op::Done)));
+                }
+            }));
+            if let Err(panic) = ended
+                && !panic.is::<Crashed>()
+            {
+                drop(machine.ops.send((machine.id, Op::Done)));
+                resume_unwind(panic);
+            }
+        }));
+        self.seats.push(Seat {
+            answers: Some(answers),
+            clocks,
+            op: 0,
+            steps: 0,
+            crash_at,
+            pauses,
+            last: None,
+            has_paused_at_taking: false,
+            is_holding: false,
+            took_at: 0.0,
+            has_unsaved: false,
+            is_exchanging: false,
+            is_done: false,
+        });
+        self.at(start, Event::Start(id));
+        id
+    }
+
+    pub(super) fn is_stuck(&self, id: usize) -> bool {
+        self.seats[id].answers.is_some() && !self.seats[id].is_done
+    }
+
+    pub(super) fn run_until(&mut self, end: f64) {
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 as f64 / MICRO > end {
+                break;
+            }
+            let ((time, _), event) = entry.remove_entry();
+            self.now.store(time, SeqCst);
+            match event {
+                Event::Start(id) => self.resume(id, Answer::Slept),
+                Event::Answer(id, op, answer) => self.answer(id, op, answer),
+                Event::AtStore(id, op, what, back) => self.at_store(id, op, what, back),
+                Event::AtServer(id, op, what, is_lost) => self.at_server(id, op, what, is_lost),
+            }
+        }
+        self.now.store((end * MICRO) as u64, SeqCst);
+    }
+
+    /// Ends all threads. A panic of one is a panic of the run.
+    pub(super) fn finish(&mut self) {
+        for seat in &mut self.seats {
+            seat.answers = None;
+        }
+        for thread in self.threads.drain(..) {
+            if let Err(panic) = thread.join() {
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    fn answer(&mut self, id: usize, op: u64, answer: Answer) {
+        let time = self.time();
+        let s = self.scenario;
+        let seat = &mut self.seats[id];
+        if seat.op != op || seat.answers.is_none() {
+            return; // Its time is over, or the machine is.
+        }
+        seat.steps += 1;
+        if seat.crash_at == Some(seat.steps) {
+            seat.answers = None;
+            if seat.is_holding {
+                self.causes.insert("crash of the holder");
+            }
+            if seat.has_unsaved || seat.is_exchanging {
+                self.causes.insert("answer lost");
+            }
+            return;
+        }
+        let mut pause = seat.pauses.remove(&seat.steps);
+        if seat.last == Some(Kind::Lease) && !seat.has_paused_at_taking && pause.is_none() {
+            let is_suspend = s.suspend_at_taking > 0.0;
+            if self.random.hits(s.pause_at_taking.max(s.suspend_at_taking)) {
+                let time = self.random.choose(&[10.0, 20.0, 40.0, 90.0, 600.0]);
+                pause = Some((is_suspend, time));
+            }
+            self.seats[id].has_paused_at_taking = true;
+        } else if let Some((_, long)) = pause
+            && seat.is_holding
+            && long >= 5.0
+        {
+            self.causes.insert("long pause of the holder");
+        }
+        let seat = &mut self.seats[id];
+        if let Some((is_suspend, long)) = pause {
+            if is_suspend {
+                seat.clocks
+                    .suspended
+                    .fetch_add((long * MICRO) as u64, SeqCst);
+            }
+            seat.steps -= 1;
+            // It has its answer: the timeout does not count any more.
+            seat.op += 1;
+            let op = seat.op;
+            self.at(time + long, Event::Answer(id, op, answer));
+            return;
+        }
+        let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
+        if matches!(seat.last, Some(Kind::Release | Kind::End | Kind::Result))
+            || (seat.last == Some(Kind::Lease) && is_conflict)
+        {
+            seat.is_holding = false;
+        }
+        seat.last = None;
+        seat.is_exchanging = false;
+        self.resume(id, answer);
+    }
+
+    /// Lets a machine run until its next operation.
+    fn resume(&mut self, id: usize, answer: Answer) {
+        let Some(answers) = &self.seats[id].answers else {
+            return;
+        };
+        if answers.send(answer).is_err() {
+            return;
+        }
+        let (from, op) = self.ops.1.recv().unwrap();
+        assert_eq!(from, id, "two machines ran at once");
+        self.begin(id, op);
+    }
+
+    fn store_delay(&mut self) -> f64 {
+        let slow = self.scenario.slow_store;
+        match self.random.hits(slow) {
+            true => self.random.within(1.0, 14.0),
+            false => self.random.within(0.001, 0.03),
+        }
+    }
+
+    fn begin(&mut self, id: usize, op: Op) {
+        let (time, s) = (self.time(), self.scenario);
+        self.seats[id].op += 1;
+        let number = self.seats[id].op;
+        match op {
+            Op::Done => self.seats[id].is_done = true,
+            Op::Sleep(long) => {
+                let long = long.as_secs_f64() / self.seats[id].clocks.rate;
+                self.at(time + long, Event::Answer(id, number, Answer::Slept));
+            }
+            Op::Get(_) | Op::Put(..) => {
+                let (there, back) = (self.store_delay(), self.store_delay());
+                let back = (!self.random.hits(s.lose_store)).then_some(back);
+                let (timeout, late) = match &op {
+                    Op::Put(_, kind, _, timeout) => {
+                        self.seats[id].last = Some(*kind);
+                        if *kind == Kind::Lease {
+                            self.seats[id].is_holding = true;
+                            self.seats[id].took_at = time;
+                        }
+                        (*timeout, Answer::Put(PutOutcome::Unknown))
+                    }
+                    Op::Get(timeout) => (*timeout, Answer::Unavailable),
+                    _ => unreachable!(),
+                };
+                self.at(
+                    time + timeout.as_secs_f64(),
+                    Event::Answer(id, number, late),
+                );
+                if !self.random.hits(s.lose_store) {
+                    self.at(time + there, Event::AtStore(id, number, op, back));
+                }
+            }
+            Op::Exchange(..) | Op::Revoke(_) => {
+                let timeout = match &op {
+                    Op::Exchange(_, timeout) => timeout.as_secs_f64(),
+                    _ => 10.0,
+                };
+                let is_exchange = matches!(op, Op::Exchange(..));
+                let mut slow = match self.random.hits(s.slow_server) {
+                    true => self.random.within(1.0, 9.0),
+                    false => self.random.within(0.02, 0.4),
+                };
+                if self.random.hits(s.very_slow_server) {
+                    slow = self.random.within(10.0, 40.0);
+                }
+                let is_lost = self.random.hits(s.lose_server);
+                let late = if is_exchange {
+                    Answer::NoAnswer
+                } else {
+                    Answer::Revoked(false)
+                };
+                self.seats[id].is_exchanging = is_exchange;
+                self.at(time + timeout, Event::Answer(id, number, late));
+                if !self.random.hits(s.lose_server) && !s.server_down {
+                    self.at(time + slow, Event::AtServer(id, number, op, is_lost));
+                }
+            }
+        }
+    }
+
+    fn at_store(&mut self, id: usize, number: u64, op: Op, back: Option<f64>) {
+        let time = self.time();
+        if self
+            .down
+            .is_some_and(|(from, to)| (from..to).contains(&time))
+        {
+            return;
+        }
+        let answer = match op {
+            Op::Get(_) => Answer::Entry(self.version.to_string(), self.entry.clone()),
+            Op::Put(expected, kind, content, _) => {
+                let is_expected =
+                    expected.is_none_or(|version| version == self.version.to_string());
+                if !is_expected {
+                    Answer::Put(PutOutcome::Conflict)
+                } else {
+                    self.version += 1;
+                    self.entry = content;
+                    if kind == Kind::Result {
+                        self.seats[id].has_unsaved = false;
+                        if time - self.seats[id].took_at > 30.0 {
+                            self.causes.insert("result later than the lease");
+                        }
+                    }
+                    Answer::Put(PutOutcome::Stored(Version(self.version.to_string())))
+                }
+            }
+            _ => unreachable!(),
+        };
+        if let Some(back) = back {
+            self.at(time + back, Event::Answer(id, number, answer));
+        }
+    }
+
+    fn at_server(&mut self, id: usize, number: u64, op: Op, is_lost: bool) {
+        let is_waiting = self.seats[id].op == number;
+        let answer = match op {
+            Op::Exchange(token, _) => {
+                if !is_waiting {
+                    self.causes
+                        .insert("request arrived after its sender gave up");
+                }
+                let answer = self.exchange(&token);
+                if matches!(answer, Answer::Tokens(_)) {
+                    if self.seats[id].answers.is_none() || is_lost || !is_waiting {
+                        self.causes.insert("answer lost");
+                    } else {
+                        self.seats[id].has_unsaved = true;
+                    }
+                }
+                answer
+            }
+            Op::Revoke(token) => {
+                if let Some(lineage) = self.lineage.get(&token)
+                    && (!self.scenario.no_family || self.in_force.get(lineage) == Some(&token))
+                {
+                    self.revoked.insert(*lineage);
+                }
+                Answer::Revoked(true)
+            }
+            _ => unreachable!(),
+        };
+        if !is_lost {
+            self.answer(id, number, answer);
+        }
+    }
+
+    fn exchange(&mut self, token: &str) -> Answer {
+        let time = self.time();
+        let Some(lineage) = self.lineage.get(token).copied() else {
+            return Answer::Refused;
+        };
+        if self.revoked.contains(&lineage) {
+            return Answer::Refused;
+        }
+        self.exchanges += 1;
+        self.first_exchange.get_or_insert(time);
+        if let Some(spent) = self.spent.get(token) {
+            self.doubles += 1;
+            let is_retry = time - spent <= self.scenario.retry_window
+                && self.successor.get(token) == self.in_force.get(&lineage);
+            if is_retry && self.scenario.retry_window > 0.0 {
+                return Answer::Tokens(self.in_force[&lineage].clone());
+            }
+            if !self.scenario.no_family {
+                self.revoked.insert(lineage);
+                self.was_family_revoked = true;
+            }
+            return Answer::Refused;
+        }
+        let new = format!("t{}", self.next_token);
+        self.next_token += 1;
+        self.spent.insert(token.to_owned(), time);
+        self.successor.insert(token.to_owned(), new.clone());
+        self.lineage.insert(new.clone(), lineage);
+        self.in_force.insert(lineage, new.clone());
+        Answer::Tokens(new)
+    }
+}
