@@ -48,6 +48,9 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
                 Some(LikelyCause::LostResponse(began)) => format!(
                     "{message}; an exchange that began at {began} got no usable response, and most likely spent the refresh token"
                 ),
+                Some(LikelyCause::LapsedLease { host, began }) => format!(
+                    "{message}; the run on {host} that began an exchange at {began} did not finish, and most likely spent the refresh token"
+                ),
             };
             Failure::new(Outcome::SessionEnded, message).hint(login())
         }
@@ -60,8 +63,13 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             Failure::new(Outcome::NotSignedIn, message).hint(login())
         }
         SessionError::Api(error) => from_api(error, command_line),
-        SessionError::Busy(_) => Failure::new(Outcome::Busy, message)
-            .hint("try again, or wait longer with --lock-timeout SECONDS"),
+        SessionError::SharedFailure(_) => {
+            Failure::new(Outcome::Unavailable, message).hint("nothing is lost: try again")
+        }
+        SessionError::BusyElsewhere { .. } | SessionError::Busy(_) => {
+            Failure::new(Outcome::Busy, message)
+                .hint("try again, or wait longer with --lock-timeout SECONDS")
+        }
         SessionError::Store(error) => from_store(error),
         SessionError::Profiles(error) => from_profiles(error),
         SessionError::NotRecorded(source) => Failure {

@@ -132,7 +132,24 @@ impl Client {
     ///
     /// Never retried: a rotating server may take a second use for theft (RFC 9700 §4.14).
     pub(crate) fn exchange(&self, refresh: &RefreshToken) -> Result<Grant, ApiError> {
-        self.send_for_grant(&self.post_with_cookie("auth/custom-refresh/", refresh)?)
+        let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
+        self.send_for_grant_by(&request, self.deadline())
+    }
+
+    /// The same, within a shorter time.
+    pub(crate) fn exchange_within(
+        &self,
+        refresh: &RefreshToken,
+        timeout: Duration,
+    ) -> Result<Grant, ApiError> {
+        let deadline = self.deadline().min(Instant::now() + timeout);
+        let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
+        self.send_for_grant_by(&request, deadline)
+    }
+
+    /// The limit of a call.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.http.options.timeout
     }
 
     /// Ends the session on the server.
@@ -221,7 +238,11 @@ impl Client {
 
     /// Sends the request once, and reads the tokens in the response.
     fn send_for_grant(&self, request: &Request) -> Result<Grant, ApiError> {
-        let response = self.send_checked(request, self.deadline())?;
+        self.send_for_grant_by(request, self.deadline())
+    }
+
+    fn send_for_grant_by(&self, request: &Request, deadline: Instant) -> Result<Grant, ApiError> {
+        let response = self.send_checked(request, deadline)?;
         let options = &self.http.options;
         let host = options.origin.host();
         let reader = cookie::CookieReader {

@@ -210,17 +210,21 @@ fn store(context: &Context<'_>, found: &mut Findings) {
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        manager.entry().prove_writable(&lock)?;
-        Ok(started)
+        manager.prove_writable_under(&lock)?;
+        Ok((started.elapsed(), manager.is_shared()?))
     });
     match probed {
-        Ok(started) => found.add(
+        Ok((elapsed, is_shared)) => found.add(
             Level::Ok,
             "store",
             format!(
-                "{}: written, read and removed a probe in {:.1} ms",
+                "{}: {} in {:.1} ms",
                 report::store_label(kind),
-                started.elapsed().as_secs_f64() * 1000.0
+                match is_shared {
+                    true => "written, and refused a former version,",
+                    false => "written, read and removed a probe",
+                },
+                elapsed.as_secs_f64() * 1000.0
             ),
         ),
         Err(error) => found.failure("store", context.explain(error.into())),

@@ -161,6 +161,9 @@ impl Report {
                 (None, None) => "a copy".to_owned(),
             };
             parts.push(match &ended.removed {
+                Ok(false) if matches!(ended.server, Some(Revocation::NotAsked)) => {
+                    format!("{server}; still in {label}")
+                }
                 Ok(_) => format!("{server}; removed from {label}"),
                 Err(error) => format!("{server}; not removed from {label}: {error}"),
             });

@@ -25,8 +25,16 @@ impl SessionManager<'_> {
     /// Proves that the store takes an entry of this profile.
     pub(crate) fn prove_writable(&self) -> Result<(), SessionError> {
         let lock = self.lock()?;
+        self.prove_writable_under(&lock)
+    }
+
+    /// The same with the profile's lock held. A shared store must compare versions as well.
+    pub(crate) fn prove_writable_under(&self, lock: &ProfileLock) -> Result<(), SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        Ok(self.entry().prove_writable(&lock)?)
+        match self.test_shared()? {
+            Some(()) => Ok(()),
+            None => Ok(self.entry().prove_writable(lock)?),
+        }
     }
 
     /// Runs `request`, and stores and records the session that it brings.
@@ -107,7 +115,12 @@ impl SessionManager<'_> {
                 missing: "refresh token",
             })?;
         session.hand_over_pending = self.rotation.is_set();
-        self.persist(lock, &session)?;
+        let mut former = former;
+        if self.is_shared()? {
+            (session, former) = self.log_in_shared(session)?;
+        } else {
+            self.persist(lock, &session)?;
+        }
         self.record(|profile| {
             profile.api_url = Some(self.origin.clone());
             profile.store = Some(self.store);

@@ -76,7 +76,11 @@ impl SessionManager<'_> {
         };
         let deferral = self.interrupts.defer();
         let mut sent = Vec::new();
-        let mut sessions = vec![self.end_entry(lock, self.store, own, local, &mut sent)];
+        let own = match self.end_shared(local)? {
+            Some(ended) => ended,
+            None => self.end_entry(lock, self.store, own, local, &mut sent),
+        };
+        let mut sessions = vec![own];
         for kind in self.other_stores() {
             match self.entry_in(kind).read_exposed() {
                 Err(error) if error.kind != StoreErrorKind::Failed => {

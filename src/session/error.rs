@@ -7,12 +7,14 @@ use crate::model::{Origin, PendingExchange, Timestamp};
 use crate::store::{LockError, ProfilesError, StoreError};
 
 /// What most likely spent a refresh token that the server refuses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LikelyCause {
     /// A run was interrupted during an exchange that began then.
     InterruptedRun(Timestamp),
     /// An exchange that began then got no usable response.
     LostResponse(Timestamp),
+    /// A run on another machine began an exchange then, and did not finish.
+    LapsedLease { host: String, began: Timestamp },
 }
 
 impl From<PendingExchange> for LikelyCause {
@@ -54,6 +56,12 @@ pub(crate) enum SessionError {
     /// Another process held the lock for the whole timeout.
     #[error("another process has held this profile for {} s", .0.as_secs_f32())]
     Busy(Duration),
+    /// Another machine held the session's lease for the whole timeout.
+    #[error("a run on {host} has been renewing the session since {since}")]
+    BusyElsewhere { host: String, since: Timestamp },
+    /// The run that this one waited for got no usable response.
+    #[error("another run could not renew the session: {0}")]
+    SharedFailure(String),
     /// The secret store failed before anything was spent.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -27,6 +27,8 @@ struct State {
     deferrals: usize,
     /// The signal that ends the process after the last deferral.
     pending: Option<i32>,
+    /// Whether a second signal came while the first one waits.
+    is_repeated: bool,
     /// Whether signals are another process's, and which one's while it lives.
     forwards: bool,
     forward_to: Option<u32>,
@@ -107,6 +109,11 @@ impl Interrupts {
         self.0.lock().forwards = true;
     }
 
+    /// Whether a second signal came while one waits: the person gives up.
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.0.lock().is_repeated
+    }
+
     /// From here on until the value is dropped, signals wait.
     pub(crate) fn defer(&self) -> Deferral<'_> {
         self.watch();
@@ -132,6 +139,7 @@ impl Shared {
             (self.end)(signal);
         } else {
             let first = state.pending.replace(signal).is_none();
+            state.is_repeated |= !first;
             drop(state);
             if first {
                 (self.delayed)();

@@ -17,7 +17,7 @@ mod watch;
 use std::time::Duration;
 
 use self::watch::{Backoff, Watch};
-use crate::model::{Grant, Origin, RefreshToken, Session, Timestamp};
+use crate::model::{Grant, Origin, PendingExchange, RefreshToken, Session, Timestamp};
 use crate::store::{
     EndedMark, Failure, Lease, PutOutcome, SharedEntry, StoreError, StoreErrorKind, Version,
     VersionedEntry,
@@ -124,6 +124,8 @@ pub(super) enum LeaseError<E> {
         message: String,
         /// The lease that ran out before, whose holder most likely spent the token.
         lapsed: Option<Lease>,
+        /// An exchange of that token that got no usable response.
+        pending: Option<PendingExchange>,
     },
     Busy(Option<Lease>),
     /// The exchange got no usable response.
@@ -205,11 +207,12 @@ impl<W: World> SharedSession<'_, W> {
     /// returned as it is.
     pub(super) fn renew(
         &self,
-        before: Option<Session>,
+        before: Option<&Session>,
         is_fresh: &dyn Fn(&Session) -> bool,
     ) -> Outcome<Renewal, W> {
         let mut limit = self.after(self.timing.lock_timeout);
-        let mut before = before;
+        // The tokens that this run began with, if nobody has read them before.
+        let mut first_read: Option<Session> = None;
         let mut watch = Watch::default();
         let mut backoff = Backoff::default();
         // Attempts that this run has waited for, or that had failed when it began.
@@ -225,18 +228,14 @@ impl<W: World> SharedSession<'_, W> {
             let failed_before = failed_before
                 .get_or_insert_with(|| failed.as_ref().map(|failed| failed.by.clone()))
                 .clone();
-            let session = self.usable(&entry, before.as_ref(), lapsed.as_ref())?;
-            match session {
-                Some(Renewal::Theirs(_)) => {
-                    self.world
-                        .log("another run or machine has renewed the session");
-                    return self.theirs(entry);
-                }
-                _ if before.is_none() => {
-                    // The tokens that this run began with.
-                    before = reparsed(&entry)?.session;
-                }
-                _ => {}
+            let known = before.or(first_read.as_ref());
+            if self.usable(&entry, known, lapsed.as_ref())?.is_some() {
+                self.world
+                    .log("another run or machine has renewed the session");
+                return self.theirs(entry);
+            }
+            if known.is_none() {
+                first_read = reparsed(&entry)?.session;
             }
             if entry.session.as_ref().is_some_and(is_fresh) {
                 return self.theirs(entry);
@@ -300,6 +299,7 @@ impl<W: World> SharedSession<'_, W> {
             return Err(LeaseError::Ended {
                 message: ended.message.clone(),
                 lapsed: lapsed.cloned(),
+                pending: session.pending,
             });
         }
         Ok(match is_other {
@@ -400,6 +400,14 @@ impl<W: World> SharedSession<'_, W> {
             by,
             ..
         } = taken;
+        if why.is_some()
+            && let Some(session) = &mut entry.session
+        {
+            session.pending = Some(PendingExchange {
+                began: self.world.now(),
+                unanswered: true,
+            });
+        }
         entry.sharing.lease = None;
         entry.sharing.failed = why.map(|why| Failure { by, why });
         let put = entry
@@ -480,6 +488,7 @@ impl<W: World> SharedSession<'_, W> {
         let ended = || LeaseError::Ended {
             message: message.to_owned(),
             lapsed: lapsed.clone(),
+            pending: taken.entry.session.as_ref().and_then(|s| s.pending),
         };
         loop {
             let Ok((version, entry)) = self.look_up(limit, self.timing.request, 1) else {

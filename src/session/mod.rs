@@ -23,6 +23,7 @@ mod hand_over;
 mod interrupts;
 mod lease;
 mod renew;
+mod shared;
 
 use std::time::{Duration, Instant};
 
@@ -89,7 +90,11 @@ impl SessionManager<'_> {
     /// Reads the stored session. It must belong to the profile's server.
     pub(crate) fn load(&self) -> Result<Option<Session>, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        let Some(session) = self.entry().read()? else {
+        let read = match self.load_shared()? {
+            Some(shared) => shared,
+            None => self.entry().read()?,
+        };
+        let Some(session) = read else {
             return Ok(None);
         };
         if session.origin != self.origin {
@@ -119,9 +124,9 @@ impl SessionManager<'_> {
         let _waiting = self
             .terminal
             .spin("waiting for another process that uses this profile");
-        let left = self.lock_timeout.saturating_sub(started.elapsed());
+        let left = self.patience().saturating_sub(started.elapsed());
         match self.locks.wait(&self.profile, left) {
-            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.lock_timeout)),
+            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.patience())),
             other => Ok(other?),
         }
     }

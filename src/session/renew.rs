@@ -8,10 +8,12 @@ use super::error::ends_session;
 use super::{LikelyCause, SessionError, SessionManager};
 use crate::api::ApiError;
 use crate::model::{Grant, PendingExchange, Session};
-use crate::store::{ProfileLock, StoreError};
+use crate::store::{ProfileLock, StoreError, StoreKind};
 
 /// How long the write of new tokens is retried.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
+/// The same for a store behind a helper.
+const REMOTE_SAVE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// When an exchange is necessary.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +56,9 @@ impl SessionManager<'_> {
             }
         };
 
+        if let Some(session) = self.renew_shared(before.or(read_while_waiting.as_ref()), policy)? {
+            return Ok(session);
+        }
         // What was read before the lock may be spent by now.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         let before = before.or(read_while_waiting.as_ref());
@@ -202,13 +207,18 @@ impl SessionManager<'_> {
     }
 
     /// Writes a session that exists in memory alone. Retries with backoff for
-    /// up to `SAVE_TIMEOUT`.
+    /// up to `SAVE_TIMEOUT`, longer if the store may be remote.
     pub(super) fn persist(
         &self,
         lock: &ProfileLock,
         session: &Session,
     ) -> Result<(), SessionError> {
         let started = Instant::now();
+        let timeout = match self.store {
+            // What a helper stands for may be on another machine.
+            StoreKind::Helper(_) => REMOTE_SAVE_TIMEOUT,
+            _ => SAVE_TIMEOUT,
+        };
         let backoff = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(1))
@@ -216,7 +226,7 @@ impl SessionManager<'_> {
             .with_jitter();
         (|| self.save(lock, session))
             .retry(backoff)
-            .when(|_| started.elapsed() < SAVE_TIMEOUT)
+            .when(|_| started.elapsed() < timeout)
             .notify(|error, _| {
                 self.terminal
                     .verbose(&format!("storing the session again: {error}"));

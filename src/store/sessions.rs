@@ -7,16 +7,24 @@
 //! Each part is labelled with its generation, so that parts of different
 //! generations are detected and never joined.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{ProfileLock, SecretStore, StoreError, StoreKind, entry};
+use super::{
+    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Versioned,
+    entry,
+};
 use crate::model::{ProfileName, Session};
 
 /// Bytes reserved in each part for its label.
 const LABEL_BYTES: usize = 40;
 
 const MAX_PARTS: u32 = 64;
+
+/// How long one request for a shared entry may take.
+const SHARED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads and writes the session of one profile as a whole.
 pub struct SessionStore<'a> {
@@ -68,6 +76,13 @@ impl<'a> SessionStore<'a> {
         &self,
         read: impl Fn(&str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>,
     ) -> Result<Option<Session>, StoreError> {
+        if let Some(versioned) = self.store.versioned()? {
+            let (_, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
+            return match bytes {
+                Some(bytes) => Ok(SharedEntry::from_bytes(&bytes)?.session),
+                None => Ok(None),
+            };
+        }
         let mut failed: Option<(Head, StoreError)> = None;
         loop {
             let Some(bytes) = read(self.profile.as_str())? else {
@@ -92,9 +107,51 @@ impl<'a> SessionStore<'a> {
     pub fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check(lock)?;
         let bytes = entry::to_bytes(session)?;
+        if let Some(versioned) = self.store.versioned()? {
+            return self.share(versioned, &bytes);
+        }
         match self.store.limit() {
             None => self.store.write(self.profile.as_str(), &bytes),
             Some(limit) => self.save_within(limit, &bytes),
+        }
+    }
+
+    /// Moves a session to a store that machines share, where none lies yet.
+    fn share(&self, versioned: &dyn Versioned, bytes: &[u8]) -> Result<(), StoreError> {
+        let account = self.profile.as_str();
+        let (version, there) = versioned.get(account, SHARED_TIMEOUT)?;
+        if let Some(there) = there
+            && SharedEntry::from_bytes(&there)?.session.is_some()
+        {
+            return Err(StoreError::failed(
+                "the shared store holds a session already",
+            ));
+        }
+        let lineage = format!("{:016x}", getrandom::u64().unwrap_or_default());
+        let entry = SharedEntry {
+            session: Some(entry::from_bytes(bytes)?),
+            sharing: Sharing {
+                lineage: lineage.clone(),
+                ..Sharing::default()
+            },
+        };
+        match versioned.put(account, &version, Some(&entry.to_bytes()?), SHARED_TIMEOUT)? {
+            PutOutcome::Stored(_) => Ok(()),
+            PutOutcome::Conflict => Err(StoreError::failed(
+                "another machine has written to the shared store meanwhile",
+            )),
+            PutOutcome::Unknown => {
+                let (_, there) = versioned.get(account, SHARED_TIMEOUT)?;
+                let there = there
+                    .map(|there| SharedEntry::from_bytes(&there))
+                    .transpose()?;
+                match there {
+                    Some(there) if there.sharing.lineage == lineage => Ok(()),
+                    _ => Err(StoreError::failed(
+                        "the shared store did not take the session",
+                    )),
+                }
+            }
         }
     }
 

@@ -23,6 +23,7 @@ mod doctor;
 mod ends;
 mod faults;
 mod files;
+mod fleet;
 mod helpers;
 mod hostile;
 mod hostile_text;
@@ -78,6 +79,7 @@ fn main() -> std::process::ExitCode {
         ends::tests(),
         faults::tests(),
         files::tests(),
+        fleet::tests(),
         helpers::tests(),
         hostile::tests(),
         hostile_text::tests(),

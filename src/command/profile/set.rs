@@ -151,6 +151,15 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let target = context.session_in(to);
     let lock = manager.lock()?;
     if from != to {
+        if matches!(from, StoreKind::Helper(_)) && manager.is_shared()? {
+            let text = "a session that machines share is not moved";
+            return Err(Failure::usage(text)
+                .hint(format!(
+                    "to use another store, run: {}, then log in",
+                    context.command_line("logout --local")
+                ))
+                .into());
+        }
         match manager.entry().read() {
             Ok(Some(session)) => {
                 if let Some(other) = target.entry().read()?

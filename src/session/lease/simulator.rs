@@ -370,6 +370,7 @@ fn grant(token: &str) -> Grant {
             expiry,
         }),
         skew: None,
+        cookie_names: None,
     }
 }
 

@@ -227,7 +227,7 @@ fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &str) -> E
         timing: &timing,
         origin: &origin,
     };
-    match shared.renew(Some(session(before)), &|_| false) {
+    match shared.renew(Some(&session(before)), &|_| false) {
         Ok(Renewal::Own(session)) => End::Own(token_of(&session)),
         Ok(Renewal::Theirs(session)) => End::Theirs(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
@@ -289,10 +289,10 @@ fn run(
 ) -> (Vec<&'static str>, u32, Vec<End>) {
     let mut sim = Simulation::new(seed, scenario);
     let ends: Ends = Ends::default();
-    let mut add = |sim: &mut Simulation,
-                   start: f64,
-                   what: Box<dyn FnOnce(&Machine) -> End + Send>,
-                   timing| {
+    let add = |sim: &mut Simulation,
+               start: f64,
+               what: Box<dyn FnOnce(&Machine) -> End + Send>,
+               timing| {
         let ends = Arc::clone(&ends);
         let slot = {
             let mut ends = ends.lock().unwrap();

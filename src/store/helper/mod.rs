@@ -171,9 +171,9 @@ impl HelperStore {
         check_key(account)?;
         check_size(secret)?;
         if self.hello()?.cas {
-            return Err(self
-                .failed("a store that machines may share is not supported yet")
-                .hint("use a store without versions, such as helper:pass"));
+            return Err(
+                self.failed("an entry that machines share is not written without its version")
+            );
         }
         let mut attempt = 1;
         loop {

@@ -1,0 +1,458 @@
+//! One session on many machines: processes from three homes on an etcd cluster
+//! of three nodes, and a server that revokes the session when a spent refresh
+//! token comes back.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::sandbox::{RotationPolicy, Settings};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    let etcd = [Part::Command("etcd"), Part::Command("etcdctl")];
+    let check = [etcd[0], etcd[1], Part::Command("python3")];
+    vec![
+        test("fleet::check_etcd", check_etcd).needs(&check),
+        test("fleet::check_vault", check_vault).needs(&[Part::Command("bao"), check[2]]),
+        test("fleet::life", life).needs(&etcd),
+        test("fleet::many_processes_exchange_once", many_processes).needs(&etcd),
+        test("fleet::the_leader_is_killed_meanwhile", leader_killed).needs(&etcd),
+        test("fleet::a_holder_that_died_is_taken_over", dead_holder)
+            .needs(&etcd)
+            .long(),
+        test("fleet::the_session_ends_for_all", ends_for_all).needs(&etcd),
+        test(
+            "fleet::a_store_that_overwrites_is_refused",
+            overwriting_store,
+        )
+        .needs(&[Part::Command("python3")]),
+    ]
+}
+
+/// Three nodes of etcd on loopback.
+struct Cluster {
+    dir: tempfile::TempDir,
+    nodes: Vec<Child>,
+    clients: Vec<u16>,
+}
+
+fn free_ports(count: usize) -> Vec<u16> {
+    let taken: Vec<_> = (0..count)
+        .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .collect();
+    taken
+        .iter()
+        .map(|listener| listener.local_addr().unwrap().port())
+        .collect()
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports = free_ports(6);
+        let (clients, peers) = ports.split_at(3);
+        let members: Vec<String> = (0..3)
+            .map(|i| format!("n{i}=http://127.0.0.1:{}", peers[i]))
+            .collect();
+        let nodes = (0..3)
+            .map(|i| {
+                let client = format!("http://127.0.0.1:{}", clients[i]);
+                let peer = format!("http://127.0.0.1:{}", peers[i]);
+                Command::new("etcd")
+                    .args([
+                        "--name",
+                        &format!("n{i}"),
+                        "--initial-cluster",
+                        &members.join(","),
+                    ])
+                    .arg("--data-dir")
+                    .arg(dir.path().join(format!("n{i}")))
+                    .args([
+                        "--listen-client-urls",
+                        &client,
+                        "--advertise-client-urls",
+                        &client,
+                    ])
+                    .args([
+                        "--listen-peer-urls",
+                        &peer,
+                        "--initial-advertise-peer-urls",
+                        &peer,
+                    ])
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        let cluster = Self {
+            dir,
+            nodes,
+            clients: clients.to_vec(),
+        };
+        let started = Instant::now();
+        while !cluster.etcdctl(&["put", "ready", "yes"]).status.success() {
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "etcd does not start"
+            );
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        cluster
+    }
+
+    fn endpoints(&self) -> String {
+        let all: Vec<String> = self
+            .clients
+            .iter()
+            .map(|port| format!("127.0.0.1:{port}"))
+            .collect();
+        all.join(",")
+    }
+
+    fn etcdctl(&self, args: &[&str]) -> std::process::Output {
+        Command::new("etcdctl")
+            .args(args)
+            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_ENDPOINTS", self.endpoints())
+            .output()
+            .unwrap()
+    }
+
+    fn kill_leader(&mut self) {
+        for (i, port) in self.clients.clone().into_iter().enumerate() {
+            let status = Command::new("etcdctl")
+                .args(["endpoint", "status", "--write-out", "fields"])
+                .env("ETCDCTL_API", "3")
+                .env("ETCDCTL_ENDPOINTS", format!("127.0.0.1:{port}"))
+                .output()
+                .unwrap();
+            let status = String::from_utf8_lossy(&status.stdout).into_owned();
+            let field = |name: &str| {
+                status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(&format!("\"{name}\" : ")))
+                    .map(str::to_owned)
+            };
+            if field("MemberID").is_some() && field("MemberID") == field("Leader") {
+                self.nodes[i].kill().unwrap();
+                return;
+            }
+        }
+        panic!("no leader");
+    }
+
+    /// The stored entry, read by others than the program.
+    fn entry(&self) -> serde_json::Value {
+        use base64::Engine;
+        let output = self.etcdctl(&["get", "fleet/default", "--print-value-only"]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(text.trim())
+            .unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    fn set_entry(&self, entry: &serde_json::Value) {
+        use base64::Engine;
+        let text = base64::engine::general_purpose::STANDARD.encode(entry.to_string());
+        assert!(
+            self.etcdctl(&["put", "fleet/default", &text])
+                .status
+                .success()
+        );
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            drop(node.kill());
+            drop(node.wait());
+        }
+        let _ = &self.dir;
+    }
+}
+
+/// Homes of machines that share a session.
+struct Fleet {
+    cluster: Cluster,
+    world: World,
+    homes: Vec<PathBuf>,
+}
+
+const STORE: &str = "helper:etcd:fleet";
+
+impl Fleet {
+    fn new() -> Self {
+        let settings = Settings {
+            rotation: RotationPolicy::RevokeFamily,
+            ..Settings::default()
+        };
+        let world = World::with(Store::File, settings);
+        let homes: Vec<PathBuf> = (0..3)
+            .map(|i| world.home().join(format!("machine{i}")))
+            .collect();
+        let fleet = Self {
+            cluster: Cluster::start(),
+            world,
+            homes,
+        };
+        for home in &fleet.homes {
+            fs::create_dir_all(home).unwrap();
+        }
+        let url = fleet.world.api.base_url();
+        let mut login = fleet.command(0, &["login", EMAIL, "--api-url", &url, "--store", STORE]);
+        Output::of(
+            login
+                .env("REMEMBERIZER_PASSWORD", PASSWORD)
+                .output()
+                .unwrap(),
+        )
+        .expect(0);
+        for machine in 1..3 {
+            fleet
+                .run(machine, &["profile", "set", "api_url", &url])
+                .expect(0);
+            fleet
+                .run(machine, &["profile", "set", "store", STORE])
+                .expect(0);
+        }
+        fleet
+    }
+
+    fn command(&self, machine: usize, args: &[&str]) -> Command {
+        let mut command = Command::new(World::program());
+        self.world.dress(&mut command);
+        let path = format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap());
+        command
+            .env("HOME", &self.homes[machine])
+            .env("PATH", path)
+            .env("ETCDCTL_ENDPOINTS", self.cluster.endpoints())
+            .args(args);
+        command
+    }
+
+    fn run(&self, machine: usize, args: &[&str]) -> Output {
+        Output::of(self.command(machine, args).output().unwrap())
+    }
+
+    fn spawn(&self, machine: usize, args: &[&str]) -> Child {
+        let mut command = self.command(machine, args);
+        command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn expire_access(&self) {
+        let mut entry = self.cluster.entry();
+        entry["access"]["lifetime"] = 0.into();
+        self.cluster.set_entry(&entry);
+    }
+}
+
+fn helpers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("helpers")
+}
+
+fn check_etcd() {
+    let cluster = Cluster::start();
+    let world = World::new(Store::File);
+    let mut command = Command::new(helpers().join("check"));
+    world.dress(&mut command);
+    command
+        .args(["etcd", "check"])
+        .env(
+            "PATH",
+            format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap()),
+        )
+        .env("ETCDCTL_ENDPOINTS", cluster.endpoints());
+    Output::of(command.output().unwrap()).expect(0);
+}
+
+/// OpenBao, which speaks Vault's API: its KV version 2 passes, its version 1 does not.
+fn check_vault() {
+    let port = free_ports(1)[0];
+    let address = format!("127.0.0.1:{port}");
+    let mut server = Command::new("bao")
+        .args([
+            "server",
+            "-dev",
+            "-dev-root-token-id=root",
+            "-dev-no-store-token",
+        ])
+        .arg(format!("-dev-listen-address={address}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while std::net::TcpStream::connect(&address).is_err() {
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "bao does not start"
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let world = World::new(Store::File);
+    let run = |program: &Path, args: &[&str]| {
+        let mut command = Command::new(program);
+        world.dress(&mut command);
+        command
+            .args(args)
+            .env(
+                "PATH",
+                format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap()),
+            )
+            .env("BAO_ADDR", format!("http://{address}"))
+            .env("BAO_TOKEN", "root");
+        Output::of(command.output().unwrap())
+    };
+    let version_1 = run(
+        Path::new("bao"),
+        &["secrets", "enable", "-path=old", "-version=1", "kv"],
+    );
+    let new = run(&helpers().join("check"), &["vault", "secret/rememberizer"]);
+    let old = run(&helpers().join("check"), &["vault", "old/rememberizer"]);
+    drop(server.kill());
+    drop(server.wait());
+    version_1.expect(0);
+    new.expect(0);
+    assert!(old.expect(1).stdout.contains("not a KV version 2 engine"));
+}
+
+fn life() {
+    let fleet = Fleet::new();
+    let first = fleet.run(0, &["token"]).expect(0).stdout;
+    assert_eq!(
+        fleet.run(1, &["token"]).expect(0).stdout,
+        first,
+        "not the same session"
+    );
+    fleet.run(2, &["refresh"]).expect(0);
+    let second = fleet.run(0, &["token"]).expect(0).stdout;
+    assert_ne!(first, second);
+    assert!(fleet.world.api.access_works(second.trim()));
+    assert_eq!(fleet.cluster.entry()["generation"], 1);
+    fleet.run(1, &["doctor"]).expect(0);
+    // A machine that forgets the store leaves the session to the others.
+    fleet.run(2, &["logout", "--local"]).expect(0);
+    fleet.run(0, &["whoami"]).expect(0);
+    fleet.run(1, &["profile", "set", "store", "file"]).expect(2);
+    // A login of one machine is there for all, and ends the former session.
+    let url = fleet.world.api.base_url();
+    let mut login = fleet.command(1, &["login", EMAIL, "--api-url", &url]);
+    Output::of(
+        login
+            .env("REMEMBERIZER_PASSWORD", PASSWORD)
+            .output()
+            .unwrap(),
+    )
+    .expect(0);
+    let third = fleet.run(0, &["token"]).expect(0).stdout;
+    assert_ne!(second, third);
+    fleet.run(0, &["logout"]).expect(0);
+    assert!(!fleet.world.api.session_alive(EMAIL));
+    fleet.run(1, &["token"]).expect(3);
+    assert_eq!(fleet.cluster.entry()["gone"], true);
+    assert!(fleet.cluster.entry().get("refresh_token").is_none());
+}
+
+/// Runs `token` in many processes at once; `meanwhile` happens in the middle.
+fn run_many(fleet: &mut Fleet, meanwhile: impl FnOnce(&mut Fleet)) -> Duration {
+    fleet.expire_access();
+    let before = fleet.world.api.exchanges();
+    let started = Instant::now();
+    let children: Vec<Child> = (0..64).map(|i| fleet.spawn(i % 3, &["token"])).collect();
+    meanwhile(fleet);
+    let outputs: Vec<Output> = children
+        .into_iter()
+        .map(|child| Output::of(child.wait_with_output().unwrap()))
+        .collect();
+    let elapsed = started.elapsed();
+    for output in &outputs {
+        assert_eq!(output.code, 0, "{output:#?}");
+        assert_eq!(output.stdout, outputs[0].stdout, "another token");
+    }
+    assert!(fleet.world.api.access_works(outputs[0].stdout.trim()));
+    assert_eq!(fleet.world.api.exchanges() - before, 1, "exchanges");
+    elapsed
+}
+
+fn many_processes() {
+    let mut fleet = Fleet::new();
+    let elapsed = run_many(&mut fleet, |_| {});
+    eprintln!("64 processes: {elapsed:?}");
+}
+
+fn leader_killed() {
+    let mut fleet = Fleet::new();
+    let elapsed = run_many(&mut fleet, |fleet| fleet.cluster.kill_leader());
+    eprintln!("64 processes, leader killed: {elapsed:?}");
+}
+
+/// The holder of a lease is never heard of again: it is taken over when the
+/// others have watched it for its length, and not before.
+fn dead_holder() {
+    let fleet = Fleet::new();
+    fleet.expire_access();
+    let mut entry = fleet.cluster.entry();
+    entry["lease"] =
+        serde_json::json!({"by": "x", "host": "ci-7", "pid": 1, "began": 0, "for": 5000});
+    fleet.cluster.set_entry(&entry);
+    let started = Instant::now();
+    let busy = fleet.run(0, &["token", "--lock-timeout", "1"]).expect(9);
+    assert!(busy.stderr.contains("ci-7"), "{busy:#?}");
+    fleet.run(1, &["token"]).expect(0);
+    assert!(started.elapsed() >= Duration::from_secs(5));
+    assert_eq!(fleet.world.api.exchanges(), 1);
+}
+
+/// A refusal is marked in the entry, and the other machines read that.
+fn ends_for_all() {
+    let fleet = Fleet::new();
+    fleet.world.api.revoke_all();
+    fleet.run(0, &["refresh"]).expect(3);
+    assert!(fleet.cluster.entry().get("ended").is_some());
+    fleet.world.api.clear_requests();
+    let output = fleet.run(1, &["token"]).expect(3);
+    assert!(
+        output.stderr.contains("the server has ended the session"),
+        "{output:#?}"
+    );
+    assert!(fleet.world.api.requests().is_empty());
+    fleet.run(1, &["refresh"]).expect(3);
+    assert!(fleet.world.api.requests().is_empty());
+    fleet.run(2, &["logout"]).expect(0);
+    fleet.run(0, &["whoami"]).expect(3);
+}
+
+/// A helper that says that its store compares versions, and does not.
+fn overwriting_store() {
+    let world = World::new(Store::File);
+    let bin = world.home().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    let helper = bin.join("rememberizer-store-odd");
+    let script = "#!/usr/bin/env python3\nimport json, sys\nn = 0\nv = None\nprint('{\"v\":[1],\"cas\":true}', flush=True)\nfor line in sys.stdin:\n    ask = json.loads(line)\n    if ask['op'] == 'put':\n        n += 1\n        v = ask['value']\n        print(json.dumps({'ok': True, 'version': str(n)}), flush=True)\n    else:\n        print(json.dumps({'ok': True, 'version': str(n), 'value': v}), flush=True)\n";
+    fs::write(&helper, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&helper, mode).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let url = world.api.base_url();
+    let output = world.run_env(
+        &[("PATH", &path), ("REMEMBERIZER_PASSWORD", PASSWORD)],
+        &["login", EMAIL, "--api-url", &url, "--store", "helper:odd"],
+    );
+    let output = output.expect(6);
+    assert!(output.stderr.contains("overwrote"), "{output:#?}");
+    assert!(
+        world.api.requests().is_empty(),
+        "asked the server before the store"
+    );
+}
