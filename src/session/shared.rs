@@ -154,7 +154,7 @@ fn host_name() -> String {
 impl SessionManager<'_> {
     /// The conditional reads and writes of the profile's store, if it has them.
     pub(super) fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
-        self.stores.get(self.store).versioned()
+        self.stores.get(self.store, true).versioned()
     }
 
     /// Whether machines share the profile's session.
