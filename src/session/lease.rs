@@ -330,7 +330,7 @@ impl<W: World> SharedSession<'_, W> {
         });
         let put = self
             .world
-            .put(version, &*entry.to_bytes()?, self.timing.request)?;
+            .put(version, &entry.to_bytes()?, self.timing.request)?;
         match put {
             PutOutcome::Stored(version) => Ok(Some(Taken {
                 entry,
@@ -514,7 +514,7 @@ impl<W: World> SharedSession<'_, W> {
             });
             let put = self
                 .world
-                .put(&version, &*entry.to_bytes()?, self.timing.request);
+                .put(&version, &entry.to_bytes()?, self.timing.request);
             if matches!(put, Ok(PutOutcome::Stored(_)) | Err(_))
                 || self.world.watcher_clock() >= limit
             {
@@ -626,7 +626,7 @@ impl<W: World> SharedSession<'_, W> {
             entry.sharing.ended = None;
             let put = self
                 .world
-                .put(&version, &*entry.to_bytes()?, self.timing.request)?;
+                .put(&version, &entry.to_bytes()?, self.timing.request)?;
             if matches!(put, PutOutcome::Stored(_)) {
                 return Ok(LoggedOut {
                     was_there,
@@ -730,5 +730,5 @@ fn own<E>(entry: SharedEntry) -> Result<Renewal, LeaseError<E>> {
 
 /// A second copy of an entry, whose tokens have no `Clone`.
 fn reparsed(entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
-    SharedEntry::from_bytes(&*entry.to_bytes()?)
+    SharedEntry::from_bytes(&entry.to_bytes()?)
 }

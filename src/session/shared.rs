@@ -211,7 +211,7 @@ impl SessionManager<'_> {
             timing: &timing,
             origin: &self.origin,
         };
-        let result = operation(&shared).map_err(|error| self.from_lease(error));
+        let result = operation(&shared).map_err(|error| self.lease_error(error));
         match world.deferral.take() {
             Some(deferral) => deferral.end(result),
             None => result,
@@ -219,7 +219,7 @@ impl SessionManager<'_> {
         .map(Some)
     }
 
-    fn from_lease(&self, error: LeaseError<ApiError>) -> SessionError {
+    fn lease_error(&self, error: LeaseError<ApiError>) -> SessionError {
         match error {
             LeaseError::NotSignedIn => SessionError::NotSignedIn,
             LeaseError::OtherOrigin(stored) => SessionError::OtherOrigin { stored },

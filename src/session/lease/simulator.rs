@@ -122,7 +122,7 @@ enum Answer {
     Put(PutOutcome),
     Tokens(String),
     Refused,
-    NoAnswer,
+    Silence,
     Revoked(bool),
     Slept,
 }
@@ -413,7 +413,8 @@ pub(super) struct Simulation {
     events: BTreeMap<(u64, u64), Event>,
     count: u64,
     seats: Vec<Seat>,
-    ops: (Sender<(usize, Op)>, Receiver<(usize, Op)>),
+    op_sender: Sender<(usize, Op)>,
+    op_receiver: Receiver<(usize, Op)>,
     threads: Vec<std::thread::JoinHandle<()>>,
     version: u64,
     entry: Option<Vec<u8>>,
@@ -434,6 +435,7 @@ pub(super) struct Simulation {
 
 impl Simulation {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
+        let (op_sender, op_receiver) = channel();
         let mut random = Random(seed);
         let down = scenario.outage.map(|(from, to)| {
             let start = random.within(0.0, 2.0);
@@ -453,7 +455,8 @@ impl Simulation {
             events: BTreeMap::new(),
             count: 0,
             seats: Vec::new(),
-            ops: channel(),
+            op_sender,
+            op_receiver,
             threads: Vec::new(),
             version: 1,
             entry: Some(entry.to_bytes().unwrap().to_vec()),
@@ -541,7 +544,7 @@ impl Simulation {
         let crash_at = r.hits(s.crash).then(|| 1 + (r.next() % 10) as u32);
         let machine = Machine {
             id,
-            ops: self.ops.0.clone(),
+            ops: self.op_sender.clone(),
             answers: received,
             clocks: Arc::clone(&clocks),
             random: RefCell::new(Random(r.next())),
@@ -683,7 +686,7 @@ impl Simulation {
         if answers.send(answer).is_err() {
             return;
         }
-        let (from, op) = self.ops.1.recv().unwrap();
+        let (from, op) = self.op_receiver.recv().unwrap();
         assert_eq!(from, id, "two machines ran at once");
         self.begin(id, op);
     }
@@ -744,7 +747,7 @@ impl Simulation {
                 }
                 let is_lost = self.random.hits(s.lose_server);
                 let late = if is_exchange {
-                    Answer::NoAnswer
+                    Answer::Silence
                 } else {
                     Answer::Revoked(false)
                 };

@@ -384,9 +384,8 @@ fn run(
     } else if scenario.login {
         if last == Some(End::LoggedIn) {
             let lineage = sim.stored().map(|entry| entry.sharing.lineage);
-            if lineage.as_deref().is_none_or(|lineage| lineage == "one") {
-                broken.push("P5");
-            } else if !is_alive && !is_excused {
+            let is_overwritten = lineage.is_none_or(|lineage| lineage == "one");
+            if is_overwritten || (!is_alive && !is_excused) {
                 broken.push("P5");
             }
             if !sim.revoked.contains(&1) && !is_excused {
@@ -399,9 +398,9 @@ fn run(
         }
         if matches!(visitor, Some(End::Busy | End::Away)) {
             broken.push("P3");
-        } else if !is_alive
-            && !sim.causes.contains("answer lost")
-            && !(sim.was_family_revoked && is_excused)
+        } else if !(is_alive
+            || sim.causes.contains("answer lost")
+            || sim.was_family_revoked && is_excused)
         {
             broken.push("P2");
         }
