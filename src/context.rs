@@ -11,7 +11,9 @@ use crate::host::Host;
 use crate::model::{CookieNames, Origin, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
-use crate::store::{KeyringOptions, Locks, Profile, ProfilesError, StoreKind, Stores};
+use crate::store::{
+    KeyringOptions, Locks, Profile, ProfilesError, Server, StoreError, StoreKind, Stores,
+};
 use crate::terminal::Terminal;
 
 /// How long one call to the keyring may take.
@@ -52,6 +54,12 @@ impl<'h> Context<'h> {
             host,
             interrupts,
         }
+    }
+
+    /// Serves the store in use to other machines.
+    pub(crate) fn server(&self) -> Result<Server<'_>, StoreError> {
+        let store = self.stores.get(self.settings.store, false);
+        Server::new(store, &self.settings.data_dir.join("locks"))
     }
 
     /// Operations on the session of the profile in use.

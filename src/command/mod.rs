@@ -18,6 +18,7 @@ mod profile;
 mod refresh;
 mod report;
 mod signup;
+mod store;
 mod takeover;
 mod token;
 mod verify;
@@ -113,7 +114,7 @@ impl Row {
 }
 
 /// In the order of the help.
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     Row::new("signup", "Create an account", signup::Args::augment_args),
     Row::new("login", "Start a session", login::Args::augment_args),
     Row::new(
@@ -166,6 +167,12 @@ const ROWS: [Row; 13] = [
         "man",
         "Write the manual pages into a directory, one a command",
         man::Args::augment_args,
+    )
+    .hidden(),
+    Row::new(
+        "store",
+        "Serve this machine's secret store to others",
+        store::Args::augment_args,
     )
     .hidden(),
 ];
@@ -240,6 +247,7 @@ pub enum Command {
     Doctor(doctor::Args),
     Completions(completions::Args),
     Man(man::Args),
+    Store(store::Args),
 }
 
 impl Command {
@@ -247,7 +255,7 @@ impl Command {
     #[must_use]
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
-            Self::Signup(_) | Self::Login(_) => Purpose::Begin,
+            Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::Begin,
             Self::Profile(_) => Purpose::Inspect,
             Self::Doctor(_) => Purpose::Diagnose,
             _ => Purpose::Use,
@@ -279,6 +287,7 @@ impl Command {
             Self::Doctor(args) => doctor::run(&args, context),
             Self::Completions(args) => completions::run(&args, context.terminal),
             Self::Man(args) => man::run(&args, context.host),
+            Self::Store(args) => store::run(&args, context),
         }
     }
 }

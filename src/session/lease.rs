@@ -96,6 +96,8 @@ impl Timing {
     };
 }
 
+/// No lease lasts longer, whatever an entry says.
+const MAX_LEASE: Duration = Duration::from_secs(600);
 /// Attempts to put a result, however late it is: a run that was paused has some left.
 const MIN_ATTEMPTS: u32 = 5;
 
@@ -241,7 +243,7 @@ impl<W: World> SharedSession<'_, W> {
                 return self.theirs(entry);
             }
             if let Some(lease) = entry.lease() {
-                let length = Duration::from_millis(lease.duration);
+                let length = Duration::from_millis(lease.duration).min(MAX_LEASE);
                 let now = self.world.watcher_clock();
                 if !watch.is_over(&version, length, now, self.timing.max_gap) {
                     if !self.timing.is_lock_timeout_given {

@@ -14,6 +14,7 @@ mod private;
 mod profiles;
 #[cfg(all(unix, not(target_os = "macos")))]
 mod secret_service;
+mod serve;
 mod sessions;
 mod shared;
 mod stores;
@@ -34,6 +35,7 @@ pub(crate) use keyring::platform_keyring;
 pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
 pub use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
+pub(crate) use serve::Server;
 pub use sessions::SessionStore;
 pub(crate) use shared::{EndedMark, Failure, Lease, SharedEntry, Sharing};
 pub use stores::Stores;

@@ -16,6 +16,8 @@ pub fn tests() -> Vec<Test> {
     let etcd = [Part::Command("etcd"), Part::Command("etcdctl")];
     let check = [etcd[0], etcd[1], Part::Command("python3")];
     vec![
+        test("fleet::check_store_serve", check_serve).needs(&check[2..]),
+        test("fleet::life_over_ssh", life_over_ssh),
         test("fleet::check_etcd", check_etcd).needs(&check),
         test("fleet::check_vault", check_vault).needs(&[Part::Command("bao"), check[2]]),
         test("fleet::life", life).needs(&etcd),
@@ -455,4 +457,71 @@ fn overwriting_store() {
         world.api.requests().is_empty(),
         "asked the server before the store"
     );
+}
+
+/// A world with a stand-in for ssh, which runs its command in another home.
+fn with_ssh() -> (World, String) {
+    let world = World::new(Store::File);
+    let (bin, server) = (world.home().join("bin"), world.home().join("server"));
+    fs::create_dir_all(&bin).unwrap();
+    fs::create_dir_all(&server).unwrap();
+    let ssh = bin.join("ssh");
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" = -o ]; do shift 2; done\n[ \"$1\" = store.example.com ] || exit 255\nshift\nHOME={} exec \"$@\"\n",
+        server.display()
+    );
+    fs::write(&ssh, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&ssh, mode).unwrap();
+    let program = World::program();
+    let path = format!(
+        "{}:{}:{}:{}",
+        bin.display(),
+        helpers().display(),
+        program.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    (world, path)
+}
+
+fn check_serve() {
+    let (world, path) = with_ssh();
+    let mut command = Command::new(helpers().join("check"));
+    world.dress(&mut command);
+    command.args(["ssh", "store.example.com"]).env("PATH", path);
+    Output::of(command.output().unwrap()).expect(0);
+}
+
+fn life_over_ssh() {
+    let (world, path) = with_ssh();
+    let url = world.api.base_url();
+    let store = "helper:ssh:store.example.com";
+    let run = |home: &str, args: &[&str]| {
+        let home = world.home().join(home);
+        fs::create_dir_all(&home).unwrap();
+        let home = home.display().to_string();
+        let env = [
+            ("PATH", path.as_str()),
+            ("HOME", &home),
+            ("REMEMBERIZER_PASSWORD", PASSWORD),
+        ];
+        world.run_env(&env, args)
+    };
+    run(
+        "one",
+        &["login", EMAIL, "--api-url", &url, "--store", store],
+    )
+    .expect(0);
+    run("two", &["profile", "set", "api_url", &url]).expect(0);
+    run("two", &["profile", "set", "store", store]).expect(0);
+    let token = run("one", &["token"]).expect(0).stdout;
+    assert_eq!(run("two", &["token"]).expect(0).stdout, token);
+    run("two", &["refresh"]).expect(0);
+    let renewed = run("one", &["token"]).expect(0).stdout;
+    assert_ne!(token, renewed);
+    assert!(world.api.access_works(renewed.trim()));
+    // The server's own profile of that name is another session.
+    run("server", &["token", "--store", "file"]).expect(3);
+    run("two", &["logout"]).expect(0);
+    run("one", &["token"]).expect(3);
 }

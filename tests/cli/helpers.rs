@@ -49,6 +49,7 @@ pub fn tests() -> Vec<Test> {
         )
         .needs(&service),
         test("helpers::missing_helper", missing_helper),
+        test("helpers::silent_at_every_step", silent_at_every_step).needs(&pass[2..]),
         test("helpers::hostile_at_every_step", hostile_at_every_step).needs(&pass[2..]),
         test(
             "helpers::hostile_never_shows_a_secret",
@@ -379,4 +380,34 @@ fn an_unanswered_write_is_looked_up() {
     helped.run(&["refresh"]).expect(0);
     let token = helped.run(&["token"]).expect(0).stdout;
     assert!(helped.world.api.access_works(token.trim()));
+}
+
+/// A helper that says nothing costs its timeout, is ended, and loses nothing.
+fn silent_at_every_step() {
+    let helped = Helped::new(Store::File);
+    helped.helper("odd", "hello()\nserve()");
+    helped.login("helper:odd").expect(0);
+    let entry = helped.world.home().join("entries");
+    let before = std::fs::read_to_string(&entry).unwrap();
+    let silent =
+        "\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True: time.sleep(60)";
+    for (step, script, at_most) in [
+        ("hello", format!("if True:{silent}"), 8),
+        (
+            "get",
+            format!("hello()\nfor line in sys.stdin:{silent}"),
+            13,
+        ),
+    ] {
+        helped.helper("odd", &script);
+        let started = Instant::now();
+        let output = helped.run(&["token", "--json"]).expect(6);
+        assert_eq!(output.error_code(), "store_unavailable", "{step}");
+        assert!(
+            started.elapsed() < Duration::from_secs(at_most),
+            "{step}: {:?}",
+            started.elapsed()
+        );
+        assert_eq!(std::fs::read_to_string(&entry).unwrap(), before, "{step}");
+    }
 }

@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAcce
 use zeroize::Zeroizing;
 
 /// Maximum size of a line in bytes.
-pub(super) const MAX_LINE: usize = 128 * 1024;
+pub(in crate::store) const MAX_LINE: usize = 128 * 1024;
 /// Maximum size of a value in bytes.
 pub(super) const MAX_VALUE: usize = 64 * 1024;
 
@@ -25,7 +25,7 @@ pub(super) struct Hello {
 
 /// The kinds of error that the protocol knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ErrorCode {
+pub(in crate::store) enum ErrorCode {
     Conflict,
     Unavailable,
     Locked,
@@ -50,7 +50,7 @@ pub(super) enum Response {
 
 /// A line that is not of this protocol. The text never quotes the line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed(pub(super) &'static str);
+pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
 
 /// Returns the line that asks for the entry `key`.
 pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
@@ -102,6 +102,94 @@ fn line(parts: &[&str]) -> Zeroizing<Vec<u8>> {
         line.extend_from_slice(part.as_bytes());
     }
     line
+}
+
+/// A request, for the side that answers.
+#[derive(Debug)]
+pub(in crate::store) enum Request {
+    Get {
+        key: String,
+    },
+    Put {
+        key: String,
+        expected: String,
+        value: Option<Zeroizing<Vec<u8>>>,
+    },
+    /// An operation of a later version.
+    Unknown,
+}
+
+/// Parses a request of a client that knows that this side has versions.
+pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed> {
+    let fields = parse(line)?;
+    let op = fields.op.ok_or(Malformed("a request has no \"op\""))?;
+    let key = fields.key.ok_or(Malformed("a request has no \"key\""))?;
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    if !(1..=128).contains(&key.len()) || !key.bytes().all(is_plain) {
+        return Err(Malformed("not a valid key"));
+    }
+    let key = key.into_owned();
+    match &*op {
+        "get" => Ok(Request::Get { key }),
+        "put" => {
+            let expected = fields.expected.ok_or(Malformed("a put has no \"if\""))?;
+            let value = match (fields.value, fields.has_null_value) {
+                (Some(text), _) => Some(decoded(&text)?),
+                (None, true) => None,
+                (None, false) => return Err(Malformed("a put has no \"value\"")),
+            };
+            Ok(Request::Put {
+                key,
+                expected: expected.into_owned(),
+                value,
+            })
+        }
+        _ => Ok(Request::Unknown),
+    }
+}
+
+/// The first line of the side that answers.
+pub(in crate::store) fn hello(cas: bool) -> Zeroizing<Vec<u8>> {
+    line(&[
+        "{\"v\":[1],\"cas\":",
+        if cas { "true" } else { "false" },
+        "}\n",
+    ])
+}
+
+/// The response to a get.
+pub(in crate::store) fn value(version: &str, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+    let head = "{\"ok\":true,\"version\":\"";
+    match value {
+        None => line(&[head, version, "\",\"value\":null}\n"]),
+        Some(value) => line(&[head, version, "\",\"value\":\"", &encoded(value), "\"}\n"]),
+    }
+}
+
+/// The response to a put that was done.
+pub(in crate::store) fn stored(version: &str) -> Zeroizing<Vec<u8>> {
+    line(&["{\"ok\":true,\"version\":\"", version, "\"}\n"])
+}
+
+/// A response that is an error.
+pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u8>> {
+    let code = match code {
+        ErrorCode::Conflict => "conflict",
+        ErrorCode::Unavailable => "unavailable",
+        ErrorCode::Locked => "locked",
+        ErrorCode::Denied => "denied",
+        ErrorCode::Failed => "failed",
+        ErrorCode::Unsupported => "unsupported",
+    };
+    let plain = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
+    let message: String = message.chars().filter(plain).take(200).collect();
+    line(&[
+        "{\"ok\":false,\"error\":\"",
+        code,
+        "\",\"message\":\"",
+        &message,
+        "\"}\n",
+    ])
 }
 
 /// Whether `version` is one that can be sent.
@@ -194,6 +282,11 @@ struct Fields<'a> {
     ok: Option<bool>,
     version: Option<Cow<'a, str>>,
     value: Option<Cow<'a, str>>,
+    /// Whether "value" is there and null.
+    has_null_value: bool,
+    op: Option<Cow<'a, str>>,
+    key: Option<Cow<'a, str>>,
+    expected: Option<Cow<'a, str>>,
     error: Option<Cow<'a, str>>,
     message: Option<Cow<'a, str>>,
 }
@@ -226,7 +319,11 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                         ("value", Scalar::Text(text)) => fields.value = Some(text),
                         ("error", Scalar::Text(text)) => fields.error = Some(text),
                         ("message", Scalar::Text(text)) => fields.message = Some(text),
-                        ("value" | "message", Scalar::Other) => {}
+                        ("op", Scalar::Text(text)) => fields.op = Some(text),
+                        ("key", Scalar::Text(text)) => fields.key = Some(text),
+                        ("if", Scalar::Text(text)) => fields.expected = Some(text),
+                        ("value", Scalar::Other) => fields.has_null_value = true,
+                        ("message", Scalar::Other) => {}
                         ("cas" | "max" | "ok" | "version" | "value" | "error" | "message", _) => {
                             return Err(A::Error::custom("a value of the wrong type"));
                         }

@@ -6,7 +6,7 @@
 //! the outcome of a write is unknown until a new helper has been asked.
 
 mod address;
-mod message;
+pub(super) mod message;
 mod process;
 
 use std::cell::{OnceCell, RefCell};
@@ -153,8 +153,10 @@ impl HelperStore {
         check_key(account)?;
         let is_reused = self.process.borrow().is_some();
         let mut answer = self.request(message::get(account), &[], timeout)?;
-        // A helper that was kept may have ended meanwhile.
-        if is_reused && matches!(answer, Answer::Unknown(_)) && self.process.borrow().is_none() {
+        // A helper that was kept may have ended meanwhile. A silent one has had its time.
+        if is_reused
+            && matches!(&answer, Answer::Unknown(error) if error.kind == StoreErrorKind::Failed)
+        {
             answer = self.request(message::get(account), &[], timeout)?;
         }
         match answer {

@@ -1,0 +1,29 @@
+//! `store`: the helper's side of the store protocol. Hidden: scripts use it.
+
+use crate::context::Context;
+use crate::error::Error;
+
+/// Serve this machine's secret store to others
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Speak the protocol of store helpers on stdin and stdout
+    #[command(after_help = "\
+Example, as the program rememberizer-store-ssh in PATH:
+  #!/bin/sh
+  exec ssh -o BatchMode=yes \"$1\" rememberizer --store file store serve")]
+    Serve,
+}
+
+/// Serves requests until stdin ends.
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+    let Action::Serve = args.action;
+    let server = context.server()?;
+    let mut print = |line: &[u8]| context.terminal.answer_bytes(line);
+    Ok(server.run(&mut std::io::stdin().lock(), &mut print)?)
+}
