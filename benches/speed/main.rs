@@ -27,7 +27,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use run::{Bench, EMAIL, PASSWORD, PROGRAM, Run};
+use run::{Bench, EMAIL, PASSWORD, PROGRAM, Run, STATIC_PROGRAM};
 use sandbox::{Account, Delay, RotationPolicy, Settings, TlsKind};
 
 fn main() {
@@ -43,6 +43,7 @@ fn main() {
     bench.noise();
     bench.starting();
     bench.tokens();
+    bench.static_build();
     bench.exchanges();
     bench.crowd();
     bench.many_profiles();
@@ -95,6 +96,28 @@ impl Bench {
         );
         let whoami = self.run(&["whoami", "--offline", "-p", "keyring"]);
         self.row("whoami --offline, keyring", &whoami, &self.hello(), 4.5);
+    }
+
+    /// The static build, beside the same hello world.
+    fn static_build(&self) {
+        if !Path::new(STATIC_PROGRAM).is_file() {
+            return;
+        }
+        let token = |profile| self.run_static(&["token", "-p", profile]);
+        let tool = ["lookup", "service", "rememberizer", "username", "keyring"];
+        let tool = self.other("/usr/bin/secret-tool", &tool);
+        let hello = self.hello();
+        let version = self.run_static(&["--version"]);
+        self.row("static: --version", &version, &hello, 0.6);
+        self.row("static: token, fresh, file", &token("file"), &hello, 0.6);
+        let keyring = token("keyring");
+        self.row("static: token, fresh, keyring", &keyring, &hello, 2.1);
+        self.row(
+            "static: token, fresh, keyring : secret-tool",
+            &keyring,
+            &tool,
+            0.2,
+        );
     }
 
     fn exchanges(&self) {
@@ -218,12 +241,20 @@ impl Bench {
 
     fn size(&self) {
         const MIB: f64 = 1024.0 * 1024.0;
-        let size = Path::new(PROGRAM).metadata().unwrap().len() as f64 / MIB;
         let miss = |is: bool| if is { "MISS" } else { "" };
-        println!(
-            "stripped binary: {size:.2} MiB, limit 4 {}",
-            miss(size > 4.0)
-        );
+        for (what, program) in [("stripped binary", PROGRAM), ("static", STATIC_PROGRAM)] {
+            let Ok(metadata) = Path::new(program).metadata() else {
+                continue;
+            };
+            let size = metadata.len() as f64 / MIB;
+            println!("{what}: {size:.2} MiB, limit 4 {}", miss(size > 4.0));
+        }
+        let static_runs = [&["token", "-p", "file"][..], &["token", "-p", "keyring"]];
+        for args in static_runs {
+            if Path::new(STATIC_PROGRAM).is_file() {
+                self.memory(STATIC_PROGRAM, "static: ", args, 3.3);
+            }
+        }
         for args in [
             &["--help"][..],
             &["token", "-p", "file"],
@@ -232,31 +263,30 @@ impl Bench {
             &["refresh", "-p", "keyring"],
             &["doctor", "-p", "keyring"],
         ] {
-            // GNU time is small itself; a larger parent's memory would count as the child's.
-            let output = self
-                .other("/usr/bin/time", &["-f", "%M", PROGRAM])
-                .command()
-                .args(args)
-                .stderr(Stdio::piped())
-                .output();
-            let Ok(output) = output else {
-                println!("peak memory: GNU time is not here");
-                return;
-            };
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            let kib: f64 = told
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .parse()
-                .unwrap_or(f64::NAN);
-            println!(
-                "peak memory, {}: {:.1} MiB, limit 6 {}",
-                args.join(" "),
-                kib / 1024.0,
-                miss(kib / 1024.0 > 6.0)
-            );
+            self.memory(PROGRAM, "", args, 6.0);
         }
+    }
+
+    fn memory(&self, program: &str, label: &str, args: &[&str], limit: f64) {
+        // GNU time is small itself; a larger parent's memory would count as the child's.
+        let output = self
+            .other("/usr/bin/time", &["-f", "%M", program])
+            .command()
+            .args(args)
+            .stderr(Stdio::piped())
+            .output();
+        let Ok(output) = output else {
+            println!("peak memory: GNU time is not here");
+            return;
+        };
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        let kib = printed.lines().last().and_then(|line| line.parse().ok());
+        let mib: f64 = kib.unwrap_or(f64::NAN) / 1024.0;
+        let miss = if mib > limit { "MISS" } else { "" };
+        println!(
+            "peak memory, {label}{}: {mib:.1} MiB, limit {limit} {miss}",
+            args.join(" ")
+        );
     }
 
     /// Instructions, which do not depend on the neighbours.

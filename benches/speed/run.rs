@@ -18,6 +18,15 @@ pub const PROGRAM: &str = concat!(
     "/target/shipped/release/rememberizer"
 );
 
+/// The target of the static build.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-musl";
+
+/// The static build as it is shipped.
+pub const STATIC_PROGRAM: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/target/shipped/x86_64-unknown-linux-musl/release/rememberizer"
+);
+
 /// Pairs of runs a row.
 const PAIRS: usize = 60;
 
@@ -95,15 +104,10 @@ impl Bench {
             .args([&hello, &dir.path().join("hello.rs")])
             .status();
         assert!(built.is_ok_and(|status| status.success()), "hello builds");
-        let built = Command::new(env!("CARGO"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .args(["build", "--release", "--quiet", "--bin", "rememberizer"])
-            .args(["--target-dir", "target/shipped"])
-            .status();
-        assert!(
-            built.is_ok_and(|status| status.success()),
-            "the program builds"
-        );
+        assert!(build(&[]), "the program builds");
+        if !build(&["--target", STATIC_TARGET]) {
+            println!("the static build is not here: rustup target add {STATIC_TARGET}");
+        }
         let bus = Bus::with_keyring(dir.path());
         let api = sandbox::start_on_loopback(Settings {
             // So that curl can send the same token again and again.
@@ -122,6 +126,11 @@ impl Bench {
             bench.login(store, store, &bench.api.base_url(), &[]);
         }
         bench
+    }
+
+    /// The same run by the static build.
+    pub fn run_static(&self, args: &[&str]) -> Run<'_> {
+        self.other(STATIC_PROGRAM, args)
     }
 
     pub fn login(&self, profile: &str, store: &str, url: &str, more: &[&str]) {
@@ -173,4 +182,15 @@ impl Bench {
             at(3)
         );
     }
+}
+
+/// Builds the program; whether that worked.
+fn build(arguments: &[&str]) -> bool {
+    Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["build", "--release", "--quiet", "--bin", "rememberizer"])
+        .args(["--target-dir", "target/shipped"])
+        .args(arguments)
+        .status()
+        .is_ok_and(|status| status.success())
 }
