@@ -81,7 +81,7 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     let settings = Settings::resolve(cli.globals, output, purpose, host)?;
     *names = Some((settings.name.clone(), settings.default.clone()));
     let interrupts = interrupts(host, json);
-    host.terminal.before_questions({
+    host.terminal.before_prompt({
         // A prompt for a secret turns the echo off: Ctrl-C must turn it on again.
         let interrupts = interrupts.clone();
         Box::new(move || interrupts.watch())

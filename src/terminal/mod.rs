@@ -6,7 +6,7 @@
 
 mod clean;
 mod color;
-mod paste;
+mod hidden;
 mod prompt;
 mod spinner;
 
@@ -26,7 +26,7 @@ use spinner::Screen;
 
 pub use clean::{clean, clean_json};
 pub use color::ColorChoice;
-pub use prompt::PromptError;
+pub(crate) use prompt::PromptError;
 pub use spinner::Spinner;
 
 /// How long the last words of a run that a signal ends may take: a stream may be blocked.
@@ -71,7 +71,7 @@ struct Shared {
     terminals: Terminals,
     style: OnceLock<Style>,
     mode: Mutex<Mode>,
-    before_questions: OnceLock<Hook>,
+    before_prompt: OnceLock<Hook>,
 }
 
 /// What is called before a prompt.
@@ -114,7 +114,7 @@ impl Terminal {
             terminals,
             style: OnceLock::new(),
             mode: Mutex::default(),
-            before_questions: OnceLock::new(),
+            before_prompt: OnceLock::new(),
         }))
     }
 
@@ -124,8 +124,8 @@ impl Terminal {
     }
 
     /// Registers a function that is called before each prompt.
-    pub fn before_questions(&self, act: Hook) {
-        self.0.before_questions.get_or_init(|| act);
+    pub(crate) fn before_prompt(&self, hook: Hook) {
+        self.0.before_prompt.get_or_init(|| hook);
     }
 
     fn style(&self) -> Style {

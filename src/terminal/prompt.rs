@@ -1,36 +1,24 @@
-//! Prompts, drawn with dialoguer's themes.
+//! Prompts, drawn with dialoguer's themes; a line of text is edited by its `Input`.
 //!
-//! A line is read here, key by key, because dialoguer's `Input` and `Confirm`
-//! ignore Ctrl-D, and its `Password` takes it for a blank line, prompts again
-//! for ever once the terminal is gone, and leaves the secret in the buffer of stdin.
-//! The keys themselves are console's, the list is dialoguer's `Select`.
+//! dialoguer does not know the end of the input: `Input`, `Confirm` and `Select` ignore
+//! Ctrl-D, and `Password` returns an empty line for it (and leaves the secret in the
+//! buffer of stdin). Therefore the first key of a line is read here before `Input` takes
+//! over, and so are the keys of a list; `hidden.rs` reads secrets.
 
+use std::fmt;
 use std::io;
-use std::time::Duration;
 
-use console::{Key, Term, measure_text_width};
-use dialoguer::Select;
+use console::{Key, Term};
+use dialoguer::Input;
 use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
-use zeroize::Zeroizing;
 
-use super::clean::is_invisible;
-use super::{Terminal, clean, lock};
-use crate::model::Secret;
+use super::{CLOSE_TIMEOUT, Terminal, clean, lock};
 
-/// Maximum number of characters of an answer. All of them are reserved at once:
-/// a buffer that grows leaves copies of a secret behind.
-const MAX_ANSWER: usize = 16 * 1024;
-
-/// A row with less room than this behind its prompt leaves the input to the next row.
-const MIN_ROOM: usize = 12;
-
-/// How long a signal's thread may take to begin the end of the process. Until then an
-/// interrupted wait for a key may be its signal as well as a Ctrl-C.
-const SIGNAL_TIMEOUT: Duration = Duration::from_millis(100);
+pub(super) const CTRL_D: Key = Key::Char('\u{4}');
 
 /// Why a prompt has no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum PromptError {
+pub(crate) enum PromptError {
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
@@ -57,37 +45,38 @@ type Result<T> = std::result::Result<T, PromptError>;
 /// The mode of the terminal, which prompts change.
 #[derive(Default)]
 pub(super) struct Mode {
-    /// The mode before the open prompt.
+    /// The mode before the open prompt, to be restored.
     #[cfg(unix)]
-    before: Option<rustix::termios::Termios>,
+    saved: Option<rustix::termios::Termios>,
     prompting: bool,
-    closed: bool,
+    /// No further prompt may open.
+    ended: bool,
 }
 
 impl Mode {
     /// Restores the mode and forbids further prompts. Returns whether one was open.
     pub(super) fn close(&mut self) -> bool {
-        self.closed = true;
+        self.ended = true;
         self.leave()
     }
 
-    /// Sets the raw mode for the whole prompt. console does so for each key
-    /// alone, and what is pasted between two keys would be echoed twice.
+    /// Sets the raw mode until the prompt closes. console sets it for one key at a
+    /// time, and the terminal would echo what is pasted between two keys.
     fn enter(&mut self, hidden: bool) -> io::Result<()> {
         #[cfg(unix)]
         {
             use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-            let before = tcgetattr(io::stdin())?;
-            let mut raw = before.clone();
+            let saved = tcgetattr(io::stdin())?;
+            let mut raw = saved.clone();
             raw.make_raw();
-            raw.output_modes = before.output_modes;
+            raw.output_modes = saved.output_modes;
             // Text typed before the prompt, and echoed, is not a password.
             let discard = match hidden {
                 true => OptionalActions::Flush,
                 false => OptionalActions::Now,
             };
             tcsetattr(io::stdin(), discard, &raw)?;
-            self.before = Some(before);
+            self.saved = Some(saved);
         }
         let _ = hidden;
         self.prompting = true;
@@ -96,20 +85,29 @@ impl Mode {
 
     pub(super) fn leave(&mut self) -> bool {
         #[cfg(unix)]
-        if let Some(before) = self.before.take() {
+        if let Some(saved) = self.saved.take() {
             use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcsetattr};
             // The rest of a paste with a line break in it answers no other
             // prompt and is not a command for the shell.
             let _ = tcflush(io::stdin(), QueueSelector::IFlush);
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &before);
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &saved);
         }
         std::mem::take(&mut self.prompting)
     }
 }
 
+/// An open prompt; dropping it restores the mode of the terminal.
+pub(super) struct OpenPrompt<'a>(&'a Terminal);
+
+impl Drop for OpenPrompt<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.0.mode).leave();
+    }
+}
+
 impl Terminal {
     /// Prompts for a line of text until it is not blank; a blank line takes `default`.
-    pub fn ask(&self, prompt: &str, default: Option<&str>) -> Result<String> {
+    pub(crate) fn ask(&self, prompt: &str, default: Option<&str>) -> Result<String> {
         loop {
             match (self.line(prompt, default)?, default) {
                 (Some(line), _) => return Ok(line),
@@ -120,7 +118,7 @@ impl Terminal {
     }
 
     /// Prompts for a line of text until it is not blank and `problem` finds nothing wrong.
-    pub fn ask_valid(
+    pub(crate) fn ask_valid(
         &self,
         prompt: &str,
         problem: impl Fn(&str) -> Option<&'static str>,
@@ -135,36 +133,12 @@ impl Terminal {
     }
 
     /// Prompts for a line of text; a blank line is `None`.
-    pub fn ask_optional(&self, prompt: &str) -> Result<Option<String>> {
+    pub(crate) fn ask_optional(&self, prompt: &str) -> Result<Option<String>> {
         self.line(prompt, None)
     }
 
-    /// Prompts for a secret, which is not echoed, until it is not blank.
-    pub fn ask_secret(&self, prompt: &str) -> Result<Secret> {
-        loop {
-            let answer = self.read(prompt, None, true)?;
-            if !answer.is_empty() {
-                // Reserved at once, and then moved into the secret, not copied.
-                let mut text = String::with_capacity(answer.len() * 4);
-                text.extend(answer.iter());
-                return Ok(Secret::new(text));
-            }
-        }
-    }
-
-    /// Prompts for a secret twice, until both times agree.
-    pub fn ask_secret_twice(&self, prompt: &str, again: &str) -> Result<Secret> {
-        loop {
-            let secret = self.ask_secret(prompt)?;
-            if self.ask_secret(again)? == secret {
-                return Ok(secret);
-            }
-            self.warn("the two entries differ; try again");
-        }
-    }
-
-    /// Asks a question of yes or no.
-    pub fn confirm(&self, prompt: &str, default: bool) -> Result<bool> {
+    /// Prompts for yes or no.
+    pub(crate) fn confirm(&self, prompt: &str, default: bool) -> Result<bool> {
         let prompt = format!("{prompt} {}", if default { "[Y/n]" } else { "[y/N]" });
         loop {
             let answer = self.line(&prompt, None)?;
@@ -179,236 +153,118 @@ impl Terminal {
 
     /// Lets the person choose one of `items` with the arrow keys; Esc closes the
     /// input. Returns the item's index.
-    pub fn select(&self, prompt: &str, items: &[&str]) -> Result<usize> {
-        self.begin(false)?;
-        let term = Term::stderr();
-        let items: Vec<_> = items.iter().map(|item| clean(item)).collect();
-        let chosen = Select::with_theme(&*self.theme())
-            .with_prompt(clean(prompt))
-            .items(&items)
-            .default(0)
-            .interact_on_opt(&term);
-        let dialoguer::Error::IO(error) = match chosen {
-            Ok(chosen) => {
-                lock(&self.0.mode).leave();
-                return chosen.ok_or(PromptError::Closed);
+    pub(crate) fn select(&self, prompt: &str, items: &[&str]) -> Result<usize> {
+        let _open = self.open_prompt(false)?;
+        let theme = self.theme();
+        let mut chosen = 0;
+        loop {
+            self.draw(|out| theme.format_select_prompt(out, &clean(prompt)))?;
+            for (index, item) in items.iter().enumerate() {
+                self.print("\n");
+                self.draw(|out| {
+                    theme.format_select_prompt_item(out, &clean(item), index == chosen)
+                })?;
             }
-            Err(error) => error,
-        };
-        // Its Ctrl-C raises SIGINT, for which the thread of the signals ends the process.
-        let error = self.interrupted(error);
-        term.show_cursor()?;
-        lock(&self.0.mode).leave();
-        Err(error)
+            self.print("\n");
+            let key = self.read_key()?;
+            Term::stderr().clear_last_lines(items.len() + 1)?;
+            chosen = match key {
+                Key::ArrowDown | Key::Tab => chosen + 1,
+                Key::ArrowUp | Key::BackTab => chosen + items.len() - 1,
+                Key::Enter => return Ok(chosen),
+                Key::Escape | CTRL_D => return Err(PromptError::Closed),
+                _ => chosen,
+            } % items.len();
+        }
     }
 
     /// Reads one line, trimmed; `None` for a blank one.
     fn line(&self, prompt: &str, default: Option<&str>) -> Result<Option<String>> {
-        let line: String = self.read(prompt, default, false)?.iter().collect();
+        let _open = self.open_prompt(false)?;
+        let theme = self.theme();
+        let (prompt, default) = (clean(prompt), default.map(clean));
+        self.draw(|out| theme.format_input_prompt(out, &prompt, default.as_deref()))?;
+        let first = loop {
+            match self.read_key()? {
+                Key::Char(c) if !c.is_control() => break c,
+                key @ (Key::Enter | CTRL_D) => {
+                    self.print("\n");
+                    return if key == CTRL_D {
+                        Err(PromptError::Closed)
+                    } else {
+                        Ok(None)
+                    };
+                }
+                _ => {}
+            }
+        };
+        let term = Term::stderr();
+        term.clear_line()?;
+        let mut input = Input::<String>::with_theme(&*theme)
+            .with_prompt(prompt)
+            .with_initial_text(first)
+            .allow_empty(true);
+        if let Some(default) = default {
+            input = input.default(default.into_owned());
+        }
+        let line = input
+            .interact_text_on(&term)
+            .map_err(|dialoguer::Error::IO(error)| self.map_read_err(error))?;
         let line = line.trim();
         Ok((!line.is_empty()).then(|| line.to_owned()))
     }
 
-    /// Reads one line as it was typed.
-    fn read(
-        &self,
-        prompt: &str,
-        default: Option<&str>,
-        hidden: bool,
-    ) -> Result<Zeroizing<Vec<char>>> {
-        self.begin(hidden)?;
-        let shown = self.themed(&clean(prompt), default.map(clean).as_deref(), hidden);
-        let mut line = Line::new(hidden);
-        let answer = shown.and_then(|shown| self.edit(&shown, &mut line));
-        if !matches!(answer, Err(PromptError::Interrupted)) || !lock(&self.0.mode).closed {
-            self.print("\n");
-        }
-        lock(&self.0.mode).leave();
-        answer.map(|()| line.chars)
-    }
-
-    pub(super) fn begin(&self, hidden: bool) -> Result<()> {
+    pub(super) fn open_prompt(&self, hidden: bool) -> Result<OpenPrompt<'_>> {
         if !self.can_prompt() {
             return Err(PromptError::Closed);
         }
-        if let Some(act) = self.0.before_questions.get() {
-            act();
+        if let Some(hook) = self.0.before_prompt.get() {
+            hook();
         }
-        // One step for the thread of the signals: it finds the terminal either
-        // unchanged or with the mode to restore.
+        // Locked, so that the signal thread sees the terminal either unchanged or
+        // with a mode to restore.
         let mut mode = lock(&self.0.mode);
-        if mode.closed {
+        if mode.ended {
             return Err(PromptError::Interrupted);
         }
-        Ok(mode.enter(hidden)?)
+        mode.enter(hidden)?;
+        Ok(OpenPrompt(self))
     }
 
-    fn edit(&self, prompt: &str, line: &mut Line) -> Result<()> {
-        let term = Term::stderr();
-        self.print(prompt);
-        let mut column = measure_text_width(prompt);
-        loop {
-            let width = usize::from(term.size().1);
-            if !line.hidden && width - (column % width).min(width) < MIN_ROOM && column > 0 {
-                self.print("\n");
-                column = 0;
-            }
-            let key = match term.read_key_raw() {
-                Ok(Key::CtrlC) => {
-                    return Err(self.interrupted(io::ErrorKind::Interrupted.into()));
-                }
-                key => key?,
-            };
-            match line.press(key, || term.read_key_raw())? {
-                Some(Pressed::Enter) => return Ok(()),
-                Some(Pressed::Closed) => return Err(PromptError::Closed),
-                None if line.hidden => {}
-                None => self.print(&line.redraw(width.saturating_sub(column % width + 1).max(1))),
-            }
-        }
+    /// Waits for a key. Ctrl-C raises SIGINT.
+    pub(super) fn read_key(&self) -> Result<Key> {
+        Term::stderr()
+            .read_key()
+            .map_err(|error| self.map_read_err(error))
     }
 
-    /// A wait for a key also ends for a signal, whose own thread then ends the process.
-    pub(super) fn interrupted(&self, error: io::Error) -> PromptError {
+    /// A signal interrupts the wait for a key, and its own thread then ends the
+    /// process: it gets the time to do so.
+    fn map_read_err(&self, error: io::Error) -> PromptError {
         let error = PromptError::from(error);
         if matches!(error, PromptError::Interrupted) {
-            std::thread::sleep(SIGNAL_TIMEOUT);
-            if lock(&self.0.mode).closed {
-                std::thread::sleep(super::CLOSE_TIMEOUT * 2);
-            }
+            std::thread::sleep(CLOSE_TIMEOUT * 2);
         }
         error
     }
 
-    fn theme(&self) -> Box<dyn Theme> {
-        match self.stderr_has_color() {
-            true => Box::new(ColorfulTheme::default()),
-            false => Box::new(SimpleTheme),
-        }
+    pub(super) fn draw(&self, format: impl FnOnce(&mut String) -> fmt::Result) -> Result<()> {
+        let mut text = String::new();
+        format(&mut text).map_err(io::Error::other)?;
+        self.print(&text);
+        Ok(())
     }
 
-    fn themed(&self, prompt: &str, default: Option<&str>, hidden: bool) -> Result<String> {
-        let mut shown = String::new();
-        let formatted = match hidden {
-            true => self.theme().format_password_prompt(&mut shown, prompt),
-            false => self
-                .theme()
-                .format_input_prompt(&mut shown, prompt, default),
-        };
-        formatted.map_err(|_| PromptError::Io(io::Error::other("the prompt cannot be written")))?;
-        if !shown.ends_with(char::is_whitespace) {
-            shown.push(' ');
+    pub(super) fn theme(&self) -> Box<dyn Theme> {
+        if !self.stderr_has_color() {
+            return Box::new(SimpleTheme);
         }
-        Ok(shown)
-    }
-}
-
-enum Pressed {
-    Enter,
-    Closed,
-}
-
-/// A line that is being typed, and how much of it is on the screen.
-struct Line {
-    chars: Zeroizing<Vec<char>>,
-    /// The cursor's index into `chars`.
-    at: usize,
-    hidden: bool,
-    /// The columns between the start of the drawn part and the cursor.
-    before: usize,
-    /// The columns of the drawn part.
-    drawn: usize,
-}
-
-impl Line {
-    fn new(hidden: bool) -> Self {
-        Self {
-            chars: Zeroizing::new(Vec::with_capacity(MAX_ANSWER)),
-            at: 0,
-            hidden,
-            before: 0,
-            drawn: 0,
-        }
-    }
-
-    fn press(
-        &mut self,
-        key: Key,
-        mut next: impl FnMut() -> io::Result<Key>,
-    ) -> io::Result<Option<Pressed>> {
-        match key {
-            Key::Enter => return Ok(Some(Pressed::Enter)),
-            Key::Char('\u{4}') if self.chars.is_empty() => return Ok(Some(Pressed::Closed)),
-            Key::ArrowLeft => self.at = self.at.saturating_sub(1),
-            Key::ArrowRight => self.at = self.chars.len().min(self.at + 1),
-            Key::Home => self.at = 0,
-            Key::End => self.at = self.chars.len(),
-            Key::Backspace => self.remove(self.at.saturating_sub(1)..self.at),
-            Key::Del | Key::Char('\u{4}') => {
-                self.remove(self.at..self.chars.len().min(self.at + 1));
-            }
-            // Ctrl-U and Ctrl-W, as in the terminal's own line mode.
-            Key::Char('\u{15}') => self.remove(0..self.at),
-            Key::Char('\u{17}') => {
-                let typed = &self.chars[..self.at];
-                let word = typed.iter().rposition(|c| !c.is_whitespace()).unwrap_or(0);
-                let gap = typed[..word].iter().rposition(|c| c.is_whitespace());
-                self.remove(gap.map_or(0, |gap| gap + 1)..self.at);
-            }
-            Key::Tab if self.hidden => self.insert('\t'),
-            Key::Char(c) if !c.is_control() && (self.hidden || !is_invisible(c)) => self.insert(c),
-            // console reads three characters of a sequence, such as that of
-            // Ctrl-Left or of a paste's end; the others are not text either.
-            Key::UnknownEscSeq(sequence) if sequence.first() == Some(&'[') => {
-                let mut last = sequence.last().copied();
-                while !matches!(last, Some('@'..='Z' | '\\'..='~')) {
-                    last = match next()? {
-                        Key::Char(c) => Some(c),
-                        _ => break,
-                    };
-                }
-            }
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn insert(&mut self, c: char) {
-        if self.chars.len() < MAX_ANSWER {
-            self.chars.insert(self.at, c);
-            self.at += 1;
-        }
-    }
-
-    fn remove(&mut self, range: std::ops::Range<usize>) {
-        self.at = range.start;
-        self.chars.drain(range);
-    }
-
-    /// Returns what brings the row up to date: the part of the line around the cursor
-    /// that fits into `room` columns, in characters and backspaces alone.
-    fn redraw(&mut self, room: usize) -> String {
-        let width = |c: &char| measure_text_width(c.encode_utf8(&mut [0; 4]));
-        let (mut start, mut end) = (self.at, self.at);
-        let mut before = 0;
-        while start > 0 && before + width(&self.chars[start - 1]) <= room {
-            start -= 1;
-            before += width(&self.chars[start]);
-        }
-        let mut drawn = before;
-        while end < self.chars.len() && drawn + width(&self.chars[end]) <= room {
-            drawn += width(&self.chars[end]);
-            end += 1;
-        }
-        let shown: String = self.chars[start..end].iter().collect();
-        let blanks = self.drawn.saturating_sub(drawn);
-        let text = format!(
-            "{}{shown}{}{}",
-            "\u{8}".repeat(self.before),
-            " ".repeat(blanks),
-            "\u{8}".repeat(blanks + drawn - before)
-        );
-        (self.before, self.drawn) = (before, drawn);
-        text
+        // An answer is not marked as valid before it was checked.
+        let theme = ColorfulTheme::default();
+        Box::new(ColorfulTheme {
+            success_prefix: theme.prompt_prefix.clone(),
+            success_suffix: theme.prompt_suffix.clone(),
+            ..theme
+        })
     }
 }

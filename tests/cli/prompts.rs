@@ -185,24 +185,25 @@ fn editing() {
     screen.wait_until("the prompt again", |shown| {
         shown.matches("address for").count() == 2
     });
-    screen.type_text("xbib.example.comX");
-    for key in ["Home", "DC", "Right", "DC", "C-Left", "F5"] {
-        screen.press(key);
+    screen.type_text("bibexample.comX");
+    screen.press("BSpace");
+    for _ in "bexample.com".chars() {
+        screen.press("Left");
     }
+    screen.press("BSpace");
     screen.type_text("o");
     screen.press("Right");
-    screen.press("DC");
     screen.type_text("@");
-    screen.press("End");
-    screen.press("BSpace");
     screen.wait_for("› bob@example.com");
     screen.press("Enter");
     screen.wait_for("New password");
-    screen.type_text("correct horsX 9");
-    for key in ["Left", "Left", "BSpace"] {
+    screen.type_text("wrong");
+    screen.press("C-u");
+    screen.type_text("correct horsX");
+    for key in ["Left", "BSpace"] {
         screen.press(key);
     }
-    screen.line("e");
+    screen.line("e 9");
     screen.wait_for("again");
     screen.line("correct horse 9");
     screen.wait_for("(blank: later)");
@@ -397,6 +398,12 @@ fn captcha_is_known() {
     screen.wait_for("by pasting cookies");
     screen.press("C-c");
     assert_eq!(screen.ended().0, 130);
+    screen.expect_sane();
+    screen.clear();
+    screen.start("env -u REMEMBERIZER_API_URL rememberizer login --profile other");
+    screen.wait_for("by pasting cookies");
+    screen.press("C-d");
+    assert!(self::shown(&screen, 130).ends_with("error: the input was closed"));
     screen.expect_sane();
 }
 
