@@ -319,11 +319,25 @@ pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
 /// Returns the tokens in the environment.
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let env = Env(host);
-    let secret = |name| Ok::<_, Failure>(env.text(name)?.map(Secret::new));
+    let secret = |name| -> Result<Option<Secret>, Failure> {
+        let Some(token) = env.text(name)?.map(Secret::new) else {
+            return Ok(None);
+        };
+        match token.validate_as_token() {
+            Ok(()) => Ok(Some(token)),
+            Err(why) => Err(Failure::usage(format!("the token in {name} {why}"))),
+        }
+    };
     Ok(TokenVariables {
         access: secret(ACCESS_TOKEN)?.map(|s| (ACCESS_TOKEN, AccessToken::new(s))),
         refresh: secret(REFRESH_TOKEN)?.map(|s| (REFRESH_TOKEN, RefreshToken::new(s))),
     })
+}
+
+/// Returns the names of the token variables that are set, whatever they hold.
+pub(crate) fn token_variable_names(host: &Host) -> impl Iterator<Item = &'static str> {
+    let is_set = |name: &&str| (host.variable)(name).is_some_and(|value| !value.is_empty());
+    [ACCESS_TOKEN, REFRESH_TOKEN].into_iter().filter(is_set)
 }
 
 /// Returns the proxy variables that are set, in the order of precedence.

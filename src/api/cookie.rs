@@ -8,13 +8,12 @@
 
 use cookie::Cookie;
 
-use crate::model::{AccessToken, CookieNames, Expiry, Grant, RefreshToken, Secret, Token};
+use crate::model::{
+    AccessToken, CookieNames, Expiry, Grant, RefreshToken, Secret, Token, validate_token_text,
+};
 
 use super::jwt;
 use super::received_at::ReceivedAt;
-
-/// Maximum size of a token in bytes. Many servers refuse headers of half of it.
-const MAX_TOKEN: usize = 16 * 1024;
 
 /// Cookies of the web framework, which are never a token.
 const FOREIGN: [&str; 2] = ["sessionid", "csrftoken"];
@@ -132,7 +131,7 @@ impl CookieReader<'_> {
             return None;
         }
         let text = validate_token_text(value)
-            .inspect_err(|why| (self.log)(&format!("ignoring cookie {}: {why}", cookie.name())))
+            .inspect_err(|why| (self.log)(&format!("ignoring cookie {}, which {why}", cookie.name())))
             .ok()?;
         let lifetime = stated.or_else(|| jwt::lifetime(text, now));
         Some((Secret::new(text.to_owned()), lifetime))
@@ -164,18 +163,6 @@ fn pair(cookies: &[(String, Value)]) -> Option<CookieNames> {
     };
     let (access, refresh) = (only("access", "refresh")?, only("refresh", "access")?);
     Some(CookieNames::new(Some(access), Some(refresh)))
-}
-
-/// Returns the text if it can be sent back in a header as it is: visible ASCII.
-/// RFC 6265 §4.1.1 allows less, but servers accept what they sent.
-pub(super) fn validate_token_text(text: &str) -> Result<&str, &'static str> {
-    if text.len() > MAX_TOKEN {
-        Err("it is too long for a token")
-    } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {
-        Err("it has a character that cannot be sent back")
-    } else {
-        Ok(text)
-    }
 }
 
 /// The name of a cookie, if it can be logged.

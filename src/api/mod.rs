@@ -29,7 +29,9 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::model::{AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp};
+use crate::model::{
+    AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp, validate_token_text,
+};
 
 pub(crate) use error::{ApiError, Delivery};
 pub(crate) use raw::{RawRequest, RawResponse};
@@ -228,9 +230,8 @@ impl Client {
     /// A POST without a body, with the refresh token as its cookie.
     fn post_with_cookie(&self, path: &str, refresh: &RefreshToken) -> Result<Request, ApiError> {
         let text = refresh.secret().expose();
-        cookie::validate_token_text(text).map_err(|why| {
-            ApiError::Unusable(format!("the refresh token cannot be sent: {why}"))
-        })?;
+        validate_token_text(text)
+            .map_err(|why| ApiError::Unusable(format!("the refresh token {why}")))?;
         let name = &self.cookie_names().refresh;
         let pair = Zeroizing::new(format!("{name}={text}"));
         self.post(path)?.with_secret(COOKIE, &pair, "refresh token")

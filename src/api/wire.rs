@@ -6,9 +6,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::{AccessToken, Grant, RefreshToken, Secret};
+use crate::model::{AccessToken, Grant, RefreshToken, Secret, validate_token_text};
 
-use super::cookie::{CookieReader, validate_token_text};
+use super::cookie::CookieReader;
 use super::jwt;
 
 /// `POST auth/signup/`.

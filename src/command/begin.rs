@@ -187,7 +187,7 @@ pub(super) fn confirm_login(
     started: &Started,
     login: Option<&str>,
 ) -> Result<(), Error> {
-    report::warn_of_variables(context, &context.token_variables()?);
+    report::warn_of_variables(context);
     let name = login
         .map(|login| format!(" as {login}"))
         .unwrap_or_default();

@@ -8,7 +8,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{Expiry, ProfileName, Remaining, Session, Timestamp};
-use crate::session::{LogoutOutcome, Revocation, SessionManager, TokenVariables};
+use crate::session::{LogoutOutcome, Revocation, SessionManager};
+use crate::settings;
 use crate::store::StoreKind;
 
 /// A smaller skew, in seconds, is not reported: a response takes its time, and
@@ -276,8 +277,8 @@ fn severity(revocation: &Revocation) -> u8 {
 }
 
 /// Names the variables that stay in force after a command has changed what is stored.
-pub(super) fn warn_of_variables(context: &Context<'_>, variables: &TokenVariables) {
-    for name in variables.names() {
+pub(super) fn warn_of_variables(context: &Context<'_>) {
+    for name in settings::token_variable_names(context.host) {
         context.terminal.warn(&format!(
             "{name} is set: other commands use it, not the stored session, until it is unset"
         ));

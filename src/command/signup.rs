@@ -158,7 +158,7 @@ fn finish(
     let session = started.as_ref().map(|started| &started.session);
     let mut json = begin::started_json(manager, session, Some(email));
     let verified = report_signup(context, manager, started, email)?;
-    report::warn_of_variables(context, &context.token_variables()?);
+    report::warn_of_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
         context.terminal.answer_json(Value::Object(json))?;

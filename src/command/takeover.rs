@@ -174,8 +174,7 @@ impl Source<'_> {
                 let found = takeover::find_cookie(text.as_bytes(), wanted);
                 Ok(found.map_err(|e| from_cookies(context, e))?)
             }
-            Self::RefreshToken(Some(path)) => Ok(input::from_file(path, "refresh token")?),
-            Self::RefreshToken(None) => Ok(input::from_stdin(context, "refresh token")?),
+            Self::RefreshToken(path) => Ok(input::refresh_token(context, *path)?),
         }
     }
 }
@@ -211,7 +210,11 @@ fn from_cookies(context: &Context<'_>, error: CookieError) -> Failure {
         ),
         CookieError::Elsewhere { .. } => "copy a request that goes to the API itself".to_owned(),
     };
-    Failure::new(Outcome::InputRequired, error.to_string()).hint(hint)
+    let outcome = match &error {
+        CookieError::Unusable(_) => Outcome::Usage,
+        _ => Outcome::InputRequired,
+    };
+    Failure::new(outcome, error.to_string()).hint(hint)
 }
 
 #[cfg(unix)]

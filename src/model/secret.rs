@@ -11,6 +11,22 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+/// Maximum size of a token in bytes. Many servers refuse headers of half of it.
+const MAX_TOKEN: usize = 16 * 1024;
+
+/// Returns the text if it can be sent as a token in a header: visible ASCII.
+/// RFC 6265 §4.1.1 allows less, but servers accept what they sent. The error
+/// completes a sentence that begins with the token's name.
+pub(crate) fn validate_token_text(text: &str) -> Result<&str, &'static str> {
+    if text.len() > MAX_TOKEN {
+        Err("is too long for a token")
+    } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {
+        Err("has a character that cannot be sent in a header")
+    } else {
+        Ok(text)
+    }
+}
+
 /// A secret text: a password, a captcha response, a token.
 pub struct Secret(Zeroizing<String>);
 
@@ -25,6 +41,11 @@ impl Secret {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// Checks that the text can be sent as a token.
+    pub(crate) fn validate_as_token(&self) -> Result<(), &'static str> {
+        validate_token_text(&self.0).map(drop)
     }
 
     /// Whether the text is empty.

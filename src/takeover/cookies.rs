@@ -12,10 +12,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::Secret;
-
-/// The longest value that is taken, in bytes; the API's client has the same limit.
-const LONGEST_VALUE: usize = 16 * 1024;
+use crate::model::{Secret, validate_token_text};
 
 /// The most hosts that an error names.
 const MOST_HOSTS: usize = 5;
@@ -141,8 +138,7 @@ impl<'a> Search<'a> {
         if value.is_empty() || self.best.as_ref().is_some_and(|(best, _)| *best >= rank) {
             return;
         }
-        if value.len() > LONGEST_VALUE || !value.bytes().all(|b| b.is_ascii_graphic() && b != b';')
-        {
+        if validate_token_text(value).is_err() {
             self.unusable = true;
             return;
         }
