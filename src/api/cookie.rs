@@ -131,7 +131,9 @@ impl CookieReader<'_> {
             return None;
         }
         let text = validate_token_text(value)
-            .inspect_err(|why| (self.log)(&format!("ignoring cookie {}, which {why}", cookie.name())))
+            .inspect_err(|why| {
+                (self.log)(&format!("ignoring cookie {}, which {why}", cookie.name()))
+            })
             .ok()?;
         let lifetime = stated.or_else(|| jwt::lifetime(text, now));
         Some((Secret::new(text.to_owned()), lifetime))

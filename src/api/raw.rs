@@ -131,6 +131,13 @@ impl Client {
         Ok(built)
     }
 
+    /// Resolves a page's link to the next one against the page's own URL (RFC
+    /// 3986 §5). Returns `None` if it is not below the origin.
+    pub(crate) fn next_path(&self, path: &str, link: &str) -> Option<String> {
+        let page = Url::parse(&self.resolve(path).ok()?).ok()?;
+        self.below_origin(page.join(link).ok()?)
+    }
+
     /// The URL of a path. It cannot leave the origin, since the access token is
     /// sent there. A path may repeat the path of the origin, as links do.
     fn resolve(&self, path: &str) -> Result<String, ApiError> {

@@ -5,9 +5,11 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
-use crate::api::{ApiError, RawRequest, RawResponse};
+use crate::api::{ApiError, Client, RawRequest, RawResponse};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
@@ -75,78 +77,73 @@ fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Sends the request, and those for the pages that follow.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let request = request(args, context)?;
     let manager = context.session();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let mut send = |request: &RawRequest| send(&manager, &mut credential, request);
-    if args.paginate {
-        return pages(context, request, send);
+    if !args.paginate {
+        return show(args, context, send(&request)?);
     }
-    show(args, context, send(&request)?)
+    let mut pages = Pages::default();
+    let result = pages.follow(context, &manager.client, request, send);
+    match result {
+        _ if !context.settings.json => result,
+        Ok(()) => finish(context, None, &pages),
+        Err(error) if pages.status.is_none() => Err(error),
+        Err(error) => finish(context, Some(context.explain(error)), &pages),
+    }
 }
 
-/// Prints each page as it comes, or as JSON all of them at the end: one object.
-fn pages(
-    context: &Context<'_>,
-    mut request: RawRequest,
-    mut send: impl FnMut(&RawRequest) -> Result<RawResponse, Error>,
-) -> Result<(), Error> {
-    let json = context.settings.json;
-    let mut pages = Vec::new();
-    let mut room = MAX_BODY;
-    for _ in 0..MAX_PAGES {
-        let answer = send(&request)?;
-        let (status, retry_after) = (answer.status, answer.retry_after);
-        let bytes = whole(answer)?;
-        let page = serde_json::from_slice::<Value>(&bytes).ok();
-        let failure = failure(status, retry_after, &bytes);
-        let next = page.as_ref().and_then(|page| page["next"].as_str());
-        let next =
-            next.map(|next| next_path(context.settings.origin.as_str(), &request.path, next));
-        if json {
-            room = room.checked_sub(bytes.len() as u64).ok_or_else(too_large)?;
-            pages.push(page.unwrap_or_else(|| text(&bytes)));
-        } else {
-            context.terminal.answer_document(&bytes)?;
-            if !bytes.ends_with(b"\n") {
-                context.terminal.answer_document(b"\n")?;
+/// The pages of a list, and the status of the last one.
+#[derive(Default, Serialize)]
+struct Pages {
+    status: Option<u16>,
+    pages: Vec<Box<RawValue>>,
+}
+
+impl Pages {
+    /// Requests page after page. Prints each one as it arrives, or with JSON
+    /// collects them.
+    fn follow(
+        &mut self,
+        context: &Context<'_>,
+        client: &Client,
+        mut request: RawRequest,
+        mut send: impl FnMut(&RawRequest) -> Result<RawResponse, Error>,
+    ) -> Result<(), Error> {
+        let mut bytes_left = MAX_BODY;
+        for _ in 0..MAX_PAGES {
+            let response = send(&request)?;
+            let (status, retry_after) = (response.status, response.retry_after);
+            let bytes = read_body(response)?;
+            if context.settings.json {
+                let left = bytes_left.checked_sub(bytes.len() as u64);
+                bytes_left = left.ok_or_else(too_large)?;
+                self.status = Some(status);
+                self.pages.push(to_json(&bytes)?);
+            } else {
+                context.terminal.answer_document(&bytes)?;
+                if !bytes.ends_with(b"\n") {
+                    context.terminal.answer_document(b"\n")?;
+                }
             }
+            if let Some(failure) = status_error(status, retry_after, &bytes) {
+                return Err(failure.into());
+            }
+            let page = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+            let Some(link) = page["next"].as_str() else {
+                return Ok(());
+            };
+            let next = client.next_path(&request.path, link);
+            request.path = next.ok_or_else(|| {
+                let origin = &context.settings.origin;
+                let message = format!("the server's next page, {link}, is not below {origin}");
+                Failure::new(Outcome::Failed, message)
+            })?;
         }
-        let failure = match (failure, next) {
-            (None, Some(Ok(next))) => {
-                request.path = next;
-                continue;
-            }
-            (None, Some(Err(failure))) => Some(failure),
-            (failure, _) => failure,
-        };
-        let object = json.then(|| json!({"status": status, "pages": pages}));
-        return conclude(context, failure, object);
+        Err(Failure::new(Outcome::Failed, format!("more than {MAX_PAGES} pages")).into())
     }
-    Err(Failure::new(Outcome::Failed, format!("more than {MAX_PAGES} pages")).into())
-}
-
-/// Resolves a page's link to the next one against the page's own address (RFC
-/// 3986 §5). The access token goes along, so the link must stay below the origin.
-fn next_path(origin: &str, path: &str, next: &str) -> Result<String, Failure> {
-    let page = match path.contains("://") {
-        true => path.to_owned(),
-        false => format!("{origin}/{}", path.trim_start_matches('/')),
-    };
-    let next_page = url::Url::parse(&page).and_then(|page| page.join(next));
-    next_page
-        .map(String::from)
-        .ok()
-        .filter(|next| {
-            let rest = next.strip_prefix(origin);
-            rest.is_some_and(|rest| rest.starts_with(['/', '?']))
-        })
-        .ok_or_else(|| {
-            let message = format!("the server's next page, {next}, is not below {origin}");
-            Failure::new(Outcome::Failed, message)
-        })
 }
 
 fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
@@ -222,13 +219,17 @@ fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), E
     let terminal = context.terminal;
     if context.settings.json {
         let headers = args.include.then(|| json!(answer.headers));
-        let bytes = whole(answer)?;
-        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text(&bytes));
-        let mut json = Map::from_iter([("status".to_owned(), json!(status))]);
-        json.extend(headers.map(|headers| ("headers".to_owned(), headers)));
-        json.insert("body".to_owned(), body);
-        let failure = failure(status, retry_after, &bytes);
-        return conclude(context, failure, Some(Value::Object(json)));
+        let bytes = read_body(answer)?;
+        let document = Document {
+            status,
+            headers,
+            body: to_json(&bytes)?,
+        };
+        return finish(
+            context,
+            status_error(status, retry_after, &bytes),
+            &document,
+        );
     }
     if args.include {
         let mut head = format!("HTTP {status}\n");
@@ -263,19 +264,35 @@ fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), E
     if terminal.stdout_is_terminal() && !start.is_empty() && !start.ends_with(b"\n") {
         terminal.answer_document(b"\n")?;
     }
-    conclude(context, failure(status, retry_after, &start), None)
+    match status_error(status, retry_after, &start) {
+        None => Ok(()),
+        Some(failure) => Err(failure.into()),
+    }
 }
 
-fn whole(mut answer: RawResponse) -> Result<Vec<u8>, Error> {
-    let bytes = read_at_most(&mut answer.body, MAX_BODY + 1).map_err(cut_short)?;
+/// A response as `--json` prints it. The body is kept as it came, so that no
+/// number loses digits.
+#[derive(Serialize)]
+struct Document {
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<Value>,
+    body: Box<RawValue>,
+}
+
+fn read_body(mut response: RawResponse) -> Result<Vec<u8>, Error> {
+    let bytes = read_at_most(&mut response.body, MAX_BODY + 1).map_err(cut_short)?;
     if bytes.len() as u64 > MAX_BODY {
         return Err(too_large().into());
     }
     Ok(bytes.to_vec())
 }
 
-fn text(bytes: &[u8]) -> Value {
-    Value::String(String::from_utf8_lossy(bytes).into_owned())
+/// The body as JSON: as it is, or else as one string.
+fn to_json(body: &[u8]) -> Result<Box<RawValue>, Error> {
+    serde_json::from_slice(body)
+        .or_else(|_| to_raw_value(&String::from_utf8_lossy(body)))
+        .map_err(|error| Error::Io(error.into()))
 }
 
 fn too_large() -> Failure {
@@ -290,25 +307,24 @@ fn cut_short(error: std::io::Error) -> Failure {
     .hint("try again, or allow more time with --timeout SECONDS")
 }
 
-/// Ends with the failure, if any; `json` is the answer in JSON mode.
-fn conclude(
+/// Prints `document`, or returns the failure with `document` beside it.
+fn finish(
     context: &Context<'_>,
     failure: Option<Failure>,
-    json: Option<Value>,
+    document: &impl Serialize,
 ) -> Result<(), Error> {
-    match (failure, json) {
-        (None, None) => Ok(()),
-        (None, Some(json)) => Ok(context.terminal.answer_json(json)?),
-        (Some(failure), partial_result) => Err(Failure {
-            partial_result,
+    match failure {
+        None => Ok(context.terminal.answer_json_document(document)?),
+        Some(failure) => Err(Failure {
+            partial_result: serde_json::to_value(document).ok(),
             ..failure
         }
         .into()),
     }
 }
 
-/// Classifies a response whose body has been printed.
-fn failure(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Failure> {
+/// Returns the error for a status other than 2xx.
+fn status_error(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Failure> {
     let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     let outcome = match status {
         200..=299 => return None,

@@ -62,12 +62,17 @@ pub(super) fn from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
 /// Reads a refresh token from a file, or else from stdin.
 pub(super) fn refresh_token(context: &Context<'_>, path: Option<&Path>) -> Result<Secret, Failure> {
     let (token, source) = match path {
-        Some(path) => (from_file(path, "refresh token")?, path.display().to_string()),
+        Some(path) => (
+            from_file(path, "refresh token")?,
+            path.display().to_string(),
+        ),
         None => (from_stdin(context, "refresh token")?, "stdin".to_owned()),
     };
     match token.validate_as_token() {
         Ok(()) => Ok(token),
-        Err(why) => Err(Failure::usage(format!("the refresh token in {source} {why}"))),
+        Err(why) => Err(Failure::usage(format!(
+            "the refresh token in {source} {why}"
+        ))),
     }
 }
 

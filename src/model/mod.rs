@@ -17,7 +17,7 @@ pub use expiry::{Expiry, Remaining};
 pub use origin::{DEFAULT_API_URL, Origin, OriginError};
 pub use page_url::{PageUrl, PageUrlError};
 pub use profile_name::{ProfileName, ProfileNameError};
-pub(crate) use secret::validate_token_text;
-pub use secret::{AccessToken, RefreshToken, Secret};
+
+pub use secret::{AccessToken, RefreshToken, Secret, validate_token_text};
 pub use session::{Grant, PendingExchange, Session, Token};
 pub use timestamp::Timestamp;

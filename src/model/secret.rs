@@ -17,7 +17,7 @@ const MAX_TOKEN: usize = 16 * 1024;
 /// Returns the text if it can be sent as a token in a header: visible ASCII.
 /// RFC 6265 §4.1.1 allows less, but servers accept what they sent. The error
 /// completes a sentence that begins with the token's name.
-pub(crate) fn validate_token_text(text: &str) -> Result<&str, &'static str> {
+pub fn validate_token_text(text: &str) -> Result<&str, &'static str> {
     if text.len() > MAX_TOKEN {
         Err("is too long for a token")
     } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {

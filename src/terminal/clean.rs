@@ -77,7 +77,7 @@ pub(super) fn visible(text: &str) -> Cow<'_, str> {
 }
 
 /// Returns `value` as one line of JSON: strings whole, dangerous characters as `\uXXXX`.
-pub(super) fn json_line(value: &Value) -> io::Result<Vec<u8>> {
+pub(super) fn json_line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(
         &mut line, Escaping,
@@ -109,6 +109,22 @@ impl serde_json::ser::Formatter for Escaping {
             last = c;
         }
         writer.write_all(rest.as_bytes())
+    }
+
+    /// Writes JSON as it came, on one line. Outside strings the only control
+    /// characters of valid JSON are line breaks and tabs; within strings there are none.
+    fn write_raw_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        for (index, part) in fragment.split(['\n', '\r', '\t']).enumerate() {
+            if index > 0 {
+                writer.write_all(b" ")?;
+            }
+            self.write_string_fragment(writer, part)?;
+        }
+        Ok(())
     }
 }
 

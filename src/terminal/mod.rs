@@ -14,6 +14,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
@@ -192,6 +193,11 @@ impl Terminal {
             clean_json(error);
         }
         self.answer_bytes(&Zeroizing::new(json_line(&value)?))
+    }
+
+    /// Prints the answer: a document on a line of stdout, whole.
+    pub(crate) fn answer_json_document(&self, document: &impl Serialize) -> io::Result<()> {
+        self.answer_bytes(&json_line(document)?)
     }
 
     /// Prints the answer: a secret, after `prefix`.

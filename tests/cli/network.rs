@@ -29,6 +29,7 @@ pub fn tests() -> Vec<Test> {
         test("network::the_proxy_that_does_not_resolve", proxy_name),
         test("network::a_referer_that_is_checked", referer),
         test("network::a_broken_stored_token", broken_token),
+        test("network::a_later_page_that_fails", later_page),
     ]
 }
 
@@ -401,6 +402,43 @@ fn referer() {
         let sent = (seen.method == "POST").then_some(url);
         assert_eq!(seen.header("referer"), sent, "{seen:?}");
     }
+}
+
+/// The pages before a network failure stand beside the error.
+fn later_page() {
+    let world = World::new(Store::File);
+    world.login();
+    let json = [("Content-Type", "application/json")];
+    let first = r#"{"results":[123456789012345678901234567890],"next":"?page=2"}"#;
+    world
+        .api
+        .fault(Fault::answer(200, &json, first).at("/list/"));
+    for _ in 0..3 {
+        world.api.fault(Fault::close().at("/list/"));
+    }
+    let output = world
+        .run(&["api", "list/", "--paginate", "--json"])
+        .expect(5);
+    assert_eq!(output.error_code(), "unavailable");
+    let printed = output.json();
+    assert_eq!(printed["pages"][0]["next"], "?page=2", "{printed}");
+    assert_eq!(printed["status"], 200);
+    // Without a failure, no number loses digits.
+    world
+        .api
+        .fault(Fault::answer(200, &json, first).at("/list/"));
+    world
+        .api
+        .fault(Fault::answer(200, &json, "{\n\t\"id\": 1e2}").at("/list/"));
+    let output = world
+        .run(&["api", "list/", "--paginate", "--json"])
+        .expect(0);
+    assert!(
+        output.stdout.contains("[123456789012345678901234567890]"),
+        "{output:?}"
+    );
+    let last = "{  \"id\": 1e2}]}\n";
+    assert!(output.stdout.ends_with(last), "{output:?}");
 }
 
 /// A stored token that cannot be sent is not the fault of the arguments.

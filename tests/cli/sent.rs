@@ -25,6 +25,7 @@ pub fn tests() -> Vec<Test> {
             signup(SignupTokens::NoContent, false)
         }),
         test("sent::a_clear_deletes", a_clear_deletes),
+        test("sent::malformed_tokens", malformed_tokens),
         test("sent::no_token_in_any_file", no_token_in_any_file).needs(&[Part::Keyring]),
         test("sent::other_cookie_names", other_cookie_names),
         test("sent::one_pair_of_cookies", one_pair_of_cookies),
@@ -190,6 +191,64 @@ fn a_clear_deletes() {
     // A success that clears is no new session, and no end of the old one.
     world.run(&["refresh"]).expect(1);
     assert_eq!(world.entry(), before);
+}
+
+/// A token that cannot be sent is a usage error, which names its source.
+fn malformed_tokens() {
+    let world = World::new(Store::File);
+    let url = world.api.base_url();
+    let file = world.home().join("token");
+    let path = file.to_str().unwrap();
+    let long = "x".repeat(20_000);
+    for token in ["a;b", "a\u{e9}b", "a\nb", &long] {
+        std::fs::write(&file, token).unwrap();
+        let target = ["--json", "--store", "file", "--api-url", &url];
+        let login = [&["login"], &target[..]].concat();
+        let variable = |name| world.run_env(&[(name, token)], &["whoami", "--json"]);
+        for (output, source) in [
+            (
+                world.run_stdin(
+                    token.as_bytes(),
+                    &[&login[..], &["--refresh-token-stdin"]].concat(),
+                ),
+                "stdin",
+            ),
+            (
+                world.run(&[&login[..], &["--refresh-token-file", path]].concat()),
+                path,
+            ),
+            (variable("REMEMBERIZER_ACCESS_TOKEN"), "REMEMBERIZER_ACCESS_TOKEN"),
+            (
+                variable("REMEMBERIZER_REFRESH_TOKEN"),
+                "REMEMBERIZER_REFRESH_TOKEN",
+            ),
+        ] {
+            let output = output.expect(2);
+            assert_eq!(output.error_code(), "usage", "{output:?}");
+            assert!(output.stdout.contains(source), "{output:?}");
+            assert!(!output.stdout.contains(token), "{output:?}");
+        }
+    }
+    let cookies = ["login", "--cookies=-", "--json", "--api-url", &url];
+    let output = world
+        .run_stdin("refresh_token=a\u{e9}b".as_bytes(), &cookies)
+        .expect(2);
+    assert_eq!(output.error_code(), "usage", "{output:?}");
+    assert!(world.api.requests().is_empty());
+    // A login does not use the variables, and warns of them.
+    let output = world
+        .run_env(
+            &[
+                ("REMEMBERIZER_PASSWORD", PASSWORD),
+                ("REMEMBERIZER_ACCESS_TOKEN", "a;b"),
+            ],
+            &["login", EMAIL, "--store", "file", "--api-url", &url],
+        )
+        .expect(0);
+    assert!(
+        output.stderr.contains("REMEMBERIZER_ACCESS_TOKEN is set"),
+        "{output:?}"
+    );
 }
 
 fn no_token_in_any_file() {
