@@ -217,7 +217,10 @@ fn malformed_tokens() {
                 world.run(&[&login[..], &["--refresh-token-file", path]].concat()),
                 path,
             ),
-            (variable("REMEMBERIZER_ACCESS_TOKEN"), "REMEMBERIZER_ACCESS_TOKEN"),
+            (
+                variable("REMEMBERIZER_ACCESS_TOKEN"),
+                "REMEMBERIZER_ACCESS_TOKEN",
+            ),
             (
                 variable("REMEMBERIZER_REFRESH_TOKEN"),
                 "REMEMBERIZER_REFRESH_TOKEN",
