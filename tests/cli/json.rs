@@ -1,4 +1,4 @@
-//! The shapes of `--json`, as the README has them; and how the program speaks
+//! The shapes of `--json`, as `OUTPUT.md` has them; and how the program speaks
 //! to scripts: nothing on stdout but the answer, colours, closed pipes.
 
 use std::io::Write;
@@ -22,11 +22,11 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// The keys that the README promises for a command, in their order.
+/// The keys that `OUTPUT.md` promises for a command, in their order.
 fn promised(command: &str) -> Vec<String> {
-    let readme = include_str!("../../README.md");
+    let document = include_str!("../../OUTPUT.md");
     let start = format!("| `{command}` | `");
-    let line = readme.lines().rfind(|line| line.starts_with(&start));
+    let line = document.lines().rfind(|line| line.starts_with(&start));
     let line = line.unwrap_or_else(|| panic!("a row for {command}"));
     let keys = line[start.len() - 1..].split('`').skip(1).step_by(2);
     keys.map(str::to_owned).collect()
@@ -70,6 +70,7 @@ fn shapes() {
     );
     check("verify", &["verify", &world.api.mailed_code(bob).unwrap()]);
     check("refresh", &["refresh"]);
+    check("refresh --all", &["refresh", "--all"]);
     check("whoami", &["whoami"]);
     check("whoami", &["whoami", "--full"]);
     assert!(check("whoami", &["whoami", "--offline"])["account"].is_null());
@@ -84,8 +85,9 @@ fn shapes() {
     check("doctor", &["doctor"]);
     check("logout", &["logout"]);
     check("login", &["login", bob]);
+    check("logout --all", &["logout", "--all"]);
     check("profile remove", &["profile", "remove", "default", "--yes"]);
-    assert_eq!(count, 18);
+    assert_eq!(count, 20);
 }
 
 /// The keys are the same wherever the credential came from, and whether or not

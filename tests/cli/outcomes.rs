@@ -1,4 +1,4 @@
-//! The table of outcomes, row by row, in text and in JSON; and the README's.
+//! The table of outcomes, row by row, in text and in JSON; and that of `OUTPUT.md`.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::support::{Output, Part, Store, Test, World, test};
 pub fn tests() -> Vec<Test> {
     vec![
         test("outcomes::every_row", every_row).needs(&[Part::Keyring]),
-        test("outcomes::readme_agrees", readme_agrees),
+        test("outcomes::document_agrees", document_agrees),
     ]
 }
 
-fn readme_agrees() {
-    let readme = include_str!("../../README.md");
-    let rows: Vec<_> = readme
+fn document_agrees() {
+    let document = include_str!("../../OUTPUT.md");
+    let rows: Vec<_> = document
         .lines()
         .skip_while(|line| !line.starts_with("| exit |"))
         .skip(2)

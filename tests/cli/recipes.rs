@@ -11,19 +11,18 @@ use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
 /// Every recipe that a test here or in `jobs` runs.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 13] = [
     "curl",
     "prompt",
     "two-accounts",
     "cron",
     "systemd",
+    "long-job",
     "container",
     "completions",
     "publish-github",
     "publish-cron",
     "read-github",
-    "publish-vault",
-    "read-vault",
     "github",
     "gitlab",
 ];
@@ -34,6 +33,7 @@ pub fn tests() -> Vec<Test> {
         test("recipes::prompt", prompt),
         test("recipes::two_accounts", two_accounts),
         test("recipes::systemd", systemd).needs(&[Part::Command("systemd-analyze")]),
+        test("recipes::long_job", long_job).needs(&[Part::Command("curl")]),
         test("recipes::container", container),
         test("recipes::completions", completions),
     ];
@@ -103,7 +103,8 @@ impl<'w> Machine<'w> {
     /// Runs a line of a crontab as cron does: with `sh` and a short `PATH`.
     pub fn cron(&self, crontab: &str) -> Output {
         let fields: Vec<_> = crontab.trim().splitn(6, ' ').collect();
-        assert!(fields.len() == 6 && !crontab.contains('%'), "{crontab}");
+        let is_line = fields.len() == 6 && !fields[5].contains(['%', '\n']);
+        assert!(is_line, "{crontab}");
         // Commands that stand in for others are where the system's are.
         let path = format!("{}:/usr/bin:/bin", self.home.join("usr").display());
         self.run_with_path(&["sh", "-c"], &path, fields[5])
@@ -214,20 +215,38 @@ fn two_accounts() {
 
 fn cron(world: &World) {
     world.login();
+    world.login_as("work");
     let machine = Machine::of(world);
     machine.install();
+    let crontab = recipe("cron");
+    let (refresh, check) = crontab.split_once('\n').unwrap();
     stop_server(world);
-    let output = machine.cron(&recipe("cron")).expect(5);
+    let output = machine.cron(refresh).expect(5);
     assert!(
-        output.stderr.starts_with("error: "),
+        output.stderr.contains("error: "),
         "cron mails it: {output:?}"
     );
     start_server(world);
     for count in 1..=2 {
-        let output = machine.cron(&recipe("cron")).expect(0);
+        let output = machine.cron(refresh).expect(0);
         assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
-        assert_eq!(world.api.exchanges(), count);
+        assert_eq!(world.api.exchanges(), 2 * count, "both profiles");
     }
+    let requests = world.api.requests().len();
+    for _ in 0..2 {
+        let output = machine.cron(check).expect(0);
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("", ""));
+    }
+    world.api.set(|settings| settings.refresh_lifetime = 3600);
+    machine.cron(refresh).expect(0);
+    stop_server(world);
+    let output = machine.cron(check).expect(3);
+    assert_eq!(output.stdout, "");
+    assert!(
+        output.stderr.starts_with("error: the session ends "),
+        "{output:?}"
+    );
+    assert_eq!(world.api.requests().len(), requests + 2, "no request");
 }
 
 fn systemd() {
@@ -267,6 +286,36 @@ fn systemd() {
         machine.run(&BASH_E, &command).expect(0);
         assert_eq!(world.api.exchanges(), count);
     }
+}
+
+/// The token is renewed between two requests, and the last status is passed on.
+fn long_job() {
+    let world = World::new(Store::File);
+    world.login();
+    let machine = Machine::of(&world);
+    std::fs::write(machine.home().join("paths.txt"), "account/\nme/\n").unwrap();
+    for _ in 0..2 {
+        let output = machine.run(&BASH_E, &recipe("long-job")).expect(0);
+        assert_eq!(output.stdout.matches(EMAIL).count(), 2, "{output:?}");
+    }
+    assert_eq!(world.api.exchanges(), 0);
+    stop_server(&world);
+    machine.run(&BASH_E, &recipe("long-job")).expect(22);
+    world.expire_access();
+    machine.run(&BASH_E, &recipe("long-job")).expect(5);
+    start_server(&world);
+    world.api.set(|settings| settings.access_lifetime = 3);
+    let log = machine.home().join("tokens");
+    let curl = format!(
+        "#!/bin/sh\ntee -a {} | /usr/bin/curl \"$@\" && sleep 4\n",
+        log.display()
+    );
+    machine.command("curl", &curl);
+    let output = machine.run(&BASH_E, &recipe("long-job")).expect(0);
+    assert_eq!(output.stdout.matches(EMAIL).count(), 2, "{output:?}");
+    let tokens = std::fs::read_to_string(log).unwrap();
+    let tokens: Vec<_> = tokens.lines().collect();
+    assert!(tokens.len() == 2 && tokens[0] != tokens[1], "{tokens:?}");
 }
 
 /// A second start does not send the refresh token that the first one spent.
