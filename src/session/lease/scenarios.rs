@@ -1,0 +1,417 @@
+//! Scenarios for the protocol in virtual time, and what each of its rules prevents.
+//!
+//! P1 never two exchanges of one token, P2 no session is lost, P3 somebody gets
+//! on and every run ends, P4 a logout stays, P5 a login stays. Some losses no
+//! protocol can prevent; the simulator names their causes, and they are excused.
+
+use std::sync::{Arc, Mutex};
+
+use super::machine::{Machine, Removed, Scenario, origin, session, token_of};
+use super::simulator::Simulation;
+use super::{LeaseError, Renewal, SharedSession, Timing, World};
+
+const EXCUSES: [&str; 6] = [
+    "crash of the holder",
+    "long pause of the holder",
+    "answer lost",
+    "result later than the lease",
+    "request arrived after its sender gave up",
+    "gave up",
+];
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    Own(String),
+    Theirs(String),
+    NotSignedIn,
+    Ended,
+    Busy,
+    NoAnswer,
+    Shared,
+    Away,
+    Lost,
+    LoggedOut(bool),
+    LoggedIn,
+}
+
+type Ends = Arc<Mutex<Vec<Option<End>>>>;
+
+pub(super) fn calm() -> Scenario {
+    Scenario {
+        machines: 3,
+        slow_server: 0.1,
+        ..Scenario::default()
+    }
+}
+
+pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
+    let calm = calm();
+    let store = Scenario {
+        slow_store: 0.05,
+        lose_store: 0.02,
+        slow_server: 0.3,
+        ..calm
+    };
+    let everything = Scenario {
+        skew: 3600.0,
+        drift: 0.02,
+        crash: 0.3,
+        pause: 0.3,
+        suspend: 0.2,
+        slow_store: 0.1,
+        lose_store: 0.05,
+        lose_server: 0.03,
+        very_slow_server: 0.03,
+        slow_server: 0.3,
+        ..calm
+    };
+    vec![
+        ("calm", calm),
+        (
+            "messy store",
+            Scenario {
+                slow_store: 0.15,
+                lose_store: 0.08,
+                slow_server: 0.3,
+                ..calm
+            },
+        ),
+        (
+            "clocks",
+            Scenario {
+                skew: 7200.0,
+                drift: 0.02,
+                slow_store: 0.05,
+                slow_server: 0.4,
+                ..calm
+            },
+        ),
+        (
+            "crashes",
+            Scenario {
+                crash: 0.5,
+                ..store
+            },
+        ),
+        (
+            "pauses",
+            Scenario {
+                pause: 0.6,
+                ..store
+            },
+        ),
+        (
+            "pauses, no family",
+            Scenario {
+                pause: 0.6,
+                no_family: true,
+                ..store
+            },
+        ),
+        (
+            "suspends",
+            Scenario {
+                suspend: 0.6,
+                slow_store: 0.05,
+                ..calm
+            },
+        ),
+        (
+            "lost answers",
+            Scenario {
+                lose_server: 0.1,
+                very_slow_server: 0.1,
+                ..calm
+            },
+        ),
+        (
+            "lost answers, window",
+            Scenario {
+                lose_server: 0.1,
+                very_slow_server: 0.1,
+                retry_window: 60.0,
+                ..calm
+            },
+        ),
+        (
+            "store away 3 to 25 s",
+            Scenario {
+                outage: Some((3.0, 25.0)),
+                slow_server: 0.4,
+                ..store
+            },
+        ),
+        (
+            "store away 20 to 80 s",
+            Scenario {
+                outage: Some((20.0, 80.0)),
+                slow_server: 0.4,
+                latecomers: 2,
+                ..store
+            },
+        ),
+        ("everything", everything),
+        (
+            "everything, no family",
+            Scenario {
+                no_family: true,
+                ..everything
+            },
+        ),
+        (
+            "suspended while taking",
+            Scenario {
+                suspend_at_taking: 0.5,
+                slow_server: 0.3,
+                ..calm
+            },
+        ),
+        (
+            "paused while taking",
+            Scenario {
+                pause_at_taking: 0.5,
+                slow_server: 0.3,
+                ..calm
+            },
+        ),
+        (
+            "logout",
+            Scenario {
+                logout: true,
+                lose_store: 0.03,
+                ..store
+            },
+        ),
+        (
+            "logout, pauses",
+            Scenario {
+                logout: true,
+                pause: 0.4,
+                crash: 0.1,
+                ..store
+            },
+        ),
+        (
+            "login",
+            Scenario {
+                login: true,
+                lose_store: 0.03,
+                ..store
+            },
+        ),
+        (
+            "login, pauses",
+            Scenario {
+                login: true,
+                pause: 0.4,
+                crash: 0.1,
+                ..store
+            },
+        ),
+        (
+            "latecomers",
+            Scenario {
+                crash: 0.5,
+                latecomers: 3,
+                ..store
+            },
+        ),
+    ]
+}
+
+pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &str) -> End {
+    let origin = origin();
+    let shared = SharedSession {
+        world: machine,
+        timing: &timing,
+        origin: &origin,
+    };
+    match shared.renew(Some(&session(before)), &|_| false) {
+        Ok(Renewal::Own(session)) => End::Own(token_of(&session)),
+        Ok(Renewal::Theirs(session)) => End::Theirs(token_of(&session)),
+        Err(LeaseError::NotSignedIn) => End::NotSignedIn,
+        Err(LeaseError::Ended { .. }) => End::Ended,
+        Err(LeaseError::Busy(_)) if removed == Removed::FailingClosed => {
+            match machine.exchange(&session(before).refresh.value) {
+                super::Exchanged::Granted(_) => End::Own(String::new()),
+                _ => End::Ended,
+            }
+        }
+        Err(LeaseError::Busy(_)) => End::Busy,
+        Err(LeaseError::Request(_)) => End::NoAnswer,
+        Err(LeaseError::Shared(_)) => End::Shared,
+        Err(LeaseError::Store(_)) => End::Away,
+        Err(LeaseError::Lost(_)) => End::Lost,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn log_out(machine: &Machine, timing: Timing) -> End {
+    let origin = origin();
+    let shared = SharedSession {
+        world: machine,
+        timing: &timing,
+        origin: &origin,
+    };
+    match shared.log_out() {
+        Ok(done) => End::LoggedOut(done.revocations.iter().all(|revoked| *revoked)),
+        Err(LeaseError::Store(_)) => End::Away,
+        Err(_) => End::Busy,
+    }
+}
+
+fn log_in(machine: &Machine, timing: Timing) -> End {
+    let origin = origin();
+    let shared = SharedSession {
+        world: machine,
+        timing: &timing,
+        origin: &origin,
+    };
+    match shared.log_in(session("login")) {
+        Ok((_, former)) => {
+            if let Some(former) = former {
+                machine.revoke(&former);
+            }
+            End::LoggedIn
+        }
+        Err(_) => End::Lost,
+    }
+}
+
+/// One run of a scenario, then a visitor long after. Returns the properties
+/// that it broke, and how many exchanges there were.
+pub(super) fn run(
+    seed: u64,
+    scenario: Scenario,
+    removed: Removed,
+    timings: &[Timing],
+) -> (Vec<&'static str>, u32, Vec<End>) {
+    let mut sim = Simulation::new(seed, scenario);
+    let ends: Ends = Ends::default();
+    let add = |sim: &mut Simulation,
+               start: f64,
+               what: Box<dyn FnOnce(&Machine) -> End + Send>,
+               timing| {
+        let ends = Arc::clone(&ends);
+        let slot = {
+            let mut ends = ends.lock().unwrap();
+            ends.push(None);
+            ends.len() - 1
+        };
+        sim.add(start, removed, timing, move |machine| {
+            let end = what(machine);
+            ends.lock().unwrap()[slot] = Some(end);
+        })
+    };
+    for index in 0..scenario.machines + scenario.latecomers {
+        let timing = timings[index % timings.len()];
+        let start = match index < scenario.machines {
+            true => sim.random.within(0.0, 0.5),
+            false => sim.random.within(20.0, 120.0),
+        };
+        add(
+            &mut sim,
+            start,
+            Box::new(move |m| renew(m, timing, removed, "t1")),
+            timing,
+        );
+    }
+    let timing = timings[0];
+    if scenario.logout {
+        let start = sim.random.within(0.0, 1.5);
+        add(
+            &mut sim,
+            start,
+            Box::new(move |m| log_out(m, timing)),
+            timing,
+        );
+    }
+    if scenario.login {
+        let start = sim.random.within(0.0, 1.5);
+        add(
+            &mut sim,
+            start,
+            Box::new(move |m| log_in(m, timing)),
+            timing,
+        );
+    }
+    sim.run_until(900.0);
+    let count = ends.lock().unwrap().len();
+    let is_stuck = (0..count).any(|id| sim.is_stuck(id));
+    let exchanges = sim.exchanges;
+    let doubles = sim.doubles;
+
+    sim.calm_down();
+    let before = sim
+        .stored()
+        .and_then(|entry| entry.session)
+        .map(|session| token_of(&session));
+    let token = before.unwrap_or_else(|| "t1".to_owned());
+    add(
+        &mut sim,
+        900.0,
+        Box::new(move |m| renew(m, timing, removed, &token)),
+        timing,
+    );
+    sim.run_until(1200.0);
+    sim.finish();
+
+    let ends = Arc::try_unwrap(ends).unwrap().into_inner().unwrap();
+    let (visitor, others) = ends.split_last().unwrap();
+    if others.iter().flatten().any(|end| *end == End::Lost) {
+        sim.causes.insert("gave up");
+    }
+    let is_excused = EXCUSES.iter().any(|cause| sim.causes.contains(cause));
+    let is_alive = matches!(visitor, Some(End::Own(_) | End::Theirs(_)));
+    let mut broken = Vec::new();
+    if is_stuck {
+        broken.push("P3");
+    }
+    let last = others.last().cloned().flatten();
+    if scenario.logout {
+        if let Some(End::LoggedOut(was_revoked)) = last {
+            if *visitor != Some(End::NotSignedIn) {
+                broken.push("P4");
+            }
+            if was_revoked && !sim.revoked.contains(&1) && !is_excused {
+                broken.push("P4");
+            }
+        }
+        if doubles > 0 && !is_excused {
+            broken.push("P1");
+        }
+    } else if scenario.login {
+        if last == Some(End::LoggedIn) {
+            let lineage = sim.stored().map(|entry| entry.sharing.lineage);
+            let is_overwritten = lineage.is_none_or(|lineage| lineage == "one");
+            if is_overwritten || (!is_alive && !is_excused) {
+                broken.push("P5");
+            }
+            if !sim.revoked.contains(&1) && !is_excused {
+                broken.push("P5");
+            }
+        }
+    } else {
+        if doubles > 0 && !is_excused {
+            broken.push("P1");
+        }
+        if matches!(visitor, Some(End::Busy | End::Away)) {
+            broken.push("P3");
+        } else if !(is_alive
+            || sim.causes.contains("answer lost")
+            || sim.was_family_revoked && is_excused)
+        {
+            broken.push("P2");
+        }
+    }
+    (
+        broken,
+        exchanges,
+        others.iter().flatten().cloned().collect(),
+    )
+}
+
+pub(super) fn timing() -> Timing {
+    Timing::DEFAULT
+}
