@@ -11,12 +11,13 @@ use super::{begin, input};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{Origin, RefreshToken, Secret};
+use crate::model::{CookieNames, Origin, RefreshToken, Secret};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, Wanted};
 use crate::terminal::read_at_most;
 
 /// The variable that names the browser.
+#[cfg(unix)]
 const BROWSER: &str = "REMEMBERIZER_BROWSER";
 
 /// Maximum size of a text with cookies in bytes: a browser exports all that it has.
@@ -43,6 +44,7 @@ pub(super) enum Page<'a> {
 }
 
 impl Page<'_> {
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
     fn url(self, context: &Context<'_>) -> Result<String, Failure> {
         let profile = context.profile();
         let (flag, recorded, default, hint) = match self {
@@ -154,7 +156,7 @@ impl Source<'_> {
     ) -> Result<Secret, Error> {
         let name = context.profile().refresh_cookie;
         let wanted = Wanted {
-            name: name.as_deref().unwrap_or("refresh_token"),
+            name: name.as_deref().unwrap_or(CookieNames::REFRESH),
             host: manager.origin.host(),
         };
         match self {

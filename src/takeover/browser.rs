@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, wa
 use super::cookies::{CookieError, Wanted, find_in_answer};
 use super::directory::{self, Directory};
 use super::find::Browser;
-use super::pipe::{self, PipeError};
+use super::pipe::{self, AfterAnswer, PipeError};
 use crate::model::Secret;
 
 /// How long a person has for signing in.
@@ -129,10 +129,10 @@ impl SignIn<'_> {
 
     fn run_in(&self, directory: &Directory) -> Result<Secret, BrowserError> {
         // Finds a browser that cannot do it before a person has signed in for nothing.
-        self.cookies(directory, &directory.profile())?;
+        self.cookies(directory, AfterAnswer::Close)?;
         (self.tell)(Event::Opening);
         let status = self.plain_run(directory)?;
-        let answer = self.cookies(directory, &directory.profile())?;
+        let answer = self.cookies(directory, AfterAnswer::Kill)?;
         find_in_answer(&answer, self.cookie).map_err(|error| match error {
             CookieError::Missing(_) | CookieError::UnknownForm if status.success() => {
                 BrowserError::ClosedEarly
@@ -157,9 +157,10 @@ impl SignIn<'_> {
     fn cookies(
         &self,
         directory: &Directory,
-        profile: &Path,
+        after: AfterAnswer,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, BrowserError> {
-        pipe::cookies(directory, &self.command(directory), profile)
+        let command = self.command(directory);
+        pipe::cookies(directory, &command, &directory.profile(), after)
             .map_err(|error| self.unusable(error))
     }
 
@@ -276,7 +277,7 @@ impl Hint {
                 host: &host,
             };
             let copy = directory.copy_profile().ok()?;
-            let answer = pipe::cookies(&directory, &command, &copy).ok()?;
+            let answer = pipe::cookies(&directory, &command, &copy, AfterAnswer::Kill).ok()?;
             sender.send(find_in_answer(&answer, wanted).is_ok()).ok()
         };
         let thread = std::thread::Builder::new().name("hint".to_owned());

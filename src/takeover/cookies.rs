@@ -64,6 +64,7 @@ pub(crate) fn find_cookie(text: &[u8], wanted: Wanted<'_>) -> Result<Secret, Coo
 }
 
 /// Finds the wanted cookie in the JSON of a browser's answer.
+#[cfg(unix)]
 pub(crate) fn find_in_answer(json: &[u8], wanted: Wanted<'_>) -> Result<Secret, CookieError> {
     let mut search = Search::new(wanted);
     if json::read(json, &mut search) {

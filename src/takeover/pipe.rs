@@ -72,12 +72,22 @@ enum Event {
     Closed,
 }
 
+/// What happens to the browser after it answered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum AfterAnswer {
+    /// It ends by itself, which leaves the profile whole.
+    Close,
+    /// It is killed: nobody needs the profile any more.
+    Kill,
+}
+
 /// Runs the browser on the profile and returns the JSON with its cookies.
 /// `command` is the browser with the arguments that both runs share.
 pub(super) fn cookies(
     directory: &Directory,
     command: &Command,
     profile: &Path,
+    after: AfterAnswer,
 ) -> Result<Zeroizing<Vec<u8>>, PipeError> {
     let mut shell = Command::new("/bin/sh");
     shell
@@ -102,7 +112,7 @@ pub(super) fn cookies(
         .spawn(&mut shell)
         .map_err(|error| PipeError::Start(error.to_string()))?;
     let answer = ask(&mut child);
-    if answer.is_ok() {
+    if answer.is_ok() && after == AfterAnswer::Close {
         close(&mut child);
     }
     directory.end(&mut child);

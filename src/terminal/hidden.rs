@@ -96,6 +96,7 @@ impl Terminal {
     }
 
     /// Waits at most `timeout`. Returns true early if the person presses Enter.
+    #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
     pub(crate) fn wait_for_enter(&self, timeout: Duration) -> bool {
         if !self.can_prompt() {
             std::thread::sleep(timeout);

@@ -85,6 +85,8 @@ fn main() -> ExitCode {
         !api.session_alive(EMAIL),
         "the server has no session any more",
     );
+    tour.cookies(&api);
+    tour.browser(&api);
     tour.check(
         api.account(EMAIL).is_some_and(|account| account.verified),
         "the address is verified",
@@ -158,6 +160,49 @@ impl Tour<'_> {
 
     /// Runs the program, prints what it was asked and what it answered, and
     /// looks whether that is what it should be.
+    /// Cookies as a browser's extension exports them.
+    fn cookies(&mut self, api: &sandbox::Handle) {
+        let refresh = api.begin_session(EMAIL).refresh.unwrap_or_default();
+        let text = format!(
+            "# Netscape HTTP Cookie File\n#HttpOnly_127.0.0.1\tFALSE\t/\tFALSE\t0\trefresh_token\t{refresh}\n"
+        );
+        std::fs::write(self.dir.join("cookies.txt"), text).expect("a file with cookies");
+        self.step(
+            &["login", "--cookies", "cookies.txt"],
+            0,
+            &["signed in as", EMAIL],
+        );
+        self.step(&["logout"], 0, &["revoked on the server"]);
+    }
+
+    /// A browser without a window, and a page that signs in by itself.
+    #[cfg(unix)]
+    fn browser(&mut self, api: &sandbox::Handle) {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        if !std::env::split_paths(&path).any(|dir| dir.join("chromium").is_file()) {
+            println!("# there is no chromium: the sign-in in a browser is left out\n");
+            return;
+        }
+        let script = self.dir.join("browser");
+        let text = "#!/bin/sh\nexec chromium --headless=new --no-sandbox \"$@\"\n";
+        std::fs::write(&script, text).expect("a script");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
+            .expect("a script that runs");
+        let password = PASSWORD.replace(' ', "+");
+        let page = format!("{}/sign-in?login={EMAIL}&password={password}", api.origin());
+        let login = ["login", "--browser=./browser", "--sign-in-url", &page];
+        self.step(
+            &login,
+            0,
+            &["a browser window opens", "signed in as", EMAIL],
+        );
+        self.step(&["logout"], 0, &["revoked on the server"]);
+    }
+
+    #[cfg(not(unix))]
+    fn browser(&mut self, _api: &sandbox::Handle) {}
+
     fn step(&mut self, args: &[&str], code: i32, texts: &[&str]) {
         println!("$ rememberizer {}", args.join(" "));
         let output = self.command(args).output().expect("the program runs");

@@ -128,7 +128,7 @@ fn json_forms() {
         cookie(".example.test", "", "good"),
     );
     assert_eq!(
-        find_in_answer(answer.as_bytes(), WANTED).map(|v| v.expose().to_owned()),
+        find_cookie(answer.as_bytes(), WANTED).map(|v| v.expose().to_owned()),
         Ok("good".into())
     );
     assert_eq!(
