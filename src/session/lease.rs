@@ -226,6 +226,7 @@ impl<W: World> SharedSession<'_, W> {
         let mut waited_for: Vec<String> = Vec::new();
         let mut failed_before: Option<Option<String>> = None;
         let mut lapsed: Option<Lease> = None;
+        let mut has_tried = false;
         loop {
             let (version, entry) = self.look_up(limit, self.timing.request, 1)?;
             let Some(entry) = entry else {
@@ -246,6 +247,10 @@ impl<W: World> SharedSession<'_, W> {
             }
             if entry.session.as_ref().is_some_and(is_fresh) {
                 return self.theirs(entry);
+            }
+            // Late, and the tokens are still those of the start.
+            if has_tried && self.world.watcher_clock() >= limit {
+                return Err(LeaseError::Busy(lapsed));
             }
             if let Some(lease) = entry.lease() {
                 let length = Duration::from_millis(lease.duration).min(MAX_LEASE);
@@ -281,9 +286,7 @@ impl<W: World> SharedSession<'_, W> {
                 self.world
                     .sleep(Backoff::default().next(self.world.random()));
             }
-            if self.world.watcher_clock() >= limit {
-                return Err(LeaseError::Busy(lapsed));
-            }
+            has_tried = true;
         }
     }
 

@@ -11,12 +11,13 @@ use super::lease::{Exchanged, LeaseError, SharedSession, Timing, World};
 use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager};
 use crate::api::ApiError;
 use crate::model::{RefreshToken, Session, Timestamp};
-use crate::store::{
-    PutOutcome, SharedEntry, StoreError, StoreKind, Version, Versioned, VersionedEntry,
-};
+use crate::store::{PutOutcome, StoreError, StoreKind, Version, Versioned, VersionedEntry};
 
 /// The lock timeout that a person did not choose.
 const USUAL_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a read is retried while the store does not answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The world of the protocol: the store, the server and this machine's clocks.
 pub(super) struct SharedWorld<'m> {
@@ -78,10 +79,7 @@ impl World for SharedWorld<'_> {
 
     fn sleep(&self, time: Duration) {
         self.manager.interrupts.watch();
-        let _waiting = self
-            .manager
-            .terminal
-            .spin("waiting for another machine that renews the session");
+        let _waiting = self.manager.terminal.spin("waiting for the shared session");
         std::thread::sleep(time);
     }
 
@@ -254,14 +252,15 @@ impl SessionManager<'_> {
 
     /// Reads the shared session. `None` outside if the store has no versions.
     pub(super) fn load_shared(&self) -> Result<Option<Option<Session>>, SessionError> {
-        let Some(store) = self.versioned()? else {
-            return Ok(None);
+        let read = self.with_shared(|shared| {
+            let limit = shared.world.watcher_clock() + READ_TIMEOUT;
+            Ok(shared.look_up(limit, shared.timing.request, 1)?)
+        })?;
+        let entry = match read {
+            None => return Ok(None),
+            Some((_, None)) => return Ok(Some(None)),
+            Some((_, Some(entry))) => entry,
         };
-        let (_, bytes) = store.get(self.profile.as_str(), Timing::DEFAULT.request)?;
-        let Some(bytes) = bytes else {
-            return Ok(Some(None));
-        };
-        let entry = SharedEntry::from_bytes(&bytes)?;
         if let Some(ended) = entry.sharing.ended {
             return Err(SessionError::Ended {
                 message: ended.message,

@@ -18,6 +18,18 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("fleet::check_store_serve", check_serve).needs(&check[2..]),
         test("fleet::life_over_ssh", life_over_ssh),
+        test(
+            "fleet::killed_with_the_answer_in_memory",
+            killed_with_answer,
+        )
+        .needs(&check)
+        .long(),
+        test(
+            "fleet::stopped_while_taking_the_lease",
+            stopped_while_taking,
+        )
+        .needs(&check)
+        .long(),
         test("fleet::check_etcd", check_etcd).needs(&check),
         test("fleet::check_vault", check_vault).needs(&[Part::Command("bao"), check[2]]),
         test("fleet::life", life).needs(&etcd),
@@ -191,6 +203,15 @@ const STORE: &str = "helper:etcd:fleet";
 
 impl Fleet {
     fn new() -> Self {
+        Self::on(STORE)
+    }
+
+    /// A fleet whose helper can be told to stop in the middle, by `SLOW`.
+    fn slow() -> Self {
+        Self::on("helper:slow:fleet")
+    }
+
+    fn on(store: &str) -> Self {
         let settings = Settings {
             rotation: RotationPolicy::RevokeFamily,
             ..Settings::default()
@@ -207,8 +228,12 @@ impl Fleet {
         for home in &fleet.homes {
             fs::create_dir_all(home).unwrap();
         }
+        let slow = fleet.world.home().join("rememberizer-store-slow");
+        fs::write(&slow, SLOW_HELPER).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(&slow, mode).unwrap();
         let url = fleet.world.api.base_url();
-        let mut login = fleet.command(0, &["login", EMAIL, "--api-url", &url, "--store", STORE]);
+        let mut login = fleet.command(0, &["login", EMAIL, "--api-url", &url, "--store", store]);
         Output::of(
             login
                 .env("REMEMBERIZER_PASSWORD", PASSWORD)
@@ -221,7 +246,7 @@ impl Fleet {
                 .run(machine, &["profile", "set", "api_url", &url])
                 .expect(0);
             fleet
-                .run(machine, &["profile", "set", "store", STORE])
+                .run(machine, &["profile", "set", "store", store])
                 .expect(0);
         }
         fleet
@@ -230,7 +255,12 @@ impl Fleet {
     fn command(&self, machine: usize, args: &[&str]) -> Command {
         let mut command = Command::new(World::program());
         self.world.dress(&mut command);
-        let path = format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap());
+        let path = format!(
+            "{}:{}:{}",
+            helpers().display(),
+            self.world.home().display(),
+            std::env::var("PATH").unwrap()
+        );
         command
             .env("HOME", &self.homes[machine])
             .env("PATH", path)
@@ -250,6 +280,26 @@ impl Fleet {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap()
+    }
+
+    /// Starts `token` on the first machine, and waits until its helper stops at
+    /// the write of `step`.
+    fn stop_at(&self, step: &str) -> Child {
+        let mut command = self.command(0, &["token"]);
+        command
+            .env("SLOW", step)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let started = Instant::now();
+        while !self.homes[0].join("at").exists() {
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{step} is not reached"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        child
     }
 
     fn expire_access(&self) {
@@ -524,4 +574,72 @@ fn life_over_ssh() {
     run("server", &["token", "--store", "file"]).expect(3);
     run("two", &["logout"]).expect(0);
     run("one", &["token"]).expect(3);
+}
+
+/// The helper of etcd, which can be told to hold the write of the result, or the
+/// answer to the one that takes the lease.
+const SLOW_HELPER: &str = r#"#!/usr/bin/env python3
+import base64, json, os, subprocess, sys, time
+pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+etcd = subprocess.Popen(["rememberizer-store-etcd", *sys.argv[1:]], **pipes)
+print(etcd.stdout.readline(), end="", flush=True)
+hold = os.environ.get("SLOW")
+def stop(seconds):
+    open(os.path.expanduser("~/at"), "w").close()
+    time.sleep(seconds)
+for line in sys.stdin:
+    ask = json.loads(line)
+    step = ""
+    if ask["op"] == "put":
+        step = "lease" if "lease" in json.loads(base64.b64decode(ask["value"])) else "result"
+    if hold == step == "result":
+        stop(600)
+    etcd.stdin.write(line)
+    etcd.stdin.flush()
+    answer = etcd.stdout.readline()
+    if hold == step == "lease":
+        stop(1)
+    print(answer, end="", flush=True)
+"#;
+
+/// The new tokens are lost with the holder. The server ends the session, and
+/// the others are told which run spent the token.
+fn killed_with_answer() {
+    let fleet = Fleet::slow();
+    fleet.expire_access();
+    let mut holder = fleet.stop_at("result");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let output = fleet.run(1, &["token"]).expect(3);
+    assert!(output.stderr.contains("did not finish"), "{output:#?}");
+    fleet.run(2, &["token"]).expect(3);
+}
+
+/// A holder that was stopped for longer than its deadline allows gives the lease
+/// back, and one exchange is made in all.
+fn stopped_while_taking() {
+    let fleet = Fleet::slow();
+    fleet.expire_access();
+    let holder = fleet.stop_at("lease");
+    let pid = holder.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-STOP", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let other = fleet.spawn(1, &["token"]);
+    std::thread::sleep(Duration::from_secs(12));
+    assert!(
+        Command::new("kill")
+            .args(["-CONT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let other = Output::of(other.wait_with_output().unwrap()).expect(0);
+    let holder = Output::of(holder.wait_with_output().unwrap()).expect(0);
+    assert_eq!(holder.stdout, other.stdout);
+    assert_eq!(fleet.world.api.exchanges(), 1);
 }
