@@ -17,7 +17,7 @@ use crate::terminal::ColorChoice;
 #[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// Use this profile [env: REMEMBERIZER_PROFILE]
-    #[arg(short, long, global = true, value_name = "NAME", add = crate::command::completions::profile_names())]
+    #[arg(short, long, global = true, value_name = "NAME", add = crate::completers::profile_names())]
     pub profile: Option<ProfileName>,
     /// The API's base URL [env: REMEMBERIZER_API_URL]
     #[arg(long, global = true, value_name = "URL")]

@@ -14,6 +14,7 @@
 
 mod api;
 pub mod command;
+mod completers;
 mod context;
 mod error;
 pub mod exit;

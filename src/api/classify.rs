@@ -1,7 +1,8 @@
 //! Sorts responses by their status: a success, a refusal, a transient failure,
-//! or no response of this API.
+//! or not a response of this API.
 //!
-//! It does not know which endpoint was called, nor what its success holds.
+//! It does not know which endpoint was called, nor what a successful response
+//! contains.
 
 use std::time::Instant;
 
@@ -82,7 +83,7 @@ impl Client {
         let status = response.status();
         let message = match self.location(response) {
             Some(location) => format!("a redirect to {location}, which is not followed"),
-            None => "a redirect to nowhere".to_owned(),
+            None => "a redirect without a location".to_owned(),
         };
         Fault::permanent(match status {
             302 | 303 | 307 => ApiError::unavailable(

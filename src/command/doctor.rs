@@ -427,7 +427,7 @@ fn stored_session(
     let now = (context.host.now)();
     let expiry: &Expiry = &session.refresh.expiry;
     let ends_soon = match expiry.remaining(now) {
-        Remaining::For(left) => left < ENDS_SOON,
+        Remaining::Time(left) => left < ENDS_SOON,
         Remaining::Nothing => true,
         Remaining::Unknown => false,
     };

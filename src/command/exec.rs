@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "env")]
     pub token_file: bool,
     /// The command and its arguments
-    #[arg(required = true, last = true, value_name = "CMD", add = super::completions::command_words())]
+    #[arg(required = true, last = true, value_name = "CMD", add = crate::completers::command_words())]
     pub command: Vec<OsString>,
 }
 

@@ -50,13 +50,14 @@ pub(super) fn password_ways() -> String {
 /// Reads a secret from stdin, without the one line break at its end.
 pub(super) fn from_stdin(context: &Context<'_>, what: &str) -> Result<Secret, Failure> {
     let bytes = context.terminal.read_stdin(MAX_SECRET + 1);
-    secret(bytes, what, "stdin")
+    Ok(Secret::new(read_line(bytes, what, "stdin")?))
 }
 
 /// Reads a secret from a file, without the one line break at its end.
 pub(super) fn from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
     let bytes = File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_SECRET + 1));
-    secret(bytes, what, &path.display().to_string())
+    let source = path.display().to_string();
+    Ok(Secret::new(read_line(bytes, what, &source)?))
 }
 
 /// Reads a refresh token from a file, or else from stdin.
@@ -76,11 +77,16 @@ pub(super) fn refresh_token(context: &Context<'_>, path: Option<&Path>) -> Resul
     }
 }
 
-fn secret(
+/// Reads a mailed code from stdin.
+pub(super) fn code_from_stdin(context: &Context<'_>) -> Result<String, Failure> {
+    read_line(context.terminal.read_stdin(MAX_SECRET + 1), "code", "stdin")
+}
+
+fn read_line(
     bytes: io::Result<Zeroizing<Vec<u8>>>,
     what: &str,
     source: &str,
-) -> Result<Secret, Failure> {
+) -> Result<String, Failure> {
     let bytes =
         bytes.map_err(|e| Failure::usage(format!("cannot read the {what} from {source}: {e}")))?;
     if bytes.len() as u64 > MAX_SECRET {
@@ -103,7 +109,7 @@ fn secret(
             format!("{source} holds no {what}"),
         ));
     }
-    Ok(Secret::new(line.to_owned()))
+    Ok(line.to_owned())
 }
 
 /// Decodes UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.

@@ -47,7 +47,7 @@ Examples:
 Exit codes: 1 there is no such profile")]
     Show {
         /// The profile; the one in use where left out
-        #[arg(add = super::completions::profile_names())]
+        #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
     /// Make a profile the default one
@@ -59,7 +59,7 @@ Examples:
 Exit codes: 1 there is no such profile, 2 no name and nobody to ask")]
     Use {
         /// The profile; at a terminal a list asks for it
-        #[arg(add = super::completions::profile_names())]
+        #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
     /// Change a fact of the profile in use; an empty value removes it
@@ -73,7 +73,7 @@ Examples:
 Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
     Remove {
         /// The profile
-        #[arg(add = super::completions::profile_names())]
+        #[arg(add = crate::completers::profile_names())]
         name: ProfileName,
         /// Do not ask
         #[arg(short, long)]

@@ -39,7 +39,7 @@ pub(super) fn span(duration: Duration) -> String {
 /// Says when a token ends.
 pub(super) fn ends(expiry: &Expiry, now: Timestamp) -> String {
     match (expiry.remaining(now), expiry.ends_at()) {
-        (Remaining::For(left), Some(at)) => format!("ends {at} (in {})", span(left)),
+        (Remaining::Time(left), Some(at)) => format!("ends {at} (in {})", span(left)),
         (Remaining::Nothing, Some(at)) => format!("ended {at}"),
         _ => "expiry unknown".to_owned(),
     }

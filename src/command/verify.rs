@@ -32,7 +32,7 @@ pub struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let code = match &args.code {
         Some(code) => Some(code.clone()),
-        None if args.code_stdin => Some(input::from_stdin(context, "code")?.expose().to_owned()),
+        None if args.code_stdin => Some(input::code_from_stdin(context)?),
         None => None,
     };
     let code = code

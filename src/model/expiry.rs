@@ -1,6 +1,6 @@
-//! The expiry of a token: its lifetime, counted from receipt on the local clock.
+//! The expiry of a token, counted from its receipt on the local clock.
 //!
-//! The server's clock and the local one may differ by hours, but a duration is
+//! The clocks of the server and of this machine may differ, but a duration is
 //! the same on both. An end in the server's time is therefore never stored.
 
 use std::time::Duration;
@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// Maximum lifetime in milliseconds: a hundred years.
-const MAX_LIFETIME: i64 = 100 * 366 * 24 * 3600 * 1000;
+/// A hundred years.
+const MAX_LIFETIME_MILLIS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
-/// A lifetime that began when the token was received.
+/// A lifetime that starts when the token is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
-    /// The local clock when the answer that carried the token arrived.
+    /// The local clock when the response with the token arrived.
     #[serde(rename = "received_at")]
     received_at: Timestamp,
     /// Milliseconds from receipt to the end; `None` when the server did not say.
@@ -23,24 +23,24 @@ pub struct Expiry {
     lifetime: Option<i64>,
 }
 
-/// What is left of a token.
+/// The remaining lifetime of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remaining {
-    /// This long.
-    For(Duration),
-    /// Nothing: it has expired, or the clock was set back since receipt.
+    /// The token expires after this time.
+    Time(Duration),
+    /// The token has expired, or the clock was set back since receipt.
     Nothing,
-    /// The server has not told: use it until it is refused.
+    /// The server did not say: use the token until it is refused.
     Unknown,
 }
 
 impl Expiry {
-    /// A lifetime of `lifetime` milliseconds from `received_at`, if it is known.
+    /// Makes an expiry of a lifetime in milliseconds, if it is known.
     #[must_use]
     pub fn new(received_at: Timestamp, lifetime: Option<i64>) -> Self {
         Self {
             received_at,
-            lifetime: lifetime.map(|l| l.clamp(0, MAX_LIFETIME)),
+            lifetime: lifetime.map(|l| l.clamp(0, MAX_LIFETIME_MILLIS)),
         }
     }
 
@@ -59,13 +59,13 @@ impl Expiry {
         self.received_at
     }
 
-    /// The end on the local clock, where known.
+    /// Returns the end on the local clock, if it is known.
     #[must_use]
     pub fn ends_at(&self) -> Option<Timestamp> {
         self.lifetime.map(|l| self.received_at.offset(l))
     }
 
-    /// What is left at `now`, on the clock that read `received_at`.
+    /// Returns the remaining lifetime at `now`, on the clock that read `received_at`.
     ///
     /// A `now` before receipt means that the clock was set back. The time that
     /// has passed is then unknown, and the token counts as expired; one exchange
@@ -80,7 +80,7 @@ impl Expiry {
             return Remaining::Nothing;
         }
         match u64::try_from(lifetime.saturating_sub(passed)) {
-            Ok(left) if left > 0 => Remaining::For(Duration::from_millis(left)),
+            Ok(left) if left > 0 => Remaining::Time(Duration::from_millis(left)),
             _ => Remaining::Nothing,
         }
     }
@@ -89,7 +89,7 @@ impl Expiry {
     #[must_use]
     pub fn outlasts(&self, wanted: Duration, now: Timestamp) -> bool {
         match self.remaining(now) {
-            Remaining::For(left) => left > wanted,
+            Remaining::Time(left) => left > wanted,
             Remaining::Nothing => false,
             Remaining::Unknown => true,
         }
@@ -109,7 +109,7 @@ mod tests {
         let expiry = Expiry::new(at(1000), Some(300_000));
         assert_eq!(
             expiry.remaining(at(1100)),
-            Remaining::For(Duration::from_secs(200))
+            Remaining::Time(Duration::from_secs(200))
         );
         assert_eq!(expiry.remaining(at(1300)), Remaining::Nothing);
         assert!(expiry.outlasts(Duration::from_secs(30), at(1269)));

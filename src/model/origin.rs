@@ -9,30 +9,28 @@ use url::{Host, Url};
 /// The base URL of the default service.
 pub const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 
-/// A base URL to which a session may be sent.
+/// A base URL to which a session may be sent: `https`, or `http` on a loopback
+/// host only, without a user, a query or a fragment.
 ///
-/// `https`, or `http` on a loopback host alone; no user, query or fragment;
-/// host in lower case (RFC 3986 §6.2.2), default port and trailing slashes gone.
+/// The host is in lower case (RFC 3986 §6.2.2). A default port and trailing
+/// slashes are removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
 
 /// Why a text is not an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OriginError {
-    /// Not a URL with a host.
-    #[error("the API URL is not a URL ({0})")]
-    NotAUrl(String),
-    /// A scheme other than http and https.
-    #[error("the API URL begins with https://")]
+    /// It does not parse as a URL with a host.
+    #[error("the API URL is not a valid URL ({0})")]
+    Invalid(String),
+    /// It has a scheme other than https, or http to another machine.
+    #[error("the API URL must start with https:// (http:// only for localhost)")]
     Scheme,
-    /// `http` to a host that is not this machine.
-    #[error("the API URL is http to {0}, which would send the session in the clear")]
-    Clear(String),
-    /// A user or a password in the URL.
-    #[error("the API URL holds a user name or a password")]
+    /// It contains a user name or a password.
+    #[error("the API URL must not contain a user name or a password")]
     UserInfo,
-    /// A query or a fragment.
-    #[error("the API URL holds a query or a fragment")]
+    /// It contains a query or a fragment.
+    #[error("the API URL must not contain a query or a fragment")]
     Query,
 }
 
@@ -77,21 +75,20 @@ impl FromStr for Origin {
         if text == DEFAULT_API_URL {
             return Ok(Self::default());
         }
-        let url = Url::parse(text.trim()).map_err(|e| OriginError::NotAUrl(e.to_string()))?;
-        if !matches!(url.scheme(), "https" | "http") {
+        let url = Url::parse(text.trim()).map_err(|e| OriginError::Invalid(e.to_string()))?;
+        let is_allowed = match (url.scheme(), url.host()) {
+            ("https", Some(_)) => true,
+            ("http", Some(host)) => is_loopback(&host),
+            _ => false,
+        };
+        if !is_allowed {
             return Err(OriginError::Scheme);
         }
-        let Some(host) = url.host() else {
-            return Err(OriginError::NotAUrl("no host".to_owned()));
-        };
         if !url.username().is_empty() || url.password().is_some() {
             return Err(OriginError::UserInfo);
         }
         if url.query().is_some() || url.fragment().is_some() {
             return Err(OriginError::Query);
-        }
-        if url.scheme() == "http" && !is_loopback(&host) {
-            return Err(OriginError::Clear(host.to_string()));
         }
         Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
@@ -146,24 +143,15 @@ mod tests {
     fn what_is_refused() {
         for text in ["", "x", "//host", "https://", "api.example.test"] {
             assert!(
-                matches!(text.parse::<Origin>(), Err(OriginError::NotAUrl(_))),
+                matches!(text.parse::<Origin>(), Err(OriginError::Invalid(_))),
                 "{text:?}"
             );
         }
         for (text, why) in [
             ("ftp://host/", OriginError::Scheme),
-            (
-                "http://127.0.0.1.evil.test",
-                OriginError::Clear("127.0.0.1.evil.test".into()),
-            ),
-            (
-                "http://example.test",
-                OriginError::Clear("example.test".into()),
-            ),
-            (
-                "http://localhost.evil.test",
-                OriginError::Clear("localhost.evil.test".into()),
-            ),
+            ("http://127.0.0.1.evil.test", OriginError::Scheme),
+            ("http://example.test", OriginError::Scheme),
+            ("http://localhost.evil.test", OriginError::Scheme),
             ("https://u@host/", OriginError::UserInfo),
             ("https://:p@host/", OriginError::UserInfo),
             ("https://host/?q=1", OriginError::Query),

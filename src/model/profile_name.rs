@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The longest name, in characters.
-const LONGEST: usize = 64;
+/// Maximum length of a name, in characters.
+const MAX_LENGTH: usize = 64;
 
 /// Letters, digits, `-` and `_` of ASCII; one to 64 of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -17,10 +17,10 @@ pub struct ProfileName(String);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileNameError {
     /// No text.
-    #[error("a profile name cannot be empty")]
+    #[error("a profile name must not be empty")]
     Empty,
     /// More than 64 characters.
-    #[error("a profile name has at most {LONGEST} characters")]
+    #[error("a profile name must have at most {MAX_LENGTH} characters")]
     Long,
     /// A character outside the grammar.
     #[error("a profile name may contain only letters, digits, `-` and `_`")]
@@ -71,7 +71,7 @@ impl FromStr for ProfileName {
         {
             return Err(ProfileNameError::Character);
         }
-        if text.len() > LONGEST {
+        if text.len() > MAX_LENGTH {
             return Err(ProfileNameError::Long);
         }
         Ok(Self(text.to_owned()))

@@ -191,16 +191,16 @@ fn names_that_clash() {
 fn origins() {
     let world = World::new(Store::File);
     for (bad, why) in [
-        ("http://example.com", "in the clear"),
-        ("http://127.0.0.1.evil.test/api", "in the clear"),
+        ("http://example.com", "only for localhost"),
+        ("http://127.0.0.1.evil.test/api", "only for localhost"),
         (
             "https://user:hunter2@example.com",
             "a user name or a password",
         ),
         ("https://example.com/?q=hunter2", "a query or a fragment"),
-        ("ftp://example.com", "begins with https://"),
-        ("example.com", "is not a URL"),
-        ("", "is not a URL"),
+        ("ftp://example.com", "must start with https://"),
+        ("example.com", "is not a valid URL"),
+        ("", "is not a valid URL"),
     ] {
         let output = world.run(&["profile", "set", "api_url", bad]).expect(2);
         assert!(output.stderr.contains(why), "{bad}: {output:?}");
@@ -298,7 +298,7 @@ fn malformed() {
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"api_url\":\"http://evil.test\"}}}",
             "1:65",
-            "in the clear",
+            "only for localhost",
         ),
         ("{\"profiles\":{}}", "1:15", "missing field `version`"),
         (

@@ -31,7 +31,7 @@ fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String
     }
     .grant(headers.iter().copied());
     let seconds = |expiry: Expiry| match expiry.remaining(Timestamp::from_secs(LOCAL)) {
-        Remaining::For(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Remaining::Time(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         Remaining::Nothing => 0,
         Remaining::Unknown => -1,
     };

@@ -182,8 +182,8 @@ impl Keeper<'_> {
     /// How long until there is something to do.
     fn pause(&self, credential: &Credential<'_>) -> Duration {
         let until_due = match self.remaining(credential) {
-            Remaining::For(left) if self.failed => left / 4,
-            Remaining::For(left) => left.saturating_sub(self.threshold(credential)),
+            Remaining::Time(left) if self.failed => left / 4,
+            Remaining::Time(left) => left.saturating_sub(self.threshold(credential)),
             Remaining::Nothing | Remaining::Unknown => LONGEST_PAUSE,
         };
         until_due.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
@@ -195,7 +195,7 @@ impl Keeper<'_> {
         let due = match self.remaining(credential) {
             Remaining::Unknown => false,
             Remaining::Nothing => true,
-            Remaining::For(left) => left <= self.threshold(credential),
+            Remaining::Time(left) => left <= self.threshold(credential),
         };
         if !due {
             return;
