@@ -1,9 +1,9 @@
 //! Reads tokens from `Set-Cookie` headers: which cookie is which, whether it is
 //! set or cleared, and its lifetime.
 //!
-//! There is no jar: a cookie that is not one of the two tokens is ignored.
-//! Names are compared as they are, prefixes such as `__Host-` included, since
-//! a cookie is sent back under the name it came with. `Path` and `Secure` tell
+//! There is no cookie jar: a cookie that is not one of the two tokens is ignored.
+//! Names are compared with their prefixes, such as `__Host-`, since a cookie is
+//! sent back under the name that it came with. `Path` and `Secure` tell
 //! a browser where to send a cookie; here every endpoint is known beforehand.
 
 use cookie::Cookie;
@@ -15,7 +15,7 @@ use crate::model::{
 use super::jwt;
 use super::received_at::ReceivedAt;
 
-/// Cookies of the web framework, which are never a token.
+/// Cookies of the web framework, which are never tokens.
 const FOREIGN: [&str; 2] = ["sessionid", "csrftoken"];
 
 /// What is needed to read the cookies of one response.
@@ -32,7 +32,7 @@ pub(super) struct CookieReader<'a> {
 type Value = Option<(Secret, Option<i64>)>;
 
 impl CookieReader<'_> {
-    /// The tokens that the `Set-Cookie` headers of one response bring.
+    /// Reads the tokens in the `Set-Cookie` headers of one response.
     pub(super) fn grant<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) -> Grant {
         let mut cookies: Vec<(String, Value)> = Vec::new();
         for header in headers {
@@ -76,7 +76,7 @@ impl CookieReader<'_> {
         }
     }
 
-    /// Takes the only cookie that has the form of an access token.
+    /// Takes the only cookie with the form of an access token.
     fn only_jwt(&self, mut cookies: Vec<(String, Value)>) -> Value {
         let is_jwt = |value: &Value| {
             value
@@ -152,8 +152,8 @@ fn take(cookies: &mut Vec<(String, Value)>, name: &str) -> Option<Value> {
     Some(cookies.swap_remove(at).1)
 }
 
-/// The one pair of cookies whose names say what they are, for a server whose
-/// names are not the configured ones.
+/// Finds the only pair of cookies with `access` and `refresh` in their names,
+/// for a server that does not use the configured names.
 fn pair(cookies: &[(String, Value)]) -> Option<CookieNames> {
     let only = |word: &str, other: &str| {
         let mut found = cookies.iter().filter(|(name, value)| {

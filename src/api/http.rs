@@ -18,6 +18,8 @@ use reqwest::header::{
 use reqwest::{Method, StatusCode};
 use zeroize::Zeroizing;
 
+use crate::model::read_at_most;
+
 use super::cookie::loggable_name;
 use super::received_at::ReceivedAt;
 use super::tls::{self, Trust};
@@ -67,7 +69,7 @@ pub(super) struct Fault {
 
 #[derive(Default)]
 pub(super) struct WholeBody {
-    pub(super) bytes: Vec<u8>,
+    pub(super) bytes: Zeroizing<Vec<u8>>,
     /// Whether it is no larger than `MAX_BODY`.
     pub(super) is_complete: bool,
 }
@@ -285,11 +287,12 @@ impl Http {
 
     /// Reads the body up to `MAX_BODY`.
     pub(super) fn read_body(&self, mut response: Response) -> Result<WholeBody, Fault> {
-        let mut bytes = Vec::new();
-        let read = response.by_ref().take(MAX_BODY + 1).read_to_end(&mut bytes);
-        let Err(error) = read else {
-            let is_complete = bytes.len() as u64 <= MAX_BODY;
-            return Ok(WholeBody { bytes, is_complete });
+        let error = match read_at_most(&mut response, MAX_BODY + 1) {
+            Ok(bytes) => {
+                let is_complete = bytes.len() as u64 <= MAX_BODY;
+                return Ok(WholeBody { bytes, is_complete });
+            }
+            Err(error) => error,
         };
         let host = self.options.origin.host();
         let reason = match error.kind() {

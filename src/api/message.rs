@@ -201,7 +201,7 @@ fn strings(value: &Value, depth: usize) -> Box<dyn Iterator<Item = String> + '_>
     }
 }
 
-/// The text of `<title>`, in which servers and proxies say what happened.
+/// The text of `<title>`, which servers and proxies use for the error.
 fn title(html: &str) -> Option<String> {
     let lower = html.to_ascii_lowercase();
     let tag = lower.find("<title")?;
@@ -210,8 +210,8 @@ fn title(html: &str) -> Option<String> {
     Some(shorten(html.get(begin..end)?, MAX_EXCERPT))
 }
 
-/// One line of at most `most` characters.
-fn shorten(text: &str, most: usize) -> String {
+/// Joins the words into one line of at most `limit` characters.
+fn shorten(text: &str, limit: usize) -> String {
     let mut line = String::new();
     let mut length = 0;
     for word in text.split_whitespace() {
@@ -220,7 +220,7 @@ fn shorten(text: &str, most: usize) -> String {
             .into_iter()
             .chain(word.chars())
         {
-            if length == most {
+            if length == limit {
                 line.push('…');
                 return line;
             }

@@ -276,7 +276,7 @@ impl Client {
         Ok(grant)
     }
 
-    /// Sends the request once. Any success will do, except an HTML page.
+    /// Sends the request once. Any 2xx response is a success, except an HTML page.
     fn expect_success(&self, request: &Request) -> Result<(), ApiError> {
         let response = self.send_checked(request, self.deadline())?;
         if message::is_html(response.content_type(), b"") {

@@ -23,7 +23,7 @@ impl ReceivedAt {
         }
     }
 
-    /// The server's time, or the local one if the server does not tell its own.
+    /// The server's time, or the local one if the response has no `Date`.
     pub(super) fn server_now(self) -> Timestamp {
         self.server.unwrap_or(self.local)
     }
@@ -88,7 +88,7 @@ mod tests {
         ] {
             assert_eq!(received_at(date).retry_after(header), seconds, "{header:?}");
         }
-        // Without a Date, the local clock is all there is.
+        // Without a Date, the local clock counts.
         assert_eq!(
             received_at(None).retry_after("Tue, 24 Nov 2026 02:59:05 GMT"),
             Some(145)

@@ -4,7 +4,6 @@
 //! It reads certificate files and opens no connection.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,6 +12,8 @@ use rustls::crypto::ring;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
+
+use crate::model::read_at_most;
 
 use super::{ApiError, Delivery, Options};
 
@@ -65,9 +66,8 @@ fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
     let fail = |why: &str| {
         ApiError::InvalidArgument(format!("CA certificates of {}: {why}", path.display()))
     };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes))
+    let bytes = File::open(path)
+        .and_then(|mut file| read_at_most(&mut file, MAX_FILE))
         .map_err(|error| fail(&error.to_string()))?;
     let usable: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .filter_map(Result::ok)

@@ -13,9 +13,8 @@ use crate::api::{ApiError, Client, RawRequest, RawResponse};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::AccessToken;
+use crate::model::{AccessToken, read_at_most};
 use crate::session::{Credential, SessionManager};
-use crate::terminal::read_at_most;
 
 /// Maximum size of a body that is sent, or that is printed as JSON.
 const MAX_BODY: u64 = 64 * 1024 * 1024;

@@ -10,9 +10,8 @@ use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
-use crate::model::Secret;
+use crate::model::{Secret, read_at_most};
 use crate::settings::{self, PASSWORD};
-use crate::terminal::read_at_most;
 
 /// Maximum size of a password, a token or a code.
 const MAX_SECRET: u64 = 64 * 1024;

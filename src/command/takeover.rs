@@ -11,10 +11,9 @@ use super::{begin, input};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, Origin, RefreshToken, Secret};
+use crate::model::{CookieNames, Origin, RefreshToken, Secret, read_at_most};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, Wanted};
-use crate::terminal::read_at_most;
 
 /// The variable that names the browser.
 #[cfg(unix)]

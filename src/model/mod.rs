@@ -1,13 +1,14 @@
 //! Plain values: what a session, a token, a profile's name and an origin are.
 //!
-//! No input or output happens here, no clock is read, and nothing of the rest
-//! of the crate is imported.
+//! No file or connection is opened here, no clock is read, and nothing of the
+//! rest of the crate is imported.
 
 mod cookie_names;
 mod expiry;
 mod origin;
 mod page_url;
 mod profile_name;
+mod read;
 mod secret;
 mod session;
 mod timestamp;
@@ -18,6 +19,7 @@ pub use origin::{DEFAULT_API_URL, Origin, OriginError};
 pub use page_url::{PageUrl, PageUrlError};
 pub use profile_name::{ProfileName, ProfileNameError};
 
+pub(crate) use read::read_at_most;
 pub use secret::{AccessToken, RefreshToken, Secret, validate_token_text};
 pub use session::{Grant, PendingExchange, Session, Token};
 pub use timestamp::Timestamp;

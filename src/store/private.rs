@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::StoreError;
+use crate::model::read_at_most;
 
 /// Bytes beyond which a file is not one of ours.
 const LARGEST: u64 = 16 * 1024 * 1024;
@@ -195,7 +196,6 @@ pub(super) fn read(
     path: &Path,
     forbidden: u32,
 ) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
-    use std::io::Read;
 
     let failed = |e: &io::Error| StoreError::failed(format!("cannot read {}: {e}", path.display()));
     let mut file = match open_no_follow(OpenOptions::new().read(true), path) {
@@ -225,12 +225,7 @@ pub(super) fn read(
             metadata.len()
         )));
     }
-    let length = usize::try_from(metadata.len()).unwrap_or(0);
-    let mut bytes = zeroize::Zeroizing::new(Vec::with_capacity(length + 1));
-    (&mut file)
-        .take(LARGEST)
-        .read_to_end(&mut bytes)
-        .map_err(|e| failed(&e))?;
+    let bytes = read_at_most(&mut file, LARGEST).map_err(|e| failed(&e))?;
     Ok(Some(bytes))
 }
 

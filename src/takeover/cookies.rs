@@ -139,7 +139,8 @@ impl<'a> Search<'a> {
         if value.is_empty() || self.best.as_ref().is_some_and(|(best, _)| *best >= rank) {
             return;
         }
-        if validate_token_text(value).is_err() {
+        // A value with a space was damaged on its way here.
+        if validate_token_text(value).is_err() || value.contains(' ') {
             self.unusable = true;
             return;
         }

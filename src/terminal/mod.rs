@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::model::Secret;
+use crate::model::{Secret, read_at_most};
 
 use clean::{json_line, visible};
 use color::{Label, dim};
@@ -340,13 +340,6 @@ impl Terminal {
     fn print(&self, text: &str) {
         lock(&self.0.screen).print(text.as_bytes());
     }
-}
-
-/// Reads a stream to its end, at most `limit` bytes of it.
-pub fn read_at_most(reader: &mut dyn Read, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    reader.take(limit).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 #[cfg(test)]

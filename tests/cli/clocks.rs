@@ -1,4 +1,4 @@
-//! Wrong clocks: neither a loop nor a dead token, and the skew is told.
+//! Wrong clocks: no loop of exchanges, no expired token, and the skew is reported.
 
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// The program under a clock that is `offset` from the right one.
+/// Runs the program with its clock off by `offset`.
 fn at(world: &World, offset: &str, args: &[&str]) -> Output {
     let mut command = Command::new("faketime");
     world.dress(&mut command);
@@ -29,8 +29,8 @@ fn at(world: &World, offset: &str, args: &[&str]) -> Output {
     Output::of(command.output().unwrap())
 }
 
-/// Logs in under the wrong clock, and uses the session under it.
-fn under_clock(offset: &str, told: &str) {
+/// Logs in and uses the session with a wrong clock.
+fn under_clock(offset: &str, expected: &str) {
     let world = World::new(Store::File);
     let url = world.api.base_url();
     at(
@@ -49,12 +49,12 @@ fn under_clock(offset: &str, told: &str) {
         let token = at(&world, offset, &["token"]).expect(0).stdout;
         assert!(
             world.api.access_works(token.trim()),
-            "{offset}: no dead token"
+            "{offset}: no expired token"
         );
     }
     assert_eq!(world.api.exchanges(), 0, "{offset}: no loop");
     let who = at(&world, offset, &["whoami"]).expect(0).stdout;
-    assert!(who.contains(told), "{offset}: {who}");
+    assert!(who.contains(expected), "{offset}: {who}");
     assert_eq!(world.api.exchanges(), 0);
 }
 
@@ -68,7 +68,7 @@ fn a_year_off() {
     under_clock("+365d", "ahead of the server's");
 }
 
-/// The clock jumps after the login: one exchange, then quiet again.
+/// The clock jumps after the login, which leads to one exchange.
 fn set_while_signed_in() {
     for offset in ["-1h", "+1h"] {
         let world = World::new(Store::File);
@@ -82,7 +82,7 @@ fn set_while_signed_in() {
             1,
             "{offset}: renewed once for the new clock"
         );
-        // And back again.
+        // The clock is set back.
         for _ in 0..5 {
             let token = world.run(&["token"]).expect(0).stdout;
             assert!(world.api.access_works(token.trim()), "{offset}");
@@ -91,7 +91,7 @@ fn set_while_signed_in() {
     }
 }
 
-/// Max-Age, else Expires against the answer's own Date, else the token's `exp − iat`.
+/// The lifetime is Max-Age, else Expires minus the response's Date, else the token's `exp − iat`.
 fn lifetimes() {
     use crate::sandbox::CookieExpiry;
     for (dialect, cookie_expiry) in [
@@ -117,7 +117,7 @@ fn lifetimes() {
             "{dialect:?} {cookie_expiry:?}: {lifetime}"
         );
     }
-    // Nobody says: used until it is refused.
+    // A token of unknown lifetime is used until it is refused.
     let world = World::new(Store::File);
     world.login();
     world.edit_entry(|entry| entry["access"] = serde_json::Value::Null);

@@ -74,7 +74,7 @@ fn sources() -> Vec<Source> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 dirs.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
                 let relative = path.strip_prefix(src()).unwrap();
                 found.push(Source {
@@ -84,13 +84,25 @@ fn sources() -> Vec<Source> {
             }
         }
     }
+    let tests: Vec<String> = found.iter().flat_map(test_modules).collect();
+    found.retain(|file| !tests.iter().any(|module| file.path.starts_with(module)));
     assert!(found.len() > 80, "only {} files were read", found.len());
     found
 }
 
+/// The files of the modules that a file declares for tests only: `a/b.` and `a/b/`.
+fn test_modules(file: &Source) -> Vec<String> {
+    let dir = file.path.trim_end_matches(".rs").trim_end_matches("/mod");
+    let declared = file.code.split("#[cfg(test)]\nmod ").skip(1);
+    let names = declared.filter_map(|rest| rest.lines().next()?.strip_suffix(';'));
+    names
+        .flat_map(|name| [format!("{dir}/{name}."), format!("{dir}/{name}/")])
+        .collect()
+}
+
 /// Removes comment lines, and the unit tests at the end of a file.
 fn code(text: &str) -> String {
-    let tests = "#[cfg(test)]\nmod tests";
+    let tests = "#[cfg(test)]\nmod tests {";
     let code = text.split(tests).next().unwrap();
     let lines = code.lines().filter(|l| !l.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")

@@ -1,5 +1,5 @@
-//! The network: TLS, proxies, names that do not resolve, redirects. Exit code
-//! 5 with the reason, the session untouched, no secret where it does not belong.
+//! Network failures: TLS, proxies, names that do not resolve, redirects. The exit
+//! code is 5, the error has the reason, the session stays and no secret is sent elsewhere.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,23 +13,20 @@ use crate::support::{Output, Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("network::tls_that_is_not_trusted", tls),
-        test("network::tls_of_old", old_tls).needs(&[Part::Command("openssl")]),
-        test("network::ca_certificates_mend_it", ca),
+        test("network::untrusted_tls", tls),
+        test("network::old_tls", old_tls).needs(&[Part::Command("openssl")]),
+        test("network::ca_certificates", ca),
         test("network::proxies", proxies),
-        test(
-            "network::http_on_this_machine_uses_no_proxy",
-            no_proxy_for_http,
-        ),
+        test("network::loopback_http_uses_no_proxy", no_proxy_for_http),
         test("network::names_and_ports", names),
         test("network::ipv6_only", ipv6),
         test("network::redirects_are_not_followed", redirects),
         test("network::not_this_api", not_this_api),
         test("network::any_401_is_renewed_once", any_401),
-        test("network::the_proxy_that_does_not_resolve", proxy_name),
-        test("network::a_referer_that_is_checked", referer),
-        test("network::a_broken_stored_token", broken_token),
-        test("network::a_later_page_that_fails", later_page),
+        test("network::unresolvable_proxy", proxy_name),
+        test("network::required_referer", referer),
+        test("network::malformed_stored_token", broken_token),
+        test("network::failure_on_a_later_page", later_page),
     ]
 }
 
@@ -59,13 +56,13 @@ fn tls() {
     let ca = world.home().join("ca.pem").display().to_string();
     let unknown = login(&world, &[], &["--json"]).expect(5);
     assert_eq!(unknown.error_code(), "unavailable");
-    let told = unknown.json()["error"]["message"]
+    let message = unknown.json()["error"]["message"]
         .as_str()
         .unwrap()
         .to_owned();
     assert!(
-        told.contains("not trusted") && told.contains("roots in use: "),
-        "{told}"
+        message.contains("not trusted") && message.contains("roots in use: "),
+        "{message}"
     );
     let hint = unknown.json()["error"]["hint"].to_string();
     assert!(hint.contains("--ca-cert FILE"), "{hint}");
@@ -86,7 +83,7 @@ fn tls() {
     login(&world, &[], &["--ca-cert", &ca]).expect(0);
 }
 
-/// A server that speaks TLS 1.0 and 1.1 alone, which Debian's OpenSSL still can.
+/// A server with only TLS 1.0 or 1.1, which Debian's OpenSSL still supports.
 fn old_tls() {
     let world = with_tls(TlsKind::Good);
     let dir = world.home();
@@ -124,10 +121,10 @@ fn old_tls() {
         drop(server.wait());
         let output = output.expect(5);
         let old = "offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe";
-        let told = format!("error: TLS: {address} {old}; roots in use: the platform's and {ca}");
-        // What is left of the old server is that it is no API.
+        let message = format!("error: TLS: {address} {old}; roots in use: the platform's and {ca}");
+        // The server with TLS 1.2 is refused because it is not the API.
         assert_eq!(
-            output.stderr.starts_with(&told),
+            output.stderr.starts_with(&message),
             version != "-tls1_2",
             "{version}: {output:?}"
         );
@@ -147,7 +144,7 @@ fn ca() {
     world.run(&["refresh", "--ca-cert", &ca]).expect(0);
 }
 
-/// A proxy that remembers what it was asked and answers `answer`.
+/// A proxy that records its requests and answers `answer`.
 fn proxy(answer: &'static str) -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -197,7 +194,7 @@ fn proxies() {
     assert!(output.stderr.contains("proxy"), "{output:?}");
 }
 
-/// Through a proxy, what is meant for this machine would leave it, in the clear.
+/// Plain http to this machine must not leave it through a proxy.
 fn no_proxy_for_http() {
     let world = World::new(Store::File);
     let (address, asked) = proxy("HTTP/1.1 200 OK\r\n\r\n");
@@ -371,7 +368,7 @@ fn proxy_name() {
     );
 }
 
-/// A CSRF check is told apart, and satisfied by the profile's `referer`.
+/// A CSRF check is recognized, and satisfied by the profile's `referer`.
 fn referer() {
     let world = World::new(Store::File);
     let url = "https://app.example.test/";
@@ -398,13 +395,13 @@ fn referer() {
     world.run(&["whoami"]).expect(0);
     world.run(&["logout"]).expect(0);
     assert!(!world.api.session_alive(EMAIL));
-    for seen in world.api.requests() {
-        let sent = (seen.method == "POST").then_some(url);
-        assert_eq!(seen.header("referer"), sent, "{seen:?}");
+    for request in world.api.requests() {
+        let sent = (request.method == "POST").then_some(url);
+        assert_eq!(request.header("referer"), sent, "{request:?}");
     }
 }
 
-/// The pages before a network failure stand beside the error.
+/// The pages before a network failure are printed beside the error.
 fn later_page() {
     let world = World::new(Store::File);
     world.login();
@@ -441,7 +438,7 @@ fn later_page() {
     assert!(output.stdout.ends_with(last), "{output:?}");
 }
 
-/// A stored token that cannot be sent is not the fault of the arguments.
+/// A stored token that cannot be sent is not a usage error.
 fn broken_token() {
     let world = World::new(Store::File);
     world.login();

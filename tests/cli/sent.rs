@@ -1,15 +1,14 @@
-//! What each endpoint is sent, whatever the server's dialect: nothing that it
-//! does not need.
+//! What each endpoint is sent, in every dialect of the server: only what it needs.
 
-use crate::sandbox::{Dialect, RotationPolicy, Seen, Settings, SignupTokens};
+use crate::sandbox::{Dialect, RecordedRequest, RotationPolicy, Settings, SignupTokens};
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         test(
-            "sent::each_endpoint_what_it_needs",
-            each_endpoint_what_it_needs,
+            "sent::only_what_each_endpoint_needs",
+            only_what_each_endpoint_needs,
         ),
         test("sent::dialects_and_rotations", dialects_and_rotations),
         test("sent::signup_tokens_in_the_body", || {
@@ -31,21 +30,20 @@ pub fn tests() -> Vec<Test> {
         test("sent::one_pair_of_cookies", one_pair_of_cookies),
     ];
     tests.extend(on_both(
-        "sent::expired_access_hinders_nothing",
+        "sent::expired_access_token_is_not_sent",
         expired_access,
     ));
     tests
 }
 
-fn seen(world: &World, path: &str) -> Seen {
-    let seen = world.api.requests();
-    let mut found = seen.into_iter().filter(|seen| seen.path == path);
-    let one = found.next().unwrap_or_else(|| panic!("{path} was asked"));
-    assert!(found.next().is_none(), "{path} was asked once");
-    one
+fn only_request(world: &World, path: &str) -> RecordedRequest {
+    let mut requests = world.api.requests();
+    requests.retain(|request| request.path == path);
+    assert_eq!(requests.len(), 1, "{path}");
+    requests.remove(0)
 }
 
-fn each_endpoint_what_it_needs() {
+fn only_what_each_endpoint_needs() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
     let run = |args: &[&str]| {
@@ -73,28 +71,41 @@ fn each_endpoint_what_it_needs() {
     run(&["login", bob]);
 
     for path in ["/auth/signup/", "/auth/signin/"] {
-        let seen = seen(&world, path);
-        assert!(seen.cookies.is_empty() && seen.bearer.is_none(), "{seen:?}");
-        assert_eq!(seen.header("content-type"), Some("application/json"));
-        assert!(seen.json().get("captcha").is_none(), "none was given");
+        let request = only_request(&world, path);
+        assert!(
+            request.cookies.is_empty() && request.bearer.is_none(),
+            "{request:?}"
+        );
+        assert_eq!(request.header("content-type"), Some("application/json"));
+        assert!(request.json().get("captcha").is_none(), "none was given");
     }
-    assert_eq!(seen(&world, "/auth/signup/").json()["name"], "Bob");
-    assert_eq!(seen(&world, "/auth/signin/").json()["login"], bob);
+    assert_eq!(only_request(&world, "/auth/signup/").json()["name"], "Bob");
+    assert_eq!(only_request(&world, "/auth/signin/").json()["login"], bob);
     for path in ["/auth/custom-refresh/", "/auth/custom-logout/"] {
-        let seen = seen(&world, path);
-        assert!(seen.bearer.is_none() && seen.body.is_empty(), "{seen:?}");
-        let names: Vec<_> = seen.cookies.iter().map(|(name, _)| name.as_str()).collect();
+        let request = only_request(&world, path);
+        assert!(
+            request.bearer.is_none() && request.body.is_empty(),
+            "{request:?}"
+        );
+        let names: Vec<_> = request
+            .cookies
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(names, ["refresh_token"]);
-        assert_eq!(seen.header("content-length"), Some("0"));
-        assert_eq!(seen.header("content-type"), None);
+        assert_eq!(request.header("content-length"), Some("0"));
+        assert_eq!(request.header("content-type"), None);
     }
     for path in ["/auth/verify-email/", "/account/", "/me/"] {
-        let seen = seen(&world, path);
-        assert!(seen.cookies.is_empty() && seen.bearer.is_some(), "{seen:?}");
+        let request = only_request(&world, path);
+        assert!(
+            request.cookies.is_empty() && request.bearer.is_some(),
+            "{request:?}"
+        );
     }
-    for seen in world.api.requests() {
-        assert_eq!(seen.header("accept"), Some("application/json"));
-        assert_eq!(seen.header("origin"), None);
+    for request in world.api.requests() {
+        assert_eq!(request.header("accept"), Some("application/json"));
+        assert_eq!(request.header("origin"), None);
     }
 }
 
@@ -188,7 +199,7 @@ fn a_clear_deletes() {
     world
         .api
         .fault(crate::sandbox::Fault::answer(204, &clears, "").at("/auth/custom-refresh/"));
-    // A success that clears is no new session, and no end of the old one.
+    // A success that clears the cookies neither starts nor ends a session.
     world.run(&["refresh"]).expect(1);
     assert_eq!(world.entry(), before);
 }
@@ -232,7 +243,14 @@ fn malformed_tokens() {
             assert!(!output.stdout.contains(token), "{output:?}");
         }
     }
-    let cookies = ["login", "--cookies=-", "--json", "--api-url", &url];
+    let cookies = [
+        "login",
+        "--cookies=-",
+        "--store=file",
+        "--json",
+        "--api-url",
+        &url,
+    ];
     let output = world
         .run_stdin("refresh_token=a\u{e9}b".as_bytes(), &cookies)
         .expect(2);
@@ -312,7 +330,7 @@ fn other_cookie_names() {
     assert!(!world.api.refresh_works(&refresh));
 }
 
-/// Where the configured names are absent, the one pair whose names say what they are is taken.
+/// Without the configured names, a single pair of cookies named access and refresh is used.
 fn one_pair_of_cookies() {
     let world = World::with(
         Store::File,
@@ -335,7 +353,7 @@ fn one_pair_of_cookies() {
     world.run(&["whoami"]).expect(0);
     world.run(&["logout"]).expect(0);
     assert!(!world.api.session_alive(EMAIL));
-    // What cannot be told apart is not taken.
+    // Ambiguous names are not used.
     let world = World::with(
         Store::File,
         Settings {

@@ -1,5 +1,5 @@
 //! The stand-in API as a program: `cargo run --example sandbox -- --port 8080`. Prints its base
-//! URL on the first line, then each verification code as it is mailed, and runs until killed.
+//! URL, then each verification code that it mails, and runs until it is killed.
 
 #![allow(
     clippy::print_stdout,
@@ -26,10 +26,10 @@ struct Flags {
     /// Port to listen on (0: any free port)
     #[arg(long, default_value_t = 0)]
     port: u16,
-    /// Create a verified account at the start; repeatable
+    /// Create a verified account; repeatable
     #[arg(long = "account", value_name = "EMAIL:PASSWORD[:NAME]")]
-    accounts: Vec<Known>,
-    /// Write the certificate of the throw-away CA to this file, as PEM; needs --tls
+    accounts: Vec<AccountArg>,
+    /// Write the certificate of the CA to this file, as PEM
     #[arg(long, value_name = "FILE", requires = "tls")]
     ca_file: Option<PathBuf>,
     #[command(flatten)]
@@ -37,9 +37,9 @@ struct Flags {
 }
 
 #[derive(Clone)]
-struct Known(server::Account);
+struct AccountArg(server::Account);
 
-impl FromStr for Known {
+impl FromStr for AccountArg {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -48,7 +48,7 @@ impl FromStr for Known {
             return Err("must be EMAIL:PASSWORD or EMAIL:PASSWORD:NAME");
         };
         let account = server::Account::new(email, password);
-        Ok(Known(match parts.next() {
+        Ok(AccountArg(match parts.next() {
             Some(name) => account.name(name),
             None => account,
         }))
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let flags = Flags::parse();
     let listener = TcpListener::bind((flags.host, flags.port))?;
     let handle = server::start(listener, flags.settings);
-    for Known(account) in flags.accounts {
+    for AccountArg(account) in flags.accounts {
         handle.add_account(account);
     }
     if let (Some(path), Some(pem)) = (flags.ca_file, handle.ca_pem()) {

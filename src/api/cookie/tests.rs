@@ -1,6 +1,4 @@
-//! Both servers' dialects, clears, domains, and headers of ill will.
-//!
-//! No answer is needed: the rules are given headers as bytes.
+//! Both dialects of servers, cleared cookies, domains, and hostile headers.
 
 use std::cell::RefCell;
 

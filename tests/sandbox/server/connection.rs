@@ -1,6 +1,6 @@
-//! One connection: hyper reads requests and writes answers; in between lie the record, the
-//! waits and the trouble on order. Raw answers go past hyper: it is muted, told to end the
-//! connection, and the bytes are written on the socket that it leaves behind.
+//! Serves one connection: hyper reads requests and writes responses; in between, a request is
+//! recorded, delayed, and answered by an endpoint or by a fault. A raw response bypasses hyper:
+//! hyper's output is discarded, hyper closes, and the bytes are written to the socket.
 
 use std::io;
 use std::pin::Pin;
@@ -19,25 +19,25 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::World;
 use super::endpoints::{self, BASE};
-use super::faults::Trouble;
-use super::record::Seen;
+use super::faults::FaultKind;
+use super::record::RecordedRequest;
 use super::sign_in;
 
-/// Serves a connection until either side ends it.
+/// Serves a connection until either side closes it.
 pub async fn serve<S>(stream: S, world: Arc<Mutex<World>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let raw = Slot::default();
-    let io = Mutable {
+    let io = MuteStream {
         stream,
         raw: Arc::clone(&raw),
     };
     let service = service_fn(|request: Request<Incoming>| {
         let (world, raw) = (Arc::clone(&world), Arc::clone(&raw));
-        // A task of its own: the work is done even if the client hangs up meanwhile.
+        // A separate task, which completes even if the client disconnects.
         let task = tokio::spawn(answer(request, world, raw));
-        async move { task.await.unwrap_or(Err(Cut)) }
+        async move { task.await.unwrap_or(Err(ConnectionClosed)) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
     let Ok(parts) = connection.without_shutdown().await else {
@@ -46,31 +46,35 @@ where
     let mut stream = parts.io.into_inner().stream;
     let bytes = raw.lock().unwrap().take();
     if let Some(bytes) = bytes {
-        // A client that leaves early has had enough.
+        // The client may have disconnected.
         let _ = bytes.write(&mut stream).await;
     }
     let _ = stream.shutdown().await;
 }
 
-/// The connection is to end without an answer.
+/// The connection must close without a response.
 #[derive(Debug)]
-struct Cut;
+struct ConnectionClosed;
 
-impl std::fmt::Display for Cut {
+impl std::fmt::Display for ConnectionClosed {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("connection cut on order")
+        out.write_str("connection closed by a fault")
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for ConnectionClosed {}
 
 async fn answer(
     request: Request<Incoming>,
     world: Arc<Mutex<World>>,
     raw: Slot,
-) -> Result<Response<Full<Bytes>>, Cut> {
+) -> Result<Response<Full<Bytes>>, ConnectionClosed> {
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Cut)?.to_bytes();
+    let body = body
+        .collect()
+        .await
+        .map_err(|_| ConnectionClosed)?
+        .to_bytes();
     let full = head
         .uri
         .path_and_query()
@@ -81,28 +85,28 @@ async fn answer(
         .unwrap_or(full);
     let bare = path.split('?').next().unwrap_or_default();
 
-    let (seen, (before, after), fault) = {
+    let (recorded, (before, after), fault) = {
         let world = &mut *world.lock().unwrap();
         let number = world.record.next_number();
         let method = head.method.as_str();
-        let seen = Seen::new(number, method, path, &head.headers, body.to_vec());
-        world.record.seen.push(seen.clone());
+        let recorded = RecordedRequest::new(number, method, path, &head.headers, body.to_vec());
+        world.record.requests.push(recorded.clone());
         let fault = world.settings.take_fault(bare);
-        (seen, world.settings.waits(bare), fault)
+        (recorded, world.settings.waits(bare), fault)
     };
     wait(before).await;
     let work = fault.as_ref().is_none_or(|fault| fault.after_work);
     let mut reply = if work {
         let world = &mut *world.lock().unwrap();
-        // Outside of the base there are two pages, whatever the rest of the path.
+        // Outside the base path there are only the two pages.
         let inside = full.len() > path.len();
         let known = if inside { bare } else { "" };
         let page = if inside {
             None
         } else {
-            sign_in::answer(world, &seen)
+            sign_in::answer(world, &recorded)
         };
-        Some(page.unwrap_or_else(|| endpoints::answer(world, known, &seen)))
+        Some(page.unwrap_or_else(|| endpoints::answer(world, known, &recorded)))
     } else {
         None
     };
@@ -110,11 +114,11 @@ async fn answer(
 
     let world = &mut *world.lock().unwrap();
     if let Some(fault) = fault {
-        if let Trouble::Raw {
+        if let FaultKind::Raw {
             bytes,
             chunk,
             pause,
-        } = fault.trouble
+        } = fault.kind
         {
             *raw.lock().unwrap() = Some(Raw {
                 bytes,
@@ -126,10 +130,10 @@ async fn answer(
             last.headers_mut().insert(CONNECTION, close);
             return Ok(last);
         }
-        reply = fault.trouble.reply(&world.settings);
+        reply = fault.kind.reply(&world.settings);
     }
-    let reply = reply.ok_or(Cut)?;
-    world.record.answered(seen.number, reply.status);
+    let reply = reply.ok_or(ConnectionClosed)?;
+    world.record.answered(recorded.number, reply.status);
     Ok(reply.into_response(&world.settings))
 }
 
@@ -141,7 +145,7 @@ async fn wait(time: Duration) {
 
 type Slot = Arc<Mutex<Option<Raw>>>;
 
-/// Bytes to be written past hyper.
+/// A response that is written without hyper.
 struct Raw {
     bytes: Vec<u8>,
     chunk: usize,
@@ -159,19 +163,19 @@ impl Raw {
     }
 }
 
-/// A stream that swallows what hyper writes once raw bytes are to be sent instead.
-struct Mutable<S> {
+/// A stream that discards hyper's output once a raw response is to be sent instead.
+struct MuteStream<S> {
     stream: S,
     raw: Slot,
 }
 
-impl<S> Mutable<S> {
-    fn muted(&self) -> bool {
+impl<S> MuteStream<S> {
+    fn is_muted(&self) -> bool {
         self.raw.lock().unwrap().is_some()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Mutable<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MuteStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -181,13 +185,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Mutable<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Mutable<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for MuteStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.muted() {
+        if self.is_muted() {
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(cx, bytes)

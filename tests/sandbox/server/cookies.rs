@@ -1,14 +1,14 @@
-//! `Set-Cookie` lines in the two dialects, to set and to clear the pair of tokens.
-//! A clear is written as the framework of each dialect writes it, oddities included.
+//! `Set-Cookie` headers in the two dialects, to set and to clear the pair of tokens, exactly as
+//! the framework of each dialect writes them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::settings::{CookieExpiry, Dialect, Settings};
 use super::state::Tokens;
 
-/// The lines of an answer to an exchange.
-pub fn renew(tokens: &Tokens, settings: &Settings) -> Vec<String> {
-    let mut lines = hand_out(tokens, settings);
+/// The headers of a response to an exchange.
+pub fn set_renewed(tokens: &Tokens, settings: &Settings) -> Vec<String> {
+    let mut lines = set(tokens, settings);
     if settings.exchange_without_access {
         let access = format!("{}=", settings.access_cookie);
         lines.retain(|line| !line.starts_with(&access));
@@ -16,8 +16,8 @@ pub fn renew(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     lines
 }
 
-/// The lines that hand out tokens.
-pub fn hand_out(tokens: &Tokens, settings: &Settings) -> Vec<String> {
+/// The headers that set tokens.
+pub fn set(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     let mut lines = Vec::new();
     if settings.foreign_cookies {
         lines.push(
@@ -29,14 +29,14 @@ pub fn hand_out(tokens: &Tokens, settings: &Settings) -> Vec<String> {
         Dialect::SimpleJwt => settings.cookie_expiry,
         Dialect::FusionAuth => CookieExpiry::None,
     };
-    lines.push(set(
+    lines.push(cookie(
         (&settings.access_cookie, &tokens.access),
         settings.access_lifetime,
         access_expiry,
         settings,
     ));
     if let Some(refresh) = &tokens.refresh {
-        lines.push(set(
+        lines.push(cookie(
             (&settings.refresh_cookie, refresh),
             settings.refresh_lifetime,
             settings.cookie_expiry,
@@ -49,7 +49,7 @@ pub fn hand_out(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     lines
 }
 
-/// The lines that clear both cookies.
+/// The headers that clear both cookies.
 pub fn clear(settings: &Settings) -> Vec<String> {
     let domain = domain(settings);
     let path = &settings.cookie_path;
@@ -65,7 +65,7 @@ pub fn clear(settings: &Settings) -> Vec<String> {
     names.map(line).to_vec()
 }
 
-fn set(
+fn cookie(
     (name, value): (&str, &str),
     lifetime: i64,
     expiry: CookieExpiry,

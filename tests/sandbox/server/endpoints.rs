@@ -1,18 +1,18 @@
-//! The endpoints and what stands before them: the missing slash, the method, credentials
-//! sent where they do no good, the content type. One call does the whole work of a request under
-//! the world's lock; waiting and trouble happen outside.
+//! The endpoints, and the checks before them: the trailing slash, the method, the access token
+//! and the content type. One call handles a request under the lock of the `World`; delays and
+//! faults are not known here.
 
 use serde_json::{Value, json};
 
 use super::World;
 use super::cookies;
-use super::record::Seen;
+use super::record::RecordedRequest;
 use super::reply::Reply;
 use super::settings::{NextLink, Settings, SignupTokens};
-use super::state::{Account, Refused, Tokens};
-use super::tokens::Unfit;
+use super::state::{Account, RefreshTokenError, Tokens};
+use super::tokens::AccessTokenError;
 
-/// Where the endpoints live.
+/// The base path of the endpoints.
 pub const BASE: &str = "/api/v1";
 
 const ENDPOINTS: [(&str, &str); 8] = [
@@ -26,8 +26,8 @@ const ENDPOINTS: [(&str, &str); 8] = [
     ("/list/", "GET"),
 ];
 
-/// Does what a request asks for. `path` is relative to the base and has no query.
-pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
+/// Handles a request. `path` is relative to the base path and has no query.
+pub fn answer(world: &mut World, path: &str, request: &RecordedRequest) -> Reply {
     let Some((path, method)) = ENDPOINTS.iter().find(|(known, _)| *known == path) else {
         let slashed = format!("{path}/");
         if ENDPOINTS.iter().any(|(known, _)| *known == slashed) {
@@ -35,25 +35,25 @@ pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
         }
         return Reply::detail(404, "Not found.");
     };
-    if seen.method != *method {
-        let text = format!("Method \"{}\" not allowed.", seen.method);
+    if request.method != *method {
+        let text = format!("Method \"{}\" not allowed.", request.method);
         return Reply::detail(405, &text).header("Allow", method);
     }
     if let Some(referer) = &world.settings.required_referer
-        && seen.method == "POST"
-        && seen.header("referer") != Some(referer)
+        && request.method == "POST"
+        && request.header("referer") != Some(referer)
     {
         return Reply::csrf();
     }
-    let caller = match caller(world, seen) {
+    let caller = match caller(world, request) {
         Ok(caller) => caller,
         Err(refusal) => return refusal,
     };
     match *path {
-        "/auth/signup/" => with_fields(seen, |fields| signup(world, fields)),
-        "/auth/signin/" => with_fields(seen, |fields| signin(world, fields)),
-        "/auth/custom-refresh/" => without_body(seen, || refresh(world, seen)),
-        "/auth/custom-logout/" => without_body(seen, || logout(world, seen)),
+        "/auth/signup/" => with_fields(request, |fields| signup(world, fields)),
+        "/auth/signin/" => with_fields(request, |fields| signin(world, fields)),
+        "/auth/custom-refresh/" => without_body(request, || refresh(world, request)),
+        "/auth/custom-logout/" => without_body(request, || logout(world, request)),
         _ => {
             let Some(caller) = caller else {
                 return Reply::json(
@@ -65,26 +65,26 @@ pub fn answer(world: &mut World, path: &str, seen: &Seen) -> Reply {
             match *path {
                 "/account/" => account(world, caller),
                 "/me/" => me(world, caller),
-                "/list/" => list(world, seen),
-                _ => with_fields(seen, |fields| verify(world, caller, fields)),
+                "/list/" => list(world, request),
+                _ => with_fields(request, |fields| verify(world, caller, fields)),
             }
         }
     }
 }
 
-/// Who is asking. Like the frameworks this stands in for, a token that is no good is refused
-/// even where none is needed.
-fn caller(world: &mut World, seen: &Seen) -> Result<Option<u64>, Reply> {
-    let cookie = seen.cookie(&world.settings.access_cookie);
-    let Some(token) = seen.bearer.as_deref().or(cookie) else {
+/// Returns the account of the access token. As in the frameworks that this imitates, an invalid
+/// token is refused even if none is needed.
+fn caller(world: &mut World, request: &RecordedRequest) -> Result<Option<u64>, Reply> {
+    let cookie = request.cookie(&world.settings.access_cookie);
+    let Some(token) = request.bearer.as_deref().or(cookie) else {
         return Ok(None);
     };
     let read = world.state.mint.read_access(token, world.settings.now());
     let message = match read {
         Ok(id) if world.state.by_id(id).is_some() => return Ok(Some(id)),
         Ok(_) => return Err(Reply::unauthorized("User not found")),
-        Err(Unfit::Invalid) => "Token is invalid",
-        Err(Unfit::Expired) => "Token is expired",
+        Err(AccessTokenError::Invalid) => "Token is invalid",
+        Err(AccessTokenError::Expired) => "Token is expired",
     };
     let mut body = json!({
         "detail": "Given token not valid for any token type",
@@ -95,28 +95,28 @@ fn caller(world: &mut World, seen: &Seen) -> Result<Option<u64>, Reply> {
     Err(Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\""))
 }
 
-fn with_fields(seen: &Seen, work: impl FnOnce(&Value) -> Reply) -> Reply {
-    let content_type = seen.header("content-type").unwrap_or_default();
+fn with_fields(request: &RecordedRequest, work: impl FnOnce(&Value) -> Reply) -> Reply {
+    let content_type = request.header("content-type").unwrap_or_default();
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
         let text = format!("Unsupported media type \"{content_type}\" in request.");
         return Reply::detail(415, &text);
     }
-    match serde_json::from_slice::<Value>(&seen.body) {
+    match serde_json::from_slice::<Value>(&request.body) {
         Ok(fields) if fields.is_object() => work(&fields),
         Ok(_) => Reply::field("non_field_errors", "Invalid data. Expected a dictionary."),
         Err(error) => Reply::detail(400, &format!("JSON parse error - {error}")),
     }
 }
 
-fn without_body(seen: &Seen, work: impl FnOnce() -> Reply) -> Reply {
-    if seen.body.is_empty() {
+fn without_body(request: &RecordedRequest, work: impl FnOnce() -> Reply) -> Reply {
+    if request.body.is_empty() {
         work()
     } else {
         Reply::detail(400, "This endpoint takes no body.")
     }
 }
 
-/// A field that must be there and not be blank; otherwise its error is added.
+/// Returns a field that must not be blank, or adds its error.
 fn required(fields: &Value, name: &str, errors: &mut Value) -> String {
     let error = match &fields[name] {
         Value::String(text) if text.is_empty() => "This field may not be blank.",
@@ -128,7 +128,7 @@ fn required(fields: &Value, name: &str, errors: &mut Value) -> String {
     String::new()
 }
 
-/// Checks the captcha, which is spent by that, and returns the errors of all fields if any.
+/// Checks and spends the captcha response. Fails with the errors of all fields, if any.
 fn finish(world: &mut World, fields: &Value, mut errors: Value) -> Result<(), Reply> {
     if !world.settings.captcha.is_empty() {
         let answer = required(fields, "captcha", &mut errors);
@@ -173,7 +173,7 @@ fn signup(world: &mut World, fields: &Value) -> Reply {
         SignupTokens::NoContent => Reply::empty(204),
         SignupTokens::Cookies => {
             let tokens = world.state.begin(id, settings);
-            Reply::detail(201, detail).cookies(cookies::hand_out(&tokens, settings))
+            Reply::detail(201, detail).cookies(cookies::set(&tokens, settings))
         }
         SignupTokens::Body | SignupTokens::BodyLong => {
             let Tokens { access, refresh } = world.state.begin(id, settings);
@@ -219,7 +219,7 @@ fn signin(world: &mut World, fields: &Value) -> Reply {
         return Reply::field("non_field_errors", "E-mail is not verified.");
     }
     let tokens = world.state.begin(account.id, settings);
-    Reply::empty(204).cookies(cookies::hand_out(&tokens, settings))
+    Reply::empty(204).cookies(cookies::set(&tokens, settings))
 }
 
 fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
@@ -239,41 +239,41 @@ fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
     Reply::json(400, errors)
 }
 
-fn refresh(world: &mut World, seen: &Seen) -> Reply {
+fn refresh(world: &mut World, request: &RecordedRequest) -> Reply {
     let settings = &world.settings;
-    let Some(token) = refresh_cookie(seen, settings) else {
+    let Some(token) = refresh_cookie(request, settings) else {
         return Reply::unauthorized("No valid refresh token found.");
     };
     match world.state.exchange(token, settings) {
-        Ok(tokens) => Reply::empty(204).cookies(cookies::renew(&tokens, settings)),
-        Err(refused) => refusal(refused),
+        Ok(tokens) => Reply::empty(204).cookies(cookies::set_renewed(&tokens, settings)),
+        Err(error) => refusal(error),
     }
 }
 
-/// The cookies are cleared whatever comes of it.
-fn logout(world: &mut World, seen: &Seen) -> Reply {
+/// Clears the cookies, also on failure.
+fn logout(world: &mut World, request: &RecordedRequest) -> Reply {
     let settings = &world.settings;
-    let reply = match refresh_cookie(seen, settings) {
+    let reply = match refresh_cookie(request, settings) {
         None if settings.logout_without_cookie => Reply::empty(204),
         None => Reply::detail(401, "Refresh token was not included in cookie data."),
         Some(token) => match world.state.end(token, settings) {
             Ok(()) => Reply::empty(204),
-            Err(refused) => refusal(refused),
+            Err(error) => refusal(error),
         },
     };
     reply.cookies(cookies::clear(settings))
 }
 
-fn refresh_cookie<'a>(seen: &'a Seen, settings: &Settings) -> Option<&'a str> {
-    let value = seen.cookie(&settings.refresh_cookie)?;
+fn refresh_cookie<'a>(request: &'a RecordedRequest, settings: &Settings) -> Option<&'a str> {
+    let value = request.cookie(&settings.refresh_cookie)?;
     Some(value).filter(|value| !value.is_empty())
 }
 
-fn refusal(refused: Refused) -> Reply {
-    Reply::unauthorized(match refused {
-        Refused::Unknown => "Token is invalid",
-        Refused::Expired => "Token is expired",
-        Refused::Blacklisted => "Token is blacklisted",
+fn refusal(error: RefreshTokenError) -> Reply {
+    Reply::unauthorized(match error {
+        RefreshTokenError::Unknown => "Token is invalid",
+        RefreshTokenError::Expired => "Token is expired",
+        RefreshTokenError::Blacklisted => "Token is blacklisted",
     })
 }
 
@@ -308,9 +308,9 @@ fn me(world: &mut World, caller: u64) -> Reply {
     )
 }
 
-/// A page of a list, which holds its own number.
-fn list(world: &World, seen: &Seen) -> Reply {
-    let page = seen.path.split_once("page=").map(|(_, page)| page);
+/// Returns a page of a list. Its only item is the number of the page.
+fn list(world: &World, request: &RecordedRequest) -> Reply {
+    let page = request.path.split_once("page=").map(|(_, page)| page);
     let page = page.and_then(|page| page.parse().ok()).unwrap_or(1);
     let settings = &world.settings;
     let query = format!("?page={}", page + 1);
@@ -319,7 +319,7 @@ fn list(world: &World, seen: &Seen) -> Reply {
         NextLink::Path => format!("{BASE}/list/{query}"),
         NextLink::Absolute => {
             let scheme = settings.tls.map_or("http", |_| "https");
-            let host = seen.header("host").unwrap_or_default();
+            let host = request.header("host").unwrap_or_default();
             format!("{scheme}://{host}{BASE}/list/{query}")
         }
     });

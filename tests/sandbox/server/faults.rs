@@ -1,6 +1,6 @@
-//! Trouble on order: answers that no endpoint gave, connections that end early, bytes that are
-//! no HTTP, and waiting. A fault holds for the next `times` requests it applies to and is then
-//! gone from the settings; a delay stays until it is taken out.
+//! Faults: responses that replace those of endpoints, connections that close early, bytes that
+//! are not HTTP, and delays. A fault applies to the next `times` matching requests and is then
+//! removed from the settings; a delay stays until it is removed.
 
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -15,11 +15,11 @@ use super::settings::Settings;
 pub enum BodyKind {
     /// `{"detail":"…"}`
     Json,
-    /// A page as a proxy makes it.
+    /// An HTML page, as of a proxy.
     Html,
 }
 
-/// How a throttled request is told when to come back, in seconds from now.
+/// The form of `Retry-After`, in seconds from now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RetryAfter {
     /// `Retry-After: 60`
@@ -30,24 +30,24 @@ pub enum RetryAfter {
     None,
 }
 
-/// What is sent in place of the endpoint's own answer.
+/// The response that replaces the one of the endpoint.
 #[derive(Clone, Debug)]
-pub enum Trouble {
+pub enum FaultKind {
     /// A status with a body that fits it.
     Status(u16, BodyKind),
     /// 429.
     Throttle(RetryAfter, BodyKind),
-    /// 403 of a CSRF check.
+    /// The 403 of a CSRF check.
     Csrf,
-    /// Just this.
+    /// Exactly this response.
     Answer {
         status: u16,
         headers: Vec<(String, String)>,
         body: Vec<u8>,
     },
-    /// Nothing: the connection ends.
+    /// No response: the connection closes.
     Close,
-    /// These bytes on the socket, status line included, `chunk` at a time; then the connection ends.
+    /// These bytes, status line included, `chunk` at a time; then the connection closes.
     Raw {
         bytes: Vec<u8>,
         chunk: usize,
@@ -55,22 +55,22 @@ pub enum Trouble {
     },
 }
 
-/// Trouble, and which requests get it.
+/// A fault, and the requests that it applies to.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    pub trouble: Trouble,
-    /// The endpoint it is for, such as `/auth/signin/`; any when absent.
+    pub kind: FaultKind,
+    /// The endpoint, such as `/auth/signin/`; `None` is any.
     pub at: Option<String>,
-    /// How many requests get it.
+    /// The number of requests that it applies to.
     pub times: u32,
-    /// Do the endpoint's work first, so that only its answer is lost.
+    /// Whether the endpoint does its work first, so that only its response is lost.
     pub after_work: bool,
 }
 
 impl Fault {
-    fn new(trouble: Trouble) -> Self {
+    fn new(kind: FaultKind) -> Self {
         Fault {
-            trouble,
+            kind,
             at: None,
             times: 1,
             after_work: false,
@@ -79,17 +79,17 @@ impl Fault {
 
     /// Answer with this status.
     pub fn status(status: u16, body: BodyKind) -> Self {
-        Self::new(Trouble::Status(status, body))
+        Self::new(FaultKind::Status(status, body))
     }
 
     /// Answer 429.
     pub fn throttle(retry_after: RetryAfter, body: BodyKind) -> Self {
-        Self::new(Trouble::Throttle(retry_after, body))
+        Self::new(FaultKind::Throttle(retry_after, body))
     }
 
-    /// Answer with exactly this status, these headers (beside `Date` and `Content-Length`) and this body.
+    /// Answer with this status, these headers (besides `Date` and `Content-Length`) and this body.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Self {
-        Self::new(Trouble::Answer {
+        Self::new(FaultKind::Answer {
             status,
             headers: headers
                 .iter()
@@ -107,54 +107,56 @@ impl Fault {
 
     /// Answer 403 `CSRF Failed`.
     pub fn csrf() -> Self {
-        Self::new(Trouble::Csrf)
+        Self::new(FaultKind::Csrf)
     }
 
-    /// End the connection without an answer.
+    /// Close the connection without a response.
     pub fn close() -> Self {
-        Self::new(Trouble::Close)
+        Self::new(FaultKind::Close)
     }
 
-    /// Write these bytes on the socket and end the connection.
+    /// Write these bytes to the socket and close the connection.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::drip(bytes, usize::MAX, Duration::ZERO)
     }
 
-    /// As `raw`, but slowly: `chunk` bytes at a time with a pause after each.
+    /// Like `raw`, but `chunk` bytes at a time with a pause after each.
     pub fn drip(bytes: impl Into<Vec<u8>>, chunk: usize, pause: Duration) -> Self {
-        Self::new(Trouble::Raw {
+        Self::new(FaultKind::Raw {
             bytes: bytes.into(),
             chunk,
             pause,
         })
     }
 
-    /// Only for requests to this endpoint.
+    /// Apply only to requests to this endpoint.
     pub fn at(mut self, path: &str) -> Self {
         self.at = Some(path.to_owned());
         self
     }
 
-    /// For this many requests.
+    /// Apply to this many requests.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// Do the endpoint's work before.
+    /// Do the endpoint's work first.
     pub fn after_work(mut self) -> Self {
         self.after_work = true;
         self
     }
 }
 
-impl Trouble {
-    /// The answer as a reply, where it is one that HTTP can carry.
+impl FaultKind {
+    /// Returns the response, unless the fault bypasses HTTP.
     pub fn reply(&self, settings: &Settings) -> Option<Reply> {
         match self {
-            Trouble::Status(status, kind) => Some(page(*status, reason(*status), *kind)),
-            Trouble::Throttle(retry_after, kind) => Some(throttled(*retry_after, *kind, settings)),
-            Trouble::Answer {
+            FaultKind::Status(status, kind) => Some(page(*status, reason(*status), *kind)),
+            FaultKind::Throttle(retry_after, kind) => {
+                Some(throttled(*retry_after, *kind, settings))
+            }
+            FaultKind::Answer {
                 status,
                 headers,
                 body,
@@ -163,8 +165,8 @@ impl Trouble {
                 reply.headers.clone_from(headers);
                 Some(reply)
             }
-            Trouble::Csrf => Some(Reply::csrf()),
-            Trouble::Close | Trouble::Raw { .. } => None,
+            FaultKind::Csrf => Some(Reply::csrf()),
+            FaultKind::Close | FaultKind::Raw { .. } => None,
         }
     }
 }
@@ -211,10 +213,10 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// Waiting, before and after an endpoint's work.
+/// A delay before and after an endpoint's work.
 #[derive(Clone, Debug, Default)]
 pub struct Delay {
-    /// The endpoint it is for; any when absent.
+    /// The endpoint; `None` is any.
     pub at: Option<String>,
     pub before: Duration,
     pub after: Duration,
@@ -229,7 +231,7 @@ impl Delay {
         }
     }
 
-    /// Wait after the work, with the answer ready.
+    /// Wait after the work, before the response.
     pub fn after(wait: Duration) -> Self {
         Delay {
             after: wait,
@@ -237,7 +239,7 @@ impl Delay {
         }
     }
 
-    /// Only for requests to this endpoint.
+    /// Apply only to requests to this endpoint.
     pub fn at(mut self, path: &str) -> Self {
         self.at = Some(path.to_owned());
         self
@@ -245,7 +247,7 @@ impl Delay {
 }
 
 impl Settings {
-    /// The waits before and after the work of one request to `path`.
+    /// Returns the delays before and after the work of a request to `path`.
     pub fn waits(&self, path: &str) -> (Duration, Duration) {
         let due = self.delays.iter().filter(|delay| applies(&delay.at, path));
         due.fold(
@@ -254,7 +256,7 @@ impl Settings {
         )
     }
 
-    /// The first fault that applies to a request to `path`, used up by it.
+    /// Takes the first fault that applies to a request to `path`.
     pub fn take_fault(&mut self, path: &str) -> Option<Fault> {
         self.faults.retain(|fault| fault.times > 0);
         let fault = self
@@ -287,7 +289,7 @@ impl FromStr for Delay {
     }
 }
 
-/// The keys of which a fault needs one.
+/// The keys that choose the kind of a fault. Exactly one is needed.
 const FAULTS: [&str; 6] = ["status", "throttle", "redirect", "csrf", "close", "raw"];
 
 impl FromStr for Fault {
@@ -295,26 +297,26 @@ impl FromStr for Fault {
 
     fn from_str(spec: &str) -> Result<Self, String> {
         let (mut kind, mut retry, mut drip) = (BodyKind::Json, "seconds", None);
-        let mut fault = Fault::new(Trouble::Close);
+        let mut fault = Fault::new(FaultKind::Close);
         let (mut found, mut seconds, mut location) = (false, 0, "/api/v1/");
         for (key, value) in pairs(spec) {
             match key {
-                "status" => fault.trouble = Trouble::Status(number(key, value)?, kind),
+                "status" => fault.kind = FaultKind::Status(number(key, value)?, kind),
                 "throttle" => {
                     seconds = number(key, value)?;
-                    fault.trouble = Trouble::Throttle(RetryAfter::None, kind);
+                    fault.kind = FaultKind::Throttle(RetryAfter::None, kind);
                 }
                 "redirect" => {
                     let status = number(key, value)?;
-                    fault.trouble = Fault::redirect(status, location).trouble;
+                    fault.kind = Fault::redirect(status, location).kind;
                 }
                 "to" => location = value,
-                "csrf" => fault.trouble = Trouble::Csrf,
-                "close" => fault.trouble = Trouble::Close,
+                "csrf" => fault.kind = FaultKind::Csrf,
+                "close" => fault.kind = FaultKind::Close,
                 "raw" => {
                     let bytes =
                         std::fs::read(value).map_err(|error| format!("{value}: {error}"))?;
-                    fault.trouble = Fault::raw(bytes).trouble;
+                    fault.kind = Fault::raw(bytes).kind;
                 }
                 "body" if value == "html" => kind = BodyKind::Html,
                 "body" if value == "json" => kind = BodyKind::Json,
@@ -327,13 +329,13 @@ impl FromStr for Fault {
             }
             found |= FAULTS.contains(&key);
         }
-        match &mut fault.trouble {
-            Trouble::Status(status, body) => {
+        match &mut fault.kind {
+            FaultKind::Status(status, body) => {
                 hyper::StatusCode::from_u16(*status).map_err(|error| error.to_string())?;
                 *body = kind;
             }
-            Trouble::Answer { headers, .. } => headers[0].1 = location.to_owned(),
-            Trouble::Throttle(retry_after, body) => {
+            FaultKind::Answer { headers, .. } => headers[0].1 = location.to_owned(),
+            FaultKind::Throttle(retry_after, body) => {
                 *body = kind;
                 *retry_after = match retry {
                     "seconds" => RetryAfter::Seconds(seconds),
@@ -341,7 +343,7 @@ impl FromStr for Fault {
                     _ => RetryAfter::None,
                 };
             }
-            Trouble::Raw { chunk, pause, .. } => {
+            FaultKind::Raw { chunk, pause, .. } => {
                 if let Some(wait) = drip {
                     (*chunk, *pause) = (1, wait);
                 }
@@ -364,5 +366,5 @@ fn pairs(spec: &str) -> impl Iterator<Item = (&str, &str)> {
 fn number<N: FromStr>(key: &str, value: &str) -> Result<N, String> {
     value
         .parse()
-        .map_err(|_| format!("`{value}` is no number for `{key}`"))
+        .map_err(|_| format!("`{value}` is not a number for `{key}`"))
 }

@@ -1,6 +1,6 @@
-//! A stand-in for the API: stateful, on a loopback port, in a thread of its own. `start` gives a
-//! handle; dropping it stops the server. The handle looks into the server's memory, changes its
-//! settings while it runs and orders trouble. Nothing in here knows the tool that is tested.
+//! A stand-in for the API: a stateful server on a loopback port, in its own thread. `start` returns
+//! a handle, which reads the server's state, changes its settings while it runs and adds faults.
+//! Dropping the handle stops the server. The program under test is not known here.
 
 #![allow(
     dead_code,
@@ -35,19 +35,19 @@ use tokio::sync::oneshot;
     reason = "each crate that includes this uses a part of it"
 )]
 pub use self::{
-    faults::{BodyKind, Delay, Fault, RetryAfter, Trouble},
-    record::Seen,
+    faults::{BodyKind, Delay, Fault, FaultKind, RetryAfter},
+    record::RecordedRequest,
     settings::{
         CookieExpiry, Dialect, Envelope, NextLink, RotationPolicy, Settings, SignupTokens, TlsKind,
     },
-    state::{Account, Refused, Tokens},
+    state::{Account, RefreshTokenError, Tokens},
 };
 
 use self::record::Record;
 use self::state::State;
 use self::tls::Tls;
 
-/// All that the server's tasks and the handle share.
+/// The state that the server's tasks and the handle share.
 struct World {
     settings: Settings,
     state: State,
@@ -118,7 +118,7 @@ fn serve(
         let accepting = async {
             loop {
                 let Ok((stream, _)) = listener.accept().await else {
-                    // Out of file descriptors, most likely: they come back as connections end.
+                    // Probably out of file descriptors, until connections close.
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                     continue;
                 };
@@ -164,7 +164,7 @@ impl Handle {
         self.address
     }
 
-    /// The certificate of the throw-away CA, of an https server.
+    /// The certificate of the CA, if the server speaks https.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
@@ -174,12 +174,12 @@ impl Handle {
         change(&mut self.world().settings);
     }
 
-    /// The settings in force; `faults` holds the ones not used up yet.
+    /// The current settings, with the faults that are left.
     pub fn settings(&self) -> Settings {
         self.world().settings.clone()
     }
 
-    /// Orders trouble, after what is already ordered.
+    /// Adds a fault after those that are left.
     pub fn fault(&self, fault: Fault) {
         self.world().settings.faults.push(fault);
     }
@@ -189,7 +189,7 @@ impl Handle {
         self.world().state.add_account(account)
     }
 
-    /// An account as it is now, by address or user name.
+    /// Returns an account by its address or user name.
     pub fn account(&self, login: &str) -> Option<Account> {
         self.world().state.by_login(login).cloned()
     }
@@ -199,13 +199,13 @@ impl Handle {
         self.world().state.mail_code(email);
     }
 
-    /// The code last mailed to an address and not yet used.
+    /// Returns the code that was last mailed to an address, if it is unused.
     pub fn mailed_code(&self, email: &str) -> Option<String> {
         let email = email.to_lowercase();
         self.world().state.codes.get(&email).cloned()
     }
 
-    /// Receives each address and code as it is mailed, from now on. Only the last mailbox gets them.
+    /// Receives each address and code that is mailed from now on. Replaces an earlier mailbox.
     pub fn mailbox(&self) -> Receiver<(String, String)> {
         let (sender, receiver) = channel();
         self.world().state.mailbox = Some(sender);
@@ -220,12 +220,12 @@ impl Handle {
     }
 
     /// Exchanges a refresh token without a request, as another holder of it would.
-    pub fn exchange(&self, token: &str) -> Result<Tokens, Refused> {
+    pub fn exchange(&self, token: &str) -> Result<Tokens, RefreshTokenError> {
         let world = &mut *self.world();
         world.state.exchange(token, &world.settings)
     }
 
-    /// Whether an exchange of this token would succeed; changes nothing.
+    /// Whether an exchange of this token would succeed.
     pub fn refresh_works(&self, token: &str) -> bool {
         let world = &*self.world();
         world.state.check(token, &world.settings).is_ok()
@@ -256,30 +256,34 @@ impl Handle {
         self.world().state.revoke_all();
     }
 
-    /// How many exchanges succeeded, whether or not their answers arrived.
+    /// The number of successful exchanges, whether or not their responses arrived.
     pub fn exchanges(&self) -> u64 {
         self.world().state.exchanges
     }
 
-    /// How many mailed codes were compared, whether or not they were right.
+    /// The number of codes that were checked, right or wrong.
     pub fn code_checks(&self) -> u64 {
         self.world().state.code_checks
     }
 
     /// All requests since the start or the last `clear_requests`, in order of arrival.
-    pub fn requests(&self) -> Vec<Seen> {
-        self.world().record.seen.clone()
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.world().record.requests.clone()
     }
 
-    /// How many of them went to this endpoint, such as `/auth/signin/`.
+    /// The number of requests to an endpoint, such as `/auth/signin/`.
     pub fn count(&self, path: &str) -> usize {
         let world = self.world();
-        let to = world.record.seen.iter().filter(|seen| seen.path == path);
+        let to = world
+            .record
+            .requests
+            .iter()
+            .filter(|request| request.path == path);
         to.count()
     }
 
     pub fn clear_requests(&self) {
-        self.world().record.seen.clear();
+        self.world().record.requests.clear();
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

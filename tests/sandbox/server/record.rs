@@ -1,5 +1,5 @@
-//! What the server was asked: every request with its headers and body, in order of arrival, and
-//! the status it was answered with. Secrets are kept as they came; a test compares them.
+//! Records every request with its headers and body, in order of arrival, and the status of its
+//! response. Secrets are recorded as they are, since tests compare them.
 
 use std::time::Instant;
 
@@ -7,11 +7,11 @@ use hyper::header::{AUTHORIZATION, COOKIE, HeaderMap};
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// Its place in order of arrival, counted from 0 and never reset.
+pub struct RecordedRequest {
+    /// The index in order of arrival, from 0, never reset.
     pub number: u64,
     pub method: String,
-    /// Relative to the base URL, such as `/auth/signin/`; as sent when outside of it. With the query.
+    /// The path with its query, relative to the base path if it is below it, such as `/auth/signin/`.
     pub path: String,
     pub cookies: Vec<(String, String)>,
     /// The token of an `Authorization: Bearer` header.
@@ -19,12 +19,12 @@ pub struct Seen {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
-    /// The status answered; none while at work, and where no answer or raw bytes were sent.
+    /// The status of the response. `None` until it is sent, and for raw bytes.
     pub status_sent: Option<u16>,
     pub at: Instant,
 }
 
-impl Seen {
+impl RecordedRequest {
     pub fn new(number: u64, method: &str, path: &str, head: &HeaderMap, body: Vec<u8>) -> Self {
         let text = |value: &hyper::header::HeaderValue| {
             String::from_utf8_lossy(value.as_bytes()).into_owned()
@@ -32,7 +32,7 @@ impl Seen {
         let cookies = head.get_all(COOKIE).iter().map(text).collect::<Vec<_>>();
         let cookies = cookies.iter().flat_map(|line| line.split(';'));
         let bearer = head.get(AUTHORIZATION).map(text);
-        Seen {
+        RecordedRequest {
             number,
             method: method.to_owned(),
             path: path.to_owned(),
@@ -51,7 +51,7 @@ impl Seen {
         }
     }
 
-    /// The value of a cookie that came along.
+    /// The value of a cookie.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         lookup(&self.cookies, name)
     }
@@ -61,7 +61,7 @@ impl Seen {
         lookup(&self.headers, name)
     }
 
-    /// The body as JSON; null when it is none.
+    /// The body as JSON, or else null.
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -75,7 +75,7 @@ fn lookup<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
 /// All requests since the start or the last `clear`.
 #[derive(Default)]
 pub struct Record {
-    pub seen: Vec<Seen>,
+    pub requests: Vec<RecordedRequest>,
     arrived: u64,
 }
 
@@ -86,10 +86,14 @@ impl Record {
         self.arrived - 1
     }
 
-    /// Notes what a request was answered with, unless it was cleared away meanwhile.
+    /// Records the status of a response, unless the request was cleared meanwhile.
     pub fn answered(&mut self, number: u64, status: u16) {
-        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.number == number) {
-            seen.status_sent = Some(status);
+        if let Some(request) = self
+            .requests
+            .iter_mut()
+            .find(|request| request.number == number)
+        {
+            request.status_sent = Some(status);
         }
     }
 }

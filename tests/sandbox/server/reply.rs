@@ -1,5 +1,5 @@
-//! An answer before it is HTTP: the body shapes the API is known to use, the envelope around
-//! them, and the text that a test has appended to every string.
+//! A response before it is HTTP: the forms of bodies that the API uses, the envelope around
+//! them, and the suffix that a test appends to every string.
 
 use http_body_util::Full;
 use hyper::Response;
@@ -16,12 +16,12 @@ pub struct Reply {
     pub body: Body,
 }
 
-/// What a reply carries.
+/// The body of a reply.
 pub enum Body {
-    /// As it is, without a content type.
+    /// Bytes without a content type.
     Bytes(Vec<u8>),
     Json(Value),
-    /// A page with this title.
+    /// An HTML page with this title.
     Html(String),
 }
 
@@ -58,7 +58,7 @@ impl Reply {
         Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\"")
     }
 
-    /// 403 as the framework's CSRF check answers it.
+    /// The 403 of the framework's CSRF check.
     pub fn csrf() -> Self {
         Self::detail(403, "CSRF Failed: Referer checking failed - no Referer.")
     }
@@ -80,17 +80,17 @@ impl Reply {
         self
     }
 
-    /// Makes HTTP of it. The caller's own headers win over what is set here.
+    /// Converts the reply into HTTP. Its own headers override the default ones.
     pub fn into_response(self, settings: &Settings) -> Response<Full<Bytes>> {
         let suffix = &settings.text_suffix;
         let (body, content_type) = match self.body {
             Body::Bytes(bytes) => (bytes, None),
             Body::Json(mut value) => {
-                decorate(&mut value, suffix);
+                append_suffix(&mut value, suffix);
                 if settings.envelope == Envelope::All
                     || (settings.envelope == Envelope::Success && self.status < 300)
                 {
-                    value = wrap(value, self.status);
+                    value = wrap_in_envelope(value, self.status);
                 }
                 let bytes = serde_json::to_vec(&value).unwrap();
                 (bytes, Some("application/json"))
@@ -125,7 +125,7 @@ impl Reply {
     }
 }
 
-fn wrap(value: Value, status: u16) -> Value {
+fn wrap_in_envelope(value: Value, status: u16) -> Value {
     if status < 300 {
         return json!({ "data": value, "message": "OK", "code": status });
     }
@@ -133,16 +133,18 @@ fn wrap(value: Value, status: u16) -> Value {
     json!({ "data": value, "message": message, "code": status })
 }
 
-/// Appends to every string but those that a client must be able to send back.
-fn decorate(value: &mut Value, suffix: &str) {
+/// Appends to every string except those that a client sends back.
+fn append_suffix(value: &mut Value, suffix: &str) {
     match value {
         Value::String(text) => text.push_str(suffix),
-        Value::Array(items) => items.iter_mut().for_each(|item| decorate(item, suffix)),
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|item| append_suffix(item, suffix)),
         Value::Object(fields) => {
             for (name, item) in fields.iter_mut() {
                 let token = ["access", "refresh", "access_token", "refresh_token", "code"];
                 if !token.contains(&name.as_str()) {
-                    decorate(item, suffix);
+                    append_suffix(item, suffix);
                 }
             }
         }

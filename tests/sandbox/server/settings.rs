@@ -1,7 +1,6 @@
-//! What the stand-in can be told about itself: one struct, each field also a flag of the example.
-//! The defaults are written once, in the flags' attributes. A running server reads the struct
-//! anew for each request, so a change through the handle holds from the next request on.
-//! Only `tls` is read once, at the start.
+//! The settings of the server: one struct, each field of which is also a flag of the example. The
+//! attributes of the flags hold the defaults. A running server reads the settings for each
+//! request, so a change applies from the next request on; only `tls` is read once, at the start.
 
 use std::time::SystemTime;
 
@@ -9,7 +8,7 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::faults::{Delay, Fault};
 
-/// How the server writes its cookies and what a refresh token looks like.
+/// The form of cookies and refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
     /// Both tokens are JWTs in dated cookies, dates written `Tue, 24 Nov 2026 02:59:05 GMT`.
@@ -21,7 +20,7 @@ pub enum Dialect {
     FusionAuth,
 }
 
-/// What an exchange does to the refresh token that was handed in.
+/// What an exchange does to the refresh token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RotationPolicy {
     /// It stays, and only a new access token is sent.
@@ -34,7 +33,7 @@ pub enum RotationPolicy {
     RevokeFamily,
 }
 
-/// Where the answer to a signup puts the tokens.
+/// Where the response to a signup has the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SignupTokens {
     /// In cookies, beside a `detail`.
@@ -84,31 +83,31 @@ pub enum NextLink {
     Query,
 }
 
-/// What is right or wrong with the certificate of an https server.
+/// The certificate of an https server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TlsKind {
     /// Valid for `localhost`, `127.0.0.1`, `::1` and `api.sandbox.test`, signed by the throw-away CA.
     Good,
-    /// Signed by the CA, but made out to another host.
+    /// Signed by the CA, but for another host.
     WrongName,
-    /// Signed by the CA, but its time is over.
+    /// Signed by the CA, but expired.
     Expired,
 }
 
 /// How the server behaves.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
-    /// How cookies and tokens look
+    /// Form of cookies and refresh tokens
     #[arg(long, value_enum, default_value_t = Dialect::SimpleJwt)]
     pub dialect: Dialect,
     /// Set what an exchange does to the old refresh token
     #[arg(long, value_enum, default_value_t = RotationPolicy::RevokeFamily)]
     pub rotation: RotationPolicy,
-    /// Where signup puts the tokens
+    /// Where the response to a signup has the tokens
     #[arg(long, value_enum, default_value_t = SignupTokens::Cookies)]
     pub signup_tokens: SignupTokens,
     /// Require a captcha and accept this response once; repeatable
-    #[arg(long, value_name = "ANSWER")]
+    #[arg(long, value_name = "RESPONSE")]
     pub captcha: Vec<String>,
     /// Lifetime of an access token in seconds
     #[arg(
@@ -126,7 +125,7 @@ pub struct Settings {
         allow_negative_numbers = true
     )]
     pub refresh_lifetime: i64,
-    /// Seconds by which the server's clock runs ahead
+    /// Seconds by which the server's clock is ahead
     #[arg(
         long,
         value_name = "SECONDS",
@@ -137,7 +136,7 @@ pub struct Settings {
     /// Status that answers a wrong password, 400 or 401
     #[arg(long, value_name = "STATUS", default_value_t = 400)]
     pub wrong_password_status: u16,
-    /// Refuse signin until the mailed code was given
+    /// Refuse signin until the address is verified
     #[arg(long)]
     pub signin_needs_verified: bool,
     /// Answer a logout without a refresh cookie with 204 instead of 401
@@ -146,7 +145,7 @@ pub struct Settings {
     /// Keep the session after a logout; clear only the cookies
     #[arg(long)]
     pub logout_keeps_session: bool,
-    /// Send only a refresh cookie in the answer to an exchange
+    /// Send only a refresh cookie in the response to an exchange
     #[arg(long)]
     pub exchange_without_access: bool,
     /// Answer a POST without this `Referer` with 403 `CSRF Failed`
@@ -158,7 +157,7 @@ pub struct Settings {
     /// How a page of `/list/` links to the next one
     #[arg(long, value_enum, default_value_t = NextLink::Absolute)]
     pub next_link: NextLink,
-    /// Which JSON envelope is used
+    /// JSON envelope of responses
     #[arg(long, value_enum, default_value_t = Envelope::Bare)]
     pub envelope: Envelope,
     /// Write account ids as numbers instead of strings
@@ -170,7 +169,7 @@ pub struct Settings {
     /// Name of the refresh cookie
     #[arg(long, value_name = "NAME", default_value = "refresh_token")]
     pub refresh_cookie: String,
-    /// Which lifetimes the cookies state
+    /// Attributes that state the lifetime of cookies
     #[arg(long, value_enum, default_value_t = CookieExpiry::Both)]
     pub cookie_expiry: CookieExpiry,
     /// `Domain` of the cookies
@@ -185,7 +184,7 @@ pub struct Settings {
     /// Send `csrftoken` and `sessionid` cookies along with the tokens
     #[arg(long)]
     pub foreign_cookies: bool,
-    /// Text appended to every string in the server's JSON and HTML, tokens excepted
+    /// Text to append to every string in JSON and HTML bodies, except tokens
     #[arg(
         long,
         value_name = "TEXT",
@@ -193,7 +192,7 @@ pub struct Settings {
         hide_default_value = true
     )]
     pub text_suffix: String,
-    /// Speak https with a certificate of this kind, from a throw-away CA
+    /// Serve https with a certificate of this kind, from a temporary CA
     #[arg(long, value_enum, value_name = "KIND")]
     pub tls: Option<TlsKind>,
     /// Wait before and after the work, in milliseconds, as in `before=200,after=50,at=/auth/signin/`; repeatable
@@ -203,7 +202,7 @@ pub struct Settings {
     ///
     /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `redirect=CODE` (with `to=URL`), `csrf`, `close`,
     /// `raw=FILE` (with `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the work
-    /// is done, the answer is lost).
+    /// is done, the response is lost).
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Fault>,
 }

@@ -6,7 +6,7 @@
 
 use super::World;
 use super::cookies;
-use super::record::Seen;
+use super::record::RecordedRequest;
 use super::reply::{Body, Reply};
 
 const PAGE: &str = r#"<!doctype html>
@@ -34,9 +34,9 @@ if (query.has('login')) fetch(location.pathname, {
 const DONE: &str =
     "<!doctype html><title>Signed in</title><h1>Signed in</h1><p>The window can be closed.";
 
-/// Answers a request for one of the pages; nothing for any other.
-pub fn answer(world: &mut World, seen: &Seen) -> Option<Reply> {
-    let (path, query) = seen.path.split_once('?').unwrap_or((&seen.path, ""));
+/// Answers a request for one of the pages. Returns `None` for other paths.
+pub fn answer(world: &mut World, request: &RecordedRequest) -> Option<Reply> {
+    let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let title = match path {
         "/sign-in" => "Sign in",
         "/sign-up" => "Sign up",
@@ -51,10 +51,10 @@ pub fn answer(world: &mut World, seen: &Seen) -> Option<Reply> {
         }
         _ => return None,
     };
-    if seen.method != "POST" {
+    if request.method != "POST" {
         return Some(html(200, &PAGE.replace("TITLE", title)));
     }
-    let body = String::from_utf8_lossy(&seen.body);
+    let body = String::from_utf8_lossy(&request.body);
     let field = |name: &str| {
         let mut pairs = url::form_urlencoded::parse(body.as_bytes());
         pairs
@@ -72,7 +72,7 @@ pub fn answer(world: &mut World, seen: &Seen) -> Option<Reply> {
         ));
     };
     let tokens = world.state.begin(account.id, &world.settings);
-    Some(html(200, DONE).cookies(cookies::hand_out(&tokens, &world.settings)))
+    Some(html(200, DONE).cookies(cookies::set(&tokens, &world.settings)))
 }
 
 fn html(status: u16, text: &str) -> Reply {

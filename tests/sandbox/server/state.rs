@@ -1,5 +1,5 @@
-//! What the server remembers: accounts, mailed codes, sessions and their refresh tokens, spent
-//! captchas. Each method is one atomic step under the caller's lock. Knows nothing of HTTP.
+//! The state of the server: accounts, mailed codes, sessions and their refresh tokens, spent
+//! captcha responses. Each method is one atomic step under the caller's lock. HTTP is not known here.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::Sender;
@@ -7,10 +7,10 @@ use std::sync::mpsc::Sender;
 use super::settings::{Dialect, RotationPolicy, Settings};
 use super::tokens::Mint;
 
-/// A person.
+/// A user account.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// 0 lets the server choose.
+    /// The server chooses if it is 0.
     pub id: u64,
     pub email: String,
     pub username: String,
@@ -49,7 +49,7 @@ impl Account {
     }
 }
 
-/// What a session's start or an exchange hands out. No refresh token: the old one stays.
+/// The tokens of a new session or of an exchange. Without a refresh token, the old one stays valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     pub access: String,
@@ -58,7 +58,7 @@ pub struct Tokens {
 
 /// Why a refresh token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum RefreshTokenError {
     Unknown,
     Expired,
     /// Spent, or of a session that was ended.
@@ -77,18 +77,17 @@ struct Refresh {
     spent: bool,
 }
 
-/// Everything the server remembers.
 #[derive(Default)]
 pub struct State {
     pub mint: Mint,
     pub accounts: Vec<Account>,
-    /// Codes by address in lower case, the last one mailed.
+    /// The last code by address in lower case.
     pub codes: HashMap<String, String>,
-    /// Where mailed codes are announced, as address and code.
+    /// Receives each address and code that is mailed.
     pub mailbox: Option<Sender<(String, String)>>,
-    /// Exchanges that succeeded, whether or not their answer arrived.
+    /// The number of successful exchanges.
     pub exchanges: u64,
-    /// Mailed codes that were compared, right or wrong.
+    /// The number of codes that were checked.
     pub code_checks: u64,
     families: Vec<Family>,
     refreshes: Vec<Refresh>,
@@ -110,7 +109,7 @@ impl State {
         self.accounts.iter_mut().find(|account| account.id == id)
     }
 
-    /// By address or user name, whatever the case.
+    /// Finds an account by address or user name, in any case.
     pub fn by_login(&self, login: &str) -> Option<&Account> {
         let login = login.to_lowercase();
         self.accounts.iter().find(|account| {
@@ -122,13 +121,13 @@ impl State {
     pub fn mail_code(&mut self, email: &str) {
         let code = format!("{:06}", self.mint.number() % 1_000_000);
         if let Some(mailbox) = &self.mailbox {
-            // Nobody listening any more is no fault of the server.
+            // The receiver may have been dropped.
             let _ = mailbox.send((email.to_owned(), code.clone()));
         }
         self.codes.insert(email.to_lowercase(), code);
     }
 
-    /// Accepts each of the known captcha answers once.
+    /// Accepts each of the configured captcha responses once.
     pub fn spend_captcha(&mut self, answer: &str, settings: &Settings) -> bool {
         settings.captcha.iter().any(|good| good == answer)
             && self.spent_captchas.insert(answer.to_owned())
@@ -148,18 +147,22 @@ impl State {
     }
 
     /// Exchanges a refresh token for a new access token, by the rotation policy in force.
-    pub fn exchange(&mut self, token: &str, settings: &Settings) -> Result<Tokens, Refused> {
+    pub fn exchange(
+        &mut self,
+        token: &str,
+        settings: &Settings,
+    ) -> Result<Tokens, RefreshTokenError> {
         let at = match self.check(token, settings) {
             Ok(at) => at,
-            Err(refused) => {
+            Err(error) => {
                 if let Some(refresh) = self.refreshes.iter().find(|r| r.token == token)
                     && refresh.spent
                     && settings.rotation == RotationPolicy::RevokeFamily
                 {
-                    // RFC 9700 §4.14: either the thief or the owner came second.
+                    // RFC 9700 §4.14: the token was used by two parties.
                     self.families[refresh.family].revoked = true;
                 }
-                return Err(refused);
+                return Err(error);
             }
         };
         let family = self.refreshes[at].family;
@@ -179,8 +182,8 @@ impl State {
         })
     }
 
-    /// Ends the session of a refresh token. The token must still be good.
-    pub fn end(&mut self, token: &str, settings: &Settings) -> Result<(), Refused> {
+    /// Ends the session of a valid refresh token.
+    pub fn end(&mut self, token: &str, settings: &Settings) -> Result<(), RefreshTokenError> {
         let at = self.check(token, settings)?;
         if !settings.logout_keeps_session {
             let family = self.refreshes[at].family;
@@ -189,21 +192,21 @@ impl State {
         Ok(())
     }
 
-    /// Where a refresh token is kept, if it would be accepted now.
-    pub fn check(&self, token: &str, settings: &Settings) -> Result<usize, Refused> {
+    /// Returns the index of a refresh token, if it is valid now.
+    pub fn check(&self, token: &str, settings: &Settings) -> Result<usize, RefreshTokenError> {
         let at = self.refreshes.iter().position(|r| r.token == token);
-        let at = at.ok_or(Refused::Unknown)?;
+        let at = at.ok_or(RefreshTokenError::Unknown)?;
         let refresh = &self.refreshes[at];
         if refresh.spent || self.families[refresh.family].revoked {
-            Err(Refused::Blacklisted)
+            Err(RefreshTokenError::Blacklisted)
         } else if refresh.expires <= settings.now() {
-            Err(Refused::Expired)
+            Err(RefreshTokenError::Expired)
         } else {
             Ok(at)
         }
     }
 
-    /// The refresh token of an account that was issued last and would be accepted now.
+    /// The account's last refresh token that is valid now.
     pub fn current_refresh(&self, account: u64, settings: &Settings) -> Option<&str> {
         let own = |r: &&Refresh| self.families[r.family].account == account;
         let mut own = self.refreshes.iter().rev().filter(own);

@@ -1,5 +1,5 @@
-//! The throw-away certificate authority of an https server and the certificate it signs.
-//! Both live in memory; only the authority's certificate is handed out, as PEM.
+//! The temporary certificate authority of an https server, and the certificate that it signs.
+//! Both exist in memory only; the certificate of the authority is available as PEM.
 
 use std::sync::Arc;
 
@@ -15,7 +15,6 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::settings::TlsKind;
 
-/// What an https server needs.
 pub struct Tls {
     pub acceptor: TlsAcceptor,
     pub ca_pem: String,

@@ -1,6 +1,6 @@
-//! The form of tokens: JWTs with the claims a simplejwt server puts in, and opaque strings.
-//! The signature is a keyed hash of this process, good enough to tell a forged token from an
-//! own one and for nothing else. Knows nothing of accounts and sessions.
+//! Makes and reads tokens: JWTs with the claims of a simplejwt server, and opaque strings. The
+//! signature is a keyed hash, which only tells whether this server made a token. Accounts and
+//! sessions are not known here.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-/// The key of one server, and its source of names that nobody guesses.
+/// The signing key of a server, and its source of random numbers.
 #[derive(Default)]
 pub struct Mint {
     key: RandomState,
@@ -17,7 +17,7 @@ pub struct Mint {
 
 /// Why an access token is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unfit {
+pub enum AccessTokenError {
     Invalid,
     Expired,
 }
@@ -49,25 +49,25 @@ impl Mint {
         format!("{signed}.{signature}")
     }
 
-    /// The account of an access token that is genuine and not yet over.
-    pub fn read_access(&self, token: &str, now: i64) -> Result<u64, Unfit> {
-        let (signed, signature) = token.rsplit_once('.').ok_or(Unfit::Invalid)?;
+    /// Returns the account of a valid access token.
+    pub fn read_access(&self, token: &str, now: i64) -> Result<u64, AccessTokenError> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(AccessTokenError::Invalid)?;
         if signature != self.sign(signed) {
-            return Err(Unfit::Invalid);
+            return Err(AccessTokenError::Invalid);
         }
         let claims = signed.split_once('.').map(|(_, claims)| claims);
         let claims = URL_SAFE_NO_PAD.decode(claims.unwrap_or_default());
         let claims: Value = serde_json::from_slice(&claims.unwrap_or_default()).unwrap_or_default();
         let (Some(exp), Some(user)) = (claims["exp"].as_i64(), claims["user_id"].as_str()) else {
-            return Err(Unfit::Invalid);
+            return Err(AccessTokenError::Invalid);
         };
         if claims["token_type"] != "access" {
-            return Err(Unfit::Invalid);
+            return Err(AccessTokenError::Invalid);
         }
         if exp <= now {
-            return Err(Unfit::Expired);
+            return Err(AccessTokenError::Expired);
         }
-        user.parse().map_err(|_| Unfit::Invalid)
+        user.parse().map_err(|_| AccessTokenError::Invalid)
     }
 
     fn sign(&self, signed: &str) -> String {
