@@ -196,7 +196,6 @@ pub(super) fn read(
     path: &Path,
     forbidden: u32,
 ) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
-
     let failed = |e: &io::Error| StoreError::failed(format!("cannot read {}: {e}", path.display()));
     let mut file = match open_no_follow(OpenOptions::new().read(true), path) {
         Ok(file) => file,
