@@ -1,5 +1,5 @@
-//! The one figure that a build is judged by: how many instructions a help text
-//! and a completion take. It does not depend on the neighbours.
+//! Counts the instructions of a help text and of a completion. Unlike times, they
+//! do not depend on what else the machine does.
 
 use std::process::Command;
 
@@ -9,8 +9,8 @@ pub fn tests() -> Vec<Test> {
     vec![test("instructions::help_and_completion", counts).needs(&[Part::Command("valgrind")])]
 }
 
-/// Half as many again as when the limits were set, for the build that the
-/// tests use: 11.9 and 2.5 million, unoptimised (1.4 and 1.0 million, optimised).
+/// One and a half times the counts when the limits were set, for the unoptimised build
+/// that the tests use: 11.9 and 2.5 million (1.4 and 1.0 million if optimised).
 const LIMITS: [(&[&str], bool, u64); 2] = [
     (&["--help"], false, 18_000_000),
     (&["--", "rememberizer", "lo"], true, 3_700_000),
@@ -33,8 +33,8 @@ fn counts() {
             output.status.success() && !output.stdout.is_empty(),
             "{output:?}"
         );
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        let count = told
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let count = stderr
             .lines()
             .find_map(|line| line.split("Collected : ").nth(1));
         let count: u64 = count.expect("a count").trim().parse().unwrap();
