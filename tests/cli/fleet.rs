@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test> {
         )
         .needs(&check)
         .long(),
+        test("fleet::one_renewer_many_readers", one_renewer).needs(&etcd),
         test("fleet::check_etcd", check_etcd).needs(&check),
         test("fleet::check_vault", check_vault).needs(&[Part::Command("bao"), check[2]]),
         test("fleet::life", life).needs(&etcd),
@@ -642,4 +643,34 @@ fn stopped_while_taking() {
     let holder = Output::of(holder.wait_with_output().unwrap()).expect(0);
     assert_eq!(holder.stdout, other.stdout);
     assert_eq!(fleet.world.api.exchanges(), 1);
+}
+
+/// The first recipe of `helpers/README.md`, as it is written: the machine that is
+/// signed in renews, and a job without a session reads the access token.
+fn one_renewer() {
+    let fleet = Fleet::new();
+    let text = fs::read_to_string(helpers().join("README.md")).unwrap();
+    let block = text.split("```").nth(1).unwrap();
+    let (_, block) = block.split_once('\n').unwrap();
+    let (renewer, job) = block.split_once("# in a job").unwrap();
+    let shell = |home: &Path, script: &str| {
+        let mut command = Command::new("sh");
+        fleet.world.dress(&mut command);
+        let program = World::program();
+        let dir = program.parent().unwrap().display().to_string();
+        let others = std::env::var("PATH").unwrap();
+        command
+            .args(["-euc", script])
+            .env("HOME", home)
+            .env("PATH", format!("{dir}:{}:{others}", helpers().display()))
+            .env("ETCDCTL_API", "3")
+            .env("ETCDCTL_ENDPOINTS", fleet.cluster.endpoints())
+            .env("REMEMBERIZER_API_URL", fleet.world.api.base_url());
+        Output::of(command.output().unwrap())
+    };
+    shell(&fleet.homes[0], renewer).expect(0);
+    let reader = fleet.world.home().join("job");
+    fs::create_dir_all(&reader).unwrap();
+    let me = shell(&reader, &format!("{job}\nrememberizer whoami")).expect(0);
+    assert!(me.stdout.contains(EMAIL), "{me:#?}");
 }
