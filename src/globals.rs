@@ -15,7 +15,7 @@ use crate::terminal::ColorChoice;
 /// The flags that every command takes, before or after its name.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
-pub struct Globals {
+pub(crate) struct Globals {
     /// Use this profile [env: REMEMBERIZER_PROFILE]
     #[arg(short, long, global = true, value_name = "NAME", add = crate::completers::profile_names())]
     pub profile: Option<ProfileName>,

@@ -17,11 +17,11 @@ use crate::store::{Profile, Profiles, Selected, StoreKind};
 use crate::terminal::Style;
 
 /// The variable that holds a password.
-pub const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
+pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
 /// The variable that holds an access token.
-pub const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
+pub(crate) const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
 /// The variable that holds a refresh token.
-pub const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
+pub(crate) const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
 
 /// The variables that stand for flags, and the flag of each.
 pub const VARIABLES: [(&str, &str); 12] = [
@@ -40,7 +40,7 @@ pub const VARIABLES: [(&str, &str); 12] = [
 ];
 
 /// Other variables that decide something, without a secret in them.
-pub const OTHER_VARIABLES: [&str; 6] = [
+pub(crate) const OTHER_VARIABLES: [&str; 6] = [
     "REMEMBERIZER_BROWSER",
     "SSL_CERT_FILE",
     "NO_COLOR",

@@ -36,7 +36,7 @@ Examples:
   rememberizer api documents/ -f name=notes -f kind=text
 
 Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable, 8 too many requests")]
-pub struct Args {
+pub(crate) struct Args {
     /// The path, relative to the API's base URL
     #[arg(value_name = "PATH")]
     pub path: String,

@@ -8,7 +8,7 @@ use crate::model::Secret;
 /// Where the captcha response comes from.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Captcha")]
-pub struct CaptchaArgs {
+pub(crate) struct CaptchaArgs {
     /// The response of the service's captcha, good for two minutes and once
     #[arg(long, value_name = "TOKEN")]
     pub captcha: Option<String>,

@@ -107,7 +107,7 @@ export extern rememberizer []
 Examples:
   source <(rememberizer completions bash)
   rememberizer completions fish > ~/.config/fish/completions/rememberizer.fish")]
-pub struct Args {
+pub(crate) struct Args {
     /// The shell
     #[arg(value_parser = SHELLS)]
     pub shell: String,

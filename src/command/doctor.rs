@@ -25,7 +25,7 @@ Examples:
   rememberizer doctor --profile work --json
 
 Exit codes: 1 there is a problem")]
-pub struct Args {}
+pub(crate) struct Args {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Level {

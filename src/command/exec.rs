@@ -28,7 +28,7 @@ Examples:
   rememberizer exec --token-file -- ./nightly.sh
 
 Exit codes: that of the command; before it runs, those of token")]
-pub struct Args {
+pub(crate) struct Args {
     /// The variable that holds the token
     #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
     pub env: String,

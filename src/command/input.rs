@@ -19,7 +19,7 @@ const MAX_SECRET: u64 = 64 * 1024;
 /// The source of the password.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Password")]
-pub struct PasswordArgs {
+pub(crate) struct PasswordArgs {
     /// Read the password from stdin
     #[arg(long)]
     pub password_stdin: bool,

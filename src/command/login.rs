@@ -24,7 +24,7 @@ Examples:
 
 Exit codes: 3 not signed in in the browser, 4 refused by the server, 5 unavailable,
 6 the secret store, 7 a captcha is wanted")]
-pub struct Args {
+pub(crate) struct Args {
     /// E-mail address or user name
     #[arg(value_name = "LOGIN", conflicts_with = "source")]
     pub login: Option<String>,

@@ -20,7 +20,7 @@ Examples:
   rememberizer logout --all --local
 
 Exit codes: 5 forgotten here, the server could not be told; 6 the secret store")]
-pub struct Args {
+pub(crate) struct Args {
     /// Every profile
     #[arg(long, conflicts_with = "profile")]
     pub all: bool,

@@ -66,9 +66,9 @@ struct Program {
 #[derive(Debug)]
 pub struct Cli {
     /// The flags that every command takes.
-    pub globals: Globals,
+    pub(crate) globals: Globals,
     /// What to do.
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 /// A command as the program's help lists it, and what describes its arguments.
@@ -194,7 +194,7 @@ impl Cli {
     }
 
     /// Reads the command line, the first word of which is the program.
-    pub fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
+    pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
         let named: Vec<_> = ROWS.iter().filter(|row| row.is_among(words)).collect();
         let lean = if named.is_empty() {
             program_alone().subcommands(ROWS.iter().map(Row::named))
@@ -232,8 +232,7 @@ impl Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(missing_docs, reason = "each is what its row and its Args say")]
-pub enum Command {
+pub(crate) enum Command {
     Signup(signup::Args),
     Login(login::Args),
     Verify(verify::Args),
@@ -252,7 +251,6 @@ pub enum Command {
 
 impl Command {
     /// How the command treats flags that differ from the profile.
-    #[must_use]
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::Begin,

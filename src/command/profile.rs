@@ -23,7 +23,7 @@ Examples:
   rememberizer profile set store file --profile work
 
 Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
-pub struct Args {
+pub(crate) struct Args {
     /// What to do.
     #[command(subcommand)]
     pub action: Action,
@@ -31,7 +31,7 @@ pub struct Args {
 
 /// What to do with profiles.
 #[derive(Debug, Subcommand)]
-pub enum Action {
+pub(crate) enum Action {
     /// List the profiles: name, server, login, store, whether signed in
     #[command(after_help = "\
 Examples:

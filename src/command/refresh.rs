@@ -25,7 +25,7 @@ Examples:
   rememberizer refresh --all --quiet
 
 Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
-pub struct Args {
+pub(crate) struct Args {
     /// Do nothing while the access token lasts longer than this, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min_ttl: Option<Duration>,

@@ -26,7 +26,7 @@ Examples:
   rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 
 Exit codes: 4 refused by the server, 5 unavailable, 6 the secret store, 7 a captcha is wanted")]
-pub struct Args {
+pub(crate) struct Args {
     /// The account's e-mail address
     #[arg(long, value_name = "ADDRESS", value_hint = clap::ValueHint::EmailAddress)]
     pub email: Option<String>,

@@ -5,7 +5,7 @@ use crate::error::Error;
 
 /// Serve this machine's secret store to others
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
 }

@@ -20,7 +20,7 @@ Examples:
   token=$(rememberizer token --min-ttl 4m) || exit
 
 Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
-pub struct Args {
+pub(crate) struct Args {
     /// Renew it first if it ends within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", hide_default_value = false)]
     pub min_ttl: Duration,

@@ -20,7 +20,7 @@ Examples:
   rememberizer verify --code-stdin < code.txt
 
 Exit codes: 3 not signed in, 4 the code is wrong, 5 unavailable")]
-pub struct Args {
+pub(crate) struct Args {
     /// The mailed code
     #[arg(value_name = "CODE", conflicts_with = "code_stdin")]
     pub code: Option<String>,

@@ -23,7 +23,7 @@ Examples:
   rememberizer whoami --offline --expires-within 3days
 
 Exit codes: 3 not signed in, ended by the server or ending soon, 5 unavailable, 6 the secret store")]
-pub struct Args {
+pub(crate) struct Args {
     /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]
     pub offline: bool,

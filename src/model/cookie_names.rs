@@ -11,9 +11,9 @@ pub struct CookieNames {
 
 impl CookieNames {
     /// The access cookie of the default service.
-    pub const ACCESS: &str = "access_token";
+    pub(crate) const ACCESS: &str = "access_token";
     /// The refresh cookie of the default service.
-    pub const REFRESH: &str = "refresh_token";
+    pub(crate) const REFRESH: &str = "refresh_token";
 
     /// Takes the default for a name that is not given.
     #[must_use]

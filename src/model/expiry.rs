@@ -45,8 +45,7 @@ impl Expiry {
     }
 
     /// The same lifetime, counted from a receipt `milliseconds` later.
-    #[must_use]
-    pub fn shifted(self, milliseconds: i64) -> Self {
+    pub(crate) fn shifted(self, milliseconds: i64) -> Self {
         Self {
             received_at: self.received_at.offset(milliseconds),
             ..self
@@ -54,14 +53,12 @@ impl Expiry {
     }
 
     /// The local clock at receipt.
-    #[must_use]
-    pub fn received_at(&self) -> Timestamp {
+    pub(crate) fn received_at(&self) -> Timestamp {
         self.received_at
     }
 
     /// Returns the end on the local clock, if it is known.
-    #[must_use]
-    pub fn ends_at(&self) -> Option<Timestamp> {
+    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
         self.lifetime.map(|l| self.received_at.offset(l))
     }
 
@@ -86,8 +83,7 @@ impl Expiry {
     }
 
     /// Whether the token lasts longer than `wanted` at `now`, or its lifetime is unknown.
-    #[must_use]
-    pub fn outlasts(&self, wanted: Duration, now: Timestamp) -> bool {
+    pub(crate) fn outlasts(&self, wanted: Duration, now: Timestamp) -> bool {
         match self.remaining(now) {
             Remaining::Time(left) => left > wanted,
             Remaining::Nothing => false,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
 /// The base URL of the default service.
-pub const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
+const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 
 /// A base URL to which a session may be sent: `https`, or `http` on a loopback
 /// host only, without a user, a query or a fragment.

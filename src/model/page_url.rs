@@ -29,8 +29,7 @@ pub enum PageUrlError {
 
 impl PageUrl {
     /// The URL as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

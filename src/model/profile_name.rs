@@ -29,7 +29,7 @@ pub enum ProfileNameError {
 
 impl ProfileName {
     /// The name of the profile that is used when none was chosen.
-    pub const DEFAULT: &'static str = "default";
+    pub(crate) const DEFAULT: &'static str = "default";
 
     /// The text.
     #[must_use]

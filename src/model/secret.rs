@@ -47,12 +47,6 @@ impl Secret {
     pub(crate) fn validate_as_token(&self) -> Result<(), &'static str> {
         validate_token_text(&self.0).map(drop)
     }
-
-    /// Whether the text is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl fmt::Debug for Secret {

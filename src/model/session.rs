@@ -56,7 +56,7 @@ pub struct Grant {
 
 impl Session {
     /// Makes a session of a grant. Returns the grant if it has no refresh token.
-    pub fn from_grant(origin: Origin, grant: Grant) -> Result<Self, Grant> {
+    pub(crate) fn from_grant(origin: Origin, grant: Grant) -> Result<Self, Grant> {
         match grant.refresh {
             Some(refresh) => Ok(Self {
                 origin,
@@ -72,8 +72,7 @@ impl Session {
 
     /// Applies the grant of an exchange: keeps what was not replaced and
     /// removes the journal mark.
-    #[must_use]
-    pub fn renewed(self, grant: Grant) -> Self {
+    pub(crate) fn renewed(self, grant: Grant) -> Self {
         Self {
             origin: self.origin,
             refresh: grant.refresh.unwrap_or(self.refresh),

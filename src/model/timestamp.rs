@@ -17,8 +17,7 @@ const LAST: i64 = 253_402_300_799_999;
 
 impl Timestamp {
     /// The time `milliseconds` after the epoch, clamped to the years 0000 to 9999.
-    #[must_use]
-    pub fn from_millis(milliseconds: i64) -> Self {
+    pub(crate) fn from_millis(milliseconds: i64) -> Self {
         Self(milliseconds.clamp(FIRST, LAST))
     }
 

@@ -51,7 +51,6 @@ pub(crate) struct Deferral<'a>(&'a Shared);
 impl Interrupts {
     /// `end` ends the process for a signal. `delayed` reports that the signal
     /// was received and must wait.
-    #[must_use]
     pub(crate) fn new(end: Box<End>, delayed: Box<Delayed>) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),

@@ -8,20 +8,18 @@ use super::{SecretStore, StoreError, StoreKind, private};
 
 /// Keeps each session in a file of mode 0600 in a directory of mode 0700.
 #[derive(Debug)]
-pub struct FileStore {
+pub(crate) struct FileStore {
     dir: PathBuf,
 }
 
 impl FileStore {
     /// A store in `dir`, which is created at the first write.
-    #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
     /// The file that holds the session of `account`.
-    #[must_use]
-    pub fn path(&self, account: &str) -> PathBuf {
+    pub(crate) fn path(&self, account: &str) -> PathBuf {
         self.dir.join(format!("{account}.json"))
     }
 }

@@ -15,20 +15,20 @@ use crate::model::ProfileName;
 
 /// The directory that holds the lock files.
 #[derive(Debug)]
-pub struct Locks {
+pub(crate) struct Locks {
     dir: PathBuf,
 }
 
 /// The exclusive right to change one profile's session, held until dropped.
 #[derive(Debug)]
-pub struct ProfileLock {
+pub(crate) struct ProfileLock {
     _file: File,
     profile: ProfileName,
 }
 
 /// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
-pub enum LockError {
+pub(crate) enum LockError {
     /// Another process held it for the whole timeout.
     #[error("another process held the lock for {} s", .0.as_secs_f32())]
     Busy(Duration),
@@ -39,21 +39,22 @@ pub enum LockError {
 
 impl ProfileLock {
     /// The profile whose session it guards.
-    #[must_use]
-    pub fn profile(&self) -> &ProfileName {
+    pub(crate) fn profile(&self) -> &ProfileName {
         &self.profile
     }
 }
 
 impl Locks {
     /// Locks in `dir`, which is created at the first use.
-    #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
     /// Takes the lock of `profile` if nobody holds it.
-    pub fn try_acquire(&self, profile: &ProfileName) -> Result<Option<ProfileLock>, StoreError> {
+    pub(crate) fn try_acquire(
+        &self,
+        profile: &ProfileName,
+    ) -> Result<Option<ProfileLock>, StoreError> {
         let path = self.path(profile);
         let file = open(&path)?;
         match file.try_lock() {
@@ -71,7 +72,7 @@ impl Locks {
     /// It does not take the lock: all waiters wake together, each checks whether
     /// the holder has renewed the session, and only one that still needs the
     /// lock tries to take it.
-    pub fn wait(&self, profile: &ProfileName, limit: Duration) -> Result<(), LockError> {
+    pub(crate) fn wait(&self, profile: &ProfileName, limit: Duration) -> Result<(), LockError> {
         wait_shared(&self.path(profile), limit)
     }
 

@@ -28,17 +28,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-pub use file::FileStore;
+pub(crate) use file::FileStore;
 pub use helper::HelperAddress;
 pub(crate) use helper::HelperStores;
 pub(crate) use keyring::platform_keyring;
 pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
-pub use lock::{LockError, Locks, ProfileLock};
-pub use profiles::{Profile, Profiles, ProfilesError, Selected, UnknownKey};
+pub(crate) use lock::{LockError, Locks, ProfileLock};
+pub use profiles::{Profile, UnknownKey};
+pub(crate) use profiles::{Profiles, ProfilesError, Selected};
 pub(crate) use serve::Server;
 pub use sessions::SessionStore;
 pub(crate) use shared::{EndedMark, Failure, Lease, SharedEntry, Sharing};
-pub use stores::Stores;
+pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
@@ -56,11 +57,10 @@ pub enum StoreKind {
 
 impl StoreKind {
     /// Those of this machine, in the order in which they are offered.
-    pub const ALL: [Self; 2] = [Self::Keyring, Self::File];
+    pub(crate) const ALL: [Self; 2] = [Self::Keyring, Self::File];
 
     /// The word for it in flags, variables and files.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Keyring => "keyring",
             Self::File => "file",

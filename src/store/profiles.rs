@@ -16,7 +16,7 @@ use super::{StoreError, StoreKind, private};
 use crate::model::{Origin, PageUrl, ProfileName, Timestamp};
 use document::{Document, Malformed};
 
-pub use document::Selected;
+pub(crate) use document::Selected;
 
 /// The version written, and the newest one understood.
 const VERSION: u64 = 1;
@@ -88,8 +88,7 @@ impl Profile {
     ];
 
     /// Where the session belongs.
-    #[must_use]
-    pub fn origin(&self) -> Origin {
+    pub(crate) fn origin(&self) -> Origin {
         self.api_url.clone().unwrap_or_default()
     }
 }
@@ -107,7 +106,7 @@ pub struct UnknownKey {
 
 /// Why the profiles file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ProfilesError {
+pub(crate) enum ProfilesError {
     /// It cannot be read or written.
     #[error("cannot {what} {}: {source}", .path.display())]
     Io {
@@ -152,31 +151,23 @@ pub enum ProfilesError {
 
 /// The profiles file of one config directory.
 #[derive(Debug)]
-pub struct Profiles {
+pub(crate) struct Profiles {
     dir: PathBuf,
 }
 
 impl Profiles {
     /// The file in `dir`.
-    #[must_use]
-    pub fn new(dir: PathBuf) -> Self {
+    pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
     /// The file.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(FILE)
     }
 
-    /// The directory that holds it.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Looks up the profile `name`, or the default one, without building the others.
-    pub fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
+    pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
         let selected = self.parsed(|document| document.select(name))?;
         Ok(selected.unwrap_or_else(|| Selected {
             name: name.cloned().unwrap_or_default(),
@@ -185,19 +176,18 @@ impl Profiles {
     }
 
     /// Returns the default profile's name, and all profiles in the order of the file.
-    pub fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), ProfilesError> {
+    pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), ProfilesError> {
         Ok(self.parsed(|document| document.all())?.unwrap_or_default())
     }
 
     /// Returns the names for completion; none if the file is malformed.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         let names = self.parsed(|document| Ok(document.names()));
         names.ok().flatten().unwrap_or_default()
     }
 
     /// Returns the keys that this version does not know.
-    pub fn unknown_keys(&self) -> Result<Vec<UnknownKey>, ProfilesError> {
+    pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, ProfilesError> {
         let keys = self.parsed(|document| document.unknown_keys())?;
         Ok(keys.unwrap_or_default())
     }
@@ -205,14 +195,14 @@ impl Profiles {
     /// Refuses `name` for a new profile if Windows reserves it, or if a profile
     /// exists whose name differs in case only: where file names ignore case,
     /// the two would share a session. Accepts the name of an existing profile.
-    pub fn check_new_name(&self, name: &ProfileName) -> Result<(), ProfilesError> {
+    pub(crate) fn check_new_name(&self, name: &ProfileName) -> Result<(), ProfilesError> {
         let names = self.parsed(|document| Ok(document.names()))?;
         check_new_name(name, names.iter().flatten().map(String::as_str))
     }
 
     /// Changes one profile, creating it where it is not there. Nothing is
     /// written when `change` changes nothing.
-    pub fn update(
+    pub(crate) fn update(
         &self,
         name: &ProfileName,
         limit: Duration,
@@ -237,7 +227,11 @@ impl Profiles {
     }
 
     /// Makes `name` the profile that is used when none is chosen.
-    pub fn set_default(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
+    pub(crate) fn set_default(
+        &self,
+        name: &ProfileName,
+        limit: Duration,
+    ) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
             document.insert("default".to_owned(), Value::from(name.as_str()));
             Ok(())
@@ -245,7 +239,7 @@ impl Profiles {
     }
 
     /// Forgets a profile; the default one's name falls back with it.
-    pub fn remove(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
+    pub(crate) fn remove(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
             object(document, "profiles")?.shift_remove(name.as_str());
             if document.get("default").and_then(Value::as_str) == Some(name.as_str()) {
@@ -257,7 +251,7 @@ impl Profiles {
 
     /// Proves that the file could be written, before anything depends on it:
     /// all of it is understood, and its directory takes a file.
-    pub fn prove_writable(&self) -> Result<(), ProfilesError> {
+    pub(crate) fn prove_writable(&self) -> Result<(), ProfilesError> {
         self.all()?;
         self.create_dir()?;
         let target = self.target();

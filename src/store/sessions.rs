@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Versioned,
-    entry,
+    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, Versioned, entry,
 };
 use crate::model::{ProfileName, Session};
 
@@ -46,18 +45,6 @@ impl<'a> SessionStore<'a> {
         Self { store, profile }
     }
 
-    /// Returns the profile of the session.
-    #[must_use]
-    pub fn profile(&self) -> &'a ProfileName {
-        self.profile
-    }
-
-    /// Returns the kind of the store.
-    #[must_use]
-    pub fn kind(&self) -> StoreKind {
-        self.store.kind()
-    }
-
     /// Returns the session, or `None` if there is none.
     ///
     /// Without the profile's lock the parts of a split session may be replaced
@@ -68,7 +55,7 @@ impl<'a> SessionStore<'a> {
     }
 
     /// Reads the session even if others can read it too, to revoke it.
-    pub fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
+    pub(crate) fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
         self.read_by(|account| self.store.read_exposed(account))
     }
 
@@ -104,7 +91,7 @@ impl<'a> SessionStore<'a> {
     }
 
     /// Replaces the session of the profile. It is durable when this returns.
-    pub fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
+    pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check(lock)?;
         let bytes = entry::to_bytes(session)?;
         if let Some(versioned) = self.store.versioned()? {
@@ -156,7 +143,7 @@ impl<'a> SessionStore<'a> {
     }
 
     /// Removes the session with all its parts. Returns whether there was one.
-    pub fn delete(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
+    pub(crate) fn delete(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         self.check(lock)?;
         let there = self.store.delete(self.profile.as_str())?;
         if self.store.limit().is_some() {
@@ -169,7 +156,7 @@ impl<'a> SessionStore<'a> {
 
     /// Writes, reads and removes an entry beside the profile's own, to prove that
     /// the store works. The lock keeps other runs away from that entry.
-    pub fn prove_writable(&self, lock: &ProfileLock) -> Result<(), StoreError> {
+    pub(crate) fn prove_writable(&self, lock: &ProfileLock) -> Result<(), StoreError> {
         const CONTENT: &[u8] = b"written by rememberizer to test the store";
         self.check(lock)?;
         // A profile's name has no dot, so this is no profile's account.

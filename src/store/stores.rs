@@ -9,7 +9,7 @@ use super::{FileStore, HelperStores, SecretStore, StoreKind};
 type OpenKeyring<'h> = Box<dyn Fn(bool) -> Box<dyn SecretStore> + 'h>;
 
 /// The secret stores by their kind.
-pub struct Stores<'h> {
+pub(crate) struct Stores<'h> {
     files: FileStore,
     helpers: HelperStores,
     keyring: OnceCell<Box<dyn SecretStore>>,

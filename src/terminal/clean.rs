@@ -23,7 +23,7 @@ pub fn clean(text: &str) -> Cow<'_, str> {
 }
 
 /// Cleans every string in `value`, keys included.
-pub fn clean_json(value: &mut Value) {
+pub(crate) fn clean_json(value: &mut Value) {
     match value {
         Value::String(text) => {
             if let Cow::Owned(cleaned) = clean(text) {

@@ -25,17 +25,18 @@ use color::{Label, dim};
 use prompt::Mode;
 use spinner::Screen;
 
-pub use clean::{clean, clean_json};
-pub use color::ColorChoice;
+pub use clean::clean;
+pub(crate) use clean::clean_json;
+pub(crate) use color::ColorChoice;
 pub(crate) use prompt::PromptError;
-pub use spinner::Spinner;
+pub(crate) use spinner::Spinner;
 
 /// How long the last words of a run that a signal ends may take: a stream may be blocked.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How a run prints.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Style {
+pub(crate) struct Style {
     /// When colours are used.
     pub color: ColorChoice,
     /// `NO_COLOR` is set and not empty.
@@ -120,7 +121,7 @@ impl Terminal {
     }
 
     /// Sets how the run prints; the first call counts.
-    pub fn configure(&self, style: Style) {
+    pub(crate) fn configure(&self, style: Style) {
         self.0.style.get_or_init(|| style);
     }
 
@@ -134,38 +135,27 @@ impl Terminal {
     }
 
     /// Whether requests and decisions are logged.
-    #[must_use]
-    pub fn is_verbose(&self) -> bool {
+    pub(crate) fn is_verbose(&self) -> bool {
         self.style().verbose
     }
 
     /// Whether prompts are possible: stdin and stderr are terminals, and no `--no-input`.
-    #[must_use]
-    pub fn can_prompt(&self) -> bool {
+    pub(crate) fn can_prompt(&self) -> bool {
         !self.style().no_input && self.stdin_is_terminal() && self.stderr_is_terminal()
     }
 
-    /// Whether `--no-input` forbids prompts.
-    #[must_use]
-    pub fn no_input(&self) -> bool {
-        self.style().no_input
-    }
-
     /// Whether stdin is a terminal.
-    #[must_use]
-    pub fn stdin_is_terminal(&self) -> bool {
+    pub(crate) fn stdin_is_terminal(&self) -> bool {
         self.0.terminals.stdin
     }
 
     /// Whether stdout is a terminal.
-    #[must_use]
-    pub fn stdout_is_terminal(&self) -> bool {
+    pub(crate) fn stdout_is_terminal(&self) -> bool {
         self.0.terminals.stdout
     }
 
     /// Whether stderr is a terminal.
-    #[must_use]
-    pub fn stderr_is_terminal(&self) -> bool {
+    pub(crate) fn stderr_is_terminal(&self) -> bool {
         self.0.terminals.stderr
     }
 
@@ -182,13 +172,13 @@ impl Terminal {
     }
 
     /// Prints the answer: one line on stdout.
-    pub fn answer(&self, line: &str) -> io::Result<()> {
+    pub(crate) fn answer(&self, line: &str) -> io::Result<()> {
         self.answer_bytes(format!("{}\n", clean(line)).as_bytes())
     }
 
     /// Prints the answer: one JSON value on a line of stdout. Its `error` is a
     /// message, and cleaned; everything else is data, and printed whole.
-    pub fn answer_json(&self, mut value: Value) -> io::Result<()> {
+    pub(crate) fn answer_json(&self, mut value: Value) -> io::Result<()> {
         if let Some(error) = value.get_mut("error") {
             clean_json(error);
         }
@@ -201,7 +191,7 @@ impl Terminal {
     }
 
     /// Prints the answer: a secret, after `prefix`.
-    pub fn answer_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
+    pub(crate) fn answer_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
         let secret = secret.expose();
         let mut line = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len() + 1));
         line.extend_from_slice(prefix.as_bytes());
@@ -234,7 +224,7 @@ impl Terminal {
 
     /// Prints a piece of a document: as it is, or on a terminal, where a piece
     /// should be whole lines, with control characters in a visible form.
-    pub fn answer_document(&self, piece: &[u8]) -> io::Result<()> {
+    pub(crate) fn answer_document(&self, piece: &[u8]) -> io::Result<()> {
         if self.stdout_is_terminal() {
             let text = String::from_utf8_lossy(piece);
             self.answer_bytes(visible(&text).as_bytes())
@@ -247,7 +237,7 @@ impl Terminal {
     ///
     /// # Errors
     /// `BrokenPipe` if the reader has closed the pipe.
-    pub fn answer_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn answer_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         lock(&self.0.screen).hide();
         // Stdout is buffered by lines; a secret should not stay in its buffer.
         let mut stdout = lock(&self.0.stdout);
@@ -256,25 +246,25 @@ impl Terminal {
     }
 
     /// Prints a confirmation.
-    pub fn note(&self, line: &str) {
+    pub(crate) fn note(&self, line: &str) {
         if !self.style().quiet {
             self.print(&format!("{}\n", clean(line)));
         }
     }
 
     /// Prints what the person must do for the run to continue, also under `--quiet`.
-    pub fn instruct(&self, line: &str) {
+    pub(crate) fn instruct(&self, line: &str) {
         self.print(&format!("{}\n", clean(line)));
     }
 
     /// Prints a warning.
-    pub fn warn(&self, line: &str) {
+    pub(crate) fn warn(&self, line: &str) {
         let label = Label::Warning.paint(self.stderr_has_color());
         self.print(&format!("{label} {}\n", clean(line)));
     }
 
     /// Prints an error, and what to do next.
-    pub fn error(&self, message: &str, hint: Option<&str>) {
+    pub(crate) fn error(&self, message: &str, hint: Option<&str>) {
         let colored = self.stderr_has_color();
         let mut text = format!("{} {}\n", Label::Error.paint(colored), clean(message));
         if let Some(hint) = hint {
@@ -284,7 +274,7 @@ impl Terminal {
     }
 
     /// Logs a request or a decision, under `-v`.
-    pub fn verbose(&self, line: &str) {
+    pub(crate) fn verbose(&self, line: &str) {
         if self.is_verbose() {
             let line = format!("* {}", clean(line));
             self.print(&format!("{}\n", dim(&line, self.stderr_has_color())));
@@ -292,7 +282,7 @@ impl Terminal {
     }
 
     /// Shows a spinner until the value is dropped.
-    pub fn spin(&self, what: &str) -> Spinner {
+    pub(crate) fn spin(&self, what: &str) -> Spinner {
         let style = self.style();
         if style.quiet || style.verbose || style.dumb || !self.stderr_is_terminal() {
             Spinner::none()
@@ -302,14 +292,14 @@ impl Terminal {
     }
 
     /// Reads stdin to its end, at most `limit` bytes of it.
-    pub fn read_stdin(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    pub(crate) fn read_stdin(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
         read_at_most(&mut *lock(&self.0.stdin), limit)
     }
 
     /// Ends the use of the terminal when a signal ends the process: restores its
     /// mode, removes the spinner, then runs `report`. Returns after
     /// [`CLOSE_TIMEOUT`] at the latest, because stdout or stderr may be blocked.
-    pub fn close(&self, report: impl FnOnce() + Send + 'static) {
+    pub(crate) fn close(&self, report: impl FnOnce() + Send + 'static) {
         let terminal = self.clone();
         let (done, finished) = mpsc::channel();
         let last_words = std::thread::Builder::new().spawn(move || {

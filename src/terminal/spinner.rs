@@ -76,7 +76,7 @@ impl Screen {
 
 /// Shows what is waited for until it is dropped.
 #[must_use = "the spinner ends when this is dropped"]
-pub struct Spinner(Option<ProgressBar>);
+pub(crate) struct Spinner(Option<ProgressBar>);
 
 impl Spinner {
     /// A spinner that shows nothing.

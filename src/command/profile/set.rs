@@ -30,7 +30,7 @@ Examples:
   rememberizer profile set on_rotate -- gh secret set REMEMBERIZER_TOKEN
 
 Exit codes: 2 bad value, 6 the secret store, 9 busy")]
-pub struct Args {
+pub(crate) struct Args {
     /// The fact to change
     #[arg(value_enum, hide_possible_values = true)]
     key: Fact,

@@ -16,7 +16,7 @@ const FORMER_KEYS: [&str; 1] = ["site_key"];
 
 /// The profile that a run uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selected {
+pub(crate) struct Selected {
     /// Its name.
     pub name: ProfileName,
     /// The name of the default profile.
