@@ -53,6 +53,7 @@ fn contents() {
             "Cargo.toml",
             "Cargo.toml.orig",
             "LICENSE",
+            "OUTPUT.md",
             "README.md",
             "build.rs"
         ]
