@@ -34,8 +34,7 @@ impl<'h> Context<'h> {
     pub(crate) fn new(settings: Settings, host: &'h Host, interrupts: &'h Interrupts) -> Self {
         let open_keyring = move |may_prompt| {
             let terminal = host.terminal.clone();
-            // A prompt of the keyring appears on the desktop: stdin is not needed.
-            let can_ask = may_prompt && !terminal.no_input() && terminal.stderr_is_terminal();
+            let can_ask = may_prompt && terminal.can_ask_on_desktop();
             let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
                 timeout: KEYRING_TIMEOUT,

@@ -183,7 +183,9 @@ impl OutputOptions {
             style: Style {
                 color: policy.or(color, || None)?.unwrap_or_default(),
                 no_color_env: is_set("NO_COLOR"),
-                dumb: env.path(None, "TERM").is_some_and(|term| term == *"dumb"),
+                dumb: env
+                    .path(None, "TERM")
+                    .is_some_and(|term| term.as_os_str() == "dumb"),
                 quiet,
                 verbose,
                 no_input,

@@ -159,6 +159,12 @@ impl Terminal {
         self.0.terminals.stderr
     }
 
+    /// Whether a person is there to answer a dialog on the desktop, for which
+    /// stdin is not needed.
+    pub(crate) fn can_ask_on_desktop(&self) -> bool {
+        !self.style().no_input && self.stderr_is_terminal()
+    }
+
     /// Whether a person reads stderr and wants to be reminded of things.
     pub(crate) fn can_remind(&self) -> bool {
         !self.style().quiet && self.stderr_is_terminal()

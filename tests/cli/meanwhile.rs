@@ -38,18 +38,18 @@ fn another_version() {
 fn renewed_meanwhile() {
     let world = World::new(Store::File);
     world.login();
-    let slow = Delay::before(Duration::from_millis(500));
+    let slow = Delay::before(Duration::from_millis(1_500));
     world.api.set(|s| {
         s.delays = vec![slow.at("/auth/custom-refresh/")];
         s.rotation = RotationPolicy::Blacklist;
     });
     let first = world.entry_json();
     let ours = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(200));
-    assert!(
-        world.entry_json()["exchange_began"].is_number(),
-        "under way"
-    );
+    let started = std::time::Instant::now();
+    while !world.entry_json()["exchange_began"].is_number() {
+        assert!(started.elapsed() < Duration::from_secs(10), "under way");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let spent = first["refresh_token"].as_str().unwrap();
     let renewed = world.api.exchange(spent).unwrap();
     let mut theirs = first.clone();

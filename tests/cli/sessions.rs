@@ -394,11 +394,11 @@ fn interrupted_logout(world: &World) {
         .with_file_name(".default.json.next");
     std::fs::create_dir(&obstacle).unwrap();
     world.api.set(|settings: &mut Settings| {
-        let slow = Delay::before(Duration::from_millis(400));
+        let slow = Delay::before(Duration::from_secs(1));
         settings.delays = vec![slow.at("/auth/custom-logout/")];
     });
     let child = world.spawn(&["logout", "--all", "--json"]);
-    std::thread::sleep(Duration::from_millis(250));
+    wait_for_request(world, "/auth/custom-logout/");
     let pid = child.id().to_string();
     let status = std::process::Command::new("kill")
         .args(["-INT", &pid])
@@ -413,12 +413,21 @@ fn interrupted_logout(world: &World) {
     assert!(world.entry_of("work").is_some());
 }
 
+/// Waits until the server has a request, which it answers late.
+fn wait_for_request(world: &World, path: &str) {
+    let started = std::time::Instant::now();
+    while world.api.count(path) == 0 {
+        assert!(started.elapsed() < Duration::from_secs(10), "no {path}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// The session, the record of it and the end of the former one go together.
 fn ctrl_c_at_login(world: &World) {
     world.login();
     let former = refresh_token(world);
     world.api.set(|settings: &mut Settings| {
-        let slow = Delay::before(Duration::from_millis(400));
+        let slow = Delay::before(Duration::from_secs(1));
         settings.delays = vec![slow.at("/auth/signin/")];
     });
     let mut command = world.command(&[
@@ -435,7 +444,7 @@ fn ctrl_c_at_login(world: &World) {
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let child = command.spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(250));
+    wait_for_request(world, "/auth/signin/");
     let pid = child.id().to_string();
     let status = std::process::Command::new("kill")
         .args(["-TERM", &pid])

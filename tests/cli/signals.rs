@@ -182,7 +182,7 @@ fn killed(world: &World, count: u32) {
         send("KILL", run.id());
         Output::of(run.wait_with_output().unwrap());
         // What was sent is still being worked on by the server.
-        std::thread::sleep(Duration::from_millis(40));
+        std::thread::sleep(Duration::from_millis(150));
         let rotated = world.api.exchanges() > exchanges;
         let entry = world.entry_json();
         let works = world
