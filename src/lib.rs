@@ -5,11 +5,11 @@
 //! | module | what it is |
 //! |---|---|
 //! | `main.rs` | the process edge: arguments, the real [`host::Host`], the exit code |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
-//! | [`command`] | one file a command |
+//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
+//! | [`command`] | one file per command |
 //! | [`session`] | the life of a session: begin, renew, end |
-//! | [`api`], [`store`] | the server's language; what outlives the process |
-//! | [`terminal`], [`takeover`] | the person's side; the session that a browser has |
+//! | [`api`], [`store`] | the client of the API; the profiles file, the locks and the secret stores |
+//! | [`terminal`], [`takeover`] | prompts and output; taking over the session of a browser |
 //! | [`model`] | plain values |
 
 mod api;

@@ -9,7 +9,8 @@
 use cookie::Cookie;
 
 use crate::model::{
-    AccessToken, CookieNames, Expiry, Grant, RefreshToken, Secret, Token, validate_token_text,
+    AccessToken, CookieNames, Expiry, Grant, RefreshToken, Secret, Token, domain_matches,
+    validate_token_text,
 };
 
 use super::jwt;
@@ -98,19 +99,8 @@ impl CookieReader<'_> {
         let Some(domain) = cookie.domain().filter(|domain| !domain.is_empty()) else {
             return true;
         };
-        let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let domain = domain.trim_start_matches('[').trim_end_matches(']');
-        if host.eq_ignore_ascii_case(domain) {
-            return true;
-        }
-        // A suffix of an address is not a domain above it.
-        let is_address = host.parse::<std::net::IpAddr>().is_ok();
-        let split = host.len().checked_sub(domain.len());
-        let (above, suffix) = match split.and_then(|at| host.split_at_checked(at)) {
-            Some(parts) if !is_address => parts,
-            _ => return false,
-        };
-        above.ends_with('.') && suffix.eq_ignore_ascii_case(domain)
+        let bare = |host| str::trim_matches(host, ['[', ']']);
+        domain_matches(bare(self.host), bare(domain))
     }
 
     fn read(&self, cookie: &Cookie<'_>) -> Value {

@@ -15,7 +15,7 @@ mod timestamp;
 
 pub use cookie_names::CookieNames;
 pub use expiry::{Expiry, Remaining};
-pub use origin::{Origin, OriginError};
+pub use origin::{Origin, OriginError, domain_matches};
 pub use page_url::{PageUrl, PageUrlError};
 pub use profile_name::{ProfileName, ProfileNameError};
 

@@ -104,6 +104,18 @@ pub(super) fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
+/// Whether a host is the domain or below it (RFC 6265 §5.1.3). A suffix of an
+/// IP address is not a domain above it.
+#[must_use]
+pub fn domain_matches(host: &str, domain: &str) -> bool {
+    let split = host.len().checked_sub(domain.len());
+    let Some((above, suffix)) = split.and_then(|at| host.split_at_checked(at)) else {
+        return false;
+    };
+    let is_below = || above.ends_with('.') && host.parse::<std::net::IpAddr>().is_err();
+    !domain.is_empty() && suffix.eq_ignore_ascii_case(domain) && (above.is_empty() || is_below())
+}
+
 impl Serialize for Origin {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)

@@ -1,4 +1,4 @@
-//! The address of a page that a person signs in or signs up on.
+//! The URL of a sign-in or sign-up page.
 
 use std::fmt;
 use std::str::FromStr;

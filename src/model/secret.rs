@@ -4,7 +4,8 @@
 //! `Clone`, a redacted `Debug`, and is compared in constant time.
 //! [`Secret::expose`] is called where a secret must leave: on the wire
 //! (`api/`), in the entry (`store/`), on stdout for the one command that
-//! prints it (`terminal/`), and in the environment of `exec`'s child.
+//! prints it (`terminal/`), in the environment of `exec`'s child, and on the
+//! stdin of the command that receives new refresh tokens (`session/hand_over.rs`).
 
 use std::fmt;
 

@@ -25,7 +25,7 @@ pub struct Session {
     pub skew: Option<i64>,
     /// The exchange that began last, as long as its result is not known.
     pub pending: Option<PendingExchange>,
-    /// Whether the refresh token must still be handed to the person's command.
+    /// Whether the refresh token must still be handed to the user's command.
     pub hand_over_pending: bool,
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{Secret, validate_token_text};
+use crate::model::{Secret, domain_matches, validate_token_text};
 
 /// The most hosts that an error names.
 const MOST_HOSTS: usize = 5;
@@ -202,21 +202,6 @@ fn header_value<'t>(line: &'t str, name: &str) -> Option<&'t str> {
     let (head, value) = line.split_at_checked(name.len())?;
     head.eq_ignore_ascii_case(name)
         .then(|| value.strip_prefix(':').map(str::trim))?
-}
-
-/// RFC 6265 §5.1.3. An address has no domain above it.
-fn domain_matches(host: &str, domain: &str) -> bool {
-    if host.eq_ignore_ascii_case(domain) {
-        return true;
-    }
-    let at = host.len().checked_sub(domain.len());
-    let Some((above, below)) = at.and_then(|at| host.split_at_checked(at)) else {
-        return false;
-    };
-    !domain.is_empty()
-        && above.ends_with('.')
-        && below.eq_ignore_ascii_case(domain)
-        && host.parse::<std::net::IpAddr>().is_err()
 }
 
 /// A host without its port and without the brackets of an IPv6 address.
