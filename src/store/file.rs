@@ -1,4 +1,4 @@
-//! The file store: one private file an account, under the data directory.
+//! The file store: one private file per account, under the data directory.
 
 use std::path::PathBuf;
 
@@ -13,12 +13,12 @@ pub(crate) struct FileStore {
 }
 
 impl FileStore {
-    /// A store in `dir`, which is created at the first write.
+    /// Creates a store in `dir`, which the first write creates.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// The file that holds the session of `account`.
+    /// Returns the path of the file of `account`.
     pub(crate) fn path(&self, account: &str) -> PathBuf {
         self.dir.join(format!("{account}.json"))
     }

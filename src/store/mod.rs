@@ -1,7 +1,7 @@
-//! What outlives the process: the secret stores, the locks, the profiles file.
+//! Persistent state: the secret stores, the locks and the profiles file.
 //!
-//! This folder alone opens keyrings and session files. It knows nothing of
-//! servers, flags or variables: directories and choices are handed in.
+//! Only this module opens keyrings and session files. It does not know servers,
+//! flags or environment variables; callers pass directories and choices.
 
 mod entry;
 mod file;
@@ -43,23 +43,23 @@ pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
-/// Where a session is kept.
+/// The kind of store that keeps a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "Cow<'_, str>")]
 pub enum StoreKind {
     /// The operating system's keyring.
     Keyring,
-    /// A file that its owner alone can read.
+    /// A file that only its owner can read.
     File,
     /// A store behind a helper program.
     Helper(HelperAddress),
 }
 
 impl StoreKind {
-    /// Those of this machine, in the order in which they are offered.
+    /// The stores of this machine, in the order in which they are offered.
     pub(crate) const ALL: [Self; 2] = [Self::Keyring, Self::File];
 
-    /// The word for it in flags, variables and files.
+    /// Returns its name in flags, variables and files.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Keyring => "keyring",
@@ -131,26 +131,26 @@ pub trait SecretStore {
     }
 }
 
-/// What kind of failure a store met: what the caller does next depends on it.
+/// The kind of a store failure, which decides what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// It is not there, or does not answer.
+    /// The store does not exist or does not answer.
     Unavailable,
-    /// It is there and somebody must unlock it.
+    /// The store is locked, and a person must unlock it.
     Locked,
-    /// It is there and could not do what was asked.
+    /// The operation failed.
     Failed,
 }
 
-/// A failure of a secret store, of a lock or of what a store holds.
+/// A failure of a secret store or of a lock, or an invalid stored entry.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct StoreError {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub kind: StoreErrorKind,
-    /// What happened, naming the thing.
+    /// The error message.
     pub message: String,
-    /// What mends it, where that is known.
+    /// How to fix it, if that is known.
     pub hint: Option<String>,
 }
 

@@ -1,5 +1,5 @@
-//! Files and directories that their owner alone may use: opened without
-//! following links, checked for owner and mode, replaced atomically.
+//! Files and directories that only their owner may use. They are opened without
+//! following links, checked for owner and mode, and replaced atomically.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -10,11 +10,10 @@ use std::time::Duration;
 use super::StoreError;
 use crate::model::read_at_most;
 
-/// Bytes beyond which a file is not one of ours.
-const LARGEST: u64 = 16 * 1024 * 1024;
+/// Maximum size of a file that we read.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Creates `dir` and what is missing above it; what is created has mode 0700
-/// whatever the umask.
+/// Creates `dir` and its missing parents, with mode 0700 whatever the umask.
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -73,7 +72,7 @@ pub(super) fn restrict_dir(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives an open file mode 0600, whatever the umask made of it.
+/// Sets mode 0600 on an open file, whatever the umask.
 #[cfg(unix)]
 pub(super) fn restrict(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
@@ -85,7 +84,7 @@ pub(super) fn restrict(_file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Refuses a directory that others may enter or that is another user's.
+/// Refuses a directory that other users can enter, or that belongs to another user.
 pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
     let metadata = fs::symlink_metadata(dir)
         .map_err(|e| StoreError::failed(format!("cannot read {}: {e}", dir.display())))?;
@@ -137,8 +136,8 @@ fn check_owner_and_mode(
     Ok(())
 }
 
-/// Refuses a file of another user, which that user could not use any more after
-/// it was replaced. A path where nothing is passes.
+/// Refuses a file that belongs to another user: after a replacement that user could
+/// no longer use it. Accepts a path that does not exist.
 #[cfg(unix)]
 pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(path) {
@@ -152,7 +151,7 @@ pub(super) fn check_owner(_path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// A path as a shell takes it: quoted where it holds more than plain characters.
+/// Quotes a path for a shell, if it needs quoting.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text
@@ -165,8 +164,7 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// Returns the file that `path` leads to, as people write it: without the `\\?\`
-/// that Windows puts before a drive.
+/// Resolves the links in `path`, without the `\\?\` that Windows puts before a drive.
 pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     let target = fs::canonicalize(path)?;
     let plain = target
@@ -176,12 +174,12 @@ pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
     Ok(plain.map_or_else(|| target.clone(), PathBuf::from))
 }
 
-/// Opens `path` itself, never what a link there points to.
+/// Opens `path` without following a link.
 pub(super) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        // Without O_NONBLOCK a FIFO in the place of the file would hang the open.
+        // Without O_NONBLOCK, opening a FIFO would block.
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
         options
             .mode(0o600)
@@ -217,14 +215,14 @@ pub(super) fn read(
         )));
     }
     check_owner_and_mode(path, &metadata, 0o600, forbidden)?;
-    if metadata.len() > LARGEST {
+    if metadata.len() > MAX_FILE_BYTES {
         return Err(StoreError::failed(format!(
             "{} is too large ({} bytes)",
             path.display(),
             metadata.len()
         )));
     }
-    let bytes = read_at_most(&mut file, LARGEST).map_err(|e| failed(&e))?;
+    let bytes = read_at_most(&mut file, MAX_FILE_BYTES).map_err(|e| failed(&e))?;
     Ok(Some(bytes))
 }
 
@@ -232,9 +230,9 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink())
 }
 
-/// Where the next content of `path` is prepared. One fixed name, so that what
-/// a killed run left there is overwritten by the next, not collected. Whoever
-/// calls [`replace`] holds the lock for `path`.
+/// Returns the path of the temporary file for `path`. Its name is fixed, so that
+/// the next run overwrites what a killed run left. The caller of [`replace`] holds
+/// the lock for `path`.
 fn next_path(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -298,20 +296,21 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes `path` and what a killed run may have left beside it; whether `path` was there.
+/// Removes `path`, and the temporary file of a killed run. Returns whether `path`
+/// existed.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
-    let mut there = false;
+    let mut existed = false;
     for (path, counts) in [(next_path(path), false), (path.to_owned(), true)] {
         match fs::remove_file(&path) {
-            Ok(()) => there |= counts,
+            Ok(()) => existed |= counts,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
     }
-    if there {
+    if existed {
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
     }
-    Ok(there)
+    Ok(existed)
 }
 
 #[cfg(unix)]

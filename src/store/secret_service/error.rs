@@ -1,7 +1,5 @@
-//! Why the Secret Service did not do what was asked.
-//!
-//! Owns the few answers a person can act on and how D-Bus spells each. Must
-//! not know which operation was under way.
+//! Failures of the Secret Service: those that a person can act on, and the D-Bus
+//! error names that map to each. It does not know which operation failed.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +9,10 @@ use zbus::DBusError;
 use super::daemon::Daemon;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A failure of the Secret Service, sorted by what its user can do about it.
+/// A failure of the Secret Service, by what its user can do about it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub(super) enum SecretServiceError {
-    /// There is no session bus, or nobody on it provides the service.
+    /// There is no session bus, or no program on it provides the service.
     #[error("there is no keyring service on the session bus")]
     Absent,
     /// The keyring is locked, and nobody unlocked it or could be asked to.
@@ -32,7 +30,7 @@ pub(super) enum SecretServiceError {
     /// The service, or the bus in front of it, gave no answer in time.
     #[error("the keyring service did not answer within {seconds} s")]
     Stalled {
-        /// The bound that passed.
+        /// The limit that passed.
         seconds: u64,
     },
     /// There is no default collection to create an entry in.
@@ -41,13 +39,13 @@ pub(super) enum SecretServiceError {
     /// More than one entry matches.
     #[error("the keyring holds {0} entries for this profile")]
     Ambiguous(usize),
-    /// Anything else, in the words of the service.
+    /// Any other failure, with the message of the service.
     #[error("the keyring service failed: {0}")]
     Other(String),
 }
 
 impl SecretServiceError {
-    /// Returns what helps, in terms of the daemon that is running.
+    /// Returns how to fix it, in terms of the daemon that is running.
     fn hint(&self, daemon: Daemon) -> Option<&'static str> {
         match self {
             Self::Absent => {
@@ -62,7 +60,6 @@ impl SecretServiceError {
         }
     }
 
-    /// What kind of failure it is.
     fn kind(&self) -> StoreErrorKind {
         match self {
             Self::Absent | Self::Stalled { .. } => StoreErrorKind::Unavailable,
@@ -74,14 +71,14 @@ impl SecretServiceError {
         }
     }
 
-    /// The error of an answer that did not come within `timeout`.
+    /// Returns the error for an answer that did not come within `timeout`.
     pub(super) fn stalled(timeout: Duration) -> Self {
         Self::Stalled {
             seconds: timeout.as_secs().max(1),
         }
     }
 
-    /// Sorts an answer of the bus or of the service behind it.
+    /// Classifies an error of the bus or of the service.
     pub(super) fn from_bus(error: zbus::Error, timeout: Duration) -> Self {
         match error {
             zbus::Error::MethodError(name, text, _) => {
@@ -91,7 +88,7 @@ impl SecretServiceError {
             zbus::Error::InputOutput(e) if e.kind() == io::ErrorKind::TimedOut => {
                 Self::stalled(timeout)
             }
-            // The bus hung up.
+            // The bus closed the connection.
             zbus::Error::InputOutput(_) => Self::Absent,
             e => Self::Other(e.to_string()),
         }
@@ -104,8 +101,8 @@ impl SecretServiceError {
         }
     }
 
-    /// Sorts an error reply by its name: those of the D-Bus specification,
-    /// of its service activation, and of the Secret Service specification.
+    /// Classifies an error reply by its name, which the D-Bus specification, its
+    /// service activation or the Secret Service specification defines.
     fn from_name(name: &str, text: Option<&str>, timeout: Duration) -> Self {
         if name.starts_with("org.freedesktop.DBus.Error.Spawn.") {
             return Self::Absent;
