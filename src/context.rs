@@ -43,6 +43,10 @@ impl<'h> Context<'h> {
                     terminal.instruct(text);
                     interrupts.on_end(dismiss);
                 }),
+                log: Box::new({
+                    let terminal = host.terminal.clone();
+                    move |text| terminal.verbose(text)
+                }),
             })
         };
         Self {

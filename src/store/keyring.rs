@@ -8,19 +8,21 @@ use super::SecretStore;
 /// The service name of every entry.
 pub(super) const SERVICE: &str = "rememberizer";
 
-/// How long to wait for a keyring, and what to do when it asks a person.
+/// Limits for the calls to a keyring, and callbacks for what a person should see.
 pub struct KeyringOptions {
-    /// Limit for one call that prompts nobody.
+    /// Limit for one call that does not prompt.
     pub timeout: Duration,
     /// Limit for a person's answer to a prompt of the keyring. With `None`
     /// nobody can answer, and no prompt is shown.
     pub prompt_timeout: Option<Duration>,
-    /// Called before the keyring shows a prompt, with a line for the person and
-    /// with what takes the prompt off the screen before the process ends.
+    /// Called before the keyring shows a prompt, with a line for the person and a
+    /// function that dismisses the prompt before the process ends.
     pub on_prompt: OnPrompt,
+    /// Receives a line for the log that `-v` prints.
+    pub log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Receives the line for the person and the way to dismiss the prompt.
+/// Receives the line for the person and the function that dismisses the prompt.
 pub type OnPrompt = Box<dyn Fn(&str, DismissPrompt) + Send + Sync>;
 
 /// Dismisses a prompt, if it is still open. May be called from any thread.

@@ -1,14 +1,15 @@
 //! The Secret Service (GNOME Keyring, KWallet, KeePassXC) as a secret store.
 //!
 //! Owns the D-Bus calls to the service and the meaning of its answers. It knows
-//! nothing about the content of the secrets, and leaves it to
-//! [`KeyringOptions::on_prompt`] to tell a person about a prompt.
+//! nothing about the content of the secrets. [`KeyringOptions::on_prompt`] tells
+//! a person about a prompt.
 
 mod bus;
 mod daemon;
 mod error;
 mod prompt;
 mod service;
+mod unlock;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -57,7 +58,7 @@ impl SecretStore for SecretServiceStore {
     }
 }
 
-/// A connection, and the runtime that drives it.
+/// A connection and the runtime that drives it.
 struct Open {
     service: Service,
     runtime: Runtime,

@@ -1,8 +1,9 @@
-//! The keyrings of other desktops: `KWallet` and `KeePassXC`.
+//! The keyrings of desktops: `KWallet`, `KeePassXC`, and the prompt of gnome-keyring.
 
 use std::time::Duration;
 
-use crate::support::{Desktop, Part, Service, Test, test};
+use crate::support::bus::PROMPTER;
+use crate::support::{Bus, Desktop, Display, Part, Screen, Service, Store, Test, World, test};
 
 const KWALLET: [Part; 2] = [Part::Command("dbus-daemon"), Part::Command("kwalletd5")];
 const KEEPASSXC: [Part; 3] = [
@@ -12,7 +13,21 @@ const KEEPASSXC: [Part; 3] = [
 ];
 
 pub fn tests() -> Vec<Test> {
+    let prompt = [
+        Part::Keyring,
+        Part::Command(PROMPTER),
+        Part::Command("Xvfb"),
+        Part::Command("xdotool"),
+        Part::Command("tmux"),
+    ];
     vec![
+        test("desktops::gnome_prompt", gnome_prompt).needs(&prompt),
+        test("desktops::gnome_unlock_hint", gnome_unlock_hint).needs(&[
+            Part::Keyring,
+            Part::Command("tmux"),
+            Part::Command("zsh"),
+            Part::Command("dash"),
+        ]),
         test("desktops::kwallet", || life(Service::KWallet)).needs(&KWALLET),
         test("desktops::keepassxc", || life(Service::KeePassXc)).needs(&KEEPASSXC),
         test("desktops::kwallet_killed_after_a_refresh", killed).needs(&KWALLET),
@@ -78,4 +93,80 @@ fn killed() {
     }
     desktop.world.run(&["refresh"]).expect(0);
     desktop.world.run(&["whoami"]).expect(0);
+}
+
+/// The window class of the program that shows the prompts of gnome-keyring.
+const PROMPT: &str = "gcr-prompter";
+
+fn gnome_prompt() {
+    let display = Display::start();
+    let mut world = World::new(Store::File);
+    world.store = Store::Keyring;
+    world.bus = Some(Bus::with_prompts(&world.home(), display.name()));
+    world.login();
+    let bus = world.bus.as_ref().unwrap();
+    let screen = Screen::new(&world);
+
+    // Dismissed: the same run asks once.
+    bus.lock();
+    screen.start("rememberizer doctor --quiet");
+    display.wait_for_window(PROMPT);
+    screen.wait_for("unlock the keyring to go on");
+    display.answer(PROMPT, &["Escape"]);
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 1, "{shown}");
+    assert_eq!(shown.matches("unlock the keyring to go on").count(), 1);
+    assert!(!display.has_window(PROMPT));
+    screen.clear();
+
+    screen.start("rememberizer token --json");
+    display.wait_for_window(PROMPT);
+    display.answer(PROMPT, &["Escape"]);
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 6, "{shown}");
+    assert!(shown.contains("store_locked"), "{shown}");
+    screen.clear();
+
+    // Interrupted: the service lives on, and so does its dialog, which it would
+    // not survive the dismissal of.
+    screen.start("rememberizer whoami --quiet");
+    display.wait_for_window(PROMPT);
+    screen.wait_for("(Ctrl-C leaves its dialog open)");
+    screen.press("C-c");
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 130, "{shown}");
+    assert!(bus.has_secret_service(), "the service has not crashed");
+    display.answer(PROMPT, &["Escape"]);
+    screen.clear();
+
+    screen.start("rememberizer whoami");
+    display.wait_for_window(PROMPT);
+    screen.wait_for("unlock the keyring to go on");
+    display.answer(PROMPT, &["ctrl+a", "t", "e", "s", "t", "Return"]);
+    let (code, shown) = screen.ended();
+    assert_eq!(code, 0, "{shown}");
+    world.run(&["token"]).expect(0);
+}
+
+/// The command of the hint, typed as it is printed.
+fn gnome_unlock_hint() {
+    let world = World::new(Store::Keyring);
+    world.login();
+    let bus = world.bus.as_ref().unwrap();
+    for shell in [&["bash", "--norc"][..], &["dash"], &["zsh", "-f"]] {
+        bus.lock();
+        let output = world.run(&["token"]).expect(6);
+        let (_, hint) = output.stderr.split_once("its password: ").unwrap();
+        let runtime = world.home().display().to_string();
+        let env = [("XDG_RUNTIME_DIR", runtime.as_str())];
+        let screen = Screen::with_shell(&world, &env, shell);
+        screen.wait_until("prompt", |shown| !shown.is_empty());
+        screen.line(&format!("{}; echo ended", hint.trim()));
+        // What is typed ahead of `stty -echo` would show.
+        screen.wait_until("reading command", |_| screen.foreground() == "head");
+        screen.line("test");
+        let shown = screen.wait_for("\nended");
+        assert!(!shown.contains("test"), "{shown}");
+        world.run(&["token"]).expect(0);
+    }
 }

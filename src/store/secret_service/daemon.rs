@@ -46,10 +46,22 @@ impl Daemon {
         Self::Unknown
     }
 
+    /// Returns whether a prompt that is on the screen can be dismissed.
+    /// gnome-keyring aborts then (seen in 42: an assertion in its
+    /// `perform_next_unlock`), and takes the unlocked keyrings of all programs
+    /// with it, so its dialog is left to the person.
+    pub(super) fn can_dismiss(self) -> bool {
+        self != Self::GnomeKeyring
+    }
+
     pub(super) fn unlock_hint(self) -> &'static str {
         match self {
             Self::GnomeKeyring => {
-                "unlock the login keyring: read -rs P && printf %s \"$P\" | gnome-keyring-daemon --replace --unlock"
+                // Reads the password without echo, and without a variable or an
+                // argument; the same in every shell. A newline would count as
+                // part of the password. Without `--replace` a second daemon
+                // would start beside the locked one.
+                r"unlock the login keyring; this command reads its password: stty -echo; head -n 1 | tr -d '\n' | gnome-keyring-daemon --replace --unlock; stty echo"
             }
             Self::KWallet(_) => "open the wallet in KDE Wallet Manager (kwalletmanager5)",
             Self::KeePassXc => "unlock the database in KeePassXC",

@@ -1,5 +1,5 @@
-//! Prompts: the service's questions to a person, waited for with a limit and
-//! taken off the screen when nobody waits any more.
+//! Runs the prompts of the service: waits for a person's answer with a limit, and
+//! dismisses a prompt that nobody waits for any more.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use zbus::{MatchRule, MessageStream};
 
 use super::SecretServiceError;
 use super::bus::{Bus, Result, with_timeout};
+use super::daemon::Daemon;
 use crate::store::KeyringOptions;
 
 const PROMPT: &str = "org.freedesktop.Secret.Prompt";
@@ -40,9 +41,12 @@ pub(super) enum Question {
 }
 
 impl Question {
-    fn notice(self) -> Option<&'static str> {
+    fn notice(self, daemon: Daemon) -> Option<&'static str> {
         match self {
             Self::Nothing => None,
+            Self::Unlock if !daemon.can_dismiss() => {
+                Some("unlock the keyring to go on (Ctrl-C leaves its dialog open)")
+            }
             Self::Unlock => Some("unlock the keyring to go on"),
             Self::Access => Some("allow rememberizer to use its entry in the keyring to go on"),
             Self::Delete => Some("if the keyring asks, confirm the deletion of the entry to go on"),
@@ -65,16 +69,14 @@ enum Ended<T> {
 }
 
 impl Bus {
-    /// Runs a prompt, if the service returned one, and waits for its end.
+    /// Runs a prompt and waits for its end.
     pub(super) async fn complete_prompt(
         &self,
         prompt: &str,
         question: Question,
+        daemon: Daemon,
         options: &KeyringOptions,
     ) -> Result<()> {
-        if prompt == NO_OBJECT {
-            return Ok(());
-        }
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .path(prompt)
@@ -96,7 +98,7 @@ impl Bus {
                 let _ = wait_dismissed.recv_timeout(DISMISS_TIMEOUT);
             }
         };
-        if let (Some(_), Some(notice)) = (person, question.notice()) {
+        if let (Some(_), Some(notice)) = (person, question.notice(daemon)) {
             (options.on_prompt)(notice, Box::new(dismiss));
         }
         let started = Instant::now();
@@ -114,7 +116,9 @@ impl Bus {
         let signal = match with_timeout(person.unwrap_or(self.timeout), ended).await {
             Some(Ended::Completed(signal)) => signal,
             ended => {
-                let _: Result<()> = self.call(prompt, PROMPT, "Dismiss", &()).await;
+                if daemon.can_dismiss() {
+                    let _: Result<()> = self.call(prompt, PROMPT, "Dismiss", &()).await;
+                }
                 drop(dismissed);
                 if matches!(ended, Some(Ended::Interrupted)) {
                     // The process is about to end: print nothing meanwhile.

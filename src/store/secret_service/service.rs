@@ -1,8 +1,7 @@
-//! What is said to the service: searching, reading, writing, deleting,
-//! unlocking and prompting, by the names of the Secret Service specification.
-//! The calls are spelled out here and not a library's, which would wait for a
-//! prompt without end, ask before it deletes, and open its session even where
-//! there is nothing to read.
+//! Searches, reads, writes and deletes entries, with the calls of the Secret
+//! Service specification. A library's calls would wait for a prompt without a
+//! limit, prompt before they delete, and open a session even if there is nothing
+//! to read.
 
 use std::collections::HashMap;
 use std::slice;
@@ -18,6 +17,7 @@ use super::SecretServiceError;
 use super::bus::{self, BUS_NAME, Bus, Result};
 use super::daemon::{Daemon, property};
 use super::prompt::{NO_OBJECT, Question};
+use super::unlock::collection_of;
 use crate::store::KeyringOptions;
 use crate::store::keyring::SERVICE as SERVICE_NAME;
 
@@ -25,28 +25,18 @@ const SERVICE_PATH: &str = "/org/freedesktop/secrets";
 /// Whichever collection is the default one; saves reading the alias.
 const DEFAULT_COLLECTION: &str = "/org/freedesktop/secrets/aliases/default";
 const SERVICE: &str = "org.freedesktop.Secret.Service";
-const COLLECTION: &str = "org.freedesktop.Secret.Collection";
+pub(super) const COLLECTION: &str = "org.freedesktop.Secret.Collection";
 const ITEM: &str = "org.freedesktop.Secret.Item";
 
 /// As the keyring crate writes it; other readers do not look at it.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// How long `KWallet` waits after a change before it writes it to disk.
+/// `KWallet` writes to disk 5 s after the last change; this is a little longer.
 const KWALLET_DELAY: Duration = Duration::from_millis(5500);
 
 /// The attributes that an entry is found by, named as other keyring libraries do.
 fn attributes(account: &str) -> HashMap<&str, &str> {
     HashMap::from([("service", SERVICE_NAME), ("username", account)])
-}
-
-/// The collection of an item: the path without its last part.
-fn collection_of(path: &str) -> &str {
-    const PREFIX: &str = "/org/freedesktop/secrets/collection/";
-    let end = path
-        .strip_prefix(PREFIX)
-        .and_then(|rest| rest.find('/'))
-        .map_or(path.len(), |end| PREFIX.len() + end);
-    &path[..end]
 }
 
 /// The specification's `Secret`: session, parameters of the encryption, value
@@ -61,11 +51,13 @@ struct Matches {
 
 /// The service, and the session with it.
 pub(super) struct Service {
-    bus: Bus,
+    pub(super) bus: Bus,
     session: Option<OwnedObjectPath>,
     /// Where a name was last found, so that a write after a read need not search.
     known: HashMap<String, OwnedObjectPath>,
     daemon: Option<Daemon>,
+    /// Why the prompt to unlock failed; it is shown once per run.
+    pub(super) unlock_refusal: Option<SecretServiceError>,
 }
 
 impl Service {
@@ -77,6 +69,7 @@ impl Service {
             session: None,
             known: HashMap::new(),
             daemon: None,
+            unlock_refusal: None,
         };
         Ok((runtime, service))
     }
@@ -117,7 +110,7 @@ impl Service {
         if let Some(identify) = identify {
             self.daemon = identify.await.ok();
         }
-        self.flush(account).await;
+        self.flush(account, options).await;
         Ok(())
     }
 
@@ -161,7 +154,7 @@ impl Service {
         let any = !matches.unlocked.is_empty() || !matches.locked.is_empty();
         if any {
             self.daemon().await;
-            self.flush(account).await;
+            self.flush(account, options).await;
         }
         self.known.remove(account);
         Ok(any)
@@ -203,13 +196,6 @@ impl Service {
         self.search(account).await
     }
 
-    /// Whether a collection exists and is locked.
-    async fn is_locked(&self, collection: &str) -> bool {
-        property(&self.bus, collection, COLLECTION, "Locked")
-            .await
-            .unwrap_or(false)
-    }
-
     /// Returns which program provides the service.
     pub(super) async fn daemon(&mut self) -> Daemon {
         match self.daemon {
@@ -218,8 +204,8 @@ impl Service {
         }
     }
 
-    /// Makes the last change durable, where the service does not do it itself.
-    async fn flush(&self, account: &str) {
+    /// Makes the last change durable, if the service does not do it itself.
+    async fn flush(&self, account: &str, options: &KeyringOptions) {
         let Some(Daemon::KWallet(kwallet)) = self.daemon else {
             return;
         };
@@ -229,10 +215,15 @@ impl Service {
             .map_or(DEFAULT_COLLECTION, |item| collection_of(item));
         let wallet: Option<String> = property(&self.bus, collection, COLLECTION, "Label").await;
         let synced = match &wallet {
-            Some(wallet) => kwallet.sync(&self.bus, wallet).await.is_ok(),
-            None => false,
+            Some(wallet) => kwallet.sync(&self.bus, wallet).await,
+            None => Err(SecretServiceError::NoCollection),
         };
-        if !synced {
+        if let Err(error) = synced {
+            // `KWallet` then writes by its own timer. Only after that is the change
+            // durable, as the caller of `write` and `delete` may assume.
+            (options.log)(&format!(
+                "KWallet did not write to disk when asked ({error}): waiting for it"
+            ));
             tokio::time::sleep(KWALLET_DELAY).await;
         }
     }
@@ -256,7 +247,7 @@ impl Service {
             Err(e @ (SecretServiceError::Locked | SecretServiceError::Other(_))) => e,
             done => return done,
         };
-        // The alias did not do: see what it stands for.
+        // The service does not accept the alias, or its collection is locked.
         let collection = self
             .default_collection()
             .await?
@@ -295,9 +286,7 @@ impl Service {
                 &(properties, secret, replace),
             )
             .await?;
-        self.bus
-            .complete_prompt(&prompt, Question::Unlock, options)
-            .await?;
+        self.run_prompt(&prompt, Question::Unlock, options).await?;
         // Where a prompt made it, its path is not known: a write will search.
         if item.as_str() != NO_OBJECT {
             self.known.insert(account.to_owned(), item);
@@ -307,49 +296,9 @@ impl Service {
 
     /// Runs the prompt of a deletion even if nobody can answer it: KeePassXC
     /// returns one that asks nobody, unless it is set to ask.
-    async fn delete(&self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
+    async fn delete(&mut self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
         let prompt: OwnedObjectPath = self.bus.call(path, ITEM, "Delete", &()).await?;
-        self.bus
-            .complete_prompt(&prompt, Question::Delete, options)
-            .await
-    }
-
-    /// Unlocking may ask a person. Without one, only a prompt that asks nobody is run.
-    async fn unlock(
-        &mut self,
-        objects: &[OwnedObjectPath],
-        options: &KeyringOptions,
-    ) -> Result<()> {
-        let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
-            self.call_service("Unlock", &objects).await?;
-        if prompt.as_str() == NO_OBJECT {
-            return Ok(());
-        }
-        let question = self.question(objects).await;
-        if options.prompt_timeout.is_none() && question != Question::Nothing {
-            return Err(question.unanswered());
-        }
-        self.bus.complete_prompt(&prompt, question, options).await
-    }
-
-    /// Returns what the prompt will ask that unlocks `objects`.
-    async fn question(&mut self, objects: &[OwnedObjectPath]) -> Question {
-        let Some(object) = objects.first() else {
-            return Question::Nothing;
-        };
-        let collection = collection_of(object);
-        if let Daemon::KWallet(kwallet) = self.daemon().await {
-            let wallet: Option<String> = property(&self.bus, collection, COLLECTION, "Label").await;
-            return match wallet {
-                Some(wallet) if kwallet.is_open(&self.bus, &wallet).await => Question::Nothing,
-                _ => Question::Unlock,
-            };
-        }
-        // KeePassXC shows an entry as locked until a person allows its use.
-        if collection != object.as_str() && !self.is_locked(collection).await {
-            return Question::Access;
-        }
-        Question::Unlock
+        self.run_prompt(&prompt, Question::Delete, options).await
     }
 
     async fn search(&self, account: &str) -> Result<Matches> {
@@ -359,20 +308,20 @@ impl Service {
         Ok(Matches { unlocked, locked })
     }
 
-    /// What the default collection is called on the bus, if there is one.
+    /// Returns the path of the default collection, if there is one.
     async fn default_collection(&self) -> Result<Option<OwnedObjectPath>> {
         let path: OwnedObjectPath = self.call_service("ReadAlias", &"default").await?;
         Ok((path.as_str() != NO_OBJECT).then_some(path))
     }
 
-    /// The session, opened by the first use.
+    /// Returns the session, which the first use opens.
     ///
     /// Opening it must not be the first call of the connection. When clients
-    /// come and go quickly, gnome-keyring (seen in 42) can overlook that it
-    /// has a new one; it refuses a search then, but aborts over a session.
+    /// come and go quickly, gnome-keyring 42 can overlook a new one; it then
+    /// refuses a search, but aborts when asked for a session.
     ///
-    /// It is a plain one: the bus is the user's own, where each of their
-    /// programs may ask for the secret; encryption hides it from none of them.
+    /// The session is not encrypted: any program of the user can read the secret
+    /// from the service, so encryption would hide it from none of them.
     async fn session(&mut self) -> Result<OwnedObjectPath> {
         if let Some(session) = &self.session {
             return Ok(session.clone());
@@ -385,9 +334,9 @@ impl Service {
         Ok(self.session.insert(session).clone())
     }
 
-    /// Calls a method of the service itself, again if it is refused: see
-    /// [`Service::session`] for the first call, which may be overlooked.
-    async fn call_service<B, A>(&self, method: &str, body: &B) -> Result<A>
+    /// Calls a method of the service itself, with one retry if the service refuses
+    /// it: see [`Service::session`].
+    pub(super) async fn call_service<B, A>(&self, method: &str, body: &B) -> Result<A>
     where
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,

@@ -13,19 +13,46 @@ pub struct Bus {
     home: std::path::PathBuf,
 }
 
-/// No service directories: nothing is started on demand behind a test's back.
+/// The program that shows the prompts of gnome-keyring.
+pub const PROMPTER: &str = "/usr/libexec/gcr-prompter";
+
+/// The test's home is the only service directory: nothing is started on demand
+/// behind a test's back.
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
-<busconfig><type>session</type><listen>unix:dir=DIR</listen>
+<busconfig><type>session</type><listen>unix:dir=DIR</listen><servicedir>DIR</servicedir>
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy>
 </busconfig>"#;
 
 impl Bus {
     /// A bus on which nobody is.
     pub fn bare(home: &Path) -> Self {
+        Self::start(home, &mut Command::new("dbus-daemon"))
+    }
+
+    /// A bus with an unlocked gnome-keyring, the prompts of which appear on `display`.
+    pub fn with_prompts(home: &Path, display: &str) -> Self {
+        const SERVICE: &str = "org.gnome.keyring.SystemPrompter";
+        std::fs::write(
+            home.join(format!("{SERVICE}.service")),
+            format!("[D-BUS Service]\nName={SERVICE}\nExec={PROMPTER}\n"),
+        )
+        .unwrap();
+        let mut bus = Self::start(
+            home,
+            Command::new("dbus-daemon")
+                .env("DISPLAY", display)
+                .env("HOME", home)
+                .env("XDG_RUNTIME_DIR", home),
+        );
+        bus.start_keyring(Some("test"));
+        bus
+    }
+
+    fn start(home: &Path, daemon: &mut Command) -> Self {
         let config = home.join("bus.conf");
         std::fs::write(&config, CONFIG.replace("DIR", &home.display().to_string())).unwrap();
-        let mut daemon = Command::new("dbus-daemon")
+        let mut daemon = daemon
             .arg(format!("--config-file={}", config.display()))
             .args(["--nofork", "--nopidfile", "--print-address=1"])
             .stdout(Stdio::piped())

@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod desktop;
+pub mod display;
 pub mod inside;
 pub mod screen;
 pub mod world;
@@ -13,6 +14,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 pub use bus::Bus;
 pub use desktop::{Desktop, Service};
+pub use display::Display;
 pub use inside::Inside;
 pub use screen::Screen;
 pub use world::{Output, Store, World};
@@ -22,7 +24,7 @@ pub use world::{Output, Store, World};
 pub enum Part {
     /// dbus-daemon, gnome-keyring-daemon, secret-tool.
     Keyring,
-    /// A command, by its name.
+    /// A command, by its name or path.
     Command(&'static str),
     /// The standard library of another target, which rustup brings.
     Target(&'static str),

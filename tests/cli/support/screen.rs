@@ -109,6 +109,16 @@ impl<'w> Screen<'w> {
         self.press("Enter");
     }
 
+    /// Returns the name of the program that reads the terminal.
+    pub fn foreground(&self) -> String {
+        let output = self
+            .tmux(&["display-message", "-p", "#{pane_current_command}"])
+            .stdout(Stdio::piped())
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
     /// Changes the size of the terminal.
     pub fn resize(&self, columns: u16, rows: u16) {
         let (x, y) = (columns.to_string(), rows.to_string());
