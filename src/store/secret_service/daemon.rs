@@ -46,12 +46,11 @@ impl Daemon {
         Self::Unknown
     }
 
-    /// Returns whether a prompt that is on the screen can be dismissed.
-    /// gnome-keyring aborts then (seen in 42: an assertion in its
-    /// `perform_next_unlock`), and takes the unlocked keyrings of all programs
-    /// with it, so its dialog is left to the person.
+    /// Returns whether the service closes the dialog of a prompt that is dismissed.
+    /// gnome-keyring 42 aborts instead (an assertion in its `perform_next_unlock`),
+    /// which locks the keyrings of all programs. KeePassXC 2.7 leaves it open.
     pub(super) fn can_dismiss(self) -> bool {
-        self != Self::GnomeKeyring
+        !matches!(self, Self::GnomeKeyring | Self::KeePassXc)
     }
 
     pub(super) fn unlock_hint(self) -> &'static str {

@@ -41,16 +41,17 @@ pub(super) enum Question {
 }
 
 impl Question {
-    fn notice(self, daemon: Daemon) -> Option<&'static str> {
-        match self {
-            Self::Nothing => None,
-            Self::Unlock if !daemon.can_dismiss() => {
-                Some("unlock the keyring to go on (Ctrl-C leaves its dialog open)")
-            }
-            Self::Unlock => Some("unlock the keyring to go on"),
-            Self::Access => Some("allow rememberizer to use its entry in the keyring to go on"),
-            Self::Delete => Some("if the keyring asks, confirm the deletion of the entry to go on"),
-        }
+    fn notice(self, daemon: Daemon) -> Option<String> {
+        let notice = match self {
+            Self::Nothing => return None,
+            Self::Unlock => "unlock the keyring to go on",
+            Self::Access => "allow rememberizer to use its entry in the keyring to go on",
+            Self::Delete => "if the keyring asks, confirm the deletion of the entry to go on",
+        };
+        Some(match daemon.can_dismiss() {
+            true => notice.to_owned(),
+            false => format!("{notice} (Ctrl-C leaves its dialog open)"),
+        })
     }
 
     /// The error if nobody answers, or the answer is no.
@@ -99,7 +100,7 @@ impl Bus {
             }
         };
         if let (Some(_), Some(notice)) = (person, question.notice(daemon)) {
-            (options.on_prompt)(notice, Box::new(dismiss));
+            (options.on_prompt)(&notice, Box::new(dismiss));
         }
         let started = Instant::now();
         let no_window = "";
