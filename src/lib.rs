@@ -106,7 +106,8 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
             end(i32::from(outcome.exit_code()));
         }),
         Box::new(move || {
-            waiting.warn("saving the session before exiting");
+            let printer = waiting.clone();
+            terminal::print_bounded(move || printer.warn("saving the session before exiting"));
         }),
     )
 }

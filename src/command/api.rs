@@ -16,19 +16,19 @@ use crate::exit::{Failure, Outcome};
 use crate::model::{AccessToken, read_at_most};
 use crate::session::{Credential, SessionManager};
 
-/// Maximum size of a body that is sent, or that is printed as JSON.
+/// Maximum size of a request body, and of a response body that is printed as JSON.
 const MAX_BODY: u64 = 64 * 1024 * 1024;
 
 /// How much of a body is kept to classify an error.
 const MAX_ERROR: usize = 64 * 1024;
 
-/// Maximum number of pages: a server's links may lead in a circle.
+/// Guards against `next` links that form a loop.
 const MAX_PAGES: usize = 10_000;
 
 /// Send one authenticated request
 ///
-/// The path is relative to the API's base URL. The response's body goes to stdout
-/// unchanged; on a terminal, control characters are made visible.
+/// PATH is relative to the API URL. The response body is streamed to stdout; on a
+/// terminal, control characters are made visible.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -37,27 +37,27 @@ Examples:
 
 Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable, 8 too many requests")]
 pub(crate) struct Args {
-    /// The path, relative to the API's base URL
+    /// Path below the API URL
     #[arg(value_name = "PATH")]
-    pub path: String,
-    /// The method: GET, or POST with a body
+    path: String,
+    /// HTTP method (default: GET, or POST with a body)
     #[arg(short = 'X', long, value_name = "METHOD")]
-    pub method: Option<String>,
-    /// Add a field, to the query of a GET or to a JSON body
+    method: Option<String>,
+    /// Add a field to the query (GET) or to the JSON body
     #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = field)]
-    pub fields: Vec<(String, String)>,
+    fields: Vec<(String, String)>,
     /// Send a file as the body (`-` for stdin)
     #[arg(long, value_name = "FILE", conflicts_with = "fields", value_hint = clap::ValueHint::FilePath)]
-    pub input: Option<PathBuf>,
+    input: Option<PathBuf>,
     /// Add a header
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
-    pub headers: Vec<(String, String)>,
+    headers: Vec<(String, String)>,
     /// Print the status and the headers before the body
     #[arg(short, long)]
-    pub include: bool,
-    /// Follow the `next` links of a list's pages; with --json, all in one object
+    include: bool,
+    /// Follow the `next` links of a list; with --json, print one object with all pages
     #[arg(long, conflicts_with_all = ["input", "include"])]
-    pub paginate: bool,
+    paginate: bool,
 }
 
 fn field(text: &str) -> Result<(String, String), String> {
@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let mut send = |request: &RawRequest| send(&manager, &mut credential, request);
     if !args.paginate {
-        return show(args, context, send(&request)?);
+        return print_response(args, context, send(&request)?);
     }
     let mut pages = Pages::default();
     let result = pages.follow(context, &manager.client, request, send);
@@ -102,8 +102,8 @@ struct Pages {
 }
 
 impl Pages {
-    /// Requests page after page. Prints each one as it arrives, or with JSON
-    /// collects them.
+    /// Sends the request and those for the pages that follow. Prints each page when
+    /// it is received, or in JSON mode collects them.
     fn follow(
         &mut self,
         context: &Context<'_>,
@@ -168,9 +168,12 @@ fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
         let fields: Map<_, _> = fields.map(|(k, v)| (k, Value::String(v))).collect();
         body = Some(Value::Object(fields).to_string().into_bytes());
     }
-    let usual = if body.is_some() { "POST" } else { "GET" };
+    let default_method = if body.is_some() { "POST" } else { "GET" };
     Ok(RawRequest {
-        method: args.method.clone().unwrap_or_else(|| usual.to_owned()),
+        method: args
+            .method
+            .clone()
+            .unwrap_or_else(|| default_method.to_owned()),
         path,
         headers: args.headers.clone(),
         body,
@@ -190,8 +193,8 @@ fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>,
     Ok(bytes.to_vec())
 }
 
-/// Sends a request. The first 401 asks for a renewal, the second is a response
-/// like any other.
+/// Sends a request. The first 401 makes the credential refresh its tokens and
+/// retry; a second one is returned.
 fn send(
     manager: &SessionManager<'_>,
     credential: &mut Credential<'_>,
@@ -199,8 +202,8 @@ fn send(
 ) -> Result<RawResponse, Error> {
     let refused = Cell::new(false);
     Ok(credential.send(|access: &AccessToken| {
-        let answer = manager.client.request(access, request.clone())?;
-        if answer.status == 401 && !refused.replace(true) {
+        let response = manager.client.request(access, request.clone())?;
+        if response.status == 401 && !refused.replace(true) {
             return Err(ApiError::Refused {
                 status: 401,
                 message: "the server answered 401".to_owned(),
@@ -209,16 +212,16 @@ fn send(
                 csrf: false,
             });
         }
-        Ok(answer)
+        Ok(response)
     })?)
 }
 
-fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), Error> {
-    let (status, retry_after) = (answer.status, answer.retry_after);
+fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> Result<(), Error> {
+    let (status, retry_after) = (response.status, response.retry_after);
     let terminal = context.terminal;
     if context.settings.json {
-        let headers = args.include.then(|| json!(answer.headers));
-        let bytes = read_body(answer)?;
+        let headers = args.include.then(|| json!(response.headers));
+        let bytes = read_body(response)?;
         let document = Document {
             status,
             headers,
@@ -232,33 +235,33 @@ fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), E
     }
     if args.include {
         let mut head = format!("HTTP {status}\n");
-        for (name, value) in &answer.headers {
+        for (name, value) in &response.headers {
             head += &format!("{name}: {value}\n");
         }
         terminal.answer_document((head + "\n").as_bytes())?;
     }
-    // The start of a body is kept: an error is classified by what it says.
+    // An error is classified by the start of its body.
     let mut start = Vec::new();
-    let mut body = BufReader::with_capacity(64 * 1024, answer.body);
+    let mut body = BufReader::with_capacity(64 * 1024, response.body);
     loop {
-        let mut piece = Vec::new();
+        let mut chunk = Vec::new();
         if terminal.stdout_is_terminal() {
-            // A sequence that is cut in two would not be recognized.
+            // An escape sequence that is cut in two would not be recognized.
             (&mut body)
                 .take(MAX_BODY)
-                .read_until(b'\n', &mut piece)
+                .read_until(b'\n', &mut chunk)
                 .map_err(cut_short)?;
         } else {
-            piece.extend_from_slice(body.fill_buf().map_err(cut_short)?);
-            body.consume(piece.len());
+            chunk.extend_from_slice(body.fill_buf().map_err(cut_short)?);
+            body.consume(chunk.len());
         }
-        if piece.is_empty() {
+        if chunk.is_empty() {
             break;
         }
         if start.len() < MAX_ERROR {
-            start.extend_from_slice(&piece);
+            start.extend_from_slice(&chunk);
         }
-        terminal.answer_document(&piece)?;
+        terminal.answer_document(&chunk)?;
     }
     if terminal.stdout_is_terminal() && !start.is_empty() && !start.ends_with(b"\n") {
         terminal.answer_document(b"\n")?;
@@ -269,8 +272,8 @@ fn show(args: &Args, context: &Context<'_>, answer: RawResponse) -> Result<(), E
     }
 }
 
-/// A response as `--json` prints it. The body is kept as it came, so that no
-/// number loses digits.
+/// A response as `--json` prints it. The body is not parsed, so that no number loses
+/// digits.
 #[derive(Serialize)]
 struct Document {
     status: u16,
@@ -287,7 +290,7 @@ fn read_body(mut response: RawResponse) -> Result<Vec<u8>, Error> {
     Ok(bytes.to_vec())
 }
 
-/// The body as JSON: as it is, or else as one string.
+/// Returns the body unchanged if it is JSON, else as one string.
 fn to_json(body: &[u8]) -> Result<Box<RawValue>, Error> {
     serde_json::from_slice(body)
         .or_else(|_| to_raw_value(&String::from_utf8_lossy(body)))
@@ -306,7 +309,7 @@ fn cut_short(error: std::io::Error) -> Failure {
     .hint("try again, or allow more time with --timeout SECONDS")
 }
 
-/// Prints `document`, or returns the failure with `document` beside it.
+/// Prints `document`, or returns the failure with `document` as its partial result.
 fn finish(
     context: &Context<'_>,
     failure: Option<Failure>,

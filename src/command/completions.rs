@@ -1,7 +1,7 @@
 //! `completions`: prints the scripts by which shells complete the commands.
 //!
-//! A script asks this program for candidates, with a variable set and the words
-//! typed so far as arguments. Neither the keyring nor the network is used.
+//! A script runs this program with [`VARIABLE`] set and the words typed so far as
+//! arguments, and reads the candidates. Neither the keyring nor the network is used.
 
 use clap_complete::env::Shells;
 
@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::exit::Failure;
 use crate::terminal::Terminal;
 
-/// The variable by which a shell asks for candidates. With clap's usual name, a
-/// `COMPLETE` that somebody set for something else would keep every command from running.
+/// Set by the scripts to get candidates. clap's default name is `COMPLETE`; if another
+/// program's variable had that name, no command would run.
 pub const VARIABLE: &str = "REMEMBERIZER_COMPLETE";
 
 const SHELLS: [&str; 6] = ["bash", "zsh", "fish", "powershell", "elvish", "nushell"];
 
-/// Bash splits `--store=k` into three words and replaces the last of them alone;
-/// it neither unquotes the words nor quotes what it is given. clap's script handles none of it.
+/// Bash splits `--store=k` into three words and replaces only the last of them; it
+/// neither unquotes the words nor quotes the candidates. clap's script does not handle this.
 const BASH: &str = r#"_rememberizer() {
     local IFS=$'\n' current="${2//\\/}" before="" is_value="" candidate i
     local -a words=()
@@ -54,8 +54,8 @@ const BASH: &str = r#"_rememberizer() {
 complete -o nospace -o bashdefault -F _rememberizer rememberizer
 "#;
 
-/// What clap's script for zsh lacks: words without their quotes, `~/` that stays
-/// unquoted, and the first Tab: a file in `fpath` is itself run as the function then.
+/// Changes to clap's script for zsh: words are unquoted, `~/` is not quoted, and the
+/// first Tab completes (zsh then runs the file in `fpath` itself as the function).
 const ZSH: [(&str, &str); 3] = [
     ("\"${words[@]}\"", "\"${(@Q)words}\""),
     (
@@ -77,13 +77,13 @@ fi
     ),
 ];
 
-/// What clap's script for fish lacks: the word at the cursor without its quotes.
+/// Changes to clap's script for fish: the word at the cursor is unquoted.
 const FISH: [(&str, &str); 1] = [(
     "(commandline --current-token)",
     "(commandline --current-token | string unescape; or commandline --current-token)",
 )];
 
-/// Nushell takes the same answers as fish. One completer for the whole command,
+/// Nushell reads the same output as fish. One completer for the whole command,
 /// flags included, is possible since nushell 0.108.
 const NUSHELL: &str = r#"def "nu-complete rememberizer" [words: list<string>] {
     with-env { VARIABLE: "fish" } { ^rememberizer -- ...$words }
@@ -108,12 +108,11 @@ Examples:
   source <(rememberizer completions bash)
   rememberizer completions fish > ~/.config/fish/completions/rememberizer.fish")]
 pub(crate) struct Args {
-    /// The shell
+    /// Shell to print the script for
     #[arg(value_parser = SHELLS)]
-    pub shell: String,
+    shell: String,
 }
 
-/// Prints the script.
 pub(super) fn run(args: &Args, terminal: &Terminal) -> Result<(), Error> {
     terminal.answer_bytes(script(&args.shell)?.as_bytes())?;
     Ok(())

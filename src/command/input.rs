@@ -1,5 +1,5 @@
-//! Inputs that several commands take: the sources of a secret, and the error that
-//! names every missing input.
+//! Inputs of several commands: the sources of a secret, and the error that names
+//! every missing input.
 
 use std::fs::File;
 use std::io;
@@ -16,20 +16,19 @@ use crate::settings::{self, PASSWORD};
 /// Maximum size of a password, a token or a code.
 const MAX_SECRET: u64 = 64 * 1024;
 
-/// The source of the password.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Password")]
 pub(crate) struct PasswordArgs {
     /// Read the password from stdin
     #[arg(long)]
-    pub password_stdin: bool,
-    /// Read the password from a file, such as /dev/fd/3; REMEMBERIZER_PASSWORD can hold it, too
+    pub(super) password_stdin: bool,
+    /// Read the password from a file, such as /dev/fd/3 (or set REMEMBERIZER_PASSWORD)
     #[arg(long, value_name = "PATH", conflicts_with = "password_stdin", value_hint = clap::ValueHint::FilePath)]
-    pub password_file: Option<PathBuf>,
+    pub(super) password_file: Option<PathBuf>,
 }
 
 impl PasswordArgs {
-    /// Returns the password, if a flag or the variable gives one.
+    /// Returns the password, if a flag or the variable provides one.
     pub(super) fn given(&self, context: &Context<'_>) -> Result<Option<Secret>, Failure> {
         if self.password_stdin {
             from_stdin(context, "password").map(Some)
@@ -41,7 +40,7 @@ impl PasswordArgs {
     }
 }
 
-/// The ways to give a password, for an error.
+/// Returns the ways to provide a password, for an error.
 pub(super) fn password_ways() -> String {
     format!("--password-stdin, --password-file PATH or {PASSWORD}")
 }
@@ -90,7 +89,7 @@ fn read_line(
         bytes.map_err(|e| Failure::usage(format!("cannot read the {what} from {source}: {e}")))?;
     if bytes.len() as u64 > MAX_SECRET {
         return Err(Failure::usage(format!(
-            "{source} holds more than a {what} (over {MAX_SECRET} bytes)"
+            "the {what} in {source} is longer than {MAX_SECRET} bytes"
         )));
     }
     let text = decode(&bytes).ok_or_else(|| {
@@ -105,7 +104,7 @@ fn read_line(
     if line.is_empty() {
         return Err(Failure::new(
             Outcome::InputRequired,
-            format!("{source} holds no {what}"),
+            format!("there is no {what} in {source}"),
         ));
     }
     Ok(line.to_owned())
@@ -117,7 +116,7 @@ fn decode(bytes: &[u8]) -> Option<Zeroizing<String>> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (units, rest) = bytes.as_chunks();
         let units = units.iter().copied().map(unit);
-        // Reserved at once: a buffer that grows leaves copies behind.
+        // Reserved at once: a buffer that grows leaves copies of a secret behind.
         let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
         for c in char::decode_utf16(units) {
             text.push(c.ok()?);
@@ -134,12 +133,12 @@ fn decode(bytes: &[u8]) -> Option<Zeroizing<String>> {
     }
 }
 
-/// The inputs that are missing, and how to give them.
+/// The missing inputs, and how to provide them.
 #[derive(Default)]
 pub(super) struct Missing(Vec<String>);
 
 impl Missing {
-    /// Adds `what`, which `ways` would give, if `is_missing`.
+    /// Adds `what`, if it is missing, with the ways to provide it.
     pub(super) fn note(&mut self, is_missing: bool, what: &str, ways: &str) {
         if is_missing {
             self.0.push(format!("{what} ({ways})"));

@@ -1,4 +1,4 @@
-//! `man`: writes the manual pages, from the same tree as the help. Hidden: packagers use it.
+//! `man`: writes the manual pages. Hidden from the help, since only packagers need it.
 
 use std::fs::File;
 use std::io::Write;
@@ -17,15 +17,14 @@ use crate::model::Timestamp;
 /// The date of a reproducible build (reproducible-builds.org), in seconds since 1970.
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
-/// Write the manual pages into a directory, one a command
+/// Write the manual pages into a directory, one per command
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The directory, which must exist
     #[arg(value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    pub dir: PathBuf,
+    dir: PathBuf,
 }
 
-/// Writes the pages.
 pub(super) fn run(args: &Args, host: &Host) -> Result<(), Error> {
     let mut root = Cli::command();
     root.build();
@@ -80,7 +79,7 @@ fn write(command: &clap::Command, dir: &Path, day: &str) -> std::io::Result<()> 
 }
 
 /// Turns the paragraphs at the end of the help into sections: `Examples:` with
-/// lines that stay as they are, or `Exit codes: ` with text.
+/// preformatted lines, or `Exit codes: ` with text.
 fn sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in text.split("\n\n") {

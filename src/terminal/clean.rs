@@ -1,10 +1,9 @@
-//! The one point that text from servers and files passes before a person or a
-//! JSON reader sees it.
+//! Makes text from servers and files safe to print.
 //!
-//! Messages become one line without control characters, escape sequences and
-//! direction marks, cut at a readable length ([`clean`]). Documents that
-//! were asked for stay whole: what is dangerous in them is written in a visible
-//! form ([`visible`]), in JSON as an escape ([`json_line`]).
+//! [`clean`] turns a message into one line of limited length without control
+//! characters, escape sequences and direction marks. A document is not shortened:
+//! [`visible`] replaces dangerous characters by a visible form, and [`json_line`]
+//! by JSON escapes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -16,7 +15,7 @@ use serde_json::Value;
 /// Maximum number of characters of a message.
 const MAX_MESSAGE: usize = 2_000;
 
-/// Returns a message as one harmless line.
+/// Returns a message as one line that is safe to print.
 #[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     clean_to(text, MAX_MESSAGE)
@@ -128,28 +127,27 @@ impl serde_json::ser::Formatter for Escaping {
     }
 }
 
-/// Whether `c` must not reach a terminal as it is. A reader of JSON may take
-/// U+2028 and U+2029 for line breaks.
+/// Whether `c` must not be printed as it is. Some JSON readers treat U+2028 and
+/// U+2029 as line breaks.
 fn is_dangerous(c: char, before: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}') || is_hostile(c, before)
 }
 
-fn clean_to(text: &str, longest: usize) -> Cow<'_, str> {
-    // Most texts are ours or harmless, and short.
-    if text.len() <= longest && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+fn clean_to(text: &str, max_chars: usize) -> Cow<'_, str> {
+    // Most texts are short and plain ASCII.
+    if text.len() <= max_chars && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return Cow::Borrowed(text.trim_end());
     }
     let text = seven_bit(text);
-    let mut cleaned = String::with_capacity(text.len().min(longest));
+    let mut cleaned = String::with_capacity(text.len().min(max_chars));
     let mut count = 0;
     let mut last = '\0';
-    // Sequences first, as a whole (ECMA-48: CSI, OSC, DCS and the like): without
-    // its introducer the rest of one would stand as text. anstream is clap's own
-    // stripper, so no new code to trust, and unlike console's it knows DCS, APC,
-    // PM and two-character escapes; what it leaves is judged by the character.
+    // Escape sequences are removed as a whole (ECMA-48: CSI, OSC, DCS and others);
+    // without its introducer, the rest of one would remain as text. anstream, which
+    // clap uses as well, knows DCS, APC, PM and two-character escapes; console does not.
     for c in anstream::adapter::strip_str(&text).flat_map(str::chars) {
         let is_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
-        // A line break of two characters, or a gap of several, is one space.
+        // Several line breaks become one space.
         if is_break && matches!(last, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
             continue;
         }
@@ -157,7 +155,7 @@ fn clean_to(text: &str, longest: usize) -> Cow<'_, str> {
         if !is_break && is_hostile(shown, last) {
             continue;
         }
-        if count == longest {
+        if count == max_chars {
             cleaned.push('…');
             break;
         }
@@ -189,25 +187,25 @@ fn seven_bit(text: &str) -> Cow<'_, str> {
     Cow::Owned(mapped)
 }
 
-/// Whether `c` is invisible or changes how others look, and has no legitimate use
-/// after the character `before`.
+/// Whether `c` is invisible or changes how other characters look, and has no
+/// legitimate use after the character `before`.
 fn is_hostile(c: char, before: char) -> bool {
     match c {
         // Joiners and selectors belong to emoji and to scripts, not to ASCII,
-        // where they make two names look like one. A digit may become a keycap.
+        // where they make different names look alike.
         '\u{200c}' | '\u{200d}' | '\u{e0100}'..='\u{e01ef}' => before.is_ascii(),
-        // Tags spell out the flag of a region, and are a hiding place elsewhere.
+        // Tags spell the flag of a region; elsewhere they can hide text.
         '\u{e0020}'..='\u{e007f}' => !matches!(before, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
         c => c.is_control() || is_invisible(c),
     }
 }
 
-/// Whether a character is invisible, whatever stands before it.
+/// Whether `c` is invisible after any character.
 pub(super) fn is_invisible(c: char) -> bool {
     matches!(c,
         // Direction marks, embeddings, overrides, isolates (UAX #9).
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        // Nothing to see: soft hyphen, grapheme joiner, zero-width space, byte
+        // Invisible: soft hyphen, grapheme joiner, zero-width space, byte
         // order mark, invisible operators, Hangul and Mongolian fillers.
         | '\u{ad}' | '\u{34f}' | '\u{200b}' | '\u{feff}' | '\u{2060}'..='\u{2065}' | '\u{206a}'..='\u{206f}'
         | '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' | '\u{180e}'

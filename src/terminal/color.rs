@@ -1,12 +1,11 @@
-//! Colours: when a stream has them, and what the labels look like.
-//! Knows nothing of what is said, nor of the environment.
+//! Decides when colours are used, and paints the labels.
 
 use console::Color;
 
 /// When colours are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On a terminal, unless the environment says no.
+    /// On a terminal, unless the environment forbids them.
     #[default]
     Auto,
     /// Everywhere.
@@ -16,8 +15,8 @@ pub(crate) enum ColorChoice {
 }
 
 impl ColorChoice {
-    /// Whether a stream has colours. A choice made at the command line wins
-    /// over the environment; the stream is looked at only if it matters.
+    /// Whether colours are used. A choice on the command line takes precedence over
+    /// the environment, which wants none if `plain`.
     pub(super) fn allows(self, plain: bool, is_terminal: impl FnOnce() -> bool) -> bool {
         match self {
             Self::Always => true,
@@ -27,7 +26,7 @@ impl ColorChoice {
     }
 }
 
-/// What a line begins with.
+/// The start of a line.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Label {
     Error,
@@ -42,13 +41,12 @@ impl Label {
             Self::Warning => ("warning:", Color::Yellow),
             Self::Hint => ("hint:", Color::Cyan),
         };
-        // Whether there are colours is decided here, not in console.
+        // console would decide by itself whether to use colours.
         let style = console::Style::new().fg(color).bold();
         style.force_styling(colored).apply_to(text).to_string()
     }
 }
 
-/// Something that is beside the point.
 pub(super) fn dim(text: &str, colored: bool) -> String {
     let style = console::Style::new().dim();
     style.force_styling(colored).apply_to(text).to_string()

@@ -12,6 +12,7 @@ use console::{Key, Term};
 use dialoguer::Input;
 use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
 
+use super::clean::is_invisible;
 use super::{CLOSE_TIMEOUT, Terminal, clean, lock};
 
 pub(super) const CTRL_D: Key = Key::Char('\u{4}');
@@ -210,6 +211,7 @@ impl Terminal {
         let line = input
             .interact_text_on(&term)
             .map_err(|dialoguer::Error::IO(error)| self.map_read_err(error))?;
+        let line: String = line.chars().filter(|c| !is_invisible(*c)).collect();
         let line = line.trim();
         Ok((!line.is_empty()).then(|| line.to_owned()))
     }

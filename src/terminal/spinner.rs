@@ -1,7 +1,7 @@
-//! The spinner: on stderr, on a terminal alone, after 300 ms, and removed without a trace.
+//! The spinner. It appears on stderr after 300 ms and is erased at its end.
 //!
-//! Messages go through the same [`Screen`], so that neither writes into the
-//! other's line. Does not know what is waited for.
+//! Messages are written through the same [`Screen`], so that neither is written
+//! into the line of the other.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) struct Screen {
     stderr: Box<dyn Write + Send>,
     bar: WeakProgressBar,
-    /// The process is about to end; no spinner is drawn any more.
+    /// The process is about to end; no further spinner may start.
     closed: bool,
 }
 
@@ -30,7 +30,7 @@ impl Screen {
         }
     }
 
-    /// Writes a message with the spinner out of the way.
+    /// Writes a message; the spinner is erased meanwhile.
     pub(super) fn print(&mut self, text: &[u8]) {
         let stderr = &mut self.stderr;
         let mut write = || drop(stderr.write_all(text));
@@ -40,7 +40,7 @@ impl Screen {
         }
     }
 
-    /// Removes the spinner: for output on stdout, which may block and must not hold the screen.
+    /// Removes the spinner before output on stdout, which may block.
     pub(super) fn hide(&self) {
         if let Some(bar) = self.bar.upgrade() {
             bar.finish_and_clear();
@@ -74,7 +74,7 @@ impl Screen {
     }
 }
 
-/// Shows what is waited for until it is dropped.
+/// A spinner on the screen until it is dropped.
 #[must_use = "the spinner ends when this is dropped"]
 pub(crate) struct Spinner(Option<ProgressBar>);
 
@@ -93,10 +93,10 @@ impl Drop for Spinner {
     }
 }
 
-/// Stderr from an instant on, since indicatif has no delay of its own; and no
-/// wider than the spinner: indicatif pads its line with blanks to the width, and
-/// then the `^C` that the terminal echoes begins a second row, as does the line
-/// itself when the window shrinks, and one row would stay behind.
+/// Stderr for indicatif, which has no delay and pads its line with blanks to the
+/// width of the terminal. Nothing is drawn before `from`, and the width is that of
+/// the spinner: after a full row, the `^C` that the terminal echoes, or a smaller
+/// window, would leave a row behind.
 #[derive(Debug)]
 struct Line {
     term: Term,
