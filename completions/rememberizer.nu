@@ -1,9 +1,11 @@
 def "nu-complete rememberizer" [words: list<string>] {
-    with-env { REMEMBERIZER_COMPLETE: "fish" } { ^rememberizer -- ...$words }
+    let unquoted = ($words | each {|word| $word | str replace --all --regex "[`'\"]" "" })
+    with-env { REMEMBERIZER_COMPLETE: "fish" } { ^rememberizer -- ...$unquoted }
     | lines
     | each {|candidate|
         let parts = ($candidate | split row "\t")
-        { value: $parts.0, description: ($parts | get --optional 1 | default "") }
+        let value = (if $parts.0 =~ '[\s"();|#$]' { $"`($parts.0)`" } else { $parts.0 })
+        { value: $value, description: ($parts | get --optional 1 | default "") }
     }
 }
 

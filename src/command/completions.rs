@@ -83,14 +83,16 @@ const FISH: [(&str, &str); 1] = [(
     "(commandline --current-token | string unescape; or commandline --current-token)",
 )];
 
-/// Nushell reads the same output as fish. One completer for the whole command,
-/// flags included, is possible since nushell 0.108.
+/// Nushell reads the same output as fish; words are unquoted, and candidates quoted. One
+/// completer for the whole command, flags included, is possible since nushell 0.108.
 const NUSHELL: &str = r#"def "nu-complete rememberizer" [words: list<string>] {
-    with-env { VARIABLE: "fish" } { ^rememberizer -- ...$words }
+    let unquoted = ($words | each {|word| $word | str replace --all --regex "[`'\"]" "" })
+    with-env { VARIABLE: "fish" } { ^rememberizer -- ...$unquoted }
     | lines
     | each {|candidate|
         let parts = ($candidate | split row "\t")
-        { value: $parts.0, description: ($parts | get --optional 1 | default "") }
+        let value = (if $parts.0 =~ '[\s"();|#$]' { $"`($parts.0)`" } else { $parts.0 })
+        { value: $value, description: ($parts | get --optional 1 | default "") }
     }
 }
 

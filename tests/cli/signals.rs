@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Test> {
         "signals::a_lost_session_is_told",
         a_lost_session_is_told,
     ));
+    tests.push(test("signals::blocked_stderr", blocked_stderr));
     tests.extend(on_both("signals::random_moments", |world| {
         interrupted(world, 40)
     }));
@@ -136,6 +137,40 @@ fn a_lost_session_is_told() {
         std::fs::rename(&aside, &sessions).unwrap();
         world.api.set(|s| s.delays.clear());
     }
+}
+
+/// Nobody reads stderr, and the pipe is full: a second signal ends the run all the same.
+fn blocked_stderr() {
+    let world = World::new(Store::File);
+    world.login();
+    let slow = Delay::before(Duration::from_millis(600)).at("/auth/custom-refresh/");
+    world.api.set(|s| s.delays = vec![slow]);
+    let (unread, full) = std::io::pipe().unwrap();
+    let mut filler = Command::new("timeout")
+        .args(["1", "cat", "/dev/zero"])
+        .stdout(full.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    filler.wait().unwrap();
+    let mut command = Command::new("env");
+    world.dress(&mut command);
+    command.arg("--default-signal=INT").arg(World::program());
+    let mut run = command.arg("refresh").stderr(full).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let sessions = world.session_file("default").parent().unwrap().to_owned();
+    std::fs::rename(&sessions, sessions.with_extension("aside")).unwrap();
+    std::fs::write(&sessions, "in the way").unwrap();
+    let started = std::time::Instant::now();
+    while run.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_secs(20) {
+            run.kill().unwrap();
+            panic!("signals have no effect");
+        }
+        send("INT", run.id());
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    drop(unread);
 }
 
 /// Moments spread over the whole run, none of them the same as the last.

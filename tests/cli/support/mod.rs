@@ -28,6 +28,10 @@ pub enum Part {
     Command(&'static str),
     /// The standard library of another target, which rustup brings.
     Target(&'static str),
+    /// A file that a package brings.
+    File(&'static str),
+    /// Nushell, which npm brings.
+    Nushell,
     /// A package that `packaging/build` has made.
     Deb,
     /// A module of Python's.
@@ -43,6 +47,8 @@ impl Part {
                 .into_iter()
                 .find(|name| !on_path(name)),
             Self::Command(name) => (!on_path(name)).then_some(name),
+            Self::File(path) => (!std::path::Path::new(path).exists()).then_some(path),
+            Self::Nushell => (crate::shells::nushell().is_none()).then_some("nushell, by npm"),
             Self::Target(target) => {
                 let printed = std::process::Command::new("rustc")
                     .args(["--print", "target-libdir", "--target", target])
