@@ -429,9 +429,9 @@ fn refused_is_asked_again() {
     assert_eq!(world.api.count("/auth/signin/"), 3);
     screen.clear();
     screen.start("rememberizer signup --email ann@example.com --name Ann");
-    for line in ["short", "short"] {
-        screen.wait_for("Rememberizer");
-        screen.line(line);
+    for prompt in ["New password", "The same Rememberizer password"] {
+        screen.wait_for(prompt);
+        screen.line("short");
     }
     // Both refused fields are asked for again, and the name is not.
     screen.wait_for("E-mail address for Rememberizer");
