@@ -210,19 +210,20 @@ fn store(context: &Context<'_>, found: &mut Findings) {
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        manager.prove_writable_under(&lock)?;
-        Ok((started.elapsed(), manager.is_shared()?))
+        let written = manager.prove_writable_under(&lock)?;
+        Ok((started.elapsed(), written, manager.is_shared()?))
     });
     match probed {
-        Ok((elapsed, is_shared)) => found.add(
+        Ok((elapsed, written, is_shared)) => found.add(
             Level::Ok,
             "store",
             format!(
                 "{}: {} in {:.1} ms",
                 report::store_label(kind),
-                match is_shared {
-                    true => "written, and refused a former version,",
-                    false => "written, read and removed a probe",
+                match (written, is_shared) {
+                    (false, _) => "read (removing a probe could open a dialog)",
+                    (true, true) => "written, and refused a former version,",
+                    (true, false) => "written, read and removed a probe",
                 },
                 elapsed.as_secs_f64() * 1000.0
             ),

@@ -25,14 +25,17 @@ impl SessionManager<'_> {
     /// Proves that the store takes an entry of this profile.
     pub(crate) fn prove_writable(&self) -> Result<(), SessionError> {
         let lock = self.lock()?;
-        self.prove_writable_under(&lock)
+        self.prove_writable_under(&lock).map(|_| ())
     }
 
     /// The same with the profile's lock held. A shared store must compare versions as well.
-    pub(crate) fn prove_writable_under(&self, lock: &ProfileLock) -> Result<(), SessionError> {
+    /// Returns whether an entry was written: see [`SessionStore::prove_writable`].
+    ///
+    /// [`SessionStore::prove_writable`]: crate::store::SessionStore::prove_writable
+    pub(crate) fn prove_writable_under(&self, lock: &ProfileLock) -> Result<bool, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
         match self.test_shared()? {
-            Some(()) => Ok(()),
+            Some(()) => Ok(true),
             None => Ok(self.entry().prove_writable(lock)?),
         }
     }

@@ -125,6 +125,12 @@ pub trait SecretStore {
     /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
 
+    /// Returns whether deleting `account` may open a dialog although no person is
+    /// there to answer it.
+    fn deletion_may_prompt(&self, _account: &str) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Returns the conditional reads and writes of a store that has versions.
     fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
         Ok(None)

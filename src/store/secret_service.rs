@@ -56,6 +56,19 @@ impl SecretStore for SecretServiceStore {
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
         self.with_service(async |service, options| service.delete_all(account, options).await)
     }
+
+    /// KeePassXC prompts for each deletion unless it is set not to, and does not
+    /// close the dialog when the prompt is dismissed.
+    fn deletion_may_prompt(&self, account: &str) -> Result<bool, StoreError> {
+        if self.options.prompt_timeout.is_some() {
+            return Ok(false);
+        }
+        self.with_service(async |service, options| {
+            // Starts the service, if the bus does that on demand.
+            service.read(account, options).await?;
+            Ok(service.daemon().await == Daemon::KeePassXc)
+        })
+    }
 }
 
 /// A connection and the runtime that drives it.

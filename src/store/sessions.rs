@@ -155,17 +155,21 @@ impl<'a> SessionStore<'a> {
     }
 
     /// Writes, reads and removes an entry beside the profile's own, to prove that
-    /// the store works. The lock keeps other runs away from that entry.
-    pub(crate) fn prove_writable(&self, lock: &ProfileLock) -> Result<(), StoreError> {
+    /// the store works. The lock keeps other runs away from that entry. Only reads,
+    /// and returns false, if the removal could open a dialog that nobody answers.
+    pub(crate) fn prove_writable(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         const CONTENT: &[u8] = b"written by rememberizer to test the store";
         self.check(lock)?;
         // A profile's name has no dot, so this is no profile's account.
         let account = format!("{}.probe", self.profile);
+        if self.store.deletion_may_prompt(&account)? {
+            return Ok(false);
+        }
         self.store.write(&account, CONTENT)?;
         let read = self.store.read(&account)?;
         self.store.delete(&account)?;
         if read.is_some_and(|read| *read == CONTENT) {
-            Ok(())
+            Ok(true)
         } else {
             Err(StoreError::failed(
                 "the store did not return what was written to it",

@@ -30,6 +30,7 @@ pub fn tests() -> Vec<Test> {
         ]),
         test("desktops::kwallet", || life(Service::KWallet)).needs(&KWALLET),
         test("desktops::keepassxc", || life(Service::KeePassXc)).needs(&KEEPASSXC),
+        test("desktops::keepassxc_that_asks", keepassxc_asks).needs(&KEEPASSXC),
         test("desktops::kwallet_killed_after_a_refresh", killed).needs(&KWALLET),
     ]
 }
@@ -80,6 +81,30 @@ fn life(service: Service) {
         "{output:?}"
     );
     world.run(&["token"]).expect(3);
+}
+
+/// The defaults of `KeePassXC`: it asks before each access and deletion.
+fn keepassxc_asks() {
+    let mut desktop = Desktop::new(Service::KeePassXc);
+    desktop.world.login();
+    // The last change is on the disk half a second later.
+    std::thread::sleep(Duration::from_millis(500));
+    desktop.kill();
+    desktop.confirms = true;
+    desktop.restart();
+    let doctor = desktop.world.run(&["doctor"]);
+    assert!(
+        doctor.stdout.contains(
+            "ok       store     the keyring: read (removing a probe could open a dialog)"
+        ),
+        "{doctor:?}"
+    );
+    let output = desktop.world.run(&["token"]).expect(6);
+    assert_eq!(
+        output.stderr,
+        "error: the keyring asks before it gives out an entry, and it was not allowed\n\
+         hint: confirm it in KeePassXC, or turn off its confirmations in Settings > Secret Service Integration\n"
+    );
 }
 
 /// `KWallet` writes five seconds late by itself.

@@ -11,6 +11,8 @@ pub struct Desktop {
     pub world: World,
     daemon: Child,
     service: Service,
+    /// Whether `KeePassXC` asks before each access and deletion, as by default.
+    pub confirms: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,7 @@ impl Desktop {
             world,
             daemon,
             service,
+            confirms: false,
         };
         match service {
             Service::KWallet => {
@@ -104,7 +107,7 @@ impl Desktop {
         let mut command = match self.service {
             Service::KWallet => self.bus().command("kwalletd5"),
             Service::KeePassXc => {
-                self.configure(false);
+                self.configure();
                 let mut command = self.bus().command("keepassxc");
                 command
                     .args(["--pw-stdin", "t.kdbx"])
@@ -123,10 +126,10 @@ impl Desktop {
         wait("service", || self.bus().has_secret_service());
     }
 
-    fn configure(&self, confirm: bool) {
+    fn configure(&self) {
         let path = self.world.home().join(".config/keepassxc/keepassxc.ini");
-        let confirm = if confirm { "true" } else { "false" };
-        write(&path, &KEEPASSXC_INI.replace("CONFIRM", confirm));
+        let text = KEEPASSXC_INI.replace("CONFIRM", &self.confirms.to_string());
+        write(&path, &text);
     }
 
     /// Opens the wallet as a desktop login does; any 56 bytes are its key.
