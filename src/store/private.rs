@@ -18,7 +18,8 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    if let Some(parent) = dir.parent() {
+    // The parent of a relative name is empty: the working directory, which exists.
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_dir(parent)?;
     }
     match fs::create_dir(dir) {
@@ -321,4 +322,18 @@ fn sync_dir(dir: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_dir(_dir: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn creates_relative_directories() {
+        let temporary = tempfile::tempdir_in(".").unwrap();
+        let relative = Path::new(temporary.path().file_name().unwrap());
+        fs::remove_dir(relative).unwrap();
+        create_dir(&relative.join("below")).unwrap();
+        assert!(relative.join("below").is_dir());
+    }
 }
