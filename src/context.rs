@@ -147,12 +147,12 @@ impl<'h> Context<'h> {
 
     /// What was recorded of the profile in use when the run began.
     pub(crate) fn profile(&self) -> Profile {
-        self.settings.recorded.clone().unwrap_or_default()
+        self.settings.profile.clone().unwrap_or_default()
     }
 
     /// A command of this program for the profile in use, as a person types it.
     pub(crate) fn command_line(&self, command: &str) -> String {
-        command_line(command, &self.settings.name, &self.settings.default)
+        command_line(command, &self.settings.name, &self.settings.default_name)
     }
 
     /// Turns an error into what the person is told, with hints for the profile in use.
@@ -163,7 +163,7 @@ impl<'h> Context<'h> {
     /// Turns an error into what the person is told, with hints for a profile.
     pub(crate) fn explain_for(&self, profile: &ProfileName, error: Error) -> Failure {
         crate::explain::explain(error, &|command| {
-            command_line(command, profile, &self.settings.default)
+            command_line(command, profile, &self.settings.default_name)
         })
     }
 

@@ -139,7 +139,7 @@ impl Outcome {
 }
 
 /// The report of a run that did not succeed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
     /// One line that names the thing.

@@ -1,5 +1,5 @@
-//! The outside world in one struct: everything that a test replaces. Nothing
-//! here makes a decision.
+//! Access to the environment, clock, directories and keyring of the process: all
+//! that a test replaces.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -36,10 +36,10 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the real host of this process.
+    /// Returns the real environment of this process.
     #[must_use]
     pub fn real() -> Self {
-        let restore_limits = leave_no_core();
+        let restore_limits = disable_core_dumps();
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");
         Self {
             variable: Box::new(read_variable),
@@ -65,26 +65,26 @@ fn xdg_dir(variable: &str) -> Option<PathBuf> {
     dir.is_absolute().then(|| dir.join("rememberizer"))
 }
 
-/// A crash leaves no image of the memory on the disk, and other processes of
-/// the user cannot attach to this one (prctl(2), `PR_SET_DUMPABLE`, which ends
-/// with the program). Returned is what undoes the limit, which would not.
+/// Keeps a crash from writing the memory to the disk, and other processes of the
+/// user from attaching to this one (prctl(2), `PR_SET_DUMPABLE`). `exec` resets
+/// the second only; the returned function restores the first.
 #[cfg(unix)]
-fn leave_no_core() -> Box<dyn Fn()> {
+fn disable_core_dumps() -> Box<dyn Fn()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let former = getrlimit(Resource::Core);
-    // Where it is not permitted, it is as it was.
+    let original = getrlimit(Resource::Core);
+    // If it is not permitted, the limit stays.
     let set = move |current| {
-        let maximum = former.maximum;
+        let maximum = original.maximum;
         let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
     };
     set(Some(0));
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    Box::new(move || set(former.current))
+    Box::new(move || set(original.current))
 }
 
 #[cfg(not(unix))]
-fn leave_no_core() -> Box<dyn Fn()> {
+fn disable_core_dumps() -> Box<dyn Fn()> {
     Box::new(|| {})
 }
 

@@ -1,13 +1,13 @@
 //! Keeps an account session with the Rememberizer API.
 //!
-//! The crate's map, from the top; a layer imports only what stands below it:
+//! The modules from the top layer down; a layer imports only those below it:
 //!
-//! | module | what it is |
+//! | module | contents |
 //! |---|---|
-//! | `main.rs` | the process edge: arguments, the real [`host::Host`], the exit code |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | assembly: what was asked for, what surrounds us, what a command sees, how it ends |
+//! | `main.rs` | the entry point: arguments, the real [`host::Host`], the exit code |
+//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | assembly: flags, settings, the environment of the process, what a command receives, outcomes |
 //! | [`command`] | one file per command |
-//! | [`session`] | the life of a session: begin, renew, end |
+//! | [`session`] | a session: start, renew, end |
 //! | [`api`], [`store`] | the client of the API; the profiles file, the locks and the secret stores |
 //! | [`terminal`], [`takeover`] | prompts and output; taking over the session of a browser |
 //! | [`model`] | plain values |
@@ -42,32 +42,25 @@ use model::ProfileName;
 use session::Interrupts;
 use settings::{OutputOptions, Settings};
 use terminal::Terminal;
+use usage::ParseOutcome;
 
-/// Runs the program with `args`, the first of which is its own name; the exit code.
+/// Runs the program with `args`, the first of which is its own name. Returns the exit code.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let cli = match Cli::parse(args).map_err(usage::ParseOutcome::from) {
-        Ok(cli) => cli,
-        Err(usage::ParseOutcome::Display(text)) => {
-            return finish(
-                host,
-                json,
-                host.terminal
-                    .answer_bytes(text.as_bytes())
-                    .map_err(Into::into),
-                None,
-            );
+    let cli = match usage::parse(args) {
+        ParseOutcome::Run(cli) => cli,
+        ParseOutcome::Display(text) => {
+            let printed = host.terminal.answer_bytes(text.as_bytes());
+            return finish(host, json, printed.map_err(Error::from), None);
         }
-        Err(usage::ParseOutcome::Failure(failure)) => {
-            return finish(host, json, Err(failure.into()), None);
-        }
+        ParseOutcome::Failure(failure) => return finish(host, json, Err(failure.into()), None),
     };
     let mut names = None;
     let result = run_command(cli, host, &mut names);
     finish(host, json, result, names)
 }
 
-/// The profile in use and the default one: hints name the first where it is not the second.
+/// The profile in use and the default one. Hints name the first if they differ.
 type ProfileNames = Option<(ProfileName, ProfileName)>;
 
 fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Error> {
@@ -80,10 +73,10 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
         Err(command) => command,
     };
     let settings = Settings::resolve(cli.globals, output, purpose, host)?;
-    *names = Some((settings.name.clone(), settings.default.clone()));
+    *names = Some((settings.name.clone(), settings.default_name.clone()));
     let interrupts = interrupts(host, json);
     host.terminal.before_prompt({
-        // A prompt for a secret turns the echo off: Ctrl-C must turn it on again.
+        // A prompt for a secret turns the echo off; Ctrl-C must restore it.
         let interrupts = interrupts.clone();
         Box::new(move || interrupts.watch())
     });
@@ -91,8 +84,8 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     command.run(&context)
 }
 
-/// A signal ends the process as it ends everywhere: the terminal as it was
-/// found, the error told, the code of the signal.
+/// Makes a signal restore the terminal, print the error and end the process with
+/// the exit code of the signal.
 fn interrupts(host: &Host, json: bool) -> Interrupts {
     let (terminal, end) = (host.terminal.clone(), host.end);
     let waiting = host.terminal.clone();
@@ -132,15 +125,15 @@ fn report(terminal: &Terminal, json: bool, failure: &Failure) {
         return;
     }
     if json {
-        // Nobody is left to be told that stdout is closed.
+        // If stdout is closed, nobody reads this.
         drop(terminal.answer_json(failure.to_json()));
     } else {
         terminal.error(&failure.message, failure.hint.as_deref());
     }
 }
 
-/// The reader of the answer may stop reading: `rememberizer whoami | head -1`.
-/// Windows has two errors for it, of which the standard library knows one.
+/// Returns whether the reader of stdout has stopped reading: `rememberizer whoami | head -1`.
+/// Windows has two errors for it; the standard library maps one of them.
 fn is_closed_pipe(error: &Error) -> bool {
     /// `ERROR_PIPE_NOT_CONNECTED` of winerror.h.
     const PIPE_NOT_CONNECTED: i32 = 233;

@@ -1,8 +1,10 @@
-//! Resolves flags, variables and the stored profile to the settings of a run, by
-//! the only rule of precedence: flag, variable, profile, default.
+//! Resolves the settings of a run from flags, variables and the profile. The
+//! precedence is: flag, variable, profile, default.
 //!
-//! An empty variable counts as unset: CI systems pass a missing secret so.
+//! An empty variable counts as unset: CI systems set the variable of a missing
+//! secret to an empty string.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -16,14 +18,11 @@ use crate::session::{RotationCommands, TokenVariables};
 use crate::store::{Profile, Profiles, Selected, StoreKind};
 use crate::terminal::Style;
 
-/// The variable that holds a password.
 pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
-/// The variable that holds an access token.
 pub(crate) const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
-/// The variable that holds a refresh token.
 pub(crate) const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
 
-/// The variables that stand for flags, and the flag of each.
+/// The variables that set flags, and the flag that each sets.
 pub const VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_PROFILE", "--profile"),
     ("REMEMBERIZER_API_URL", "--api-url"),
@@ -39,7 +38,7 @@ pub const VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_COLOR", "--color"),
 ];
 
-/// Other variables that decide something, without a secret in them.
+/// Other variables that have an effect; `doctor` lists them. None holds a secret.
 pub(crate) const OTHER_VARIABLES: [&str; 6] = [
     "REMEMBERIZER_BROWSER",
     "SSL_CERT_FILE",
@@ -49,77 +48,69 @@ pub(crate) const OTHER_VARIABLES: [&str; 6] = [
     "DBUS_SESSION_BUS_ADDRESS",
 ];
 
-/// A path that cannot exist; it stands for a directory that is not known.
-const NOWHERE: &str = "/dev/null/rememberizer";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Stands for an unknown directory; no file can be created below it.
+const UNKNOWN_DIR: &str = "/dev/null/rememberizer";
 
 /// The variables that hold secrets.
 pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
-/// How a command treats a flag or variable that differs from the profile.
+/// What a command is for, which decides whether a flag may differ from the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It starts a session: the flag decides, and is recorded.
+    /// Starts a session: the flag takes precedence and is recorded in the profile.
     Begin,
-    /// It uses the session: a difference is a usage error.
+    /// Uses the session: a differing flag is a usage error.
     Use,
-    /// It shows or configures: the profile decides, whatever the flags say.
+    /// Reads or changes profiles: differing flags are ignored.
     Inspect,
-    /// It looks for problems, and continues after each.
+    /// Collects problems instead of failing.
     Diagnose,
 }
 
-/// How to print, which is decided before the profile is known.
+/// Output options, resolved before the profile is known.
 pub(crate) struct OutputOptions {
     pub(crate) json: bool,
     pub(crate) style: Style,
     policy: ErrorPolicy,
 }
 
-/// The settings of a run.
 pub(crate) struct Settings {
-    /// The profile in use.
     pub(crate) name: ProfileName,
-    /// The default profile.
-    pub(crate) default: ProfileName,
-    /// What the profiles file records; `None` for a new profile.
-    pub(crate) recorded: Option<Profile>,
-    /// The server.
+    pub(crate) default_name: ProfileName,
+    /// `None` if the profile does not exist yet.
+    pub(crate) profile: Option<Profile>,
     pub(crate) origin: Origin,
-    /// The store.
     pub(crate) store: StoreKind,
     /// Whether a flag, a variable or the profile chose the store.
     pub(crate) store_chosen: bool,
-    /// The profiles file.
     pub(crate) profiles: Profiles,
     /// The directory of locks and session files.
     pub(crate) data_dir: PathBuf,
-    /// Print JSON.
     pub(crate) json: bool,
-    /// The timeout of a request.
+    /// The timeout of one request.
     pub(crate) timeout: Duration,
-    /// How long to wait for a lock.
     pub(crate) lock_timeout: Duration,
     /// Certificates to trust in addition to the platform's.
     pub(crate) ca_cert: Option<PathBuf>,
     /// Certificates to trust instead of the platform's.
     pub(crate) ssl_cert_file: Option<PathBuf>,
-    /// Errors in the settings themselves, collected for `doctor`.
+    /// Invalid settings, collected only for [`Purpose::Diagnose`].
     pub(crate) problems: Vec<Failure>,
 }
 
-/// Reads variables. Its errors name the variable.
+/// Reads variables; errors name the variable.
 struct Env<'h>(&'h Host);
 
 impl Env<'_> {
+    fn value(&self, name: &str) -> Option<OsString> {
+        (self.0.variable)(name).filter(|value| !value.is_empty())
+    }
+
     fn text(&self, name: &str) -> Result<Option<String>, Failure> {
-        match (self.0.variable)(name) {
-            None => Ok(None),
-            Some(value) if value.is_empty() => Ok(None),
-            Some(value) => match value.into_string() {
-                Ok(text) => Ok(Some(text)),
-                Err(_) => Err(Failure::usage(format!("{name} is not UTF-8"))),
-            },
-        }
+        let text = self.value(name).map(OsString::into_string).transpose();
+        text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))
     }
 
     /// Returns the flag, or else the parsed variable.
@@ -132,26 +123,17 @@ impl Env<'_> {
         if flag.is_some() {
             return Ok(flag);
         }
-        match self.text(name)? {
-            None => Ok(None),
-            Some(text) => parse(&text)
-                .map(Some)
-                .map_err(|why| Failure::usage(format!("{name}: {why}"))),
-        }
+        let value = self.text(name)?.map(|text| parse(&text)).transpose();
+        value.map_err(|why| Failure::usage(format!("{name}: {why}")))
     }
 
-    fn path(&self, flag: Option<&PathBuf>, name: &str) -> Option<PathBuf> {
-        flag.cloned().or_else(|| {
-            (self.0.variable)(name)
-                .filter(|value| !value.is_empty())
-                .map(PathBuf::from)
-        })
+    fn path(&self, flag: Option<PathBuf>, name: &str) -> Option<PathBuf> {
+        flag.or_else(|| self.value(name).map(PathBuf::from))
     }
 
     fn flag(&self, flag: bool, name: &str) -> Result<bool, Failure> {
-        Ok(self
-            .resolve(flag.then_some(true), name, switch)?
-            .unwrap_or(false))
+        let value = self.resolve(flag.then_some(true), name, switch)?;
+        Ok(value.unwrap_or(false))
     }
 }
 
@@ -160,7 +142,6 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
 }
 
 impl OutputOptions {
-    /// Resolves how to print.
     pub(crate) fn resolve(
         globals: &Globals,
         purpose: Purpose,
@@ -168,11 +149,10 @@ impl OutputOptions {
     ) -> Result<Self, Failure> {
         let env = Env(host);
         let mut policy = ErrorPolicy {
-            collects: purpose == Purpose::Diagnose,
+            collect: purpose == Purpose::Diagnose,
             problems: Vec::new(),
         };
-        let is_set = |name: &str| env.path(None, name).is_some();
-        let mut flag = |flag, name| policy.or(env.flag(flag, name), || flag);
+        let mut flag = |flag, name| policy.unwrap_or_collect(env.flag(flag, name), flag);
         let json = flag(globals.json, "REMEMBERIZER_JSON")?;
         let quiet = flag(globals.quiet, "REMEMBERIZER_QUIET")?;
         let verbose = flag(globals.verbose, "REMEMBERIZER_VERBOSE")?;
@@ -181,11 +161,9 @@ impl OutputOptions {
         Ok(Self {
             json,
             style: Style {
-                color: policy.or(color, || None)?.unwrap_or_default(),
-                no_color_env: is_set("NO_COLOR"),
-                dumb: env
-                    .path(None, "TERM")
-                    .is_some_and(|term| term.as_os_str() == "dumb"),
+                color: policy.unwrap_or_collect(color, None)?.unwrap_or_default(),
+                no_color_env: env.value("NO_COLOR").is_some(),
+                dumb: env.value("TERM").is_some_and(|term| term == "dumb"),
                 quiet,
                 verbose,
                 no_input,
@@ -196,7 +174,6 @@ impl OutputOptions {
 }
 
 impl Settings {
-    /// Resolves everything else.
     pub(crate) fn resolve(
         globals: Globals,
         output: OutputOptions,
@@ -205,88 +182,83 @@ impl Settings {
     ) -> Result<Self, Error> {
         let env = Env(host);
         let mut policy = output.policy;
-        let config_dir = policy.or(config_dir(&globals, host), || NOWHERE.into())?;
-        let profiles = Profiles::new(config_dir);
-        let chosen = policy.or(
-            env.resolve(globals.profile, "REMEMBERIZER_PROFILE", parse),
-            || None,
-        )?;
+        let config_dir = config_dir(&globals, host);
+        let profiles = Profiles::new(policy.unwrap_or_collect(config_dir, UNKNOWN_DIR.into())?);
+        let chosen = env.resolve(globals.profile, "REMEMBERIZER_PROFILE", parse);
+        let chosen = policy.unwrap_or_collect(chosen, None)?;
         let selected = match profiles.select(chosen.as_ref()) {
-            // Commands that fix the file must work while it is broken.
+            // `profile` and `doctor` must work with a broken profiles file.
             Err(_) if matches!(purpose, Purpose::Inspect | Purpose::Diagnose) => Selected {
                 name: chosen.unwrap_or_default(),
-                default: ProfileName::default(),
-                profile: None,
+                ..Selected::default()
             },
-            other => other.map_err(Error::from)?,
+            other => other?,
         };
         let Selected {
             name,
-            default,
-            profile: recorded,
+            default_name,
+            profile,
         } = selected;
-        if purpose == Purpose::Begin && recorded.is_none() {
+        if purpose == Purpose::Begin && profile.is_none() {
             profiles.check_new_name(&name)?;
         }
         let api_url = env.resolve(globals.api_url, "REMEMBERIZER_API_URL", parse);
-        let api_url = policy.or(api_url, || None)?;
-        let store_flag = env.resolve(globals.store, "REMEMBERIZER_STORE", parse);
-        let store_flag = policy.or(store_flag, || None)?;
-        let pinned = recorded.as_ref().map(Profile::origin);
-        let kept = recorded.as_ref().and_then(|profile| profile.store);
+        let api_url = policy.unwrap_or_collect(api_url, None)?;
+        let store = env.resolve(globals.store, "REMEMBERIZER_STORE", parse);
+        let store = policy.unwrap_or_collect(store, None)?;
+        let profile_origin = profile.as_ref().map(Profile::origin);
+        let profile_store = profile.as_ref().and_then(|profile| profile.store);
         if matches!(purpose, Purpose::Use | Purpose::Diagnose) {
-            let other = refuse_other_origin(&name, api_url.as_ref(), pinned.as_ref());
-            policy.or(other, || ())?;
-            policy.or(refuse_other_store(&name, store_flag, kept), || ())?;
+            let checked = refuse_other_origin(&name, api_url.as_ref(), profile_origin.as_ref());
+            policy.unwrap_or_collect(checked, ())?;
+            let checked = refuse_other_store(&name, store, profile_store);
+            policy.unwrap_or_collect(checked, ())?;
         }
-        let flags_first = purpose == Purpose::Begin;
-        let usual = || Some(Duration::from_secs(30));
+        let prefer_flag = purpose == Purpose::Begin;
         let timeout = env.resolve(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration);
         let lock_timeout = env.resolve(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration);
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home("data", "XDG_DATA_HOME"));
         Ok(Self {
-            origin: first(flags_first, api_url, pinned).unwrap_or_default(),
-            store: first(flags_first, store_flag, kept).unwrap_or(StoreKind::Keyring),
-            store_chosen: store_flag.is_some() || kept.is_some(),
+            origin: choose(prefer_flag, api_url, profile_origin).unwrap_or_default(),
+            store: choose(prefer_flag, store, profile_store).unwrap_or(StoreKind::Keyring),
+            store_chosen: store.is_some() || profile_store.is_some(),
             name,
-            default,
-            recorded,
+            default_name,
+            profile,
             profiles,
-            data_dir: policy.or(data_dir, || NOWHERE.into())?,
+            data_dir: policy.unwrap_or_collect(data_dir, UNKNOWN_DIR.into())?,
             json: output.json,
             timeout: policy
-                .or(timeout, usual)?
-                .or_else(usual)
-                .unwrap_or_default(),
+                .unwrap_or_collect(timeout, None)?
+                .unwrap_or(DEFAULT_TIMEOUT),
             lock_timeout: policy
-                .or(lock_timeout, usual)?
-                .or_else(usual)
-                .unwrap_or_default(),
-            ca_cert: env.path(globals.ca_cert.as_ref(), "REMEMBERIZER_CA_CERT"),
+                .unwrap_or_collect(lock_timeout, None)?
+                .unwrap_or(DEFAULT_TIMEOUT),
+            ca_cert: env.path(globals.ca_cert, "REMEMBERIZER_CA_CERT"),
             ssl_cert_file: env.path(None, "SSL_CERT_FILE"),
             problems: policy.problems,
         })
     }
 }
 
-/// Whether an error ends the run, or is collected for `doctor` to report.
+/// Collects errors for `doctor`; other commands fail at the first.
 struct ErrorPolicy {
-    collects: bool,
+    collect: bool,
     problems: Vec<Failure>,
 }
 
 impl ErrorPolicy {
-    /// Returns `instead` for an error that is collected.
-    fn or<T>(
+    /// Returns `fallback` if the error is collected.
+    fn unwrap_or_collect<T>(
         &mut self,
         result: Result<T, Failure>,
-        instead: impl FnOnce() -> T,
+        fallback: T,
     ) -> Result<T, Failure> {
         match result {
-            Err(failure) if self.collects => {
+            Err(failure) if self.collect => {
                 self.problems.push(failure);
-                Ok(instead())
+                Ok(fallback)
             }
             other => other,
         }
@@ -295,7 +267,7 @@ impl ErrorPolicy {
 
 /// Returns the absolute path of the directory with the profiles file.
 pub(crate) fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
-    let chosen = Env(host).path(globals.config_dir.as_ref(), "REMEMBERIZER_CONFIG_DIR");
+    let chosen = Env(host).path(globals.config_dir.clone(), "REMEMBERIZER_CONFIG_DIR");
     chosen
         // Without a working directory the path stays relative.
         .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
@@ -303,12 +275,11 @@ pub(crate) fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Fail
         .ok_or_else(|| no_home("config", "XDG_CONFIG_HOME"))
 }
 
-/// The commands in the environment for a refresh token that is there, too. Words
-/// are split at spaces, without quoting.
+/// Returns the commands that accompany a refresh token in the environment. Their
+/// words are split at spaces, without quoting.
 pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
     let words = |name| {
-        let value = (host.variable)(name).and_then(|value| value.into_string().ok());
-        let value = value.unwrap_or_default();
+        let value = Env(host).text(name).ok().flatten().unwrap_or_default();
         value.split_whitespace().map(str::to_owned).collect()
     };
     RotationCommands {
@@ -318,7 +289,6 @@ pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
     }
 }
 
-/// Returns the tokens in the environment.
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let env = Env(host);
     let secret = |name| -> Result<Option<Secret>, Failure> {
@@ -356,19 +326,18 @@ pub(crate) fn proxy_variables(host: &Host) -> Vec<(String, String)> {
     ]
     .into_iter()
     .filter_map(|name| {
-        let value = (host.variable)(name)?.into_string().ok()?;
-        (!value.is_empty()).then(|| (name.to_owned(), value))
+        let value = Env(host).text(name).ok()??;
+        Some((name.to_owned(), value))
     })
     .collect()
 }
 
-/// Returns the password in the environment.
 pub(crate) fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
     Ok(Env(host).text(PASSWORD)?.map(Secret::new))
 }
 
-fn first<T>(flags_first: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
-    if flags_first {
+fn choose<T>(prefer_flag: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
+    if prefer_flag {
         flag.or(profile)
     } else {
         profile.or(flag)
@@ -386,9 +355,9 @@ fn no_home(what: &str, variable: &str) -> Failure {
 fn refuse_other_origin(
     name: &ProfileName,
     flag: Option<&Origin>,
-    pinned: Option<&Origin>,
+    profile_origin: Option<&Origin>,
 ) -> Result<(), Failure> {
-    match (flag, pinned) {
+    match (flag, profile_origin) {
         (Some(flag), Some(pinned)) if flag != pinned => Err(Failure::usage(format!(
             "profile {name} is pinned to {pinned}, and its session is not sent to {flag}"
         ))
@@ -402,11 +371,11 @@ fn refuse_other_origin(
 fn refuse_other_store(
     name: &ProfileName,
     flag: Option<StoreKind>,
-    kept: Option<StoreKind>,
+    profile_store: Option<StoreKind>,
 ) -> Result<(), Failure> {
-    match (flag, kept) {
+    match (flag, profile_store) {
         (Some(flag), Some(kept)) if flag != kept => Err(Failure::usage(format!(
-            "profile {name} keeps its session in the {kept} store, not in the {flag} store"
+            "the session of profile {name} is in the {kept} store, not in the {flag} store"
         ))
         .hint(format!("move it: rememberizer profile set store {flag}"))),
         _ => Ok(()),

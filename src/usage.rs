@@ -1,23 +1,22 @@
-//! clap's errors in the program's own form. No value is repeated: a person may
-//! have typed a secret where none belongs.
+//! Parses the command line. Errors never repeat a value that may be a secret.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::command::Cli;
 use crate::exit::Failure;
 use crate::globals::switch;
 use crate::host::Host;
 
-/// What there is to do instead of running a command.
 pub(crate) enum ParseOutcome {
-    /// Print this help or version.
+    Run(Cli),
+    /// The text of `--help` or `--version`.
     Display(String),
-    /// Report that the command line is wrong.
     Failure(Failure),
 }
 
-/// Flags that people expect, but whose value every process could read.
+/// Flags that people try, but whose value every process could read.
 const SECRET_FLAGS: [&str; 6] = [
     "--password",
     "--passwd",
@@ -27,7 +26,7 @@ const SECRET_FLAGS: [&str; 6] = [
     "--code",
 ];
 
-/// Returns whether errors must be JSON, as far as can be known before the command line is parsed.
+/// Returns whether errors are printed as JSON, before the command line is parsed.
 pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
     let mut flags = args.iter().skip(1).take_while(|arg| *arg != "--");
     let variable = (host.variable)("REMEMBERIZER_JSON");
@@ -35,21 +34,26 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
         || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
 }
 
-impl From<clap::Error> for ParseOutcome {
-    fn from(error: clap::Error) -> Self {
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Self::Display(error.render().to_string())
-            }
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                Self::Failure(Failure::usage("no command given").hint("see rememberizer --help"))
-            }
-            _ => Self::Failure(from_usage_error(&error)),
+/// Parses the command line. The first of `args` is the name of the program.
+pub(crate) fn parse(args: &[OsString]) -> ParseOutcome {
+    let error = match Cli::parse(args) {
+        Ok(cli) => return ParseOutcome::Run(cli),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            ParseOutcome::Display(error.render().to_string())
         }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            ParseOutcome::Failure(
+                Failure::usage("no command given").hint("see rememberizer --help"),
+            )
+        }
+        _ => ParseOutcome::Failure(from_clap_error(&error)),
     }
 }
 
-fn from_usage_error(error: &clap::Error) -> Failure {
+fn from_clap_error(error: &clap::Error) -> Failure {
     let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
     let is_unexpected = matches!(
         error.kind(),
@@ -58,7 +62,7 @@ fn from_usage_error(error: &clap::Error) -> Failure {
     let name = argument.split(['=', ' ']).next().unwrap_or_default();
     if is_unexpected && SECRET_FLAGS.contains(&name) {
         return Failure::usage(format!(
-            "{name} takes no value: other processes can read the command line, and shells keep it"
+            "{name} is not accepted: other processes can read the command line, and shells record it"
         ))
         .hint("give secrets by prompt, stdin, file or variable: see rememberizer login --help");
     }
@@ -100,14 +104,14 @@ fn first_paragraph(error: &clap::Error) -> String {
     first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Adds clap's tip, if wanted and there is one, or else the usage.
-fn with_hint(failure: Failure, error: &clap::Error, tip: bool) -> Failure {
+/// Adds clap's tip, if it may be repeated and there is one, or else the usage.
+fn with_hint(failure: Failure, error: &clap::Error, allow_tip: bool) -> Failure {
     let text = error.render().to_string();
     let paragraph = |start: &str| {
         text.split("\n\n")
             .find_map(|p| p.trim().strip_prefix(start))
     };
-    if let Some(tip) = paragraph("tip: ").filter(|_| tip) {
+    if let Some(tip) = paragraph("tip: ").filter(|_| allow_tip) {
         return failure.hint(tip);
     }
     match paragraph("Usage: ").and_then(|usage| usage.lines().next()) {

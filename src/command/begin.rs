@@ -117,7 +117,7 @@ pub(super) fn begin(
 /// Records that the server wants a captcha response, so that the next login asks
 /// how to sign in before anything else.
 fn record_captcha(context: &Context<'_>, manager: &SessionManager<'_>) {
-    let recorded = context.settings.recorded.as_ref();
+    let recorded = context.settings.profile.as_ref();
     let is_same = recorded.is_none_or(|profile| profile.origin() == manager.origin);
     if !is_same || recorded.is_some_and(|profile| profile.captcha == Some(true)) {
         return;

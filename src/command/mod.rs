@@ -1,8 +1,11 @@
-//! The commands, one file each: its arguments, then what it does. A new one is
-//! a file, a `mod` line, a row, a variant and an arm below.
+//! The commands, one file per command: its arguments, then what it does. A new
+//! one is a file, a `mod` line, a row, a variant and an arm below.
 //!
-//! clap's description of all of them takes as long to build as the process to
-//! start, so that only those are described in full which the words name.
+//! Describing all commands to clap takes as long as the rest of a short run, so
+//! only those that the command line names are described in full.
+//! `Command::defer` does not replace this: clap copies the global flags into each
+//! command all the same (60 % more instructions for `--version`), and puts them
+//! above the command's own flags in its help.
 
 mod api;
 mod begin;
@@ -62,16 +65,16 @@ struct Program {
     globals: Globals,
 }
 
-/// What was asked for.
+/// The parsed command line.
 #[derive(Debug)]
 pub struct Cli {
     /// The flags that every command takes.
     pub(crate) globals: Globals,
-    /// What to do.
+    /// The command and its arguments.
     pub(crate) command: Command,
 }
 
-/// A command as the program's help lists it, and what describes its arguments.
+/// A command: its line in the program's help, and the function that adds its arguments.
 struct Row {
     name: &'static str,
     about: &'static str,
@@ -102,18 +105,18 @@ impl Row {
         words.iter().any(|word| word == self.name)
     }
 
-    fn named(&self) -> clap::Command {
+    fn without_arguments(&self) -> clap::Command {
         clap::Command::new(self.name)
             .about(self.about)
             .hide(self.hidden)
     }
 
-    fn whole(&self) -> clap::Command {
-        (self.arguments)(self.named())
+    fn with_arguments(&self) -> clap::Command {
+        (self.arguments)(self.without_arguments())
     }
 }
 
-/// In the order of the help.
+/// The commands in the order of the help.
 const ROWS: [Row; 14] = [
     Row::new("signup", "Create an account", signup::Args::augment_args),
     Row::new("login", "Start a session", login::Args::augment_args),
@@ -155,7 +158,7 @@ const ROWS: [Row; 14] = [
     ),
     Row::new(
         "doctor",
-        "Say what works, and what mends the rest",
+        "Check the setup and suggest fixes",
         doctor::Args::augment_args,
     ),
     Row::new(
@@ -165,7 +168,7 @@ const ROWS: [Row; 14] = [
     ),
     Row::new(
         "man",
-        "Write the manual pages into a directory, one a command",
+        "Write the manual pages into a directory, one per command",
         man::Args::augment_args,
     )
     .hidden(),
@@ -181,28 +184,28 @@ fn program() -> clap::Command {
     Program::augment_args(clap::Command::new("rememberizer"))
 }
 
-/// Without the copies of the global flags in every command.
-fn program_alone() -> clap::Command {
+/// Describes the program without copying the global flags into every command.
+fn program_without_globals() -> clap::Command {
     program().mut_args(|arg| arg.global(false))
 }
 
 impl Cli {
-    /// All that there is.
+    /// Describes all commands.
     #[must_use]
     pub fn command() -> clap::Command {
-        program().subcommands(ROWS.iter().map(Row::whole))
+        program().subcommands(ROWS.iter().map(Row::with_arguments))
     }
 
-    /// Reads the command line, the first word of which is the program.
+    /// Parses the command line. The first word is the name of the program.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
         let named: Vec<_> = ROWS.iter().filter(|row| row.is_among(words)).collect();
-        let lean = if named.is_empty() {
-            program_alone().subcommands(ROWS.iter().map(Row::named))
+        let partial = if named.is_empty() {
+            program_without_globals().subcommands(ROWS.iter().map(Row::without_arguments))
         } else {
-            program().subcommands(named.iter().map(|row| row.whole()))
+            program().subcommands(named.iter().map(|row| row.with_arguments()))
         };
-        let matches = match lean.try_get_matches_from(words) {
-            // Help and errors speak of everything there is.
+        let matches = match partial.try_get_matches_from(words) {
+            // Help and errors may mention every command.
             Err(error)
                 if !(named.is_empty() && error.kind() == ErrorKind::DisplayHelp)
                     && error.kind() != ErrorKind::DisplayVersion =>
@@ -217,20 +220,20 @@ impl Cli {
         })
     }
 
-    /// As much as the completion of these words needs.
+    /// Describes what the completion of `words` needs.
     #[must_use]
     pub fn to_complete(words: &[OsString]) -> clap::Command {
-        program_alone().subcommands(ROWS.iter().map(|row| {
+        program_without_globals().subcommands(ROWS.iter().map(|row| {
             if row.is_among(words) {
-                Globals::augment_args(row.whole())
+                Globals::augment_args(row.with_arguments())
             } else {
-                row.named()
+                row.without_arguments()
             }
         }))
     }
 }
 
-/// What to do.
+/// A command and its arguments.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Signup(signup::Args),
@@ -250,7 +253,6 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// How the command treats flags that differ from the profile.
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::Begin,
@@ -269,7 +271,6 @@ impl Command {
         }
     }
 
-    /// Runs the command.
     pub(crate) fn run(self, context: &Context<'_>) -> Result<(), Error> {
         match self {
             Self::Signup(args) => signup::run(&args, context),
@@ -294,9 +295,8 @@ impl Command {
 mod tests {
     use super::*;
 
-    /// The rows are the commands, and say what those say of themselves.
     #[test]
-    fn the_rows_are_the_commands() {
+    fn rows_are_the_commands_with_their_titles() {
         let commands = Command::augment_subcommands(program());
         let names: Vec<_> = commands.get_subcommands().map(|c| c.get_name()).collect();
         assert_eq!(names, ROWS.each_ref().map(|row| row.name));
@@ -307,9 +307,8 @@ mod tests {
         }
     }
 
-    /// What is built for a few words answers as all of it would.
     #[test]
-    fn a_part_answers_as_the_whole() {
+    fn a_partial_description_parses_as_the_full_one() {
         for line in [
             "",
             "--help",

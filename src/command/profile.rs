@@ -158,7 +158,7 @@ fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, Error>
 fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> {
     let name = name.unwrap_or(&context.settings.name);
     let profile = existing(context, name)?;
-    let mut json = facts(name, &context.settings.default, &profile);
+    let mut json = facts(name, &context.settings.default_name, &profile);
     json["access_cookie"] = profile
         .access_cookie
         .as_deref()

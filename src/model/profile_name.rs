@@ -1,11 +1,10 @@
-//! The name of a profile: also the account of its entry in a secret store.
+//! The name of a profile, which is also the account name of its entry in a secret store.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-/// Maximum length of a name, in characters.
 const MAX_LENGTH: usize = 64;
 
 /// Letters, digits, `-` and `_` of ASCII; one to 64 of them.
@@ -13,7 +12,7 @@ const MAX_LENGTH: usize = 64;
 #[serde(transparent)]
 pub struct ProfileName(String);
 
-/// Why a text is not a profile's name.
+/// Why a text is not the name of a profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProfileNameError {
     /// No text.
@@ -28,7 +27,6 @@ pub enum ProfileNameError {
 }
 
 impl ProfileName {
-    /// The name of the profile that is used when none was chosen.
     pub(crate) const DEFAULT: &'static str = "default";
 
     /// The text.
@@ -37,7 +35,7 @@ impl ProfileName {
         &self.0
     }
 
-    /// Returns whether Windows reserves the name for a device: a file named so cannot be created.
+    /// Returns whether Windows reserves the name for a device, so that no file can have it.
     pub(crate) fn is_reserved_by_windows(&self) -> bool {
         let name = self.0.to_ascii_lowercase();
         matches!(

@@ -87,13 +87,12 @@ impl Profile {
         "end_warned_at",
     ];
 
-    /// Where the session belongs.
     pub(crate) fn origin(&self) -> Origin {
         self.api_url.clone().unwrap_or_default()
     }
 }
 
-/// A key in the file that this version does not know, and where it stands.
+/// A key in the file that this version does not know, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKey {
     /// The key, with the keys above it: `profiles.work.colour`.
@@ -117,7 +116,7 @@ pub(crate) enum ProfilesError {
         /// Why.
         source: std::io::Error,
     },
-    /// It is not what it should be, at a place in it.
+    /// The content is invalid at this position.
     #[error("{}:{line}:{column}: {why}", .path.display())]
     Malformed {
         /// The file.
@@ -144,7 +143,7 @@ pub(crate) enum ProfilesError {
     /// A profile of this name must not be created.
     #[error("{0}")]
     Name(String),
-    /// Another process is writing it and does not end.
+    /// Another process holds the lock of the file.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
@@ -156,19 +155,17 @@ pub(crate) struct Profiles {
 }
 
 impl Profiles {
-    /// The file in `dir`.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// The file.
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.join(FILE)
     }
 
-    /// Looks up the profile `name`, or the default one, without building the others.
+    /// Returns the profile `name`, or the default one, without parsing the others.
     pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
-        let selected = self.parsed(|document| document.select(name))?;
+        let selected = self.parse(|document| document.select(name))?;
         Ok(selected.unwrap_or_else(|| Selected {
             name: name.cloned().unwrap_or_default(),
             ..Selected::default()
@@ -177,18 +174,18 @@ impl Profiles {
 
     /// Returns the default profile's name, and all profiles in the order of the file.
     pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), ProfilesError> {
-        Ok(self.parsed(|document| document.all())?.unwrap_or_default())
+        Ok(self.parse(|document| document.all())?.unwrap_or_default())
     }
 
     /// Returns the names for completion; none if the file is malformed.
     pub(crate) fn names(&self) -> Vec<String> {
-        let names = self.parsed(|document| Ok(document.names()));
+        let names = self.parse(|document| Ok(document.names()));
         names.ok().flatten().unwrap_or_default()
     }
 
     /// Returns the keys that this version does not know.
     pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, ProfilesError> {
-        let keys = self.parsed(|document| document.unknown_keys())?;
+        let keys = self.parse(|document| document.unknown_keys())?;
         Ok(keys.unwrap_or_default())
     }
 
@@ -196,12 +193,12 @@ impl Profiles {
     /// exists whose name differs in case only: where file names ignore case,
     /// the two would share a session. Accepts the name of an existing profile.
     pub(crate) fn check_new_name(&self, name: &ProfileName) -> Result<(), ProfilesError> {
-        let names = self.parsed(|document| Ok(document.names()))?;
+        let names = self.parse(|document| Ok(document.names()))?;
         check_new_name(name, names.iter().flatten().map(String::as_str))
     }
 
-    /// Changes one profile, creating it where it is not there. Nothing is
-    /// written when `change` changes nothing.
+    /// Changes one profile, or creates it. Nothing is written if `change` changes
+    /// nothing.
     pub(crate) fn update(
         &self,
         name: &ProfileName,
@@ -209,16 +206,16 @@ impl Profiles {
         change: impl FnOnce(&mut Profile),
     ) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
-            let profiles = object(document, "profiles")?;
+            let profiles = object_at(document, "profiles")?;
             check_new_name(name, profiles.keys().map(String::as_str))?;
-            let slot = object(profiles, name.as_str())?;
+            let slot = object_at(profiles, name.as_str())?;
             let mut profile = Profile::deserialize(&*slot).map_err(invalid)?;
             change(&mut profile);
             let known = serde_json::to_value(profile).map_err(invalid)?;
             for key in Profile::KEYS {
                 match known.get(key) {
                     Some(value) => drop(slot.insert(key.to_owned(), value.clone())),
-                    // `shift_remove`: the order of the other keys stays.
+                    // `shift_remove` keeps the order of the other keys.
                     None => drop(slot.shift_remove(key)),
                 }
             }
@@ -226,7 +223,7 @@ impl Profiles {
         })
     }
 
-    /// Makes `name` the profile that is used when none is chosen.
+    /// Makes `name` the default profile.
     pub(crate) fn set_default(
         &self,
         name: &ProfileName,
@@ -238,10 +235,10 @@ impl Profiles {
         })
     }
 
-    /// Forgets a profile; the default one's name falls back with it.
+    /// Removes a profile. If it was the default one, the setting is removed, too.
     pub(crate) fn remove(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
         self.rewrite(limit, |document| {
-            object(document, "profiles")?.shift_remove(name.as_str());
+            object_at(document, "profiles")?.shift_remove(name.as_str());
             if document.get("default").and_then(Value::as_str) == Some(name.as_str()) {
                 document.shift_remove("default");
             }
@@ -249,8 +246,8 @@ impl Profiles {
         })
     }
 
-    /// Proves that the file could be written, before anything depends on it:
-    /// all of it is understood, and its directory takes a file.
+    /// Checks that the file is valid and that a file can be written beside it,
+    /// before anything depends on it.
     pub(crate) fn prove_writable(&self) -> Result<(), ProfilesError> {
         self.all()?;
         self.create_dir()?;
@@ -260,15 +257,15 @@ impl Profiles {
             .prefix(".profiles")
             .tempfile_in(dir)
             .and_then(|mut file| std::io::Write::write_all(&mut file, &[b' '; 4096]))
-            .map_err(|e| self.io("write", &target, e))
+            .map_err(|e| self.io_error("write", &target, e))
     }
 
     fn create_dir(&self) -> Result<(), ProfilesError> {
-        private::create_dir(&self.dir).map_err(|e| self.io("create", &self.dir, e))
+        private::create_dir(&self.dir).map_err(|e| self.io_error("create", &self.dir, e))
     }
 
-    /// The file itself where `profiles.json` is a link to it: people keep such
-    /// files in a repository, and a rename would put an end to the link.
+    /// Resolves `profiles.json` if it is a link: people keep such files in a
+    /// repository, and a rename would replace the link.
     fn target(&self) -> PathBuf {
         let path = self.path();
         private::follow_links(&path).unwrap_or(path)
@@ -281,26 +278,26 @@ impl Profiles {
     ) -> Result<(), ProfilesError> {
         self.create_dir()?;
         let _lock = lock::hold(&self.dir.join(LOCK), limit)?;
-        // A file with any fault is left as it is.
+        // An invalid file is not changed.
         self.all()?;
         let before = self.text()?;
         let mut document = match &before {
             None => Map::from_iter([("version".to_owned(), Value::from(VERSION))]),
             Some(text) => serde_json::from_str(text).map_err(invalid)?,
         };
-        let former = document.clone();
+        let original = document.clone();
         change(&mut document)?;
-        if before.is_some() && document == former {
+        if before.is_some() && document == original {
             return Ok(());
         }
         let mut bytes = serde_json::to_vec_pretty(&document).map_err(invalid)?;
         bytes.push(b'\n');
         let target = self.target();
-        private::replace(&target, &bytes).map_err(|e| self.io("write", &target, e))
+        private::replace(&target, &bytes).map_err(|e| self.io_error("write", &target, e))
     }
 
-    /// Parses the file, and returns what `read` makes of it; `None` if there is no file.
-    fn parsed<T>(
+    /// Parses the file and returns the result of `read`; `None` if there is no file.
+    fn parse<T>(
         &self,
         read: impl FnOnce(Document<'_>) -> Result<T, Malformed>,
     ) -> Result<Option<T>, ProfilesError> {
@@ -332,11 +329,11 @@ impl Profiles {
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(self.io("read", &path, e)),
+            Err(e) => Err(self.io_error("read", &path, e)),
         }
     }
 
-    fn io(&self, what: &'static str, path: &Path, source: std::io::Error) -> ProfilesError {
+    fn io_error(&self, what: &'static str, path: &Path, source: std::io::Error) -> ProfilesError {
         ProfilesError::Io {
             what,
             path: path.to_owned(),
@@ -372,7 +369,7 @@ fn check_new_name<'a>(
 }
 
 /// Returns the object at `key`, which is created if it is missing.
-fn object<'a>(
+fn object_at<'a>(
     parent: &'a mut Map<String, Value>,
     key: &str,
 ) -> Result<&'a mut Map<String, Value>, ProfilesError> {

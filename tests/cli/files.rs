@@ -171,7 +171,7 @@ fn sticky() {
         .expect(2);
     assert_eq!(
         output.stderr,
-        "error: profile default keeps its session in the file store, not in the keyring store\n\
+        "error: the session of profile default is in the file store, not in the keyring store\n\
          hint: move it: rememberizer profile set store keyring\n"
     );
     let old = std::fs::read_to_string(world.session_file("default")).unwrap();

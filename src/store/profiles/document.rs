@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
-/// Keys that earlier versions wrote, and that decide nothing any more.
+/// Keys that earlier versions wrote; they are ignored.
 const FORMER_KEYS: [&str; 1] = ["site_key"];
 
 /// The profile that a run uses.
@@ -20,7 +20,7 @@ pub(crate) struct Selected {
     /// Its name.
     pub name: ProfileName,
     /// The name of the default profile.
-    pub default: ProfileName,
+    pub default_name: ProfileName,
     /// What the file records; `None` if the file does not contain the profile.
     pub profile: Option<Profile>,
 }
@@ -108,8 +108,8 @@ impl<'a> Document<'a> {
     /// Returns the profile `name`, or the default one.
     pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, Malformed> {
         let name = name.unwrap_or(&self.default);
-        let is_it = |(key, _): &&(Cow<'_, str>, _)| *key == name.as_str();
-        let mut found = self.profiles.0.iter().filter(is_it);
+        let has_name = |(key, _): &&(Cow<'_, str>, _)| *key == name.as_str();
+        let mut found = self.profiles.0.iter().filter(has_name);
         let profile = match found.next() {
             None => None,
             Some((_, value)) => Some(parse_object(self.text, value.get())?),
@@ -118,14 +118,14 @@ impl<'a> Document<'a> {
             Some((key, value)) => Err(self.duplicate(key, value)),
             None => Ok(Selected {
                 name: name.clone(),
-                default: self.default.clone(),
+                default_name: self.default.clone(),
                 profile,
             }),
         }
     }
 
-    /// Returns every profile and the name of the default one. Nothing in the
-    /// text goes unparsed, and no key may occur twice.
+    /// Returns the name of the default profile, and all profiles. Parses the whole
+    /// text and refuses duplicate keys.
     pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), Malformed> {
         self.refuse_duplicates(&parse_value(self.text, self.text)?)?;
         self.refuse_duplicates(&self.profiles)?;
@@ -189,8 +189,8 @@ impl<'a> Document<'a> {
         Malformed::new(self.text, self.key_offset(key, value), why)
     }
 
-    /// Returns where the key of `value` begins. A key with an escape is a
-    /// copy, and its value's place has to do.
+    /// Returns the offset of the key of `value`. A key with an escape is a copy; the
+    /// offset of its value is returned instead.
     fn key_offset(&self, key: &str, value: &RawValue) -> usize {
         offset_in(self.text, key)
             .and_then(|after_quote| after_quote.checked_sub(1))
@@ -206,7 +206,7 @@ impl Malformed {
             line,
             column,
             why: why.to_string(),
-            // Whatever the error is, a newer version explains it.
+            // A newer version explains any other error.
             newer: version(text).filter(|version| *version > VERSION),
         }
     }
@@ -215,7 +215,7 @@ impl Malformed {
         Self::new(text, offset_in(text, part).unwrap_or_default(), why)
     }
 
-    /// Places in the whole `text` what serde_json says of a `part` of it.
+    /// Translates the position of an error in `part` to one in `text`.
     fn from_json(text: &str, part: &str, error: &serde_json::Error) -> Self {
         let lines = part.split_inclusive('\n').map(str::len);
         let line_start: usize = lines.take(error.line().saturating_sub(1)).sum();
@@ -223,7 +223,7 @@ impl Malformed {
             + line_start
             + error.column().saturating_sub(1);
         let message = error.to_string();
-        // The place stands in front already.
+        // The position is printed before the message.
         let why = message.rsplit_once(" at line ").map_or(&*message, |m| m.0);
         Self::new(text, offset, why)
     }

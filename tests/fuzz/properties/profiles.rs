@@ -39,7 +39,7 @@ pub(crate) fn check(data: &[u8]) {
     for (name, profile) in &all {
         let selected = document.select(Some(name)).expect("each of them");
         assert_eq!(selected.profile.as_ref(), Some(profile));
-        assert_eq!(selected.default, default);
+        assert_eq!(selected.default_name, default);
     }
     assert_eq!(document.names().len(), all.len());
 }
