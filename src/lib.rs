@@ -47,13 +47,15 @@ use usage::ParseOutcome;
 /// Runs the program with `args`, the first of which is its own name. Returns the exit code.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let cli = match usage::parse(args) {
-        ParseOutcome::Run(cli) => cli,
-        ParseOutcome::Display(text) => {
+    let cli = match Cli::parse(args).map_err(ParseOutcome::from) {
+        Ok(cli) => cli,
+        Err(ParseOutcome::Display(text)) => {
             let printed = host.terminal.answer_bytes(text.as_bytes());
             return finish(host, json, printed.map_err(Error::from), None);
         }
-        ParseOutcome::Failure(failure) => return finish(host, json, Err(failure.into()), None),
+        Err(ParseOutcome::Failure(failure)) => {
+            return finish(host, json, Err(failure.into()), None);
+        }
     };
     let mut names = None;
     let result = run_command(cli, host, &mut names);

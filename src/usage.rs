@@ -1,16 +1,15 @@
-//! Parses the command line. Errors never repeat a value that may be a secret.
+//! Converts clap's errors to failures, which never repeat a value that may be a secret.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::command::Cli;
 use crate::exit::Failure;
 use crate::globals::switch;
 use crate::host::Host;
 
+/// The result of a command line that runs no command.
 pub(crate) enum ParseOutcome {
-    Run(Cli),
     /// The text of `--help` or `--version`.
     Display(String),
     Failure(Failure),
@@ -34,22 +33,17 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
         || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
 }
 
-/// Parses the command line. The first of `args` is the name of the program.
-pub(crate) fn parse(args: &[OsString]) -> ParseOutcome {
-    let error = match Cli::parse(args) {
-        Ok(cli) => return ParseOutcome::Run(cli),
-        Err(error) => error,
-    };
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            ParseOutcome::Display(error.render().to_string())
+impl From<clap::Error> for ParseOutcome {
+    fn from(error: clap::Error) -> Self {
+        match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+                Self::Display(error.render().to_string())
+            }
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+                Self::Failure(Failure::usage("no command given").hint("see rememberizer --help"))
+            }
+            _ => Self::Failure(from_clap_error(&error)),
         }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            ParseOutcome::Failure(
-                Failure::usage("no command given").hint("see rememberizer --help"),
-            )
-        }
-        _ => ParseOutcome::Failure(from_clap_error(&error)),
     }
 }
 
