@@ -39,7 +39,7 @@ impl OsKeyring {
                     Ok(()) => open(&account).and_then(|entry| call(&entry)),
                     Err(e) => Err(Error::NoStorageAccess(e.to_string().into())),
                 };
-                // After the deadline nobody receives it.
+                // After the deadline there is no receiver; the result is dropped.
                 drop(sender.send(result));
             })
             .map_err(|e| StoreError::failed(format!("cannot start a thread: {e}")))?;
@@ -62,8 +62,8 @@ impl OsKeyring {
     }
 }
 
-/// Windows copies credentials to the user's other machines unless told otherwise,
-/// and two machines that use one rotating refresh token end the session.
+/// Keeps credentials on this machine. By default Windows copies them to the user's
+/// other machines, and two machines that rotate one refresh token end the session.
 #[cfg(windows)]
 fn open(account: &str) -> Result<Entry, Error> {
     let modifiers = std::collections::HashMap::from([("persistence", "Local")]);
@@ -81,7 +81,7 @@ impl SecretStore for OsKeyring {
         StoreKind::Keyring
     }
 
-    /// `CRED_MAX_CREDENTIAL_BLOB_SIZE` of wincred.h.
+    /// The limit on Windows is `CRED_MAX_CREDENTIAL_BLOB_SIZE` of wincred.h.
     fn limit(&self) -> Option<usize> {
         cfg!(windows).then_some(2560)
     }

@@ -1,11 +1,11 @@
-//! The secret stores of a run. Each is opened by its first use.
+//! The secret stores of a run, each of which its first use opens.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use super::{FileStore, HelperStores, SecretStore, StoreKind};
 
-/// Makes the keyring. The argument is whether it may ask a person.
+/// Creates the keyring. The argument is whether it may prompt a person.
 type OpenKeyring<'h> = Box<dyn Fn(bool) -> Box<dyn SecretStore> + 'h>;
 
 /// The secret stores by their kind.
@@ -28,7 +28,7 @@ impl<'h> Stores<'h> {
         }
     }
 
-    /// Returns a store. It asks a person, to be unlocked, only with `may_prompt`.
+    /// Returns a store. It may prompt a person only with `may_prompt`.
     pub(crate) fn get(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
         let keyring = match kind {
             StoreKind::File => return &self.files,

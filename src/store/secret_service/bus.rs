@@ -1,7 +1,7 @@
 //! The connection to the session bus: making it, and calling over it.
 //!
-//! The calling thread drives the connection by a runtime of its own, since a
-//! second thread costs more than a round trip. Must not know what is said.
+//! The calling thread drives the connection with its own runtime, since a second
+//! thread costs more than a round trip. This module does not know the calls.
 
 use std::future::Future;
 use std::io;
@@ -39,7 +39,7 @@ pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
         let builder = match socket(&address) {
             Some(path) => Builder::unix_stream(stream(&path).await?),
             None => {
-                // zbus connects by a thread, and panics where there is none to be had.
+                // zbus connects in a thread, and panics if it cannot start one.
                 std::thread::Builder::new().spawn(|| {})?;
                 Builder::address(address)?
             }
@@ -55,7 +55,7 @@ pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
             },
         )),
         failed => {
-            // A thread of it may be stuck in a connect(2).
+            // One of its threads may be blocked in connect(2).
             runtime.shutdown_background();
             Err(match failed {
                 None => SecretServiceError::stalled(timeout),
@@ -74,8 +74,8 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// The socket of a bus that has a path, or a name, which tokio takes as a path
-/// that begins with NUL.
+/// Returns the path of a bus's socket. For an abstract name it begins with NUL, as
+/// tokio expects.
 fn socket(address: &Address) -> Option<PathBuf> {
     let Transport::Unix(unix) = address.transport() else {
         return None;
@@ -92,12 +92,12 @@ fn socket(address: &Address) -> Option<PathBuf> {
     }
 }
 
-/// A connection to the socket, without the thread by which zbus makes one: that
-/// costs more than the rest of the handshake.
+/// Connects to the socket without a thread, as zbus would: a thread costs more than
+/// the rest of the handshake.
 async fn stream(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
-            // More are waiting for the bus than it lets wait.
+            // The backlog of the bus is full.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -163,7 +163,7 @@ impl Bus {
     }
 }
 
-/// The output of `work`, or `None` after `limit`.
+/// Returns the output of `work`, or `None` after `limit`.
 pub(super) async fn with_timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
     tokio::time::timeout(limit, work).await.ok()
 }

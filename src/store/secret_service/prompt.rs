@@ -23,8 +23,8 @@ const PROMPT: &str = "org.freedesktop.Secret.Prompt";
 /// The object path that means "no object".
 pub(super) const NO_OBJECT: &str = "/";
 
-/// A prompt dismissed sooner than this was not seen by a person: the service
-/// could not show it.
+/// A prompt that ends sooner than this was not seen by a person: the service could
+/// not show it.
 const INSTANT_DISMISSAL: Duration = Duration::from_millis(500);
 
 /// How long the end of the process waits for a prompt to be dismissed.
@@ -54,7 +54,7 @@ impl Question {
         })
     }
 
-    /// The error if nobody answers, or the answer is no.
+    /// Returns the error if nobody answers or the answer is no.
     pub(super) fn unanswered(self) -> SecretServiceError {
         match self {
             Self::Nothing | Self::Unlock => SecretServiceError::Locked,
