@@ -1,7 +1,5 @@
 //! Cookies that a person copied out of a browser, in any form.
 
-use crate::model;
-
 #[expect(dead_code, reason = "the program uses the rest of these files")]
 #[path = "../../../src/takeover"]
 mod takeover {
