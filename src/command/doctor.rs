@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::exit::Failure;
 use crate::session::SessionError;
 use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
-use crate::store::StoreErrorKind;
+use crate::store::{StoreError, StoreErrorKind};
 use findings::Findings;
 
 /// Check the setup and suggest fixes
@@ -42,10 +42,15 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     }
     check_config(context, &mut found);
     check_variables(context, &mut found);
-    check_store(context, &mut found);
+    let unusable = check_store(context, &mut found);
     check_server(context, &mut found);
-    check_session(context, &mut found);
-    profiles::check(context, &mut found);
+    if unusable.is_some() {
+        // It would time out again; the check of the store has reported the cause.
+        found.warning("session", "cannot be read", None);
+    } else {
+        check_session(context, &mut found);
+    }
+    profiles::check(context, &mut found, unusable);
     remove_leftovers(context, &mut found);
     found.print(context)
 }
@@ -136,7 +141,8 @@ fn redacted(value: &str) -> String {
     }
 }
 
-fn check_store(context: &Context<'_>, found: &mut Findings) {
+/// Returns the error of a store that is locked or does not answer.
+fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError> {
     let manager = context.session();
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
@@ -154,8 +160,16 @@ fn check_store(context: &Context<'_>, found: &mut Findings) {
             };
             let millis = elapsed.as_secs_f64() * 1000.0;
             found.ok("store", format!("{store}: {done} in {millis:.1} ms"));
+            None
         }
-        Err(error) => found.problem("store", context.explain(error.into())),
+        Err(SessionError::Store(error)) => {
+            found.problem("store", context.explain(error.clone().into()));
+            (error.kind != StoreErrorKind::Failed).then_some(error)
+        }
+        Err(error) => {
+            found.problem("store", context.explain(error.into()));
+            None
+        }
     }
 }
 
@@ -216,10 +230,6 @@ fn check_session(context: &Context<'_>, found: &mut Findings) {
         Ok(None) => {
             let login = context.command_line("login");
             found.warning("session", "not signed in", Some(login));
-        }
-        // The check of the store has reported the cause.
-        Err(SessionError::Store(error)) if error.kind != StoreErrorKind::Failed => {
-            found.warning("session", "cannot be read", None);
         }
         Err(error) => found.problem("session", context.explain(error.into())),
     }

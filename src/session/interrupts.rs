@@ -32,6 +32,8 @@ struct State {
     /// Whether signals are another process's, and which one's while it lives.
     forwards: bool,
     forward_to: Option<u32>,
+    /// The signals for a child process that has not started yet.
+    kept: Vec<i32>,
     /// A signal that gave way to a failure that had to be reported.
     remembered: Option<i32>,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
@@ -71,13 +73,10 @@ impl Interrupts {
         self.0.lock().at_end.push(act);
     }
 
-    /// Sends signals on to a child process from here on, those that a job
-    /// control or an operator sends included. None of them ends this process.
-    pub(crate) fn forward_to(&self, process: u32) {
-        let mut state = self.0.lock();
-        state.forwards = true;
-        state.forward_to = Some(process);
-        drop(state);
+    /// Keeps signals for a child process from here on, those that an operator
+    /// sends included. None of them ends this process.
+    pub(crate) fn prepare_forwarding(&self) {
+        self.0.lock().forwards = true;
         self.watch();
         #[cfg(unix)]
         watch_for(
@@ -90,7 +89,16 @@ impl Interrupts {
         );
     }
 
-    /// Drops signals from here on: the child process has ended.
+    /// Sends signals on to the child process, first those that were kept.
+    pub(crate) fn forward_to(&self, process: u32) {
+        let mut state = self.0.lock();
+        state.forward_to = Some(process);
+        for signal in state.kept.drain(..) {
+            forward(process, signal);
+        }
+    }
+
+    /// Keeps signals again: the child process has ended.
     pub(crate) fn stop_forwarding(&self) {
         self.0.lock().forward_to = None;
     }
@@ -129,8 +137,9 @@ impl Shared {
     fn signal(&self, signal: i32) {
         let mut state = self.lock();
         if state.forwards {
-            if let Some(process) = state.forward_to {
-                forward(process, signal);
+            match state.forward_to {
+                Some(process) => forward(process, signal),
+                None => state.kept.push(signal),
             }
         } else if state.deferrals == 0 {
             // The lock stays held: no deferral can begin while the process ends.

@@ -149,7 +149,7 @@ pub enum StoreErrorKind {
 }
 
 /// A failure of a secret store or of a lock, or an invalid stored entry.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct StoreError {
     /// The kind of failure.

@@ -84,10 +84,13 @@ fn hosts_file() {
 }
 
 fn search_domain() {
-    serve_names("127.0.0.77");
+    // An address of this process alone: other suites may run at the same time.
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let address = format!("127.77.{high}.{low}");
+    serve_names(&address);
     let resolver = Resolver::new(
         "127.0.0.1 localhost\n",
-        "nameserver 127.0.0.77\nsearch sandbox.test\n",
+        &format!("nameserver {address}\nsearch sandbox.test\n"),
     );
     resolver.login("api.sandbox.test").expect(0);
     // Resolved by way of the search domain; the certificate is for the whole name.

@@ -20,8 +20,15 @@ struct Unusable<'a> {
     profiles: Vec<&'a str>,
 }
 
-pub(super) fn check(context: &Context<'_>, found: &mut Findings) {
+/// `unusable` is the error of the store of the profile in use, if it is locked or
+/// does not answer.
+pub(super) fn check(context: &Context<'_>, found: &mut Findings, unusable: Option<StoreError>) {
     let settings = &context.settings;
+    let seed = unusable.map(|error| Unusable {
+        store: settings.store,
+        error,
+        profiles: Vec::new(),
+    });
     // The check of the config has reported an error.
     let (_, all) = settings.profiles.all().unwrap_or_default();
     // The keyring is searched only if a profile uses it: it may have to be unlocked.
@@ -30,7 +37,7 @@ pub(super) fn check(context: &Context<'_>, found: &mut Findings) {
     let stores = StoreKind::ALL
         .into_iter()
         .filter(|store| with_keyring || *store != StoreKind::Keyring);
-    let mut unusable: Vec<Unusable<'_>> = Vec::new();
+    let mut unusable: Vec<Unusable<'_>> = seed.into_iter().collect();
     for (name, profile) in &all {
         let Ok(manager) = context.session_of(name) else {
             continue;

@@ -47,6 +47,7 @@ pub(super) fn supervise(
         failed: false,
     };
     keeper.write(&credential)?;
+    context.interrupts.prepare_forwarding();
     let child = command.spawn()?;
     keeper.watch_expiry()?;
     context.interrupts.forward_to(child.id());
