@@ -37,8 +37,8 @@ use crate::error::Error;
 use crate::globals::Globals;
 use crate::settings::Purpose;
 
-/// Keeps your account session with the Rememberizer API: sign up, log in,
-/// verify the e-mail address, renew the tokens, log out, say who is signed in.
+/// Keep your account session with the Rememberizer API: sign up, log in, verify
+/// the e-mail address, renew the tokens, log out, show who is signed in.
 #[derive(Debug, clap::Args)]
 #[command(
     version,

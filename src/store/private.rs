@@ -256,17 +256,28 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = match create() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(&next)?;
-            create()?
+            create().map_err(without_path)?
         }
-        other => other?,
+        other => other.map_err(without_path)?,
     };
     restrict(file.as_file())?;
-    file.write_all(content)?;
+    file.write_all(content).map_err(without_path)?;
     file.as_file().sync_all()?;
     let (file, next) = file.keep().map_err(|e| e.error)?;
     drop(file);
     rename(&next, path)?;
     sync_dir(dir)
+}
+
+/// The system's error in one of tempfile's, which names its own path: the caller
+/// names the file that is meant.
+fn without_path(error: io::Error) -> io::Error {
+    error
+        .get_ref()
+        .and_then(std::error::Error::source)
+        .and_then(|source| source.downcast_ref::<io::Error>())
+        .and_then(io::Error::raw_os_error)
+        .map_or(error, io::Error::from_raw_os_error)
 }
 
 #[cfg(unix)]
