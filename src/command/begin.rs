@@ -14,7 +14,7 @@ use crate::session::{Credential, Revocation, SessionError, SessionManager, Start
 use crate::store::{StoreError, StoreErrorKind, StoreKind};
 
 /// Chooses the store of a new session, and proves it and the profiles file
-/// writable before anything is asked. If nobody chose a store and the keyring
+/// writable before anything is asked. If no store was chosen and the keyring
 /// cannot be used, a person is asked whether a private file will do.
 pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManager<'c>, Error> {
     context.settings.profiles.prove_writable()?;
