@@ -192,6 +192,7 @@ fn gnome_unlock_hint() {
         screen.line("test");
         let shown = screen.wait_for("\nended");
         assert!(!shown.contains("test"), "{shown}");
-        world.run(&["token"]).expect(0);
+        // The command returns a moment before the new daemon is there and unlocked.
+        screen.wait_until("unlocked keyring", |_| world.run(&["token"]).code == 0);
     }
 }
