@@ -3,7 +3,7 @@
 mod supervise;
 
 use std::ffi::OsString;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use supervise::supervise;
@@ -99,19 +99,25 @@ fn run_command(mut command: Command, _context: &Context<'_>) -> std::io::Result<
 /// what it does about it.
 #[cfg(not(unix))]
 fn run_command(mut command: Command, context: &Context<'_>) -> std::io::Result<i32> {
-    context.interrupts.ignore();
-    let status = match command.status() {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => run_batch_file(&command).ok_or(e)?,
-        other => other?,
-    };
-    Ok(status.code().unwrap_or(1))
+    context.interrupts.prepare_forwarding();
+    let status = spawn(&mut command)?.wait()?;
+    Ok(supervise::exit_code(status))
 }
 
-/// Runs a batch file that is called without its extension, as npm's are. Windows
-/// looks only for `.exe` by itself.
+#[cfg(unix)]
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    command.spawn()
+}
+
+/// Starts the command, also a batch file that is called without its extension, as
+/// npm's are: Windows itself looks only for `.exe`.
 #[cfg(not(unix))]
-fn run_batch_file(command: &Command) -> Option<std::process::ExitStatus> {
-    ["cmd", "bat"].into_iter().find_map(|extension| {
+fn spawn(command: &mut Command) -> std::io::Result<Child> {
+    let not_found = match command.spawn() {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => e,
+        other => return other,
+    };
+    let batch_file = ["cmd", "bat"].into_iter().find_map(|extension| {
         let mut program = command.get_program().to_owned();
         program.push(".");
         program.push(extension);
@@ -123,6 +129,7 @@ fn run_batch_file(command: &Command) -> Option<std::process::ExitStatus> {
                 None => batch.env_remove(name),
             };
         }
-        batch.status().ok()
-    })
+        batch.spawn().ok()
+    });
+    batch_file.ok_or(not_found)
 }

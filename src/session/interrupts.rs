@@ -109,13 +109,6 @@ impl Interrupts {
         self.0.lock().remembered.is_some()
     }
 
-    /// Leaves signals to a child process from here on.
-    #[cfg(windows)]
-    pub(crate) fn ignore(&self) {
-        self.watch();
-        self.0.lock().forwards = true;
-    }
-
     /// Whether a second signal came while one waits: the person gives up.
     pub(crate) fn is_repeated(&self) -> bool {
         self.0.lock().is_repeated

@@ -265,7 +265,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     let (file, next) = file.keep().map_err(|e| e.error)?;
     drop(file);
-    rename(&next, path)?;
+    retry_while_open(|| fs::rename(&next, path))?;
     sync_dir(dir)
 }
 
@@ -281,23 +281,25 @@ fn without_path(error: io::Error) -> io::Error {
 }
 
 #[cfg(unix)]
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)
+pub(super) fn retry_while_open<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    operation()
 }
 
-/// Windows refuses to replace a file that another process has open. Programs have
-/// it open for moments only, so the rename is retried for a second.
+/// Windows refuses to replace or remove a file that another process has open.
+/// Programs have it open for moments only, so the operation is retried for a second.
 #[cfg(not(unix))]
-fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn retry_while_open<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    use io::ErrorKind::{DirectoryNotEmpty, PermissionDenied};
+
     const TIMEOUT: Duration = Duration::from_secs(1);
     const PAUSE: Duration = Duration::from_millis(10);
     /// `ERROR_SHARING_VIOLATION` of winerror.h.
     const IN_USE: i32 = 32;
     let started = std::time::Instant::now();
     loop {
-        match fs::rename(from, to) {
+        match operation() {
             Err(e)
-                if (e.kind() == io::ErrorKind::PermissionDenied
+                if (matches!(e.kind(), PermissionDenied | DirectoryNotEmpty)
                     || e.raw_os_error() == Some(IN_USE))
                     && started.elapsed() < TIMEOUT =>
             {
@@ -313,7 +315,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
     let mut existed = false;
     for (path, counts) in [(next_path(path), false), (path.to_owned(), true)] {
-        match fs::remove_file(&path) {
+        match retry_while_open(|| fs::remove_file(&path)) {
             Ok(()) => existed |= counts,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),

@@ -20,8 +20,9 @@ const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The file. Its directory is removed when it is closed or dropped.
 #[derive(Debug)]
 pub(crate) struct TokenFile {
+    // Closed before the directory goes: Windows keeps a file that is open.
+    lock: Option<File>,
     dir: tempfile::TempDir,
-    _lock: File,
 }
 
 impl TokenFile {
@@ -39,7 +40,10 @@ impl TokenFile {
             .map_err(failed)?;
         private::restrict_dir(dir.path()).map_err(failed)?;
         let lock = hold(&dir.path().join(LOCK))?;
-        Ok(Self { dir, _lock: lock })
+        Ok(Self {
+            lock: Some(lock),
+            dir,
+        })
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -62,8 +66,11 @@ impl TokenFile {
     }
 
     /// Removes the directory. Nothing can be written afterwards.
-    pub(crate) fn close(&self) {
-        drop(fs::remove_dir_all(self.dir.path()));
+    pub(crate) fn close(&mut self) {
+        self.lock = None;
+        drop(private::retry_while_open(|| {
+            fs::remove_dir_all(self.dir.path())
+        }));
     }
 }
 

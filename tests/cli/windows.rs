@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::support::world::{EMAIL, PASSWORD};
@@ -25,6 +25,8 @@ pub fn tests() -> Vec<Test> {
         ("windows::reader_gone", reader_gone),
         ("windows::exec::statuses", statuses),
         ("windows::exec::batch_files", batch_files),
+        ("windows::exec::token_file", token_file),
+        ("windows::exec::token_file_killed", token_file_killed),
     ];
     let mut tests: Vec<_> = tests
         .into_iter()
@@ -61,7 +63,7 @@ fn prepared() -> &'static Path {
         let program = program.join(TARGET).join("debug/rememberizer.exe");
         std::fs::copy(program, dir.join("rememberizer.exe")).unwrap();
         compile(&dir, "bcryptprimitives", "dll", &["-shared", "-ladvapi32"]);
-        for helper in ["ctrlc", "stays", "hold", "icacls"] {
+        for helper in ["ctrlc", "stays", "hold", "icacls", "tokens"] {
             compile(&dir, helper, "exe", &[]);
         }
         let made = wine_in(&dir, "wineboot").arg("--init").output().unwrap();
@@ -114,6 +116,12 @@ impl Windows {
     /// The directory of the programs, beside which `icacls` leaves its log.
     fn dir(&self) -> &'static Path {
         prepared()
+    }
+
+    /// The path of a file that Windows calls `C:\…`.
+    fn on_drive_c(&self, path: &str) -> PathBuf {
+        let below = path.strip_prefix(r"C:\").unwrap().replace('\\', "/");
+        self.dir().join("prefix/drive_c").join(below)
     }
 
     fn session_file(&self) -> PathBuf {
@@ -350,12 +358,100 @@ fn batch_files() {
         let output = run(program).expect(9);
         assert_eq!(output.stdout.trim_end(), "shim \"a b\" eyJ", "{program}");
     }
+    let mut command = windows.command(&["exec", "--token-file", "--", "shim", "a"]);
+    command.env("WINEPATH", format!("Z:{}", dir.display()));
+    Output::of(command.output().unwrap()).expect(9);
     let output = run("nowhere").expect(1);
     assert!(
         output.stderr.starts_with("error: cannot run nowhere: "),
         "{output:?}"
     );
     windows.run(&["logout"]).expect(0);
+}
+
+/// `exec --token-file` with tokens of three seconds, and a reader that prints
+/// its process number, the path of the file, and each token that it finds there.
+struct Job {
+    windows: Windows,
+    child: Child,
+    lines: std::io::Lines<BufReader<ChildStdout>>,
+    process: String,
+    file: PathBuf,
+}
+
+impl Job {
+    fn start(test: &str, milliseconds: u32) -> Self {
+        let windows = Windows::new(test);
+        windows
+            .world
+            .api
+            .set(|settings| settings.access_lifetime = 3);
+        windows.login("file");
+        let milliseconds = milliseconds.to_string();
+        let mut child = windows
+            .command(&["exec", "--token-file", "--", "tokens.exe", &milliseconds])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut next = || lines.next().unwrap().unwrap().trim_end().to_owned();
+        let (process, path) = (next(), next());
+        let file = windows.on_drive_c(&path);
+        Self {
+            windows,
+            child,
+            lines,
+            process,
+            file,
+        }
+    }
+
+    /// Waits for the end of the program, and checks that it left nothing behind.
+    fn ends_with(self, code: i32) {
+        let output = Output::of(self.child.wait_with_output().unwrap()).expect(code);
+        assert_eq!(output.stderr, "");
+        assert!(!self.file.parent().unwrap().exists(), "{:?}", self.file);
+        self.windows.run(&["logout"]).expect(0);
+    }
+}
+
+/// Each token that the command reads works, for longer than three of them live.
+fn token_file() {
+    let mut job = Job::start("token-file", 10_000);
+    let mut tokens = 0;
+    for line in job.lines.by_ref() {
+        let line = line.unwrap();
+        let token = line.trim_end();
+        assert!(job.windows.world.api.access_works(token), "{token}");
+        tokens += 1;
+    }
+    assert!(tokens > 3, "only {tokens} tokens");
+    assert!(job.windows.world.api.session_alive(EMAIL));
+    job.ends_with(7);
+}
+
+/// What a killed parent leaves behind is removed by the next one; a killed
+/// command's status is passed on.
+fn token_file_killed() {
+    let mut job = Job::start("killed-parent", 60_000);
+    job.child.kill().unwrap();
+    job.child.wait().unwrap();
+    assert!(job.file.exists());
+    let args = ["exec", "--token-file", "--", "cmd", "/c", "exit 0"];
+    job.windows.run(&args).expect(0);
+    assert!(!job.file.parent().unwrap().exists(), "{:?}", job.file);
+    let kill = |windows: &Windows, process: &str| {
+        let mut kill = windows.wine("taskkill");
+        Output::of(kill.args(["/f", "/pid", process]).output().unwrap()).expect(0);
+    };
+    kill(&job.windows, &job.process);
+    job.windows.run(&["logout"]).expect(0);
+
+    let job = Job::start("killed-command", 60_000);
+    kill(&job.windows, &job.process);
+    // The status that Wine's `taskkill` gives; Windows' gives 1.
+    job.ends_with(0);
 }
 
 /// Ctrl-C goes to the program and to its child; the child decides.

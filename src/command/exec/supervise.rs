@@ -48,7 +48,7 @@ pub(super) fn supervise(
     };
     keeper.write(&credential)?;
     context.interrupts.prepare_forwarding();
-    let child = command.spawn()?;
+    let child = super::spawn(&mut command)?;
     keeper.watch_expiry()?;
     context.interrupts.forward_to(child.id());
     let (sender, ended) = mpsc::sync_channel(1);
@@ -77,7 +77,7 @@ fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
 }
 
 /// 128 and the number of the signal if one ended the command, as shells count.
-fn exit_code(status: ExitStatus) -> i32 {
+pub(super) fn exit_code(status: ExitStatus) -> i32 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return 128 + signal;
