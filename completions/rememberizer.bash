@@ -1,3 +1,5 @@
+# Unlike clap's script, this one joins the words again that bash splits at `=`, and
+# replaces only the last part. It unquotes the words and quotes the candidates.
 _rememberizer() {
     local IFS=$'\n' current="${2//\\/}" before="" is_value="" candidate i
     local -a words=()

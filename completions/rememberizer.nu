@@ -1,3 +1,5 @@
+# One completer for the whole command, flags included, takes nushell 0.108. The output
+# is the same as for fish; words are unquoted here, and candidates quoted.
 def "nu-complete rememberizer" [words: list<string>] {
     let unquoted = ($words | each {|word| $word | str replace --all --regex "[`'\"]" "" })
     with-env { REMEMBERIZER_COMPLETE: "fish" } { ^rememberizer -- ...$unquoted }

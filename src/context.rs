@@ -101,7 +101,7 @@ impl<'h> Context<'h> {
     ) -> SessionManager<'_> {
         let access_cookie = profile.access_cookie.as_deref();
         let cookie_names = CookieNames::new(access_cookie, profile.refresh_cookie.as_deref());
-        let referer = profile.referer.as_ref().map(ToString::to_string);
+        let referer = profile.referer.as_ref().map(|url| url.as_str().to_owned());
         let connect = move |origin: Origin| {
             let terminal = self.terminal.clone();
             let now = std::sync::Arc::clone(&self.host.now);

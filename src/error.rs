@@ -25,9 +25,6 @@ pub(crate) enum Error {
     /// Reading stdin or writing stdout failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// Anything else, with its context.
-    #[error("{0:#}")]
-    Other(#[from] anyhow::Error),
 }
 
 impl From<ApiError> for Error {

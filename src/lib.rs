@@ -42,23 +42,17 @@ use model::ProfileName;
 use session::Interrupts;
 use settings::{OutputOptions, Settings};
 use terminal::Terminal;
-use usage::ParseOutcome;
 
 /// Runs the program with `args`, the first of which is its own name. Returns the exit code.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let cli = match Cli::parse(args).map_err(ParseOutcome::from) {
-        Ok(cli) => cli,
-        Err(ParseOutcome::Display(text)) => {
-            let printed = host.terminal.answer_bytes(text.as_bytes());
-            return finish(host, json, printed.map_err(Error::from), None);
-        }
-        Err(ParseOutcome::Failure(failure)) => {
-            return finish(host, json, Err(failure.into()), None);
-        }
-    };
     let mut names = None;
-    let result = run_command(cli, host, &mut names);
+    let result = match Cli::parse(args) {
+        Ok(cli) => run_command(cli, host, &mut names),
+        Err(error) => usage::text_to_display(&error)
+            .map_err(Error::from)
+            .and_then(|text| Ok(host.terminal.answer_bytes(text.as_bytes())?)),
+    };
     finish(host, json, result, names)
 }
 
@@ -70,10 +64,6 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     let output = OutputOptions::resolve(&cli.globals, purpose, host)?;
     let json = output.json;
     host.terminal.configure(output.style);
-    let command = match cli.command.run_bare(host) {
-        Ok(result) => return result,
-        Err(command) => command,
-    };
     let settings = Settings::resolve(cli.globals, output, purpose, host)?;
     *names = Some((settings.name.clone(), settings.default_name.clone()));
     let interrupts = interrupts(host, json);
@@ -83,7 +73,7 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
         Box::new(move || interrupts.watch())
     });
     let context = Context::new(settings, host, &interrupts);
-    command.run(&context)
+    cli.command.run(&context)
 }
 
 /// Makes a signal restore the terminal, print the error and end the process with

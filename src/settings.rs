@@ -65,7 +65,7 @@ pub(crate) enum Purpose {
     Use,
     /// Reads or changes profiles: differing flags are ignored.
     Inspect,
-    /// Collects problems instead of failing.
+    /// Collects problems instead of failing, or needs no settings.
     Diagnose,
 }
 

@@ -8,13 +8,6 @@ use crate::exit::Failure;
 use crate::globals::switch;
 use crate::host::Host;
 
-/// The result of a command line that runs no command.
-pub(crate) enum ParseOutcome {
-    /// The text of `--help` or `--version`.
-    Display(String),
-    Failure(Failure),
-}
-
 /// Flags that people try, but whose value every process could read.
 const SECRET_FLAGS: [&str; 6] = [
     "--password",
@@ -33,17 +26,14 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
         || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
 }
 
-impl From<clap::Error> for ParseOutcome {
-    fn from(error: clap::Error) -> Self {
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-                Self::Display(error.render().to_string())
-            }
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-                Self::Failure(Failure::usage("no command given").hint("see rememberizer --help"))
-            }
-            _ => Self::Failure(from_clap_error(&error)),
+/// Returns the text of `--help` or `--version`, or the error of the command line.
+pub(crate) fn text_to_display(error: &clap::Error) -> Result<String, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            Err(Failure::usage("no command given").hint("see rememberizer --help"))
         }
+        _ => Err(from_clap_error(error)),
     }
 }
 
@@ -75,11 +65,11 @@ fn from_clap_error(error: &clap::Error) -> Failure {
         ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
         ErrorKind::UnknownArgument if !is_flag(argument) => {
             let message = "unexpected argument (not repeated here, in case it is a secret)";
-            return with_hint(Failure::usage(message), error, false);
+            return Failure::usage(message).hint(hint(error, false));
         }
         _ => first_paragraph(error),
     };
-    with_hint(Failure::usage(message), error, true)
+    Failure::usage(message).hint(hint(error, true))
 }
 
 /// Returns whether `argument` can only be the name of a flag: `--email`, `-x`.
@@ -98,20 +88,17 @@ fn first_paragraph(error: &clap::Error) -> String {
     first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Adds clap's tip, if it may be repeated and there is one, or else the usage.
-fn with_hint(failure: Failure, error: &clap::Error, allow_tip: bool) -> Failure {
+/// Returns clap's tip, if it may be repeated and there is one, or else the usage.
+fn hint(error: &clap::Error, allow_tip: bool) -> String {
     let text = error.render().to_string();
     let paragraph = |start: &str| {
         text.split("\n\n")
             .find_map(|p| p.trim().strip_prefix(start))
     };
-    if let Some(tip) = paragraph("tip: ").filter(|_| allow_tip) {
-        return failure.hint(tip);
-    }
-    match paragraph("Usage: ").and_then(|usage| usage.lines().next()) {
-        Some(usage) => failure.hint(format!("usage: {usage}")),
-        None => failure.hint("see --help"),
-    }
+    let tip = paragraph("tip: ").filter(|_| allow_tip).map(str::to_owned);
+    let usage = || Some(format!("usage: {}", paragraph("Usage: ")?.lines().next()?));
+    tip.or_else(usage)
+        .unwrap_or_else(|| "see --help".to_owned())
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {

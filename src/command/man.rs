@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::Cli;
+use crate::context::Context;
 use crate::error::Error;
-use crate::exit::Failure;
+use crate::exit::{Failure, Outcome};
 use crate::host::Host;
 use crate::model::Timestamp;
 
@@ -25,12 +25,14 @@ pub(crate) struct Args {
     dir: PathBuf,
 }
 
-pub(super) fn run(args: &Args, host: &Host) -> Result<(), Error> {
+pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut root = Cli::command();
     root.build();
-    write(&root, &args.dir, &day(host)?)
-        .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))?;
-    Ok(())
+    let dir = args.dir.display();
+    write(&root, &args.dir, &day(context.host)?).map_err(|error| {
+        let message = format!("cannot write the manual pages into {dir}: {error}");
+        Failure::new(Outcome::Failed, message).into()
+    })
 }
 
 fn day(host: &Host) -> Result<String, Failure> {

@@ -1,5 +1,5 @@
 //! The commands, one file per command: its arguments, then what it does. A new
-//! one is a file, a `mod` line, a row, a variant and an arm below.
+//! one is a file, a `mod` line and a line of `commands!`.
 //!
 //! Describing all commands to clap takes as long as the rest of a short run, so
 //! only those that the command line names are described in full.
@@ -79,28 +79,9 @@ struct Row {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
-    hidden: bool,
 }
 
 impl Row {
-    const fn new(
-        name: &'static str,
-        about: &'static str,
-        arguments: fn(clap::Command) -> clap::Command,
-    ) -> Self {
-        Self {
-            name,
-            about,
-            arguments,
-            hidden: false,
-        }
-    }
-
-    const fn hidden(mut self) -> Self {
-        self.hidden = true;
-        self
-    }
-
     fn is_among(&self, words: &[OsString]) -> bool {
         words.iter().any(|word| word == self.name)
     }
@@ -108,7 +89,7 @@ impl Row {
     fn without_arguments(&self) -> clap::Command {
         clap::Command::new(self.name)
             .about(self.about)
-            .hide(self.hidden)
+            .hide(matches!(self.name, "man" | "store"))
     }
 
     fn with_arguments(&self) -> clap::Command {
@@ -116,69 +97,47 @@ impl Row {
     }
 }
 
-/// The commands in the order of the help.
-const ROWS: [Row; 14] = [
-    Row::new("signup", "Create an account", signup::Args::augment_args),
-    Row::new("login", "Start a session", login::Args::augment_args),
-    Row::new(
-        "verify",
-        "Confirm the e-mail address",
-        verify::Args::augment_args,
-    ),
-    Row::new(
-        "refresh",
-        "Renew the tokens now",
-        refresh::Args::augment_args,
-    ),
-    Row::new("logout", "End the session", logout::Args::augment_args),
-    Row::new(
-        "whoami",
-        "Show who is signed in",
-        whoami::Args::augment_args,
-    ),
-    Row::new(
-        "token",
-        "Print the access token, renewed first where it is about to end",
-        token::Args::augment_args,
-    ),
-    Row::new(
-        "exec",
-        "Run a command with an access token in its environment",
-        exec::Args::augment_args,
-    ),
-    Row::new(
-        "api",
-        "Send one authenticated request",
-        api::Args::augment_args,
-    ),
-    Row::new(
-        "profile",
-        "List, show and change profiles",
-        profile::Args::augment_args,
-    ),
-    Row::new(
-        "doctor",
-        "Check the setup and suggest fixes",
-        doctor::Args::augment_args,
-    ),
-    Row::new(
-        "completions",
-        "Print the completion script of a shell",
-        completions::Args::augment_args,
-    ),
-    Row::new(
-        "man",
-        "Write the manual pages into a directory, one per command",
-        man::Args::augment_args,
-    )
-    .hidden(),
-    Row::new(
-        "store",
-        "Serve this machine's secret store to others",
-        store::Args::augment_args,
-    )
-    .hidden(),
-];
+/// Defines the commands in the order of the help. Each is a module with `Args` and `run`.
+macro_rules! commands {
+    ($($module:ident $variant:ident $about:literal)*) => {
+        const ROWS: &[Row] = &[$(Row {
+            name: stringify!($module),
+            about: $about,
+            arguments: $module::Args::augment_args,
+        }),*];
+
+        /// A command and its arguments.
+        #[derive(Debug, Subcommand)]
+        pub(crate) enum Command {
+            $($variant($module::Args)),*
+        }
+
+        impl Command {
+            pub(crate) fn run(&self, context: &Context<'_>) -> Result<(), Error> {
+                match self {
+                    $(Self::$variant(args) => $module::run(args, context)),*
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    signup Signup "Create an account"
+    login Login "Start a session"
+    verify Verify "Confirm the e-mail address"
+    refresh Refresh "Renew the tokens now"
+    logout Logout "End the session"
+    whoami Whoami "Show who is signed in"
+    token Token "Print the access token, renewed first where it is about to end"
+    exec Exec "Run a command with an access token in its environment"
+    api Api "Send one authenticated request"
+    profile Profile "List, show and change profiles"
+    doctor Doctor "Check the setup and suggest fixes"
+    completions Completions "Print the completion script of a shell"
+    man Man "Write the manual pages into a directory, one per command"
+    store Store "Serve this machine's secret store to others"
+}
 
 fn program() -> clap::Command {
     Program::augment_args(clap::Command::new("rememberizer"))
@@ -233,60 +192,13 @@ impl Cli {
     }
 }
 
-/// A command and its arguments.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Signup(signup::Args),
-    Login(login::Args),
-    Verify(verify::Args),
-    Refresh(refresh::Args),
-    Logout(logout::Args),
-    Whoami(whoami::Args),
-    Token(token::Args),
-    Exec(exec::Args),
-    Api(api::Args),
-    Profile(profile::Args),
-    Doctor(doctor::Args),
-    Completions(completions::Args),
-    Man(man::Args),
-    Store(store::Args),
-}
-
 impl Command {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
             Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::Begin,
             Self::Profile(_) => Purpose::Inspect,
-            Self::Doctor(_) => Purpose::Diagnose,
+            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => Purpose::Diagnose,
             _ => Purpose::Use,
-        }
-    }
-
-    /// Runs a command that needs no settings, or hands it back.
-    pub(crate) fn run_bare(self, host: &crate::host::Host) -> Result<Result<(), Error>, Self> {
-        match self {
-            Self::Completions(args) => Ok(completions::run(&args, &host.terminal)),
-            Self::Man(args) => Ok(man::run(&args, host)),
-            other => Err(other),
-        }
-    }
-
-    pub(crate) fn run(self, context: &Context<'_>) -> Result<(), Error> {
-        match self {
-            Self::Signup(args) => signup::run(&args, context),
-            Self::Login(args) => login::run(&args, context),
-            Self::Verify(args) => verify::run(&args, context),
-            Self::Refresh(args) => refresh::run(&args, context),
-            Self::Logout(args) => logout::run(&args, context),
-            Self::Whoami(args) => whoami::run(&args, context),
-            Self::Token(args) => token::run(&args, context),
-            Self::Exec(args) => exec::run(&args, context),
-            Self::Api(args) => api::run(&args, context),
-            Self::Profile(args) => profile::run(&args, context),
-            Self::Doctor(args) => doctor::run(&args, context),
-            Self::Completions(args) => completions::run(&args, context.terminal),
-            Self::Man(args) => man::run(&args, context.host),
-            Self::Store(args) => store::run(&args, context),
         }
     }
 }
@@ -299,8 +211,8 @@ mod tests {
     fn rows_are_the_commands_with_their_titles() {
         let commands = Command::augment_subcommands(program());
         let names: Vec<_> = commands.get_subcommands().map(|c| c.get_name()).collect();
-        assert_eq!(names, ROWS.each_ref().map(|row| row.name));
-        for row in &ROWS {
+        assert!(ROWS.iter().map(|row| row.name).eq(names));
+        for row in ROWS {
             let about = |command: clap::Command| command.get_about().map(ToString::to_string);
             let own = (row.arguments)(clap::Command::new(row.name));
             assert_eq!(about(own), Some(row.about.to_owned()), "{}", row.name);

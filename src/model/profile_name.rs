@@ -5,26 +5,10 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-const MAX_LENGTH: usize = 64;
-
 /// Letters, digits, `-` and `_` of ASCII; one to 64 of them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ProfileName(String);
-
-/// Why a text is not the name of a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ProfileNameError {
-    /// No text.
-    #[error("a profile name must not be empty")]
-    Empty,
-    /// More than 64 characters.
-    #[error("a profile name must have at most {MAX_LENGTH} characters")]
-    Long,
-    /// A character outside the grammar.
-    #[error("a profile name may contain only letters, digits, `-` and `_`")]
-    Character,
-}
 
 impl ProfileName {
     pub(crate) const DEFAULT: &'static str = "default";
@@ -57,22 +41,19 @@ impl Default for ProfileName {
 }
 
 impl FromStr for ProfileName {
-    type Err = ProfileNameError;
+    type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
         if text.is_empty() {
-            return Err(ProfileNameError::Empty);
+            Err("a profile name must not be empty")
+        } else if !text.bytes().all(is_allowed) {
+            Err("a profile name may contain only letters, digits, `-` and `_`")
+        } else if text.len() > 64 {
+            Err("a profile name must have at most 64 characters")
+        } else {
+            Ok(Self(text.to_owned()))
         }
-        if !text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-        {
-            return Err(ProfileNameError::Character);
-        }
-        if text.len() > MAX_LENGTH {
-            return Err(ProfileNameError::Long);
-        }
-        Ok(Self(text.to_owned()))
     }
 }
 
@@ -95,14 +76,15 @@ mod tests {
             );
         }
         for (bad, why) in [
-            ("", ProfileNameError::Empty),
-            ("../x", ProfileNameError::Character),
-            ("a.b", ProfileNameError::Character),
-            ("é", ProfileNameError::Character),
-            ("a\0", ProfileNameError::Character),
-            (&*"x".repeat(65), ProfileNameError::Long),
+            ("", "must not be empty"),
+            ("../x", "may contain only"),
+            ("a.b", "may contain only"),
+            ("é", "may contain only"),
+            ("a\0", "may contain only"),
+            (&*"x".repeat(65), "at most 64"),
         ] {
-            assert_eq!(bad.parse::<ProfileName>(), Err(why), "{bad:?}");
+            let error = bad.parse::<ProfileName>().unwrap_err();
+            assert!(error.contains(why), "{bad:?}: {error}");
         }
     }
 }

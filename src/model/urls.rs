@@ -1,0 +1,214 @@
+//! The URLs of a profile: the API that it is pinned to, and web pages.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use url::{Host, Url};
+
+/// The base URL of the default service.
+const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
+
+/// A base URL to which a session may be sent: `https`, or `http` on a loopback
+/// host only, without a user, a query or a fragment.
+///
+/// The host is in lower case (RFC 3986 §6.2.2). A default port and trailing
+/// slashes are removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Origin(String);
+
+/// The URL of a web page: `https`, or `http` on a loopback host; no user or password.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PageUrl(String);
+
+impl Origin {
+    /// The base URL, without a slash at its end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the connection is encrypted.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// The host and port, as the URL has them.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or(rest)
+    }
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self(DEFAULT_API_URL.to_owned())
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Origin {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Origin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = parse(text, "the API URL")?;
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("the API URL must not contain a query or a fragment".to_owned());
+        }
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
+    }
+}
+
+impl PageUrl {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for PageUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for PageUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text, "the page's URL").map(|url| Self(url.into()))
+    }
+}
+
+/// Parses a URL of a scheme and host that may carry secrets, without a user.
+fn parse(text: &str, name: &str) -> Result<Url, String> {
+    let url = Url::parse(text.trim()).map_err(|e| format!("{name} is not a valid URL ({e})"))?;
+    let is_allowed = match (url.scheme(), url.host()) {
+        ("https", Some(_)) => true,
+        ("http", Some(host)) => is_loopback(&host),
+        _ => false,
+    };
+    if !is_allowed {
+        return Err(format!(
+            "{name} must start with https:// (http:// only for localhost)"
+        ));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(format!("{name} must not contain a user name or a password"));
+    }
+    Ok(url)
+}
+
+/// Whether the host is loopback, by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
+/// name that resolves to it everywhere (RFC 6761 §6.3).
+fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => *name == "localhost",
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => address.is_loopback(),
+    }
+}
+
+/// Whether a host is the domain or below it (RFC 6265 §5.1.3). A suffix of an
+/// IP address is not a domain above it.
+#[must_use]
+pub fn domain_matches(host: &str, domain: &str) -> bool {
+    let split = host.len().checked_sub(domain.len());
+    let Some((above, suffix)) = split.and_then(|at| host.split_at_checked(at)) else {
+        return false;
+    };
+    let is_below = || above.ends_with('.') && host.parse::<std::net::IpAddr>().is_err();
+    !domain.is_empty() && suffix.eq_ignore_ascii_case(domain) && (above.is_empty() || is_below())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_have_a_normal_form() {
+        for (text, normal) in [
+            (DEFAULT_API_URL, DEFAULT_API_URL),
+            (
+                "https://API.example.TEST:443/v1///",
+                "https://api.example.test/v1",
+            ),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+            ("http://[::1]:8080/api/", "http://[::1]:8080/api"),
+            ("http://localhost/api", "http://localhost/api"),
+            ("https://bücher.example/", "https://xn--bcher-kva.example"),
+        ] {
+            assert_eq!(text.parse::<Origin>().map(|o| o.0), Ok(normal.to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_origins_are_refused() {
+        for (text, why) in [
+            ("", "not a valid URL"),
+            ("x", "not a valid URL"),
+            ("//host", "not a valid URL"),
+            ("https://", "not a valid URL"),
+            ("api.example.test", "not a valid URL"),
+            ("ftp://host/", "must start with https://"),
+            ("http://127.0.0.1.evil.test", "must start with https://"),
+            ("http://example.test", "must start with https://"),
+            ("http://localhost.evil.test", "must start with https://"),
+            ("https://u@host/", "a user name or a password"),
+            ("https://:p@host/", "a user name or a password"),
+            ("https://host/?q=1", "a query or a fragment"),
+            ("https://host/#f", "a query or a fragment"),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn pages_are_https_or_on_loopback() {
+        for (text, normal) in [
+            (
+                "https://h.test/sign-in?x=1#y",
+                "https://h.test/sign-in?x=1#y",
+            ),
+            ("http://localhost:80/sign-in", "http://localhost/sign-in"),
+            ("http://[::1]:8080", "http://[::1]:8080/"),
+        ] {
+            assert_eq!(text.parse::<PageUrl>().map(|u| u.0), Ok(normal.to_owned()));
+        }
+        for (text, why) in [
+            ("http://h.test/", "must start with https://"),
+            ("file:///etc/passwd", "must start with https://"),
+            ("javascript:alert(1)", "must start with https://"),
+            ("https://u:p@h.test/", "a user name or a password"),
+            ("sign-in", "not a valid URL"),
+        ] {
+            let error = text.parse::<PageUrl>().unwrap_err();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn host_with_its_port() {
+        let origin: Origin = "http://127.0.0.1:8080/api".parse().unwrap_or_default();
+        assert_eq!(origin.host(), "127.0.0.1:8080");
+    }
+}
