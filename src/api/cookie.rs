@@ -57,7 +57,10 @@ impl CookieReader<'_> {
         let mut access = take(&mut cookies, &self.names.access);
         let mut refresh = take(&mut cookies, &self.names.refresh);
         let cookie_names = match (&access, &refresh) {
-            (None, None) => pair(&cookies),
+            (None, None) => {
+                let set = cookies.iter().filter(|(_, value)| value.is_some());
+                CookieNames::find_pair(set.map(|(name, _)| name.as_str()))
+            }
             _ => None,
         };
         if let Some(names) = &cookie_names {
@@ -140,21 +143,6 @@ impl CookieReader<'_> {
 fn take(cookies: &mut Vec<(String, Value)>, name: &str) -> Option<Value> {
     let at = cookies.iter().position(|(other, _)| other == name)?;
     Some(cookies.swap_remove(at).1)
-}
-
-/// Finds the only pair of cookies with `access` and `refresh` in their names,
-/// for a server that does not use the configured names.
-fn pair(cookies: &[(String, Value)]) -> Option<CookieNames> {
-    let only = |word: &str, other: &str| {
-        let mut found = cookies.iter().filter(|(name, value)| {
-            let name = name.to_ascii_lowercase();
-            value.is_some() && name.contains(word) && !name.contains(other)
-        });
-        let (name, _) = found.next()?;
-        found.next().is_none().then_some(name.as_str())
-    };
-    let (access, refresh) = (only("access", "refresh")?, only("refresh", "access")?);
-    Some(CookieNames::new(Some(access), Some(refresh)))
 }
 
 /// The name of a cookie, if it can be logged.

@@ -75,7 +75,7 @@ pub(crate) struct Pong {
 /// A client of one server.
 pub(crate) struct Client {
     http: Http,
-    /// The cookie names that a response showed, which replace the configured ones.
+    /// The cookie names that a response or a browser showed, which replace the configured ones.
     found_names: OnceLock<CookieNames>,
 }
 
@@ -189,6 +189,11 @@ impl Client {
         proxy::in_use(&self.http.options).map(|proxy| proxy.description)
     }
 
+    /// Sets the names of the cookies, if no response has shown them yet.
+    pub(crate) fn use_cookie_names(&self, names: &CookieNames) {
+        self.found_names.get_or_init(|| names.clone());
+    }
+
     fn cookie_names(&self) -> &CookieNames {
         let configured = &self.http.options.cookie_names;
         self.found_names.get().unwrap_or(configured)
@@ -259,7 +264,7 @@ impl Client {
         let cookies = response.headers.get_all(SET_COOKIE).iter();
         let mut grant = reader.grant(cookies.map(|header| header.as_bytes()));
         if let Some(names) = &grant.cookie_names {
-            self.found_names.get_or_init(|| names.clone());
+            self.use_cookie_names(names);
         }
         let is_empty = grant.access.is_none() && grant.refresh.is_none();
         let is_complete = grant.access.is_some() && grant.refresh.is_some();

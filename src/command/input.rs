@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use crate::context::Context;
 use crate::exit::{Failure, Outcome};
-use crate::model::{Secret, read_at_most};
+use crate::model::{Secret, decode_text, read_at_most};
 use crate::settings::{self, PASSWORD};
 
 /// Maximum size of a password, a token or a code.
@@ -92,7 +92,7 @@ fn read_line(
             "the {what} in {source} is longer than {MAX_SECRET} bytes"
         )));
     }
-    let text = decode(&bytes).ok_or_else(|| {
+    let text = decode_text(&bytes).ok_or_else(|| {
         Failure::usage(format!("the {what} in {source} is not UTF-8"))
             .hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
     })?;
@@ -108,29 +108,6 @@ fn read_line(
         ));
     }
     Ok(line.to_owned())
-}
-
-/// Decodes UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.
-/// The mark is not part of the text.
-fn decode(bytes: &[u8]) -> Option<Zeroizing<String>> {
-    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
-        let (units, rest) = bytes.as_chunks();
-        let units = units.iter().copied().map(unit);
-        // Reserved at once: a buffer that grows leaves copies of a secret behind.
-        let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
-        for c in char::decode_utf16(units) {
-            text.push(c.ok()?);
-        }
-        rest.is_empty().then_some(text)
-    };
-    match bytes {
-        [0xff, 0xfe, bytes @ ..] => utf16(bytes, u16::from_le_bytes),
-        [0xfe, 0xff, bytes @ ..] => utf16(bytes, u16::from_be_bytes),
-        [0xef, 0xbb, 0xbf, bytes @ ..] | bytes => {
-            let text = std::str::from_utf8(bytes).ok()?;
-            Some(Zeroizing::new(text.to_owned()))
-        }
-    }
 }
 
 /// The missing inputs, and how to provide them.

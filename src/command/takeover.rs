@@ -11,9 +11,9 @@ use super::{begin, input};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, Origin, RefreshToken, Secret, read_at_most};
+use crate::model::{CookieNames, Origin, RefreshToken, read_at_most};
 use crate::session::SessionManager;
-use crate::takeover::{self, CookieError, Wanted};
+use crate::takeover::{self, CookieError, Found, Wanted};
 
 /// The variable that names the browser.
 #[cfg(unix)]
@@ -124,8 +124,8 @@ pub(super) fn run(
     source: &Source<'_>,
     page: Page<'_>,
 ) -> Result<(), Error> {
-    let refresh = source.token(context, manager, page)?;
-    let started = manager.take_over(RefreshToken::new(refresh))?;
+    let Found { value, names } = source.token(context, manager, page)?;
+    let started = manager.take_over(RefreshToken::new(value), names)?;
     begin::report_replaced(context, &started.replaced);
     let login = started.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
@@ -152,7 +152,7 @@ impl Source<'_> {
         context: &Context<'_>,
         manager: &SessionManager<'_>,
         page: Page<'_>,
-    ) -> Result<Secret, Error> {
+    ) -> Result<Found, Error> {
         let name = context.profile().refresh_cookie;
         let wanted = Wanted {
             name: name.as_deref().unwrap_or(CookieNames::REFRESH),
@@ -175,7 +175,10 @@ impl Source<'_> {
                 let found = takeover::find_cookie(text.as_bytes(), wanted);
                 Ok(found.map_err(|e| from_cookies(context, e))?)
             }
-            Self::RefreshToken(path) => Ok(input::refresh_token(context, *path)?),
+            Self::RefreshToken(path) => Ok(Found {
+                value: input::refresh_token(context, *path)?,
+                names: None,
+            }),
         }
     }
 }
@@ -224,7 +227,7 @@ fn in_browser(
     asked: &OsString,
     page: Page<'_>,
     cookie: Wanted<'_>,
-) -> Result<Secret, Error> {
+) -> Result<Found, Error> {
     use crate::settings::SECRET_VARIABLES;
     use takeover::{Browser, Event, SignIn};
 
@@ -303,7 +306,7 @@ fn in_browser(
     _asked: &OsString,
     _page: Page<'_>,
     _cookie: Wanted<'_>,
-) -> Result<Secret, Error> {
+) -> Result<Found, Error> {
     let text = "signing in in a browser window is not supported on this system";
     Err(Failure::new(Outcome::Failed, text)
         .hint(format!(

@@ -23,6 +23,29 @@ impl CookieNames {
             refresh: refresh.unwrap_or(Self::REFRESH).to_owned(),
         }
     }
+
+    /// Finds the only pair of names with `access` and `refresh` in them, for a
+    /// server that does not use the configured names.
+    #[must_use]
+    pub fn find_pair<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<Self> {
+        let only = |word: &str, other: &str| {
+            let mut found = names.clone().filter(|name| {
+                let lower = name.to_ascii_lowercase();
+                lower.contains(word) && !lower.contains(other) && Self::is_valid(name)
+            });
+            let name = found.next()?;
+            found.next().is_none().then_some(name)
+        };
+        let (access, refresh) = (only("access", "refresh")?, only("refresh", "access")?);
+        Some(Self::new(Some(access), Some(refresh)))
+    }
+
+    /// Whether a cookie can have this name: a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
+    #[must_use]
+    pub fn is_valid(name: &str) -> bool {
+        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !name.is_empty() && name.bytes().all(is_token)
+    }
 }
 
 impl Default for CookieNames {

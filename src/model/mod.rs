@@ -15,6 +15,7 @@ mod urls;
 pub use cookie_names::CookieNames;
 pub use expiry::{Expiry, Remaining};
 pub use profile_name::ProfileName;
+pub use read::decode_text;
 pub(crate) use read::read_at_most;
 pub use secret::{AccessToken, RefreshToken, Secret, validate_token_text};
 pub use session::{Grant, PendingExchange, Session, Token};

@@ -1,4 +1,4 @@
-//! Reads a stream into memory up to a limit.
+//! Reads a stream into memory up to a limit, and decodes texts of files.
 
 use std::io::{self, Read};
 
@@ -12,4 +12,28 @@ pub(crate) fn read_at_most(reader: &mut dyn Read, limit: u64) -> io::Result<Zero
     let mut bytes = Zeroizing::new(Vec::with_capacity(CAPACITY));
     reader.take(limit).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Decodes UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.
+/// The mark is not part of the text.
+#[must_use]
+pub fn decode_text(bytes: &[u8]) -> Option<Zeroizing<String>> {
+    let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks();
+        let units = units.iter().copied().map(unit);
+        // Reserved at once: a buffer that grows leaves copies of a secret behind.
+        let mut text = Zeroizing::new(String::with_capacity(bytes.len() * 2));
+        for c in char::decode_utf16(units) {
+            text.push(c.ok()?);
+        }
+        rest.is_empty().then_some(text)
+    };
+    match bytes {
+        [0xff, 0xfe, bytes @ ..] => utf16(bytes, u16::from_le_bytes),
+        [0xfe, 0xff, bytes @ ..] => utf16(bytes, u16::from_be_bytes),
+        [0xef, 0xbb, 0xbf, bytes @ ..] | bytes => {
+            let text = std::str::from_utf8(bytes).ok()?;
+            Some(Zeroizing::new(text.to_owned()))
+        }
+    }
 }

@@ -3,7 +3,7 @@
 
 use super::{Revocation, SessionError, SessionManager};
 use crate::api::{ApiError, Client};
-use crate::model::{Expiry, Grant, RefreshToken, Session, Token};
+use crate::model::{CookieNames, Expiry, Grant, RefreshToken, Session, Token};
 use crate::store::{ProfileLock, StoreErrorKind};
 
 /// A session that has begun, and is stored and recorded.
@@ -54,11 +54,20 @@ impl SessionManager<'_> {
     }
 
     /// Takes a session over by its refresh token, which is exchanged at once.
-    /// A server that does not rotate leaves that token in force.
-    pub(crate) fn take_over(&self, refresh: RefreshToken) -> Result<Started, SessionError> {
+    /// A server that does not rotate leaves that token in force. `found` are the
+    /// names of the cookies that it came with, if they are not the configured ones.
+    pub(crate) fn take_over(
+        &self,
+        refresh: RefreshToken,
+        found: Option<CookieNames>,
+    ) -> Result<Started, SessionError> {
         let unknown = Expiry::new((self.now)(), None);
+        if let Some(names) = &found {
+            self.client.use_cookie_names(names);
+        }
         let started = self.begin_with(None, |client| {
             let mut grant = client.exchange(&refresh)?;
+            grant.cookie_names = grant.cookie_names.or(found);
             let spent = match (&grant.refresh, &grant.access) {
                 (None, Some(_)) => {
                     grant.refresh = Some(Token {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::cookies::{CookieError, Wanted, find_in_answer};
+use super::cookies::{CookieError, Found, Wanted, find_in_answer};
 use super::directory::{self, Directory};
 use super::find::Browser;
 use super::pipe::{self, AfterAnswer, PipeError};
-use crate::model::Secret;
 
 /// How long a person has for signing in.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(600);
@@ -92,7 +91,7 @@ pub(crate) struct SignIn<'a> {
 impl SignIn<'_> {
     /// Lets the person sign in and returns the cookie. Browser and directory are
     /// gone when it returns.
-    pub(crate) fn run(&self) -> Result<Secret, BrowserError> {
+    pub(crate) fn run(&self) -> Result<Found, BrowserError> {
         let has_display = cfg!(target_os = "macos")
             || ["DISPLAY", "WAYLAND_DISPLAY"]
                 .iter()
@@ -127,7 +126,7 @@ impl SignIn<'_> {
         }));
     }
 
-    fn run_in(&self, directory: &Directory) -> Result<Secret, BrowserError> {
+    fn run_in(&self, directory: &Directory) -> Result<Found, BrowserError> {
         // Finds a browser that cannot do it before a person has signed in for nothing.
         self.cookies(directory, AfterAnswer::Close)?;
         (self.tell)(Event::Opening);

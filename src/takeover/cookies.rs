@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{Secret, domain_matches, validate_token_text};
+use crate::model::{CookieNames, Secret, decode_text, domain_matches, validate_token_text};
 
 /// The most hosts that an error names.
 const MOST_HOSTS: usize = 5;
@@ -43,52 +43,60 @@ pub(crate) enum CookieError {
     Unusable(String),
 }
 
+/// The cookie that was found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) value: Secret,
+    /// The names of the only pair of cookies that there is, if it was found by
+    /// those: there is none of the wanted name.
+    pub(crate) names: Option<CookieNames>,
+}
+
 /// Finds the wanted cookie in a pasted text.
-pub(crate) fn find_cookie(text: &[u8], wanted: Wanted<'_>) -> Result<Secret, CookieError> {
-    let text = decode(text).ok_or(CookieError::UnknownForm)?;
+pub(crate) fn find_cookie(text: &[u8], wanted: Wanted<'_>) -> Result<Found, CookieError> {
+    let text = decode_text(text).ok_or(CookieError::UnknownForm)?;
     let text = text.trim();
-    let mut search = Search::new(wanted);
-    let known = if text.starts_with(['{', '[']) {
-        json::read(text.as_bytes(), &mut search)
-    } else if curl::is_command(text) {
-        curl::read(text, &mut search);
-        true
-    } else {
-        lines::read(text, &mut search)
-    };
-    if known {
-        search.finish()
-    } else {
-        Err(CookieError::UnknownForm)
-    }
+    search(wanted, |search| {
+        if text.starts_with(['{', '[']) {
+            json::read(text.as_bytes(), search)
+        } else if curl::is_command(text) {
+            curl::read(text, search);
+            true
+        } else {
+            lines::read(text, search)
+        }
+    })
 }
 
 /// Finds the wanted cookie in the JSON of a browser's answer.
 #[cfg(unix)]
-pub(crate) fn find_in_answer(json: &[u8], wanted: Wanted<'_>) -> Result<Secret, CookieError> {
-    let mut search = Search::new(wanted);
-    if json::read(json, &mut search) {
-        search.finish()
-    } else {
-        Err(CookieError::UnknownForm)
-    }
+pub(crate) fn find_in_answer(json: &[u8], wanted: Wanted<'_>) -> Result<Found, CookieError> {
+    search(wanted, |search| json::read(json, search))
 }
 
-/// UTF-8, or UTF-16 with a byte order mark, as PowerShell writes it.
-fn decode(text: &[u8]) -> Option<Zeroizing<String>> {
-    let mut decoded = buffer(text.len() * 3 / 2);
-    if let Some(units) = text.strip_prefix(b"\xff\xfe") {
-        let units = units
-            .chunks_exact(2)
-            .map(|u| u16::from_le_bytes([u[0], u[1]]));
-        for character in char::decode_utf16(units) {
-            decoded.push(character.ok()?);
-        }
-    } else {
-        let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
-        decoded.push_str(std::str::from_utf8(text).ok()?);
+/// Searches what `read` offers. `read` returns whether it knows the form.
+fn search(
+    wanted: Wanted<'_>,
+    read: impl Fn(&mut Search<'_>) -> bool,
+) -> Result<Found, CookieError> {
+    let mut by_name = Search::new(wanted);
+    if !read(&mut by_name) {
+        return Err(CookieError::UnknownForm);
     }
-    Some(decoded)
+    let pair = CookieNames::find_pair(by_name.names.iter().map(String::as_str));
+    match (by_name.finish(), pair) {
+        (Err(CookieError::Missing(_) | CookieError::Elsewhere { .. }), Some(names)) => {
+            let mut by_pair = Search::new(Wanted {
+                name: &names.refresh,
+                ..wanted
+            });
+            read(&mut by_pair);
+            let value = by_pair.finish()?;
+            let names = Some(names);
+            Ok(Found { value, names })
+        }
+        (found, _) => found.map(|value| Found { value, names: None }),
+    }
 }
 
 /// What a text says about where a cookie belongs.
@@ -102,11 +110,14 @@ enum Scope<'a> {
     Domain { domain: &'a str, host_only: bool },
 }
 
-/// The best match so far, and the hosts of the others of the same name.
+/// The best match so far, and what is known of the other cookies.
 struct Search<'a> {
     wanted: Wanted<'a>,
     best: Option<(usize, Secret)>,
+    /// The other hosts that have a cookie of the wanted name.
     elsewhere: BTreeSet<String>,
+    /// The names of all cookies for the wanted host.
+    names: BTreeSet<String>,
     unusable: bool,
 }
 
@@ -119,32 +130,37 @@ impl<'a> Search<'a> {
             },
             best: None,
             elsewhere: BTreeSet::new(),
+            names: BTreeSet::new(),
             unusable: false,
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
-        name == self.wanted.name
-    }
-
-    /// Takes a cookie of the wanted name if it fits better than the best so far.
-    fn offer(&mut self, value: &str, scope: Scope<'_>) {
-        let Some(rank) = self.rank(scope) else {
+    /// Takes the cookie if it has the wanted name and fits better than the best
+    /// so far. The value of another one is not read.
+    fn offer(&mut self, name: &str, scope: Scope<'_>, value: impl FnOnce() -> Option<Secret>) {
+        let rank = self.rank(scope);
+        if rank.is_some() && !self.names.contains(name) {
+            self.names.insert(name.to_owned());
+        }
+        if name != self.wanted.name {
+            return;
+        }
+        let Some(rank) = rank else {
             if let Scope::SentTo(host) | Scope::Domain { domain: host, .. } = scope {
                 self.elsewhere.extend(shown_host(host));
             }
             return;
         };
         // An empty value is a cookie that was cleared.
-        if value.is_empty() || self.best.as_ref().is_some_and(|(best, _)| *best >= rank) {
+        let Some(value) = value().filter(|value| !value.expose().is_empty()) else {
             return;
-        }
+        };
         // A value with a space was damaged on its way here.
-        if validate_token_text(value).is_err() || value.contains(' ') {
+        if validate_token_text(value.expose()).is_err() || value.expose().contains(' ') {
             self.unusable = true;
-            return;
+        } else if self.best.as_ref().is_none_or(|(best, _)| *best < rank) {
+            self.best = Some((rank, value));
         }
-        self.best = Some((rank, Secret::new(value.to_owned())));
     }
 
     /// How well a cookie of this scope fits, if it does: the longest domain is the best.
@@ -185,16 +201,13 @@ impl<'a> Search<'a> {
     /// Reads the value of a `Cookie` header (RFC 6265 §4.2.1). A browser sends
     /// the cookie with the longest path first, so the first one of a name counts.
     fn offer_header(&mut self, header: &str, scope: Scope<'_>) {
-        if let Some(value) = value_in_header(header, self.wanted.name) {
-            self.offer(value, scope);
+        let pairs = header.split(';').filter_map(|pair| pair.split_once('='));
+        for (name, value) in pairs {
+            self.offer(name.trim(), scope, || {
+                Some(Secret::new(value.trim().to_owned()))
+            });
         }
     }
-}
-
-fn value_in_header<'t>(header: &'t str, name: &str) -> Option<&'t str> {
-    let mut pairs = header.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(found, _)| found.trim() == name)?;
-    Some(value.trim())
 }
 
 /// The value of a header line `name: value`, if it is that header.

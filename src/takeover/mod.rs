@@ -16,7 +16,7 @@ mod pipe;
 
 #[cfg(unix)]
 pub(crate) use browser::{BrowserError, Event, SignIn};
-pub(crate) use cookies::{CookieError, Wanted, find_cookie};
+pub(crate) use cookies::{CookieError, Found, Wanted, find_cookie};
 #[cfg(unix)]
 pub(crate) use directory::sweep;
 #[cfg(unix)]

@@ -62,6 +62,7 @@ mod signals;
 mod split;
 mod support;
 mod takeover;
+mod takeover_cookies;
 mod takeover_pipe;
 mod token_file;
 mod windows;
@@ -115,6 +116,7 @@ fn main() -> std::process::ExitCode {
         signals::tests(),
         split::tests(),
         takeover::tests(),
+        takeover_cookies::tests(),
         takeover_pipe::tests(),
         token_file::tests(),
         windows::tests(),

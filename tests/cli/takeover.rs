@@ -1,6 +1,6 @@
-//! A session that a browser has: cookies that a person copied, and signing in
-//! with Debian's Chromium on the sandbox's page. The browser is a script that
-//! needs no display; `takeover_pipe` has one that misbehaves.
+//! Signing in with Debian's Chromium on the sandbox's page. The browser is a script
+//! that needs no display; `takeover_pipe` has one that misbehaves, and
+//! `takeover_cookies` has cookies that a person copied.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::{CookieExpiry, Settings, TlsKind};
 use crate::support::world::{EMAIL, PASSWORD, set_mode};
 use crate::support::{Output, Part, Screen, Store, Test, World, test};
+use crate::takeover_cookies::expect_names;
 
 const CHROMIUM: Part = Part::Command("chromium");
 
@@ -18,6 +19,7 @@ pub fn tests() -> Vec<Test> {
     let with_chromium = [
         test("takeover::max_age", || signs_in(CookieExpiry::Both)),
         test("takeover::session_cookie", || signs_in(CookieExpiry::None)),
+        test("takeover::pair_of_other_names", pair_of_other_names),
         test("takeover::domain", domain),
         test("takeover::cookie_of_another_host", another_host),
         test("takeover::closed_without_a_cookie", closed),
@@ -39,7 +41,6 @@ pub fn tests() -> Vec<Test> {
         test("takeover::at_a_terminal", at_a_terminal).needs(&tmux),
         test("takeover::no_browser", no_browser),
         test("takeover::unknown_page", unknown_page),
-        test("takeover::cookie_texts", cookie_texts),
     ]);
     tests
 }
@@ -172,6 +173,22 @@ fn signs_in(expiry: CookieExpiry) {
     world.run(&["whoami"]).expect(0);
     assert_eq!(world.api.count("/auth/signin/"), 0);
     assert_eq!(world.api.exchanges(), 1, "exchanged at once, and once");
+}
+
+fn pair_of_other_names() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            access_cookie: "app.access".into(),
+            refresh_cookie: "app.refresh".into(),
+            foreign_cookies: true,
+            ..Settings::default()
+        },
+    );
+    let output = run(&world, &chromium(&world, ""), &page(&world, "")).expect(0);
+    expect_names(&world, &output);
+    expect_gone(&world);
+    world.run(&["refresh"]).expect(0);
 }
 
 /// A proxy that leads to the sandbox, whatever host it is asked for.
@@ -551,95 +568,4 @@ fn hint() {
         "{output:?}"
     );
     expect_gone(&world);
-}
-
-/// Each form that people copy, from a file and from stdin; no value is ever shown.
-fn cookie_texts() {
-    let world = World::new(Store::File);
-    let (url, host) = (world.api.base_url(), "127.0.0.1");
-    let file = world.home().join("cookies");
-    let forms = [
-        format!(
-            "# Netscape HTTP Cookie File\n\n#HttpOnly_{host}\tFALSE\t/\tFALSE\t1900000000\trefresh_token\tTOKEN\n"
-        ),
-        "Cookie: sessionid=other; refresh_token=TOKEN; csrftoken=x\r\n".to_owned(),
-        format!(
-            "[{{\"domain\":\"{host}\",\"hostOnly\":true,\"name\":\"refresh_token\",\"value\":\"TOKEN\"}}]"
-        ),
-        format!(
-            "{{\"cookies\":[{{\"name\":\"refresh_token\",\"value\":\"TOKEN\",\"domain\":\"{host}\",\"path\":\"/\"}}],\"origins\":[]}}"
-        ),
-        format!(
-            "curl '{url}/me/' \\\n  -H 'accept: */*' \\\n  -b $'a=it\\'s; refresh_token=TOKEN'"
-        ),
-        format!("curl '{url}/me/' -X GET -H 'User-Agent: x' -H 'Cookie: refresh_token=TOKEN'"),
-        format!(
-            "curl ^\"{url}/me/^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -b ^\"a=^%^41; refresh_token=TOKEN^\""
-        ),
-        format!("curl ^\"{url}/me/^\" -X GET -H ^\"Cookie: refresh_token=TOKEN^\""),
-    ];
-    for (number, form) in forms.iter().enumerate() {
-        let token = world.api.begin_session(EMAIL).refresh.unwrap();
-        let text = form.replace("TOKEN", &token);
-        std::fs::write(&file, &text).unwrap();
-        let more = ["--store=file", "--api-url", &url, "-v"];
-        let output = if number % 2 == 0 {
-            world.run(&[&["login", "--cookies", file.to_str().unwrap()], &more[..]].concat())
-        } else {
-            world.run_stdin(
-                text.as_bytes(),
-                &[&["login", "--cookies", "-"], &more[..]].concat(),
-            )
-        }
-        .expect(0);
-        assert!(
-            output.stderr.contains("signed in as ann@example.com"),
-            "{form}: {output:?}"
-        );
-        assert!(!output.stderr.contains(&token));
-        let entry = world.entry().unwrap();
-        assert!(!entry.contains("sessionid") && !entry.contains("csrftoken"));
-        world.run(&["logout"]).expect(0);
-    }
-    for (text, told) in [
-        (
-            "Cookie: other=VALUE_1; access_token=VALUE_2",
-            "the text has no cookie named refresh_token",
-        ),
-        (
-            "curl https://evil.test/ -b 'refresh_token=VALUE_1'",
-            "the text has a cookie named refresh_token for evil.test, and none for 127.0.0.1",
-        ),
-        ("VALUE_1.VALUE_2", "not a form of cookies that is known"),
-        (
-            "refresh_token=VALUE_1 \u{e9}",
-            "has a value that cannot be sent",
-        ),
-    ] {
-        let args = [
-            "login",
-            "--cookies",
-            "-",
-            "--store=file",
-            "--api-url",
-            &url,
-            "--json",
-        ];
-        let output = world.run_stdin(text.as_bytes(), &args).expect(2);
-        assert!(output.stdout.contains(told), "{output:?}");
-        assert!(
-            !output.stdout.contains("VALUE") && !output.stderr.contains("VALUE"),
-            "{output:?}"
-        );
-    }
-    // One source of a session at a time.
-    for more in [
-        "ann",
-        "--browser",
-        "--refresh-token-stdin",
-        "--password-stdin",
-        "--captcha=x",
-    ] {
-        world.run(&["login", "--cookies", "-", more]).expect(2);
-    }
 }

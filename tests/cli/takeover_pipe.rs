@@ -3,13 +3,16 @@
 
 use std::time::{Duration, Instant};
 
+use crate::sandbox::Settings;
 use crate::support::world::EMAIL;
 use crate::support::{Output, Store, Test, World, test};
 use crate::takeover::{expect_gone, login, script};
+use crate::takeover_cookies::expect_names;
 
 pub fn tests() -> Vec<Test> {
     vec![
         test("takeover_pipe::unusable", unusable),
+        test("takeover_pipe::pair_of_other_names", pair_of_other_names),
         test("takeover_pipe::hangs", hangs),
         test("takeover_pipe::answers_strangely", answers_strangely),
         test("takeover_pipe::hangs_at_the_end", hangs_at_the_end),
@@ -67,6 +70,24 @@ fn unusable() {
         );
         assert!(started.elapsed() < Duration::from_secs(10), "{headless}");
     }
+}
+
+/// The browser has no cookie of the configured name, and one pair of other names.
+fn pair_of_other_names() {
+    let world = World::with(
+        Store::File,
+        Settings {
+            access_cookie: "app.access".into(),
+            refresh_cookie: "app.refresh".into(),
+            ..Settings::default()
+        },
+    );
+    let answer = r#"printf '{"id":1,"result":{"cookies":[
+        {"name":"app.access","value":"a","domain":"127.0.0.1"},
+        {"name":"app.refresh","value":"%s","domain":"127.0.0.1"}]}}\0' $TOKEN >&4; cat <&3 >/dev/null"#;
+    let output = run(&world, answer, "exit 0").expect(0);
+    expect_names(&world, &output);
+    world.run(&["refresh"]).expect(0);
 }
 
 fn hangs() {

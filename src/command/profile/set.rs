@@ -7,7 +7,7 @@ use super::end_session;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::model::{Origin, PageUrl};
+use crate::model::{CookieNames, Origin, PageUrl};
 use crate::session::SessionError;
 use crate::store::{Profile, StoreKind};
 
@@ -118,18 +118,12 @@ fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure
         .map_err(|e: T::Err| Failure::usage(e.to_string()))
 }
 
-/// A cookie's name is a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
 fn check_cookie_name(key: Fact, text: &str) -> Result<(), Failure> {
-    let is_token = text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b));
-    match is_token {
-        true => Ok(()),
-        false => Err(Failure::usage(format!(
-            "{} is not a valid cookie name",
-            key.name()
-        ))),
+    if text.is_empty() || CookieNames::is_valid(text) {
+        return Ok(());
     }
+    let key = key.name();
+    Err(Failure::usage(format!("{key} is not a valid cookie name")))
 }
 
 fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<(), Error> {

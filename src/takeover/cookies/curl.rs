@@ -6,7 +6,7 @@ use std::str::Chars;
 
 use zeroize::Zeroizing;
 
-use super::{Scope, Search, buffer, header_value, value_in_header};
+use super::{Scope, Search, buffer, header_value};
 
 /// Whether the text is a curl command.
 pub(super) fn is_command(text: &str) -> bool {
@@ -32,7 +32,7 @@ pub(super) fn read(text: &str, search: &mut Search<'_>) {
         if words.begins_command {
             std::mem::take(&mut command).offer(search);
         }
-        command.read(&words.word, search.wanted.name);
+        command.read(&words.word);
     }
     command.offer(search);
 }
@@ -42,7 +42,7 @@ pub(super) fn read(text: &str, search: &mut Search<'_>) {
 struct Command {
     option: Option<Kind>,
     url: Option<url::Url>,
-    value: Option<Zeroizing<String>>,
+    cookies: Vec<Zeroizing<String>>,
 }
 
 #[derive(Clone, Copy)]
@@ -68,7 +68,7 @@ const OPTIONS: [(&str, &str, Kind); 9] = [
 ];
 
 impl Command {
-    fn read(&mut self, word: &str, name: &str) {
+    fn read(&mut self, word: &str) {
         let known = |(short, long, kind): &(&str, &'static str, Kind)| {
             if word == *long || !short.is_empty() && word == *short {
                 return Some((*kind, None));
@@ -81,17 +81,17 @@ impl Command {
             joined.map(|value| (*kind, Some(value)))
         };
         match self.option.take() {
-            Some(kind) => self.value_of(kind, word, name),
+            Some(kind) => self.value_of(kind, word),
             None => match OPTIONS.iter().find_map(known) {
-                Some((kind, Some(value))) => self.value_of(kind, value, name),
+                Some((kind, Some(value))) => self.value_of(kind, value),
                 Some((kind, None)) => self.option = Some(kind),
-                None if word.starts_with("http") => self.value_of(Kind::Url, word, name),
+                None if word.starts_with("http") => self.value_of(Kind::Url, word),
                 None => {}
             },
         }
     }
 
-    fn value_of(&mut self, kind: Kind, value: &str, name: &str) {
+    fn value_of(&mut self, kind: Kind, value: &str) {
         let header = match kind {
             Kind::Cookie => Some(value),
             Kind::Header => header_value(value, "cookie"),
@@ -101,16 +101,14 @@ impl Command {
             }
             Kind::Other => None,
         };
-        let found = header.and_then(|header| value_in_header(header, name));
-        if let (Some(found), None) = (found, &self.value) {
-            self.value = Some(Zeroizing::new(found.to_owned()));
-        }
+        let header = header.map(|header| Zeroizing::new(header.to_owned()));
+        self.cookies.extend(header);
     }
 
     fn offer(self, search: &mut Search<'_>) {
-        if let Some(value) = self.value {
-            let host = self.url.as_ref().and_then(url::Url::host_str);
-            search.offer(&value, host.map_or(Scope::Unknown, Scope::SentTo));
+        let host = self.url.as_ref().and_then(url::Url::host_str);
+        for header in &self.cookies {
+            search.offer_header(header, host.map_or(Scope::Unknown, Scope::SentTo));
         }
     }
 }

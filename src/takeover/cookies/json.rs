@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
 
 use super::{Scope, Search};
+use crate::model::Secret;
 
 #[derive(Deserialize)]
 struct Document<'t> {
@@ -54,17 +54,14 @@ pub(super) fn read(text: &[u8], search: &mut Search<'_>) -> bool {
         .filter_map(|raw| serde_json::from_str::<Cookie<'_>>(raw.get()).ok());
     for cookie in cookies {
         // A partitioned cookie belongs to pages inside of another site.
-        if !search.wants(&cookie.name) || cookie.partition_key.is_some() {
-            continue;
+        if cookie.partition_key.is_none() {
+            let domain = &cookie.domain;
+            let host_only = cookie.host_only.unwrap_or(!domain.starts_with('.'));
+            search.offer(&cookie.name, Scope::Domain { domain, host_only }, || {
+                let value = serde_json::from_str(cookie.value.get());
+                value.ok().map(Secret::new)
+            });
         }
-        let Ok(value) = serde_json::from_str::<String>(cookie.value.get()).map(Zeroizing::new)
-        else {
-            continue;
-        };
-        let host_only = cookie.host_only.unwrap_or(!cookie.domain.starts_with('.'));
-        let domain = &cookie.domain;
-        let scope = Scope::Domain { domain, host_only };
-        search.offer(&value, scope);
     }
     true
 }

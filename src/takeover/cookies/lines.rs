@@ -1,6 +1,7 @@
 //! Forms of lines: Netscape's `cookies.txt`, and headers with a `Cookie` among them.
 
 use super::{Scope, Search, header_value};
+use crate::model::Secret;
 
 /// A line of a `cookies.txt` begins so if scripts of a page cannot read the cookie.
 const HTTP_ONLY: &str = "#HttpOnly_";
@@ -16,9 +17,9 @@ pub(super) fn read(text: &str, search: &mut Search<'_>) -> bool {
     for line in text.lines() {
         if let Some(cookie) = Netscape::from_line(line) {
             known = true;
-            if search.wants(cookie.name) {
-                search.offer(cookie.value, cookie.scope);
-            }
+            search.offer(cookie.name, cookie.scope, || {
+                Some(Secret::new(cookie.value.to_owned()))
+            });
         } else if let Some(header) = header_value(line, "cookie") {
             known = true;
             search.offer_header(header, sent_to);

@@ -6,7 +6,7 @@ const WANTED: Wanted<'_> = Wanted {
 };
 
 fn found(text: &str) -> Result<String, CookieError> {
-    find_cookie(text.as_bytes(), WANTED).map(|value| value.expose().to_owned())
+    find_cookie(text.as_bytes(), WANTED).map(|found| found.value.expose().to_owned())
 }
 
 #[track_caller]
@@ -128,7 +128,7 @@ fn json_forms() {
         cookie(".example.test", "", "good"),
     );
     assert_eq!(
-        find_cookie(answer.as_bytes(), WANTED).map(|v| v.expose().to_owned()),
+        find_cookie(answer.as_bytes(), WANTED).map(|found| found.value.expose().to_owned()),
         Ok("good".into())
     );
     assert_eq!(
@@ -218,10 +218,45 @@ fn hosts() {
     }
 }
 
+/// Without the wanted name, the only pair for the host is taken.
+#[test]
+fn pairs() {
+    let pair = |text: &str| find_cookie(text.as_bytes(), WANTED).map(|found| found.names);
+    let names = CookieNames::new(Some("my-access"), Some("My.Refresh"));
+    for text in [
+        "sessionid=x; my-access=a; My.Refresh=good",
+        "curl https://api.example.test -b 'my-access=a' -b 'My.Refresh=good'",
+        "api.example.test FALSE / TRUE 0 my-access a
+         .example.test TRUE / TRUE 0 My.Refresh good
+         evil.test FALSE / TRUE 0 refresh_token bad
+         evil.test FALSE / TRUE 0 other_refresh bad",
+    ] {
+        finds(text, "good");
+        assert_eq!(pair(text), Ok(Some(names.clone())), "{text}");
+    }
+    let both = "my-access=a; my-refresh=bad; refresh_token=good";
+    finds(both, "good");
+    assert_eq!(pair(both), Ok(None));
+    for text in [
+        "my-refresh=bad; a=b",
+        "my-access=a; my-refresh=bad; other-refresh=bad",
+        "my-access=a; your-access=a; my-refresh=bad",
+        "access-refresh=bad; my-refresh=bad",
+        "my access=a; my refresh=bad",
+        "my-access=a; my-refresh=; refresh_token=",
+        "curl https://evil.test/ -b 'my-access=a; my-refresh=bad'",
+    ] {
+        assert!(
+            matches!(found(text), Err(CookieError::Missing(_))),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn utf_16() {
     let text = "\u{feff}Cookie: refresh_token=good\r\n";
     let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let value = find_cookie(&bytes, WANTED).map(|value| value.expose().to_owned());
+    let value = find_cookie(&bytes, WANTED).map(|found| found.value.expose().to_owned());
     assert_eq!(value.as_deref(), Ok("good"));
 }

@@ -12,7 +12,7 @@ mod takeover {
         };
         let found = cookies::find_cookie(text, wanted);
         found
-            .map(|value| value.expose().to_owned())
+            .map(|found| found.value.expose().to_owned())
             .map_err(|error| format!("{error} {error:?}"))
     }
 }
