@@ -98,6 +98,10 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             .hint("make the command work: the next run hands the token over first"),
         SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
             .hint(format!("start a new session: {}", login())),
+        SessionError::RotationOfShared { name } => Failure::usage(message).hint(format!(
+            "the other machines renew the session too, and do not run it; they find new tokens in the store: {}",
+            command_line(&format!("profile set {name} ''"))
+        )),
         SessionError::Occupied { .. } => Failure::usage(message).hint(format!(
             "end both sessions first: {}",
             command_line("logout")

@@ -144,9 +144,8 @@ impl Client {
         refresh: &RefreshToken,
         timeout: Duration,
     ) -> Result<Grant, ApiError> {
-        let deadline = self.deadline().min(Instant::now() + timeout);
         let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
-        self.send_for_grant_by(&request, deadline)
+        self.send_for_grant_by(&request, self.deadline_within(timeout))
     }
 
     /// The limit of a call.
@@ -170,8 +169,10 @@ impl Client {
     }
 
     /// Sends a request without a credential. Any HTTP response is a success.
-    pub(crate) fn ping(&self) -> Result<Pong, ApiError> {
-        let response = self.http.send(&self.get("account/"), self.deadline())?;
+    pub(crate) fn ping(&self, timeout: Duration) -> Result<Pong, ApiError> {
+        let response = self
+            .http
+            .send(&self.get("account/"), self.deadline_within(timeout))?;
         Ok(Pong {
             status: response.status(),
             elapsed: response.elapsed,
@@ -226,9 +227,14 @@ impl Client {
     }
 
     fn deadline(&self) -> Instant {
+        self.deadline_within(Duration::MAX)
+    }
+
+    /// The limit of a call, or a shorter one.
+    fn deadline_within(&self, timeout: Duration) -> Instant {
         let now = Instant::now();
         // A timeout beyond the range of the clock is as good as a day.
-        now.checked_add(self.http.options.timeout)
+        now.checked_add(self.http.options.timeout.min(timeout))
             .unwrap_or_else(|| now + Duration::from_secs(24 * 3600))
     }
 

@@ -10,7 +10,7 @@ use super::report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::session::SessionError;
+use crate::session::{SessionError, StoreProof};
 use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
 use crate::store::{StoreError, StoreErrorKind};
 use findings::Findings;
@@ -147,16 +147,21 @@ fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        let written = manager.prove_writable_under(&lock)?;
-        Ok((started.elapsed(), written, manager.is_shared()?))
+        let proof = manager.prove_writable_under(&lock)?;
+        Ok((started.elapsed(), proof))
     });
     match probed {
-        Ok((elapsed, written, is_shared)) => {
+        Ok((elapsed, proof)) => {
             let store = report::store_label(context.settings.store);
-            let done = match (written, is_shared) {
-                (false, _) => "read (removing a probe could open a dialog)",
-                (true, true) => "written, and refused a former version,",
-                (true, false) => "written, read and removed a probe",
+            let done = match proof {
+                StoreProof::Read => "read (removing a probe could open a dialog)".to_owned(),
+                StoreProof::Written => "written, read and removed a probe".to_owned(),
+                StoreProof::Compared => {
+                    "read, wrote, and refused a former version: 3 calls".to_owned()
+                }
+                StoreProof::Leased { host } => {
+                    format!("read (not tested further while {host} renews the session)")
+                }
             };
             let millis = elapsed.as_secs_f64() * 1000.0;
             found.ok("store", format!("{store}: {done} in {millis:.1} ms"));
@@ -180,7 +185,7 @@ fn check_server(context: &Context<'_>, found: &mut Findings) {
     let client = &manager.client;
     let reached = {
         let _waiting = context.terminal.spin("waiting for the server");
-        client.ping()
+        client.ping(context.settings.timeout)
     };
     match reached {
         Err(error) => {

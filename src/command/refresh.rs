@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         .into());
     }
     let before = match args.min_ttl {
-        Some(_) => Some(manager.load()?.ok_or(SessionError::NotSignedIn)?),
+        Some(_) => Some(manager.load_to_use()?.ok_or(SessionError::NotSignedIn)?),
         None => None,
     };
     let (json, text) = refresh(args, &manager, before)?;
@@ -72,7 +72,7 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     for (name, profile) in profiles {
         if profile.signed_in == Some(true) {
             let manager = context.session_of(&name)?;
-            let before = manager.load();
+            let before = manager.load_to_use();
             sessions.push((manager, before));
         }
     }

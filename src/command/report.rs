@@ -165,6 +165,9 @@ impl Report {
                 Ok(false) if matches!(ended.server, Some(Revocation::NotAsked)) => {
                     format!("{server}; still in {label}")
                 }
+                Ok(false) if ended.unreadable.is_some() => {
+                    format!("{server}; nothing was removed from {label}")
+                }
                 Ok(_) => format!("{server}; removed from {label}"),
                 Err(error) => format!("{server}; not removed from {label}: {error}"),
             });

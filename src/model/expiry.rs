@@ -12,6 +12,10 @@ use super::Timestamp;
 /// A hundred years.
 const MAX_LIFETIME_MILLIS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
+/// The most that two comparisons with one clock differ: a `Date` has whole seconds,
+/// and a response takes its time.
+pub(crate) const MAX_ROUNDING_MILLIS: i64 = 3000;
+
 /// A lifetime that starts when the token is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
@@ -64,7 +68,7 @@ impl Expiry {
 
     /// Returns the remaining lifetime at `now`, on the clock that read `received_at`.
     ///
-    /// A `now` before receipt means that the clock was set back. The time that
+    /// A `now` well before receipt means that the clock was set back. The time that
     /// has passed is then unknown, and the token counts as expired; one exchange
     /// brings a token that was received on the new clock.
     #[must_use]
@@ -73,10 +77,10 @@ impl Expiry {
             return Remaining::Unknown;
         };
         let passed = now.millis_since(self.received_at);
-        if passed < 0 {
+        if passed < -MAX_ROUNDING_MILLIS {
             return Remaining::Nothing;
         }
-        match u64::try_from(lifetime.saturating_sub(passed)) {
+        match u64::try_from(lifetime.saturating_sub(passed.max(0))) {
             Ok(left) if left > 0 => Remaining::Time(Duration::from_millis(left)),
             _ => Remaining::Nothing,
         }
@@ -115,7 +119,9 @@ mod tests {
     #[test]
     fn a_clock_set_back_ends_it() {
         let expiry = Expiry::new(at(1000), Some(300_000));
-        assert_eq!(expiry.remaining(at(999)), Remaining::Nothing);
+        assert_eq!(expiry.remaining(at(996)), Remaining::Nothing);
+        let whole = Remaining::Time(Duration::from_secs(300));
+        assert_eq!(expiry.remaining(at(997)), whole, "rounding");
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub struct Session {
     pub pending: Option<PendingExchange>,
     /// Whether the refresh token must still be handed to the user's command.
     pub hand_over_pending: bool,
+    /// The machine that wrote the entry, if a store helper without versions keeps it.
+    pub written_on: Option<String>,
 }
 
 /// The journal mark of an exchange. It is written before the request, so that
@@ -65,6 +67,7 @@ impl Session {
                 skew: grant.skew,
                 pending: None,
                 hand_over_pending: false,
+                written_on: None,
             }),
             None => Err(grant),
         }
@@ -80,7 +83,19 @@ impl Session {
             skew: grant.skew.or(self.skew),
             pending: None,
             hand_over_pending: self.hand_over_pending,
+            written_on: self.written_on,
         }
+    }
+
+    /// Sets the skew of this machine's clock. The receipts keep their places in
+    /// the server's time.
+    pub(crate) fn set_skew(&mut self, skew: Option<i64>) {
+        let shift = self.skew.unwrap_or(0).saturating_sub(skew.unwrap_or(0));
+        self.refresh.expiry = self.refresh.expiry.shifted(shift);
+        if let Some(access) = &mut self.access {
+            access.expiry = access.expiry.shifted(shift);
+        }
+        self.skew = skew;
     }
 
     /// Whether both hold the same tokens, so that neither was renewed since.

@@ -113,7 +113,7 @@ impl<'m> SessionManager<'m> {
     }
 
     fn fresh_session(&self, min_ttl: Duration) -> Result<Session, SessionError> {
-        let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
+        let session = self.load_to_use()?.ok_or(SessionError::NotSignedIn)?;
         self.complete_hand_over(&session)?;
         let policy = RefreshPolicy::IfEndsWithin(min_ttl);
         self.warn_before_end(&session);

@@ -14,6 +14,19 @@ pub(crate) struct Started {
     pub(crate) replaced: Vec<Revocation>,
 }
 
+/// What a test of the store has shown.
+#[derive(Debug)]
+pub(crate) enum StoreProof {
+    /// It can be read. Writing could open a dialog.
+    Read,
+    /// It returns what is written to it.
+    Written,
+    /// It can be written, and refuses a former version.
+    Compared,
+    /// It can be read. Another machine holds the lease, so nothing was written.
+    Leased { host: String },
+}
+
 /// The result of the request that begins a session.
 struct Issued {
     grant: Grant,
@@ -29,15 +42,18 @@ impl SessionManager<'_> {
     }
 
     /// The same with the profile's lock held. A shared store must compare versions as well.
-    /// Returns whether an entry was written: see [`SessionStore::prove_writable`].
-    ///
-    /// [`SessionStore::prove_writable`]: crate::store::SessionStore::prove_writable
-    pub(crate) fn prove_writable_under(&self, lock: &ProfileLock) -> Result<bool, SessionError> {
+    pub(crate) fn prove_writable_under(
+        &self,
+        lock: &ProfileLock,
+    ) -> Result<StoreProof, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        match self.test_shared()? {
-            Some(()) => Ok(true),
-            None => Ok(self.entry().prove_writable(lock)?),
+        if let Some(proof) = self.test_shared()? {
+            return Ok(proof);
         }
+        Ok(match self.entry().prove_writable(lock)? {
+            true => StoreProof::Written,
+            false => StoreProof::Read,
+        })
     }
 
     /// Runs `request`, and stores and records the session that it brings.

@@ -67,18 +67,15 @@ impl SessionManager<'_> {
         lock: &ProfileLock,
         local: bool,
     ) -> Result<LogoutOutcome, SessionError> {
-        let own = {
-            let _waiting = self.terminal.spin("waiting for the secret store");
-            match self.entry().read_exposed() {
-                Err(error) if error.kind != StoreErrorKind::Failed => return Err(error.into()),
-                read => read,
-            }
+        let left = match local {
+            true => self.leave_shared()?,
+            false => None,
         };
         let deferral = self.interrupts.defer();
         let mut sent = Vec::new();
-        let own = match self.end_shared(local)? {
-            Some(ended) => ended,
-            None => self.end_entry(lock, self.store, own, local, &mut sent),
+        let own = match left {
+            Some(left) => left,
+            None => self.end_own(lock, local, &mut sent)?,
         };
         let mut sessions = vec![own];
         for kind in self.other_stores() {
@@ -100,6 +97,24 @@ impl SessionManager<'_> {
             deferral.remember_signal();
         }
         Ok(LogoutOutcome { sessions })
+    }
+
+    /// Ends the session in the profile's store.
+    fn end_own(
+        &self,
+        lock: &ProfileLock,
+        local: bool,
+        sent: &mut Vec<RefreshToken>,
+    ) -> Result<EndedSession, SessionError> {
+        let _waiting = self.terminal.spin("waiting for the secret store");
+        let read = match self.entry().read_exposed() {
+            Err(error) if error.kind != StoreErrorKind::Failed => return Err(error.into()),
+            read => read,
+        };
+        match self.end_shared()? {
+            Some(ended) => Ok(ended),
+            None => Ok(self.end_entry(lock, self.store, read, local, sent)),
+        }
     }
 
     /// Ends what was `read` in the store `kind`. `sent` holds the tokens that

@@ -93,6 +93,9 @@ pub(crate) enum SessionError {
         "the new refresh token was not handed over, and nothing here keeps it: {command}: {reason}"
     )]
     HandOverLost { command: String, reason: String },
+    /// The store is shared by machines, and the profile has a command to run at a rotation.
+    #[error("{name} does not work with a store that machines share")]
+    RotationOfShared { name: String },
     /// The other store, to which the session was to be moved, holds one already.
     #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
     Occupied {

@@ -33,6 +33,15 @@ impl RotationCommands {
         !self.on_rotate.is_empty()
     }
 
+    /// The key of the first command that is set.
+    pub(crate) fn first_key(&self) -> Option<&'static str> {
+        match (self.on_rotate.is_empty(), self.check.is_empty()) {
+            (false, _) => Some("on_rotate"),
+            (true, false) => Some("on_rotate_check"),
+            (true, true) => None,
+        }
+    }
+
     /// Runs the check, if there is one. Nothing may be spent if it fails.
     pub(super) fn check(&self) -> Result<(), SessionError> {
         let failed = |reason| SessionError::RotationCheck {

@@ -62,6 +62,8 @@ pub(super) trait World {
     fn random(&self) -> u64;
     fn host(&self) -> String;
     fn pid(&self) -> u32;
+    /// The server's clock minus this machine's, in milliseconds, if it is known.
+    fn skew(&self) -> Option<i64>;
     /// Whether the person has given up on saving a result.
     fn is_abandoned(&self) -> bool;
     fn log(&self, text: &str);
@@ -189,7 +191,7 @@ impl<W: World> SharedSession<'_, W> {
             match self.world.get(timeout) {
                 Ok((version, None)) => return Ok((version, None)),
                 Ok((version, Some(bytes))) => {
-                    return Ok((version, Some(SharedEntry::from_bytes(&bytes)?)));
+                    return Ok((version, Some(self.parse(&bytes)?)));
                 }
                 Err(error) => {
                     // While a result waits, whatever the store says is tried again.
@@ -203,6 +205,11 @@ impl<W: World> SharedSession<'_, W> {
             }
             self.world.sleep(backoff.next(self.world.random()));
         }
+    }
+
+    /// Parses an entry, with the receipts by this machine's clock.
+    fn parse(&self, bytes: &[u8]) -> Result<SharedEntry, StoreError> {
+        SharedEntry::from_bytes(bytes, self.world.skew())
     }
 
     fn after(&self, time: Duration) -> Duration {
@@ -243,7 +250,7 @@ impl<W: World> SharedSession<'_, W> {
                 return self.theirs(entry);
             }
             if known.is_none() {
-                first_read = reparsed(&entry)?.session;
+                first_read = self.reparsed(&entry)?.session;
             }
             if entry.session.as_ref().is_some_and(is_fresh) {
                 return self.theirs(entry);
@@ -313,9 +320,14 @@ impl<W: World> SharedSession<'_, W> {
             });
         }
         Ok(match is_other {
-            true => reparsed(entry)?.session.map(Renewal::Theirs),
+            true => self.reparsed(entry)?.session.map(Renewal::Theirs),
             false => None,
         })
+    }
+
+    /// A second copy of an entry, whose tokens have no `Clone`.
+    fn reparsed(&self, entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
+        self.parse(&entry.to_bytes()?)
     }
 
     fn theirs(&self, entry: SharedEntry) -> Outcome<Renewal, W> {
@@ -324,9 +336,4 @@ impl<W: World> SharedSession<'_, W> {
             .map(Renewal::Theirs)
             .ok_or(LeaseError::NotSignedIn)
     }
-}
-
-/// A second copy of an entry, whose tokens have no `Clone`.
-fn reparsed(entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
-    SharedEntry::from_bytes(&entry.to_bytes()?)
 }

@@ -35,7 +35,7 @@ use crate::store::{
 use crate::terminal::Terminal;
 
 pub(crate) use access::{Credential, TokenVariables};
-pub(crate) use begin::Started;
+pub(crate) use begin::{Started, StoreProof};
 pub(crate) use end::{LogoutOutcome, Revocation};
 pub(crate) use error::{LikelyCause, SessionError};
 pub(crate) use hand_over::RotationCommands;

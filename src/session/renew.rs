@@ -62,6 +62,9 @@ impl SessionManager<'_> {
         // What was read before the lock may be spent by now.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         let before = before.or(read_while_waiting.as_ref());
+        if before.is_none() {
+            self.warn_of_other_writer(&session);
+        }
         let session = self.hand_over(&lock, session)?;
         if before.is_some_and(|before| !session.has_same_tokens(before)) {
             self.terminal

@@ -7,14 +7,20 @@ use std::time::{Duration, Instant};
 use super::end::EndedSession;
 use super::error::ends_session;
 use super::interrupts::Deferral;
-use super::lease::{Exchanged, LeaseError, SharedSession, Timing, World};
-use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager};
+use super::lease::{Exchanged, LeaseError, Renewal, SharedSession, Timing, World};
+use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof};
 use crate::api::ApiError;
-use crate::model::{RefreshToken, Session, Timestamp};
-use crate::store::{PutOutcome, StoreError, StoreKind, Version, Versioned, VersionedEntry};
+use crate::model::{MAX_ROUNDING_MILLIS, RefreshToken, Session, Timestamp};
+use crate::store::{
+    PutOutcome, StoreError, StoreErrorKind, StoreKind, Version, Versioned, VersionedEntry,
+    host_name,
+};
 
 /// The lock timeout that a person did not choose.
 const USUAL_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the request may take that compares the clocks.
+const CLOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a read is retried while the store does not answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
@@ -25,6 +31,7 @@ pub(super) struct SharedWorld<'m> {
     store: &'m dyn Versioned,
     started: Instant,
     exchange_timeout: Duration,
+    skew: Option<i64>,
     /// From the exchange on, signals wait for the result to be stored.
     deferral: RefCell<Option<Deferral<'m>>>,
 }
@@ -92,6 +99,10 @@ impl World for SharedWorld<'_> {
         host_name()
     }
 
+    fn skew(&self) -> Option<i64> {
+        self.skew
+    }
+
     fn pid(&self) -> u32 {
         std::process::id()
     }
@@ -130,23 +141,6 @@ fn holder_clock(_: Instant) -> Duration {
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 fn holder_clock(started: Instant) -> Duration {
     started.elapsed()
-}
-
-/// The machine's name, for texts that a person reads.
-fn host_name() -> String {
-    #[cfg(unix)]
-    let name = rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned();
-    #[cfg(not(unix))]
-    let name = String::new();
-    let plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
-    let name: String = name.chars().filter(plain).take(64).collect();
-    match name.is_empty() {
-        true => "another machine".to_owned(),
-        false => name,
-    }
 }
 
 impl SessionManager<'_> {
@@ -189,19 +183,13 @@ impl SessionManager<'_> {
         let Some(store) = self.versioned()? else {
             return Ok(None);
         };
-        if self.rotation.is_set() {
-            return Err(StoreError::failed(
-                "a session that machines share is not handed to a rotation command",
-            )
-            .hint("remove on_rotate from the profile, or use another store")
-            .into());
-        }
         let timing = self.timing();
         let world = SharedWorld {
             manager: self,
             store,
             started: Instant::now(),
             exchange_timeout: timing.exchange,
+            skew: self.recorded_skew(),
             deferral: RefCell::new(None),
         };
         let shared = SharedSession {
@@ -267,8 +255,7 @@ impl SessionManager<'_> {
                 cause: None,
             });
         }
-        let now = (self.now)();
-        Ok(Some(entry.session.map(|session| received_by(session, now))))
+        Ok(Some(entry.session))
     }
 
     /// Renews a shared session under its lease. The profile's lock is held, so
@@ -278,11 +265,19 @@ impl SessionManager<'_> {
         before: Option<&Session>,
         policy: RefreshPolicy,
     ) -> Result<Option<Session>, SessionError> {
+        if self.is_shared()? {
+            self.refuse_rotation_commands()?;
+        }
         let renewed = self.with_shared(|shared| {
             shared.renew(before, &|session| self.is_fresh(session, policy))
         })?;
-        let now = (self.now)();
-        Ok(renewed.map(|renewal| received_by(renewal.session(), now)))
+        if let Some(Renewal::Own(Session {
+            skew: Some(skew), ..
+        })) = &renewed
+        {
+            self.record_skew(*skew);
+        }
+        Ok(renewed.map(Renewal::session))
     }
 
     /// Stores the session of a login. Returns it with the one that it replaced.
@@ -290,32 +285,116 @@ impl SessionManager<'_> {
         &self,
         session: Session,
     ) -> Result<(Session, Option<Session>), SessionError> {
+        if let Some(skew) = session.skew {
+            self.record_skew(skew);
+        }
         self.with_shared(|shared| shared.log_in(session))?
             .ok_or_else(|| StoreError::failed("the store has no versions any more").into())
     }
 
     /// Proves that the shared store writes, and compares versions.
-    pub(super) fn test_shared(&self) -> Result<Option<()>, SessionError> {
+    pub(super) fn test_shared(&self) -> Result<Option<StoreProof>, SessionError> {
+        if self.is_shared()? {
+            self.refuse_rotation_commands()?;
+        }
         self.with_shared(|shared| shared.test_store())
     }
 
-    /// Ends the shared session for all machines, or if `local`, makes this
-    /// machine's profile forget where it is.
-    pub(super) fn end_shared(&self, local: bool) -> Result<Option<EndedSession>, SessionError> {
-        if local {
-            if self.versioned()?.is_none() {
-                return Ok(None);
-            }
-            self.record(|profile| profile.store = None)?;
-            self.terminal
-                .note("the shared session stays; this profile does not use it any more");
-            return Ok(Some(EndedSession {
-                store: self.store,
-                server: Some(Revocation::NotAsked),
-                unreadable: None,
-                removed: Ok(false),
-            }));
+    /// Refuses the commands that follow a rotation. Every machine that shares a
+    /// session renews it, and the others would not run the commands of this one.
+    pub(crate) fn refuse_rotation_commands(&self) -> Result<(), SessionError> {
+        match self.rotation.first_key() {
+            Some(name) => Err(SessionError::RotationOfShared {
+                name: name.to_owned(),
+            }),
+            None => Ok(()),
         }
+    }
+
+    /// Reads the stored session, to use or renew it. The entry of a shared one is
+    /// in the server's time: if this machine's clock was never compared with the
+    /// server's, or the entry contradicts what is recorded, one request compares them.
+    pub(crate) fn load_to_use(&self) -> Result<Option<Session>, SessionError> {
+        let Some(mut session) = self.load()? else {
+            return Ok(None);
+        };
+        if !self.is_shared()? {
+            self.warn_of_other_writer(&session);
+            return Ok(Some(session));
+        }
+        if session.skew.is_none() || is_from_future(&session, (self.now)()) {
+            match self.client.ping(CLOCK_TIMEOUT) {
+                Ok(pong) => {
+                    // A server that does not send the time is taken at its word.
+                    let skew = pong.skew.unwrap_or(0);
+                    self.record_skew(skew);
+                    session.set_skew(Some(skew));
+                }
+                Err(error) => self
+                    .terminal
+                    .verbose(&format!("the clock was not compared: {error}")),
+            }
+        }
+        Ok(Some(session))
+    }
+
+    fn recorded_skew(&self) -> Option<i64> {
+        let selected = self.profiles.select(Some(&self.profile)).ok()?;
+        selected.profile?.clock_skew
+    }
+
+    fn record_skew(&self, skew: i64) {
+        let recorded = self.recorded_skew();
+        if recorded
+            .is_some_and(|recorded| recorded.abs_diff(skew) <= MAX_ROUNDING_MILLIS.unsigned_abs())
+        {
+            return;
+        }
+        if let Err(error) = self.record(|profile| profile.clock_skew = Some(skew)) {
+            self.terminal
+                .verbose(&format!("the clock's skew was not recorded: {error}"));
+        }
+    }
+
+    /// Prints a warning if another machine wrote the session of a store without
+    /// versions, where nothing keeps two machines from renewing at once.
+    pub(super) fn warn_of_other_writer(&self, session: &Session) {
+        if let Some(host) = &session.written_on
+            && *host != host_name()
+        {
+            self.terminal.warn(&format!(
+                "{host} wrote the session in {} last; this store is for one machine only, and two \
+                 that renew at once lose the session",
+                self.store
+            ));
+        }
+    }
+
+    /// Makes the profile forget a shared store, and leaves the session there to the
+    /// other machines. Returns `None` if the store is this machine's own.
+    pub(super) fn leave_shared(&self) -> Result<Option<EndedSession>, SessionError> {
+        if !matches!(self.store, StoreKind::Helper(_)) {
+            return Ok(None);
+        }
+        // A store that does not answer must not keep the profile.
+        let unreadable = match self.is_shared() {
+            Ok(false) => return Ok(None),
+            Ok(true) => None,
+            Err(error) if error.kind == StoreErrorKind::Unavailable => Some(error),
+            Err(error) => return Err(error.into()),
+        };
+        self.record(|profile| profile.store = None)?;
+        Ok(Some(EndedSession {
+            store: self.store,
+            server: unreadable.is_none().then_some(Revocation::NotAsked),
+            unreadable,
+            removed: Ok(false),
+        }))
+    }
+
+    /// Ends the shared session for all machines. Returns `None` if the store has
+    /// no versions.
+    pub(super) fn end_shared(&self) -> Result<Option<EndedSession>, SessionError> {
         let Some(ended) = self.with_shared(|shared| shared.log_out())? else {
             return Ok(None);
         };
@@ -333,19 +412,9 @@ impl SessionManager<'_> {
     }
 }
 
-/// The session with its receipts not in the future: a clock that is behind the
-/// server's would count its tokens as ended.
-fn received_by(session: Session, now: Timestamp) -> Session {
-    let mut session = session;
-    let clamp = |expiry: &mut crate::model::Expiry| {
-        let ahead = expiry.received_at().millis_since(now);
-        if ahead > 0 {
-            *expiry = expiry.shifted(-ahead);
-        }
-    };
-    clamp(&mut session.refresh.expiry);
-    if let Some(access) = &mut session.access {
-        clamp(&mut access.expiry);
-    }
-    session
+/// Whether the newest token was received in the future.
+fn is_from_future(session: &Session, now: Timestamp) -> bool {
+    let access = session.access.as_ref().map(|access| access.expiry);
+    let expiry = access.unwrap_or(session.refresh.expiry);
+    expiry.received_at().millis_since(now) > MAX_ROUNDING_MILLIS
 }

@@ -9,7 +9,8 @@
 //! `exchange_began` is the journal mark of an exchange whose result is not known;
 //! `"exchange_unanswered":true` beside it means that no usable response came.
 //! `"hand_over_pending":true` means that the profile's `on_rotate` command has
-//! not received the refresh token yet.
+//! not received the refresh token yet. `"host":"…"` names the machine that wrote the
+//! entry; only entries behind a store helper have it.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -41,6 +42,8 @@ struct Written<'a> {
     exchange_unanswered: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     hand_over_pending: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
 }
 
 #[derive(Deserialize)]
@@ -57,17 +60,21 @@ struct Read {
     exchange_unanswered: bool,
     #[serde(default)]
     hand_over_pending: bool,
+    host: Option<String>,
 }
 
-/// Serialises a session.
-pub(super) fn to_bytes(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    write(session, Some(VERSION), session.skew, 0)
+/// Serialises a session. `host` is the machine that writes it, if that is to be recorded.
+pub(super) fn to_bytes(
+    session: &Session,
+    host: Option<&str>,
+) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    write(session, Some(VERSION), session.skew, 0, host)
 }
 
 /// Serialises the fields of a session for an entry of another version, with
 /// times of receipt by the server's clock.
 pub(super) fn to_bytes_in_server_time(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    write(session, None, None, session.skew.unwrap_or(0))
+    write(session, None, None, session.skew.unwrap_or(0), None)
 }
 
 fn write(
@@ -75,6 +82,7 @@ fn write(
     version: Option<u32>,
     skew: Option<i64>,
     shift: i64,
+    host: Option<&str>,
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     // Large enough that the buffer never moves: a former place would not be wiped.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
@@ -89,6 +97,7 @@ fn write(
         exchange_began: session.pending.map(|pending| pending.began),
         exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
         hand_over_pending: session.hand_over_pending,
+        host,
     };
     serde_json::to_writer(&mut *bytes, &written)
         .map_err(|_| StoreError::failed("the session cannot be written as JSON"))?;
@@ -130,6 +139,7 @@ pub(super) fn from_bytes_up_to(newest: u32, bytes: &[u8]) -> Result<Session, Sto
             unanswered: read.exchange_unanswered,
         }),
         hand_over_pending: read.hand_over_pending,
+        written_on: read.host,
     })
 }
 
@@ -168,7 +178,7 @@ mod tests {
             r#""access":{"received_at":1000,"lifetime":300000},"skew":-120,"exchange_began":2000}"#
         );
         let session = from_bytes(text.as_bytes()).expect("a session");
-        let bytes = to_bytes(&session).expect("bytes");
+        let bytes = to_bytes(&session, None).expect("bytes");
         assert_eq!(String::from_utf8_lossy(&bytes), text);
     }
 

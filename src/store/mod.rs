@@ -43,6 +43,23 @@ pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
+/// Returns the machine's name, for texts that a person reads.
+pub(crate) fn host_name() -> String {
+    #[cfg(unix)]
+    let name = rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned();
+    #[cfg(not(unix))]
+    let name = String::new();
+    let is_plain = |c: &char| c.is_ascii_alphanumeric() || "._-".contains(*c);
+    let name: String = name.chars().filter(is_plain).take(64).collect();
+    match name.is_empty() {
+        true => "another machine".to_owned(),
+        false => name,
+    }
+}
+
 /// The kind of store that keeps a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "&'static str", try_from = "Cow<'_, str>")]

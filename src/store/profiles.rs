@@ -67,11 +67,15 @@ pub struct Profile {
     /// When the user was last warned that the session ends soon.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_warned_at: Option<Timestamp>,
+    /// The server's clock minus this machine's in milliseconds, as last seen. Only for
+    /// sessions that machines share: their entries hold the server's time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_skew: Option<i64>,
 }
 
 impl Profile {
     /// The keys of a profile in the file.
-    pub const KEYS: [&'static str; 13] = [
+    pub const KEYS: [&'static str; 14] = [
         "api_url",
         "login",
         "store",
@@ -85,6 +89,7 @@ impl Profile {
         "on_rotate",
         "on_rotate_check",
         "end_warned_at",
+        "clock_skew",
     ];
 
     pub(crate) fn origin(&self) -> Origin {

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{
-    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, Versioned, entry,
+    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Versioned,
+    entry, host_name,
 };
 use crate::model::{ProfileName, Session};
 
@@ -66,7 +67,7 @@ impl<'a> SessionStore<'a> {
         if let Some(versioned) = self.store.versioned()? {
             let (_, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
             return match bytes {
-                Some(bytes) => Ok(SharedEntry::from_bytes(&bytes)?.session),
+                Some(bytes) => Ok(SharedEntry::from_bytes(&bytes, None)?.session),
                 None => Ok(None),
             };
         }
@@ -93,10 +94,13 @@ impl<'a> SessionStore<'a> {
     /// Replaces the session of the profile. It is durable when this returns.
     pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check(lock)?;
-        let bytes = entry::to_bytes(session)?;
         if let Some(versioned) = self.store.versioned()? {
-            return self.share(versioned, &bytes);
+            return self.share(versioned, session);
         }
+        // A store behind a helper may be one that several machines reach.
+        let is_helper = matches!(self.store.kind(), StoreKind::Helper(_));
+        let host = is_helper.then(host_name);
+        let bytes = entry::to_bytes(session, host.as_deref())?;
         match self.store.limit() {
             None => self.store.write(self.profile.as_str(), &bytes),
             Some(limit) => self.save_within(limit, &bytes),
@@ -104,11 +108,11 @@ impl<'a> SessionStore<'a> {
     }
 
     /// Moves a session to a store that machines share, where none lies yet.
-    fn share(&self, versioned: &dyn Versioned, bytes: &[u8]) -> Result<(), StoreError> {
+    fn share(&self, versioned: &dyn Versioned, session: &Session) -> Result<(), StoreError> {
         let account = self.profile.as_str();
         let (version, there) = versioned.get(account, SHARED_TIMEOUT)?;
         if let Some(there) = there
-            && SharedEntry::from_bytes(&there)?.session.is_some()
+            && SharedEntry::from_bytes(&there, None)?.session.is_some()
         {
             return Err(StoreError::failed(
                 "the shared store holds a session already",
@@ -116,7 +120,7 @@ impl<'a> SessionStore<'a> {
         }
         let lineage = format!("{:016x}", getrandom::u64().unwrap_or_default());
         let entry = SharedEntry {
-            session: Some(entry::from_bytes(bytes)?),
+            session: Some(entry::from_bytes(&entry::to_bytes(session, None)?)?),
             sharing: Sharing {
                 lineage: lineage.clone(),
                 ..Sharing::default()
@@ -130,7 +134,7 @@ impl<'a> SessionStore<'a> {
             PutOutcome::Unknown => {
                 let (_, there) = versioned.get(account, SHARED_TIMEOUT)?;
                 let there = there
-                    .map(|there| SharedEntry::from_bytes(&there))
+                    .map(|there| SharedEntry::from_bytes(&there, None))
                     .transpose()?;
                 match there {
                     Some(there) if there.sharing.lineage == lineage => Ok(()),

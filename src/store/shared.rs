@@ -6,7 +6,7 @@
 //!  "api_url":"https://…","refresh_token":"…", …}
 //! ```
 //! `received_at` is in the server's time here: the clocks of two machines may
-//! differ by hours.
+//! differ by hours. Each reader subtracts its own skew.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -103,8 +103,9 @@ impl SharedEntry {
         Ok(bytes)
     }
 
-    /// Parses an entry. One of version 1 has no marks. No error quotes the input.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, StoreError> {
+    /// Parses an entry. One of version 1 has no marks. `skew` is the server's
+    /// clock minus ours in milliseconds, if it is known. No error quotes the input.
+    pub(crate) fn from_bytes(bytes: &[u8], skew: Option<i64>) -> Result<Self, StoreError> {
         let Ok(sharing) = serde_json::from_slice::<Sharing>(bytes) else {
             return Err(StoreError::failed("the shared entry is not a session").hint(entry::REMOVE));
         };
@@ -115,8 +116,8 @@ impl SharedEntry {
             });
         }
         let mut session = entry::from_bytes_up_to(VERSION, bytes)?;
-        // That was the writer's clock, not ours.
         session.skew = None;
+        session.set_skew(skew);
         Ok(Self {
             session: Some(session),
             sharing,
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_written_form_comes_back() {
-        let entry = SharedEntry::from_bytes(TEXT.as_bytes()).expect("an entry");
+        let entry = SharedEntry::from_bytes(TEXT.as_bytes(), None).expect("an entry");
         assert_eq!(entry.lease().map(|lease| lease.duration), Some(30_000));
         let bytes = entry.to_bytes().expect("bytes");
         assert_eq!(String::from_utf8_lossy(&bytes), TEXT);
@@ -150,18 +151,18 @@ mod tests {
 
     #[test]
     fn receipts_are_in_server_time() {
-        let mut entry = SharedEntry::from_bytes(TEXT.as_bytes()).expect("an entry");
-        if let Some(session) = &mut entry.session {
-            session.skew = Some(-400);
-        }
+        let entry = SharedEntry::from_bytes(TEXT.as_bytes(), Some(-400)).expect("an entry");
+        let session = entry.session.as_ref().expect("a session");
+        let here = session.refresh.expiry.received_at();
+        assert_eq!(here, Timestamp::from_millis(1400));
         let bytes = entry.to_bytes().expect("bytes");
-        assert!(String::from_utf8_lossy(&bytes).contains(r#""received_at":600"#));
+        assert_eq!(String::from_utf8_lossy(&bytes), TEXT);
     }
 
     #[test]
     fn what_was_logged_out_has_no_tokens() {
         let text = r#"{"version":2,"lineage":"L","generation":3,"gone":true}"#;
-        let entry = SharedEntry::from_bytes(text.as_bytes()).expect("an entry");
+        let entry = SharedEntry::from_bytes(text.as_bytes(), None).expect("an entry");
         assert!(entry.session.is_none());
         assert_eq!(*entry.to_bytes().expect("bytes"), *text.as_bytes());
     }
@@ -173,7 +174,7 @@ mod tests {
             "hunter2",
             r#"{"version":3}"#,
         ] {
-            let error = SharedEntry::from_bytes(text.as_bytes()).expect_err("none");
+            let error = SharedEntry::from_bytes(text.as_bytes(), None).expect_err("none");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
     }

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, test};
 
@@ -49,6 +52,7 @@ pub fn tests() -> Vec<Test> {
         )
         .needs(&service),
         test("helpers::missing_helper", missing_helper),
+        test("helpers::another_writer", another_writer).needs(&pass[2..]),
         test("helpers::silent_at_every_step", silent_at_every_step).needs(&pass[2..]),
         test("helpers::hostile_at_every_step", hostile_at_every_step).needs(&pass[2..]),
         test(
@@ -117,6 +121,15 @@ impl Helped {
         command
     }
 
+    /// Panics if a helper of this world still runs.
+    pub fn assert_no_helper_left(&self, context: &str) {
+        let left = self.shell(
+            "pgrep -f [r]ememberizer-store-odd -u \"$(id -u)\" | while read -r p; do \
+             tr '\\0' '\\n' <\"/proc/$p/environ\" | grep -q \"^HOME=$HOME\" && echo \"$p\"; done",
+        );
+        assert_eq!(left.stdout, "", "{context}: left behind");
+    }
+
     pub fn shell(&self, script: &str) -> Output {
         let mut command = self.command(Path::new("/bin/sh"), &["-c", script]);
         Output::of(command.output().unwrap())
@@ -148,8 +161,32 @@ impl Helped {
         )
     }
 
-    /// A helper in Python: `script` runs for each request, which is in `ask`.
-    fn helper(&self, name: &str, script: &str) {
+    fn entries(&self) -> PathBuf {
+        self.world.home().join("entries")
+    }
+
+    /// The entry of the default profile, as helpers in Python store it.
+    pub fn entry(&self) -> serde_json::Value {
+        let all = std::fs::read_to_string(self.entries()).unwrap();
+        let all: serde_json::Value = serde_json::from_str(&all).unwrap();
+        let bytes = STANDARD.decode(all["default"][1].as_str().unwrap());
+        serde_json::from_slice(&bytes.unwrap()).unwrap()
+    }
+
+    /// Changes that entry; its version changes as well.
+    pub fn edit_entry(&self, edit: impl FnOnce(&mut serde_json::Value)) {
+        let all = std::fs::read_to_string(self.entries()).unwrap();
+        let mut all: serde_json::Value = serde_json::from_str(&all).unwrap();
+        let version: u64 = all["default"][0].as_str().unwrap().parse().unwrap();
+        let mut entry = self.entry();
+        edit(&mut entry);
+        let text = STANDARD.encode(entry.to_string());
+        all["default"] = serde_json::json!([(version + 1).to_string(), text]);
+        std::fs::write(self.entries(), all.to_string()).unwrap();
+    }
+
+    /// Writes a helper in Python that goes on with `script` after [`PRELUDE`].
+    pub fn helper(&self, name: &str, script: &str) {
         let path = self
             .world
             .home()
@@ -163,28 +200,43 @@ impl Helped {
     }
 }
 
-/// A store without versions in a file, for helpers that do something to one step.
+/// A store in a file beside the helper, with versions if the hello says so.
 const PRELUDE: &str = r#"
-import base64, json, os, signal, sys, time
-place = os.path.expanduser("~/entries")
+import base64, fcntl, json, os, signal, sys, time
+place = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/entries"
 def entries():
     return json.load(open(place)) if os.path.exists(place) else {}
+def entry(key):
+    return entries().get(key, ["0", None])
 def keep(key, value):
     all = entries()
-    all[key] = value
+    all[key] = [str(int(entry(key)[0]) + 1), value]
     json.dump(all, open(place + ".new", "w"))
     os.replace(place + ".new", place)
 def say(text):
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+def done(ask):
+    with open(place + ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if ask["op"] == "put" and ask.get("if", entry(ask["key"])[0]) != entry(ask["key"])[0]:
+            return {"ok": False, "error": "conflict", "message": ""}
+        if ask["op"] == "put":
+            keep(ask["key"], ask["value"])
+        version, value = entry(ask["key"])
+        return {"ok": True, "version": version, "value": value}
 def answer(ask):
-    if ask["op"] == "get":
-        say(json.dumps({"ok": True, "value": entries().get(ask["key"])}))
-    else:
-        keep(ask["key"], ask["value"])
-        say('{"ok":true}')
-def hello():
-    say('{"v":[1],"cas":false}')
+    say(json.dumps(done(ask)))
+def decoded(value):
+    return json.loads(base64.b64decode(value)) if value else {}
+def kind(ask):
+    if ask["op"] == "put" and "lease" in decoded(ask["value"]):
+        return "lease"
+    if ask["op"] == "put" and "lease" in decoded(entry(ask["key"])[1]):
+        return "result"
+    return ask["op"]
+def hello(cas=False):
+    say(json.dumps({"v": [1], "cas": cas}))
 def serve(step=lambda ask: False):
     for line in sys.stdin:
         ask = json.loads(line)
@@ -255,8 +307,27 @@ fn missing_helper() {
     helped.login("helper:").expect(2);
 }
 
+/// Nothing keeps two machines apart in a store without versions: who last wrote it is named.
+fn another_writer() {
+    let helped = Helped::new(Store::File);
+    helped.helper("odd", "hello()\nserve()");
+    helped.login("helper:odd").expect(0);
+    let quiet = helped.run(&["token"]).expect(0);
+    assert_eq!(quiet.stderr, "", "{quiet:#?}");
+    helped.edit_entry(|entry| entry["host"] = "elsewhere".into());
+    for command in ["token", "refresh"] {
+        let output = helped.run(&[command]).expect(0);
+        let is_told = output
+            .stderr
+            .contains("elsewhere wrote the session in helper:odd last");
+        assert!(is_told, "{output:#?}");
+    }
+    let quiet = helped.run(&["token"]).expect(0);
+    assert_eq!(quiet.stderr, "", "{quiet:#?}");
+}
+
 /// What a helper may do in place of one step. The step is `hello`, `get` or `put`.
-const MISDEEDS: [(&str, &str); 11] = [
+pub const MISDEEDS: [(&str, &str); 11] = [
     ("dies", "os._exit(1)"),
     ("closes its output", "os.close(1); time.sleep(60)"),
     ("is killed", "os.kill(os.getpid(), signal.SIGKILL)"),
@@ -312,8 +383,7 @@ fn hostile_at_every_step() {
                 sent,
                 "{what} at {step}: an exchange"
             );
-            let left = helped.shell("pgrep -f [r]ememberizer-store-odd -u \"$(id -u)\" | while read -r p; do tr '\\0' '\\n' <\"/proc/$p/environ\" | grep -qx \"HOME=$HOME\" && echo \"$p\"; done");
-            assert_eq!(left.stdout, "", "{what} at {step}: left behind");
+            helped.assert_no_helper_left(&format!("{what} at {step}"));
         }
     }
     helped.helper("odd", "hello()\nserve()");
@@ -338,7 +408,7 @@ fn hostile_never_shows_a_secret() {
         let output = helped.run(&["refresh", "-v"]).expect(6);
         assert!(output.stderr.contains("withheld"), "{output:#?}");
         let entries: serde_json::Value = serde_json::from_str(&entries).unwrap();
-        let stored = entries["default"].as_str().unwrap();
+        let stored = entries["default"][1].as_str().unwrap();
         assert!(!output.stderr.contains(&stored[..24]), "{output:#?}");
         assert!(!output.stderr.contains("eyJ"), "{output:#?}");
     }

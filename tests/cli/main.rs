@@ -24,6 +24,7 @@ mod ends;
 mod faults;
 mod files;
 mod fleet;
+mod fleet_file;
 mod helpers;
 mod hostile;
 mod hostile_text;
@@ -81,6 +82,7 @@ fn main() -> std::process::ExitCode {
         faults::tests(),
         files::tests(),
         fleet::tests(),
+        fleet_file::tests(),
         helpers::tests(),
         hostile::tests(),
         hostile_text::tests(),

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::model::{CookieNames, Origin, PageUrl};
-use crate::session::SessionError;
+use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
 #[derive(Debug, clap::Args)]
@@ -101,6 +101,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
                 .clone_from(&url);
             })?;
         }
+        Fact::OnRotate | Fact::OnRotateCheck
+            if !words.is_empty() && is_shared(&context.session()) =>
+        {
+            return Err(SessionError::RotationOfShared { name: key.name() }.into());
+        }
         Fact::OnRotate => record(&|p| p.on_rotate.clone_from(&words))?,
         Fact::OnRotateCheck => record(&|p| p.on_rotate_check.clone_from(&words))?,
     }
@@ -110,6 +115,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         json!(value)
     };
     confirm(context, &key.name(), json, &words.join(" "))
+}
+
+/// Whether the profile's store is known to be one that machines share.
+fn is_shared(manager: &SessionManager<'_>) -> bool {
+    matches!(manager.store, StoreKind::Helper(_)) && manager.is_shared().unwrap_or(false)
 }
 
 fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
@@ -144,6 +154,9 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let manager = context.session_in(from);
     let target = context.session_in(to);
     let lock = manager.lock()?;
+    if is_shared(&target) {
+        target.refuse_rotation_commands()?;
+    }
     if from != to {
         if matches!(from, StoreKind::Helper(_)) && manager.is_shared()? {
             let text = "a session that machines share is not moved";

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use super::watch::Backoff;
-use super::{
-    Exchanged, LeaseError, MIN_ATTEMPTS, Outcome, Renewal, SharedSession, Step, World, reparsed,
-};
+use super::{Exchanged, LeaseError, MIN_ATTEMPTS, Outcome, Renewal, SharedSession, Step, World};
 use crate::model::{Grant, PendingExchange};
 use crate::store::{EndedMark, Failure, Lease, PutOutcome, SharedEntry, StoreError, Version};
 
@@ -119,7 +117,7 @@ impl<W: World> SharedSession<'_, W> {
 
     /// Puts the new tokens, in short attempts: with versions, a repetition does no harm.
     fn persist(&self, taken: &Taken, grant: Grant) -> Outcome<Renewal, W> {
-        let after = renewed(taken, grant)?;
+        let after = self.renewed(taken, grant)?;
         let bytes = after.to_bytes()?;
         let limit = self.after(self.timing.save_timeout);
         let mut version = taken.version.clone();
@@ -169,6 +167,33 @@ impl<W: World> SharedSession<'_, W> {
                 self.world.sleep(backoff.next(self.world.random()) / 4);
             }
         }
+    }
+
+    /// The entry after a renewal under the lease.
+    fn renewed(&self, taken: &Taken, grant: Grant) -> Result<SharedEntry, StoreError> {
+        let SharedEntry {
+            session,
+            mut sharing,
+        } = self.reparsed(&taken.entry)?;
+        let mut session =
+            session.ok_or_else(|| StoreError::failed("the shared entry holds no session"))?;
+        if grant.skew.is_some() {
+            session.set_skew(grant.skew);
+        }
+        let has_access = grant.access.is_some();
+        let mut session = session.renewed(grant);
+        if !has_access {
+            // The former access token must not pass for a new one.
+            session.access = None;
+        }
+        sharing.generation += 1;
+        sharing.lease = None;
+        sharing.failed = None;
+        sharing.ended = None;
+        Ok(SharedEntry {
+            session: Some(session),
+            sharing,
+        })
     }
 
     /// Looks again before a refusal is believed: the token may not be the stored
@@ -227,34 +252,6 @@ pub(super) struct Taken {
     /// The holder's clock before that put.
     began: Duration,
     by: String,
-}
-
-/// The entry after a renewal under the lease.
-fn renewed(taken: &Taken, grant: Grant) -> Result<SharedEntry, StoreError> {
-    let SharedEntry {
-        session,
-        mut sharing,
-    } = reparsed(&taken.entry)?;
-    let mut session =
-        session.ok_or_else(|| StoreError::failed("the shared entry holds no session"))?;
-    if let Some(skew) = grant.skew {
-        // What the server did not replace was received in its time.
-        session.refresh.expiry = session.refresh.expiry.shifted(-skew);
-    }
-    let has_access = grant.access.is_some();
-    let mut session = session.renewed(grant);
-    if !has_access {
-        // The former access token must not pass for a new one.
-        session.access = None;
-    }
-    sharing.generation += 1;
-    sharing.lease = None;
-    sharing.failed = None;
-    sharing.ended = None;
-    Ok(SharedEntry {
-        session: Some(session),
-        sharing,
-    })
 }
 
 fn own<E>(entry: SharedEntry) -> Result<Renewal, LeaseError<E>> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::watch::Backoff;
 use super::{LeaseError, LoggedOut, MIN_ATTEMPTS, Outcome, SharedSession, World};
 use crate::model::Session;
+use crate::session::StoreProof;
 use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError, StoreErrorKind, Version};
 
 impl<W: World> SharedSession<'_, W> {
@@ -70,7 +71,7 @@ impl<W: World> SharedSession<'_, W> {
             attempts += 1;
             match self.world.get(self.timing.attempt) {
                 Ok((version, bytes)) => {
-                    let entry = bytes.and_then(|bytes| SharedEntry::from_bytes(&bytes).ok());
+                    let entry = bytes.and_then(|bytes| self.parse(&bytes).ok());
                     return Ok((version, entry));
                 }
                 Err(error)
@@ -131,45 +132,49 @@ impl<W: World> SharedSession<'_, W> {
         }
     }
 
-    /// Proves that the store keeps what is written and refuses a former version.
+    /// Proves that the store can be written, and refuses a former version.
     /// Nothing is written while another machine renews.
-    pub(in crate::session) fn test_store(&self) -> Outcome<(), W> {
-        let (version, bytes) = self.world.get(self.timing.request)?;
-        if let Some(bytes) = &bytes
-            && SharedEntry::from_bytes(bytes).is_ok_and(|entry| entry.lease().is_some())
-        {
-            return Ok(());
-        }
-        let gone = SharedEntry {
-            session: None,
-            sharing: Sharing {
-                gone: true,
-                ..Default::default()
-            },
-        };
-        let bytes = bytes.map_or_else(|| gone.to_bytes(), Ok)?;
-        match self.world.put(&version, &bytes, self.timing.request)? {
-            PutOutcome::Stored(_) => {}
-            // Another machine has written: the store compares.
-            PutOutcome::Conflict => return Ok(()),
-            PutOutcome::Unknown => {
-                return Err(LeaseError::Store(StoreError {
-                    kind: StoreErrorKind::Unavailable,
-                    message: "the store did not say whether it wrote".to_owned(),
-                    hint: None,
-                }));
+    pub(in crate::session) fn test_store(&self) -> Outcome<StoreProof, W> {
+        for _ in 0..MIN_ATTEMPTS {
+            let (version, bytes) = self.world.get(self.timing.request)?;
+            let entry = bytes.as_ref().map(|bytes| self.parse(bytes));
+            if let Some(Ok(entry)) = entry
+                && let Some(lease) = entry.sharing.lease
+            {
+                return Ok(StoreProof::Leased { host: lease.host });
             }
+            let gone = SharedEntry {
+                session: None,
+                sharing: Sharing {
+                    gone: true,
+                    ..Default::default()
+                },
+            };
+            let bytes = bytes.map_or_else(|| gone.to_bytes(), Ok)?;
+            let put = || self.world.put(&version, &bytes, self.timing.request);
+            match put()? {
+                PutOutcome::Stored(_) => {}
+                // Another machine has written meanwhile.
+                PutOutcome::Conflict => continue,
+                PutOutcome::Unknown => return Err(unknown().into()),
+            }
+            return match put()? {
+                PutOutcome::Conflict => Ok(StoreProof::Compared),
+                PutOutcome::Unknown => Err(unknown().into()),
+                PutOutcome::Stored(_) => Err(StoreError::failed(
+                    "the store claims to compare versions, and overwrote",
+                )
+                .into()),
+            };
         }
-        match self.world.put(&version, &bytes, self.timing.request)? {
-            PutOutcome::Conflict => Ok(()),
-            PutOutcome::Unknown => Err(LeaseError::Store(StoreError {
-                kind: StoreErrorKind::Unavailable,
-                message: "the store did not say whether it wrote".to_owned(),
-                hint: None,
-            })),
-            PutOutcome::Stored(_) => Err(LeaseError::Store(StoreError::failed(
-                "the store claims to compare versions, and overwrote",
-            ))),
-        }
+        Err(LeaseError::Busy(None))
+    }
+}
+
+fn unknown() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        message: "the store did not say whether it wrote".to_owned(),
+        hint: None,
     }
 }

@@ -31,12 +31,14 @@ pub(super) enum Removed {
     Watching,
     LengthOfTheEntry,
     LookingUpUnanswered,
+    TakingUnansweredForUndone,
     SecondLook,
     EndedMark,
     PuttingOverATaker,
     EndOfTheLease,
     FailingClosed,
     SharingFailures,
+    OwnSkew,
 }
 
 /// Probabilities and spans of a scenario; what is not named does not happen.
@@ -134,7 +136,7 @@ pub(super) struct Clocks {
 pub(super) const MICRO: f64 = 1e6;
 
 impl Clocks {
-    fn real(&self) -> f64 {
+    pub(super) fn real(&self) -> f64 {
         self.now.load(SeqCst) as f64 / MICRO
     }
     fn watcher(&self) -> f64 {
@@ -184,7 +186,7 @@ impl Machine {
                 let lease = self.lease.borrow();
                 let held = lease
                     .as_ref()
-                    .map(|(bytes, _)| SharedEntry::from_bytes(bytes).unwrap());
+                    .map(|(bytes, _)| SharedEntry::from_bytes(bytes, None).unwrap());
                 match held {
                     Some(held) if held.sharing.generation == sharing.generation => Kind::Release,
                     _ => Kind::Result,
@@ -215,7 +217,7 @@ impl World for Machine {
             });
         };
         let bytes = bytes.map(|bytes| {
-            let mut entry = SharedEntry::from_bytes(&bytes).unwrap();
+            let mut entry = SharedEntry::from_bytes(&bytes, None).unwrap();
             if let Some(lease) = &mut entry.sharing.lease {
                 let began = lease.began.millis() as f64 / 1000.0;
                 match self.removed {
@@ -245,7 +247,7 @@ impl World for Machine {
         bytes: &[u8],
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
-        let entry = SharedEntry::from_bytes(bytes).unwrap();
+        let entry = SharedEntry::from_bytes(bytes, None).unwrap();
         let kind = self.kind(&entry);
         let mut condition = Some(expected.0.clone());
         let mut content = Some(bytes.to_vec());
@@ -275,8 +277,12 @@ impl World for Machine {
         let Answer::Put(mut outcome) = self.ask(Op::Put(condition, kind, content, timeout)) else {
             unreachable!()
         };
-        if self.removed == Removed::LookingUpUnanswered && outcome == PutOutcome::Unknown {
-            outcome = PutOutcome::Stored(Version("guessed".into()));
+        if outcome == PutOutcome::Unknown {
+            outcome = match self.removed {
+                Removed::LookingUpUnanswered => PutOutcome::Stored(Version("guessed".into())),
+                Removed::TakingUnansweredForUndone => PutOutcome::Conflict,
+                _ => outcome,
+            };
         }
         if kind == Kind::Lease {
             self.lease_answered
@@ -297,7 +303,7 @@ impl World for Machine {
         )) {
             Answer::Tokens(new) => {
                 self.is_refused.set(false);
-                Exchanged::Granted(grant(&new))
+                Exchanged::Granted(grant(&new, self.now(), self.skew()))
             }
             Answer::Refused => {
                 self.is_refused.set(true);
@@ -342,6 +348,10 @@ impl World for Machine {
     fn pid(&self) -> u32 {
         1
     }
+    fn skew(&self) -> Option<i64> {
+        let skew = (self.clocks.offset * -1000.0) as i64;
+        (self.removed != Removed::OwnSkew).then_some(skew)
+    }
     fn is_abandoned(&self) -> bool {
         false
     }
@@ -352,8 +362,11 @@ pub(super) fn origin() -> Origin {
     "https://api.example.test/v1".parse().unwrap()
 }
 
-pub(super) fn grant(token: &str) -> Grant {
-    let expiry = Expiry::new(Timestamp::from_millis(0), None);
+/// How long an access token lives, in milliseconds.
+const LIFETIME: i64 = 300_000;
+
+fn grant(token: &str, received_at: Timestamp, skew: Option<i64>) -> Grant {
+    let expiry = Expiry::new(received_at, Some(LIFETIME));
     let secret = |text: String| Secret::new(text);
     Grant {
         access: Some(Token {
@@ -364,13 +377,13 @@ pub(super) fn grant(token: &str) -> Grant {
             value: RefreshToken::new(secret(token.to_owned())),
             expiry,
         }),
-        skew: None,
+        skew,
         cookie_names: None,
     }
 }
 
 pub(super) fn session(token: &str) -> Session {
-    Session::from_grant(origin(), grant(token)).unwrap()
+    Session::from_grant(origin(), grant(token, Timestamp::from_millis(0), None)).unwrap()
 }
 
 pub(super) fn token_of(session: &Session) -> String {

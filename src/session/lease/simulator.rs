@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::machine::{
-    Answer, Clocks, Crashed, Kind, MICRO, Machine, Op, Random, Removed, Scenario, session,
+    Answer, Clocks, Crashed, Kind, MICRO, Machine, Op, Random, Removed, Scenario, session, token_of,
 };
 use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
@@ -67,6 +67,9 @@ pub(super) struct Simulation {
     pub(super) first_exchange: Option<f64>,
     pub(super) doubles: u32,
     pub(super) was_family_revoked: bool,
+    /// When each refresh token was stored.
+    pub(super) stored_at: HashMap<String, f64>,
+    lost_answers: u32,
     /// What happened that no protocol can make good.
     pub(super) causes: HashSet<&'static str>,
 }
@@ -109,6 +112,8 @@ impl Simulation {
             first_exchange: None,
             doubles: 0,
             was_family_revoked: false,
+            stored_at: HashMap::new(),
+            lost_answers: 0,
             causes: HashSet::new(),
         }
     }
@@ -132,6 +137,16 @@ impl Simulation {
         };
     }
 
+    /// Takes the store away from `from` to `to`.
+    pub(super) fn set_outage(&mut self, from: f64, to: f64) {
+        self.down = Some((from, to));
+    }
+
+    /// Loses the answers of the next puts.
+    pub(super) fn lose_answers(&mut self, count: u32) {
+        self.lost_answers = count;
+    }
+
     /// Puts a lease whose holder is never heard of again.
     pub(super) fn lease_to_nobody(&mut self, duration: Duration) {
         let mut entry = self.stored().unwrap();
@@ -148,7 +163,7 @@ impl Simulation {
     pub(super) fn stored(&self) -> Option<SharedEntry> {
         self.entry
             .as_ref()
-            .map(|bytes| SharedEntry::from_bytes(bytes).unwrap())
+            .map(|bytes| SharedEntry::from_bytes(bytes, None).unwrap())
     }
 
     /// Adds a machine that begins `run` at `start`.
@@ -349,7 +364,11 @@ impl Simulation {
             }
             Op::Get(_) | Op::Put(..) => {
                 let (there, back) = (self.store_delay(), self.store_delay());
-                let back = (!self.random.hits(s.lose_store)).then_some(back);
+                let mut back = (!self.random.hits(s.lose_store)).then_some(back);
+                if matches!(op, Op::Put(..)) && self.lost_answers > 0 {
+                    self.lost_answers -= 1;
+                    back = None;
+                }
                 let (timeout, late) = match &op {
                     Op::Put(_, kind, _, timeout) => {
                         self.seats[id].last = Some(*kind);
@@ -416,6 +435,9 @@ impl Simulation {
                 } else {
                     self.version += 1;
                     self.entry = content;
+                    if let Some(session) = self.stored().and_then(|entry| entry.session) {
+                        self.stored_at.entry(token_of(&session)).or_insert(time);
+                    }
                     if kind == Kind::Result {
                         self.seats[id].has_unsaved = false;
                         if time - self.seats[id].took_at > 30.0 {

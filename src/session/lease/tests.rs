@@ -1,11 +1,13 @@
 //! What holds in every scenario, and what each of the protocol's rules prevents.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::Timing;
-use super::machine::{Removed, Scenario};
+use super::machine::{Removed, Scenario, origin, token_of};
 use super::scenarios::{End, calm, renew, run, scenarios, timing};
 use super::simulator::Simulation;
+use super::{SharedSession, Timing, World};
+use crate::model::Session;
 
 /// Seeds that the usual run of the tests tries per scenario.
 const SEEDS: u64 = 150;
@@ -170,6 +172,112 @@ fn without_looking_up_an_unanswered_put() {
         &[timing()],
         &["P1", "P2"],
     );
+}
+
+/// The lease is put, and no answer comes. Its holder must not wait for itself.
+#[test]
+fn taking_an_unanswered_put_for_undone() {
+    let first_exchange = |removed| {
+        let mut sim = Simulation::new(1, calm());
+        sim.lose_answers(1);
+        sim.add(0.0, removed, timing(), move |machine| {
+            renew(machine, timing(), removed, "t1");
+        });
+        sim.run_until(100.0);
+        sim.finish();
+        sim.first_exchange
+    };
+    let looked_up = first_exchange(Removed::Nothing).expect("an exchange");
+    let guessed = first_exchange(Removed::TakingUnansweredForUndone);
+    assert!(looked_up < 15.0, "{looked_up}");
+    assert!(guessed.is_none_or(|at| at > 30.0), "{guessed:?}");
+}
+
+/// How long after its return a store that was away for 20 to 30 s gets the result, at most.
+fn longest_delay(timing: Timing) -> f64 {
+    let delay = |seed: u32| {
+        let back = 20.0 + f64::from(seed % 10);
+        let scenario = Scenario {
+            machines: 1,
+            ..Scenario::default()
+        };
+        let mut sim = Simulation::new(seed.into(), scenario);
+        // The lease is there after 90 ms. The result may be, in a fast run.
+        sim.set_outage(0.1, back);
+        sim.add(0.0, Removed::Nothing, timing, move |machine| {
+            renew(machine, timing, Removed::Nothing, "t1");
+        });
+        sim.run_until(100.0);
+        sim.finish();
+        sim.stored_at["t2"] - back
+    };
+    (0..50).map(delay).fold(0.0, f64::max)
+}
+
+#[test]
+fn long_attempts_to_save_come_late() {
+    assert!(longest_delay(timing()) < 5.0);
+    let long = Timing {
+        attempt: Duration::from_secs(10),
+        ..timing()
+    };
+    assert!(longest_delay(long) > 6.0);
+}
+
+/// Machines whose clocks are hours off use a token while it lasts by the server's
+/// clock. Returns how many exchanges there were, when the first one was, and
+/// when the ended token was last used.
+fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
+    let scenario = Scenario {
+        skew: 7200.0,
+        ..calm()
+    };
+    let mut sim = Simulation::new(seed, scenario);
+    let used = Arc::new(Mutex::new(0.0));
+    for _ in 0..6 {
+        let start = sim.random.within(200.0, 500.0);
+        let used = Arc::clone(&used);
+        sim.add(start, removed, timing(), move |machine| {
+            let timing = timing();
+            let shared = SharedSession {
+                world: machine,
+                timing: &timing,
+                origin: &origin(),
+            };
+            let is_fresh = |session: &Session| {
+                let access = session.access.as_ref().expect("an access token");
+                access
+                    .expiry
+                    .outlasts(Duration::from_secs(30), machine.now())
+            };
+            let limit = machine.watcher_clock() + Duration::from_secs(15);
+            let (_, entry) = shared.look_up(limit, timing.request, 1).expect("an entry");
+            let read = entry.and_then(|entry| entry.session).expect("a session");
+            if !is_fresh(&read) {
+                shared.renew(Some(&read), &is_fresh).expect("a renewal");
+            } else if token_of(&read) == "t1" {
+                *used.lock().unwrap() = machine.clocks.real();
+            }
+        });
+    }
+    sim.run_until(900.0);
+    sim.finish();
+    let used = *used.lock().unwrap();
+    (
+        sim.exchanges,
+        sim.first_exchange.expect("an exchange"),
+        used,
+    )
+}
+
+#[test]
+fn without_the_readers_own_skew() {
+    let is_right = |(exchanges, first, used): (u32, f64, f64)| {
+        exchanges == 1 && first >= 270.0 && used < 300.0
+    };
+    let all = |removed| (0..20).all(|seed| is_right(read_by_many(seed, removed)));
+    assert!(all(Removed::Nothing));
+    assert!(!all(Removed::OwnSkew));
 }
 
 #[test]

@@ -1,0 +1,286 @@
+//! A session that machines share, on a store with versions that is a file: clocks,
+//! commands that follow a rotation, what is claimed of the store, hostile helpers.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::helpers::{Helped, MISDEEDS};
+use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::{Output, Part, Store, Test, World, test};
+
+pub fn tests() -> Vec<Test> {
+    let python = [Part::Command("python3")];
+    let faketime = [python[0], Part::Command("faketime")];
+    vec![
+        test("fleet_file::clocks_that_are_off", clocks).needs(&faketime),
+        test("fleet_file::rotation_commands", rotation_commands).needs(&python),
+        test("fleet_file::doctor_during_a_lease", doctor_during_lease).needs(&python),
+        test("fleet_file::a_store_that_is_gone_can_be_left", gone_store).needs(&python),
+        test("fleet_file::hostile_under_the_lease", || hostile(&QUICK)).needs(&python),
+        test("fleet_file::silent_under_the_lease", || hostile(&SILENT))
+            .needs(&python)
+            .long(),
+    ]
+}
+
+/// Machines that share a session through the helper `odd`.
+struct Machines {
+    helped: Helped,
+}
+
+const STORE: &str = "helper:odd";
+
+impl Machines {
+    fn new() -> Self {
+        let helped = Helped::new(Store::File);
+        helped.helper("odd", "hello(True)\nserve()");
+        Self { helped }
+    }
+
+    fn home(&self, machine: &str) -> PathBuf {
+        let home = self.helped.world.home().join(machine);
+        std::fs::create_dir_all(&home).unwrap();
+        home
+    }
+
+    fn run(&self, machine: &str, args: &[&str]) -> Output {
+        self.at("+0", machine, args)
+    }
+
+    /// Runs the program on a machine whose clock is off by `offset`.
+    fn at(&self, offset: &str, machine: &str, args: &[&str]) -> Output {
+        let program = World::program();
+        let mut command = match offset {
+            "+0" => self.helped.command(&program, args),
+            offset => {
+                let faketime = ["-f", offset, program.to_str().unwrap()];
+                let all = [&faketime[..], args].concat();
+                self.helped.command("faketime".as_ref(), &all)
+            }
+        };
+        command
+            .env("HOME", self.home(machine))
+            .env("REMEMBERIZER_PASSWORD", PASSWORD);
+        Output::of(command.output().unwrap())
+    }
+
+    fn login(&self, offset: &str, machine: &str) -> Output {
+        let url = self.helped.world.api.base_url();
+        let args = ["login", EMAIL, "--api-url", &url, "--store", STORE];
+        self.at(offset, machine, &args)
+    }
+
+    fn join(&self, machine: &str) {
+        let url = self.helped.world.api.base_url();
+        self.run(machine, &["profile", "set", "api_url", &url])
+            .expect(0);
+        self.run(machine, &["profile", "set", "store", STORE])
+            .expect(0);
+    }
+
+    fn expire_access(&self) {
+        self.helped
+            .edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
+    }
+}
+
+/// A machine whose clock is off uses the others' token while it lasts, and no longer.
+fn clocks() {
+    for (writer, reader) in [("+0", "+1d"), ("+0", "-1d"), ("+1d", "+0"), ("-2h", "+3h")] {
+        let machines = Machines::new();
+        let api = &machines.helped.world.api;
+        machines.login(writer, "one").expect(0);
+        machines.join("two");
+        let token = machines.at(writer, "one", &["token"]).expect(0).stdout;
+        for _ in 0..3 {
+            let read = machines.at(reader, "two", &["token"]).expect(0).stdout;
+            assert_eq!(read, token, "{writer} {reader}");
+        }
+        assert_eq!(
+            api.exchanges(),
+            0,
+            "{writer} {reader}: a token that lasts is renewed"
+        );
+        // It ended a minute ago by the server's clock.
+        machines.helped.edit_entry(|entry| {
+            let received = entry["access"]["received_at"].as_i64().unwrap();
+            entry["access"]["received_at"] = (received - 360_000).into();
+        });
+        let renewed = machines.at(reader, "two", &["token"]).expect(0).stdout;
+        assert_ne!(renewed, token, "{writer} {reader}: an ended token is used");
+        for _ in 0..2 {
+            assert_eq!(
+                machines.at(writer, "one", &["token"]).expect(0).stdout,
+                renewed
+            );
+            assert_eq!(
+                machines.at(reader, "two", &["token"]).expect(0).stdout,
+                renewed
+            );
+        }
+        assert_eq!(api.exchanges(), 1, "{writer} {reader}");
+    }
+}
+
+/// Every machine renews, so a command that one of them runs would miss most tokens.
+fn rotation_commands() {
+    let machines = Machines::new();
+    for key in ["on_rotate", "on_rotate_check"] {
+        machines
+            .run("one", &["profile", "set", key, "--", "true"])
+            .expect(0);
+        let refused = machines.login("+0", "one").expect(2);
+        assert!(
+            refused.stderr.contains(&format!("profile set {key} ''")),
+            "{refused:#?}"
+        );
+        machines
+            .run("one", &["profile", "set", "store", STORE])
+            .expect(2);
+        machines.run("one", &["profile", "set", key, ""]).expect(0);
+    }
+    assert!(
+        machines.helped.world.api.requests().is_empty(),
+        "asked before it was refused"
+    );
+    machines.login("+0", "one").expect(0);
+    let refused = machines
+        .run("one", &["profile", "set", "on_rotate", "--", "true"])
+        .expect(2);
+    assert!(
+        refused
+            .stderr
+            .contains("does not work with a store that machines share")
+    );
+
+    // Recorded by others: tokens are read all the same, nothing is renewed, and logout works.
+    let file = machines
+        .home("one")
+        .join(".config/rememberizer/profiles.json");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut profiles: serde_json::Value = serde_json::from_str(&text).unwrap();
+    profiles["profiles"]["default"]["on_rotate"] = json!(["true"]);
+    std::fs::write(&file, profiles.to_string()).unwrap();
+    machines.run("one", &["token"]).expect(0);
+    machines.expire_access();
+    machines.run("one", &["token"]).expect(2);
+    assert_eq!(machines.helped.world.api.exchanges(), 0);
+    machines.run("one", &["logout"]).expect(0);
+    assert!(!machines.helped.world.api.session_alive(EMAIL));
+}
+
+/// While another machine holds the lease nothing is written, and nothing is claimed.
+fn doctor_during_lease() {
+    let machines = Machines::new();
+    machines.login("+0", "one").expect(0);
+    let tested = machines.run("one", &["doctor"]).expect(0).stdout;
+    assert!(tested.contains("refused a former version"), "{tested}");
+    machines.helped.edit_entry(|entry| {
+        entry["lease"] = json!({"by": "x", "host": "ci-7", "pid": 1, "began": 0, "for": 30000});
+    });
+    let entry = machines.helped.entry();
+    let tested = machines.run("one", &["doctor"]).expect(0).stdout;
+    assert!(
+        tested.contains("not tested further while ci-7 renews"),
+        "{tested}"
+    );
+    assert!(!tested.contains("refused"), "{tested}");
+    assert_eq!(machines.helped.entry(), entry);
+}
+
+/// `logout --local` needs neither the store nor its helper, and leaves the session to others.
+fn gone_store() {
+    let machines = Machines::new();
+    machines.login("+0", "one").expect(0);
+    machines.join("two");
+    let helper = machines
+        .helped
+        .world
+        .home()
+        .join("bin/rememberizer-store-odd");
+    let away = helper.with_extension("away");
+    std::fs::rename(&helper, &away).unwrap();
+    let left = machines.run("two", &["logout", "--local"]).expect(0);
+    assert!(
+        left.stderr.contains("nothing was removed from"),
+        "{left:#?}"
+    );
+    machines
+        .run("two", &["profile", "set", "store", "file"])
+        .expect(0);
+    std::fs::rename(&away, &helper).unwrap();
+    let left = machines.run("one", &["logout", "--local"]).expect(0);
+    assert!(left.stderr.contains("still in"), "{left:#?}");
+    machines
+        .run("two", &["profile", "set", "store", STORE])
+        .expect(0);
+    machines.run("two", &["token"]).expect(0);
+    assert!(machines.helped.world.api.session_alive(EMAIL));
+}
+
+/// What a helper does once in place of the put of a lease or of its result: one exchange is
+/// made, its result is stored, and nothing is left behind or shown.
+fn hostile(more: &[(&str, &str)]) {
+    let machines = Machines::new();
+    let api = &machines.helped.world.api;
+    machines.login("+0", "one").expect(0);
+    let all = match more == SILENT {
+        true => more.to_vec(),
+        false => [&MISDEEDS[..], more].concat(),
+    };
+    for (what, deed) in all {
+        for step in ["lease", "result"] {
+            let script = format!(
+                "hello(True)\ndef step(ask):\n    once = place + '.once'\n    \
+                 if kind(ask) == '{step}' and not os.path.exists(once):\n        \
+                 open(once, 'w').close()\n        {deed}\n        return True\nserve(step)"
+            );
+            let once = machines.helped.world.home().join("entries.once");
+            machines.expire_access();
+            drop(std::fs::remove_file(&once));
+            machines.helped.helper("odd", &script);
+            let (before, started) = (api.exchanges(), Instant::now());
+            let output = machines.run("one", &["token", "-v"]);
+            let context = format!("{what} at the {step}: {output:#?}");
+            assert!(once.exists(), "{context}");
+            // A store that refuses the lease refuses it before anything is spent.
+            let is_refused = deed == SHOWS && step == "lease";
+            assert_eq!(output.code, if is_refused { 6 } else { 0 }, "{context}");
+            assert_eq!(
+                api.exchanges() - before,
+                u64::from(!is_refused),
+                "{context}"
+            );
+            assert!(started.elapsed() < Duration::from_secs(40), "{context}");
+            assert!(!output.stderr.contains("eyJ"), "{context}");
+            machines.helped.assert_no_helper_left(&context);
+            if !is_refused {
+                assert!(api.access_works(output.stdout.trim()), "{context}");
+                let entry = machines.helped.entry();
+                assert_eq!(entry["access_token"], output.stdout.trim(), "{context}");
+                assert!(entry.get("lease").is_none(), "{context}");
+            }
+        }
+    }
+}
+
+const QUICK: [(&str, &str); 2] = [
+    ("dies after the write", "done(ask); os._exit(1)"),
+    ("fails and shows the entry", SHOWS),
+];
+
+const SILENT: [(&str, &str); 4] = [
+    ("is silent", "time.sleep(60)"),
+    (
+        "ignores SIGTERM",
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)",
+    ),
+    ("is late", "time.sleep(3); answer(ask)"),
+    ("is silent after the write", "done(ask); time.sleep(60)"),
+];
+
+const SHOWS: &str =
+    "say(json.dumps({'ok': False, 'error': 'failed', 'message': str(decoded(ask['value']))}))";
