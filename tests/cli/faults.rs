@@ -243,8 +243,7 @@ fn locked_between() {
         s.delays
             .push(Delay::after(Duration::from_millis(600)).at(REFRESH))
     });
-    let run = world.spawn(&["refresh", "--json"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let run = world.spawn_until_request(&["refresh", "--json"], REFRESH);
     world.bus.as_ref().unwrap().lock();
     let output = Output::of(run.wait_with_output().unwrap()).expect(6);
     let json = output.json();
@@ -271,8 +270,7 @@ fn locked_for_a_moment() {
         s.delays
             .push(Delay::after(Duration::from_millis(600)).at(REFRESH))
     });
-    let run = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let run = world.spawn_until_request(&["refresh"], REFRESH);
     world.bus.as_ref().unwrap().lock();
     std::thread::sleep(Duration::from_millis(1000));
     world.bus.as_mut().unwrap().unlock();

@@ -75,8 +75,7 @@ fn replaced_meanwhile() {
     ] {
         let slow = Delay::before(Duration::from_millis(500));
         world.api.set(|s| s.delays = vec![slow.at(path)]);
-        let run = world.spawn(args);
-        std::thread::sleep(Duration::from_millis(200));
+        let run = world.spawn_until_request(args, path);
         let mut profiles = world.profiles();
         profiles["profiles"]["other"] = serde_json::json!({"login": "bob", "colour": "red"});
         std::fs::write(file.with_extension("new"), profiles.to_string()).unwrap();

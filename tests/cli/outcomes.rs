@@ -42,8 +42,7 @@ fn signalled(world: &World, signal: &str, json: bool) -> Output {
             .push(Delay::before(Duration::from_secs(20)).at("/account/"))
     });
     let args = ["whoami", "--json"];
-    let run = world.spawn(&args[..1 + usize::from(json)]);
-    std::thread::sleep(Duration::from_millis(300));
+    let run = world.spawn_until_request(&args[..1 + usize::from(json)], "/account/");
     let pid = run.id().to_string();
     std::process::Command::new("kill")
         .args([&format!("-{signal}"), &pid])
@@ -113,8 +112,7 @@ fn provoke(outcome: Outcome, json: bool) -> Output {
             world
                 .api
                 .set(|s| s.delays.push(Delay::before(Duration::from_secs(3))));
-            let mut holder = world.spawn(&["refresh"]);
-            std::thread::sleep(Duration::from_millis(300));
+            let mut holder = world.spawn_until_request(&["refresh"], "/auth/custom-refresh/");
             let output = run(&["refresh", "--lock-timeout", "0.2"]);
             holder.wait().unwrap();
             output
@@ -158,9 +156,10 @@ fn every_row() {
         );
         assert_eq!(json.error_code(), row.code, "{:?}", row.outcome);
         assert_eq!(json.stderr, "", "{:?}", row.outcome);
-        // Each ran in a home of its own, whose name a message may hold.
+        // Each ran in a home of its own and at a time of its own, which a message may name.
         let words = |text: &str| -> Vec<String> {
-            let words = text.split(' ').filter(|word| !word.starts_with("/tmp/"));
+            let is_own = |word: &&str| word.starts_with("/tmp/") || word.ends_with('Z');
+            let words = text.split(' ').filter(|word| !is_own(word));
             words.map(str::to_owned).collect()
         };
         let message = format!(

@@ -159,8 +159,7 @@ fn durable_before_printed(world: &World) {
 fn mark(world: &World) {
     world.login();
     slow(world, 500);
-    let run = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(250));
+    let run = world.spawn_until_request(&["refresh"], REFRESH);
     assert!(
         world.entry_json()["exchange_began"].is_i64(),
         "marked before the answer"
@@ -176,8 +175,7 @@ fn killed(world: &World) {
     world.login();
     // Killed before the server did anything: the next run says nothing of it.
     slow(world, 600);
-    let mut run = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(250));
+    let mut run = world.spawn_until_request(&["refresh"], REFRESH);
     run.kill().unwrap();
     run.wait().unwrap();
     let entry = world.entry_json();
@@ -241,8 +239,7 @@ fn refused_but_renewed(world: &World) {
         .api
         .fault(Fault::status(401, BodyKind::Json).at(REFRESH));
     slow(world, 500);
-    let run = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(200));
+    let run = world.spawn_until_request(&["refresh"], REFRESH);
     let mut better = mine;
     better["refresh_token"] = other.refresh.clone().into();
     world.set_entry(&better.to_string());
@@ -256,8 +253,7 @@ fn busy() {
     world.login();
     let before = world.entry();
     slow(&world, 60_000);
-    let mut holder = world.spawn(&["refresh"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let mut holder = world.spawn_until_request(&["refresh"], REFRESH);
     let pid = holder.id().to_string();
     assert!(
         std::process::Command::new("kill")

@@ -83,8 +83,7 @@ fn not_in_argv() {
         s.delays
             .push(Delay::before(Duration::from_millis(700)).at("/account/"))
     });
-    let mut run = world.spawn(&["whoami"]);
-    std::thread::sleep(Duration::from_millis(300));
+    let mut run = world.spawn_until_request(&["whoami"], "/account/");
     let proc = format!("/proc/{}", run.id());
     let argv = std::fs::read(format!("{proc}/cmdline")).unwrap();
     let argv = String::from_utf8_lossy(&argv).into_owned();

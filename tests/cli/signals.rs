@@ -66,8 +66,7 @@ fn wait_for_the_write(world: &World) {
     world.api.set(|s| s.delays.push(slow));
     for (signal, code) in SIGNALS {
         let before = world.entry_json();
-        let run = world.spawn(&["refresh", "--json"]);
-        std::thread::sleep(Duration::from_millis(200));
+        let run = world.spawn_until_request(&["refresh", "--json"], "/auth/custom-refresh/");
         send(signal, run.id());
         let output = Output::of(run.wait_with_output().unwrap()).expect(code);
         assert_eq!(output.error_code(), "interrupted", "{signal}");
@@ -89,8 +88,7 @@ fn wait_for_the_write(world: &World) {
             .push(Delay::before(Duration::from_secs(20)).at("/account/"));
     });
     for (signal, code) in SIGNALS {
-        let run = world.spawn(&["whoami"]);
-        std::thread::sleep(Duration::from_millis(300));
+        let run = world.spawn_until_request(&["whoami"], "/account/");
         let sent = std::time::Instant::now();
         send(signal, run.id());
         let output = Output::of(run.wait_with_output().unwrap()).expect(code);
@@ -124,8 +122,7 @@ fn a_lost_session_is_told() {
     ] {
         world.login();
         world.api.set(|s| s.delays = vec![slow.clone().at(path)]);
-        let run = world.spawn(args);
-        std::thread::sleep(Duration::from_millis(300));
+        let run = world.spawn_until_request(args, path);
         let sessions = world.session_file("default").parent().unwrap().to_owned();
         let aside = sessions.with_extension("aside");
         std::fs::rename(&sessions, &aside).unwrap();

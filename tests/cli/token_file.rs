@@ -103,7 +103,7 @@ fn outlives(world: &World) {
     assert!(
         output
             .stderr
-            .contains("warning: the access token is not renewed: "),
+            .contains("warning: the access token was not renewed: "),
         "{output:?}"
     );
     assert!(world.api.session_alive(EMAIL));
@@ -186,22 +186,32 @@ fn killed() {
     kill("-KILL", command.trim().parse().unwrap());
 }
 
+/// Each kind of failure is reported once, and a new login is picked up.
 fn session_ends() {
     let world = with_short_tokens(Store::File);
     let child = spawn(
         &world,
-        "sleep 4; [ -e $REMEMBERIZER_TOKEN_FILE ] && exit 1; exit 5",
+        "echo >$HOME/started; sleep 4; [ -e $REMEMBERIZER_TOKEN_FILE ] && exit 1
+         echo >$HOME/ended; while ! [ -e $REMEMBERIZER_TOKEN_FILE ]; do sleep 0.1; done; exit 5",
     );
-    std::thread::sleep(Duration::from_millis(500));
+    wait_for(&world.home().join("started"));
+    let fault = Fault::status(503, BodyKind::Html).at("/auth/custom-refresh/");
+    world.api.fault(fault.times(3));
     world.api.revoke_all();
+    wait_for(&world.home().join("ended"));
+    world.login();
     let output = Output::of(child.wait_with_output().unwrap()).expect(5);
-    assert!(
-        output
-            .stderr
-            .contains("not renewed: the server has ended the session: ")
-            && output.stderr.contains("its file is away"),
-        "{output:?}"
-    );
+    let count = |text: &str| output.stderr.matches(text).count();
+    for text in [
+        "not renewed: the server answered 503",
+        "not renewed: the server has ended the session: ",
+        "; to sign in again, run: rememberizer login\n",
+        "its file is removed",
+        "the access token was renewed\n",
+    ] {
+        assert_eq!(count(text), 1, "{text}: {output:?}");
+    }
+    assert_eq!(count("\n"), 4, "{output:?}");
 }
 
 fn cannot_be_written() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::context::Context;
 use crate::error::Error;
+use crate::exit::Outcome;
 use crate::model::{Remaining, Timestamp};
 use crate::session::Credential;
 use crate::store::TokenFile;
@@ -16,17 +17,17 @@ use crate::store::TokenFile;
 /// The variable that names the file.
 pub(super) const TOKEN_FILE: &str = "REMEMBERIZER_TOKEN_FILE";
 
-/// The longest time between two looks at the clock, which may jump or the
-/// machine may sleep.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// The shortest time between two tries.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
-/// How often the end of the token is looked at.
-const EXPIRY_PAUSE: Duration = Duration::from_millis(100);
+/// Maximum pause between two checks of the clock, which may jump while the
+/// machine sleeps.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// Minimum pause between two attempts to renew the token.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+/// Interval of the checks whether the token in the file has expired.
+const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long before its end a token is not offered any more: servers count in
-/// whole seconds.
-const MARGIN: Duration = Duration::from_secs(1);
+/// How long before it expires a token is removed from the file. Servers round
+/// to whole seconds.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
 
 /// Runs the command and returns its exit status.
 pub(super) fn supervise(
@@ -37,19 +38,19 @@ pub(super) fn supervise(
 ) -> Result<i32, Error> {
     let file = TokenFile::create(&run_dir(context))?;
     command.env(TOKEN_FILE, file.path());
-    let mut keeper = Keeper {
+    let mut updater = FileUpdater {
         context,
         current: Arc::new(Mutex::new(Current {
             file,
             usable_until: None,
         })),
         min_ttl,
-        failed: false,
+        last_failure: None,
     };
-    keeper.write(&credential)?;
+    updater.write(&credential)?;
     context.interrupts.prepare_forwarding();
     let child = super::spawn(&mut command)?;
-    keeper.watch_expiry()?;
+    updater.watch_expiry()?;
     context.interrupts.forward_to(child.id());
     let (sender, ended) = mpsc::sync_channel(1);
     let interrupts = context.interrupts.clone();
@@ -57,14 +58,14 @@ pub(super) fn supervise(
         .name("child".to_owned())
         .spawn(move || {
             let status = wait(child);
-            // From here on, the process number may be another process's.
+            // From here on, the process id may belong to another process.
             interrupts.stop_forwarding();
             drop(sender.send(status));
         })?;
     loop {
-        match ended.recv_timeout(keeper.pause(&credential)) {
+        match ended.recv_timeout(updater.pause(&credential)) {
             Ok(status) => return Ok(exit_code(status?)),
-            Err(RecvTimeoutError::Timeout) => keeper.renew(&mut credential),
+            Err(RecvTimeoutError::Timeout) => updater.renew(&mut credential),
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(std::io::Error::other("the command cannot be waited for").into());
             }
@@ -96,7 +97,7 @@ fn run_dir(context: &Context<'_>) -> PathBuf {
         )
 }
 
-/// The file, and until when its token may be used.
+/// The token file, and the time until which its token may be used.
 struct Current {
     file: TokenFile,
     usable_until: Option<Timestamp>,
@@ -106,32 +107,33 @@ fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
     current.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the file fresh.
-struct Keeper<'c> {
+/// Replaces the token in the file before it expires.
+struct FileUpdater<'c> {
     context: &'c Context<'c>,
     current: Arc<Mutex<Current>>,
     min_ttl: Duration,
-    /// Whether the last renewal failed, so that each trouble is reported once.
-    failed: bool,
+    /// The exit code that stands for the last failure, so that a failure is
+    /// reported once and not at every attempt.
+    last_failure: Option<u8>,
 }
 
-impl Keeper<'_> {
-    /// Writes the token, and notes until when it may be used.
+impl FileUpdater<'_> {
+    /// Writes the token to the file, and records until when it may be used.
     fn write(&self, credential: &Credential<'_>) -> Result<(), Error> {
         let mut current = lock(&self.current);
         current.file.write(credential.access()?)?;
         current.usable_until = credential.access_expiry().and_then(|expiry| {
             let margin = self
                 .lifetime(credential)
-                .map_or(MARGIN, |l| MARGIN.min(l / 3));
+                .map_or(EXPIRY_MARGIN, |lifetime| EXPIRY_MARGIN.min(lifetime / 3));
             let margin = i64::try_from(margin.as_millis()).unwrap_or_default();
             Some(expiry.ends_at()?.offset(-margin))
         });
         Ok(())
     }
 
-    /// Removes the file when its token ends, in a thread: the renewal may be
-    /// waiting for the server.
+    /// Starts a thread that removes the file when its token expires. The main
+    /// thread may be waiting for the server then.
     fn watch_expiry(&self) -> std::io::Result<()> {
         let current = Arc::clone(&self.current);
         let (terminal, now) = (
@@ -140,7 +142,7 @@ impl Keeper<'_> {
         );
         let watch = move || {
             loop {
-                std::thread::sleep(EXPIRY_PAUSE);
+                std::thread::sleep(EXPIRY_CHECK_INTERVAL);
                 let mut current = lock(&current);
                 if current.usable_until.is_none_or(|end| now() < end) {
                     continue;
@@ -148,7 +150,7 @@ impl Keeper<'_> {
                 current.usable_until = None;
                 let cleared = current.file.clear();
                 drop(current);
-                terminal.warn("the access token has ended: its file is away until it is renewed");
+                terminal.warn("the access token has expired; its file is removed until there is a new one");
                 if let Err(error) = cleared {
                     terminal.warn(&error.message);
                 }
@@ -166,8 +168,8 @@ impl Keeper<'_> {
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// How much must be left of the token: `--min-ttl`, but at most half of a
-    /// short lifetime.
+    /// The remaining lifetime at which the token is renewed: `--min-ttl`, or
+    /// half of the lifetime if that is less.
     fn threshold(&self, credential: &Credential<'_>) -> Duration {
         let half = self.lifetime(credential).map(|lifetime| lifetime / 2);
         half.map_or(self.min_ttl, |half| self.min_ttl.min(half))
@@ -180,18 +182,18 @@ impl Keeper<'_> {
             .map_or(Remaining::Unknown, |expiry| expiry.remaining(now))
     }
 
-    /// How long until there is something to do.
+    /// How long to wait for the command before the next check of the token.
     fn pause(&self, credential: &Credential<'_>) -> Duration {
         let until_due = match self.remaining(credential) {
-            Remaining::Time(left) if self.failed => left / 4,
+            Remaining::Time(left) if self.last_failure.is_some() => left / 4,
             Remaining::Time(left) => left.saturating_sub(self.threshold(credential)),
-            Remaining::Nothing | Remaining::Unknown => LONGEST_PAUSE,
+            Remaining::Nothing | Remaining::Unknown => MAX_PAUSE,
         };
-        until_due.clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
+        until_due.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
-    /// Renews the token if it is due. A failure is reported, and retried while
-    /// the command runs.
+    /// Renews the token if that is due. Reports a failure, after which the next
+    /// call tries again: another process may log in meanwhile.
     fn renew(&mut self, credential: &mut Credential<'_>) {
         let due = match self.remaining(credential) {
             Remaining::Unknown => false,
@@ -207,22 +209,33 @@ impl Keeper<'_> {
             .map_err(Error::from)
             .and_then(|()| self.write(credential));
         match renewed {
-            Ok(()) if std::mem::take(&mut self.failed) => {
-                terminal.note("the access token is renewed again");
+            Ok(()) => {
+                if self.last_failure.take().is_some() {
+                    terminal.note("the access token was renewed");
+                }
             }
-            Ok(()) => {}
-            Err(error) if !std::mem::replace(&mut self.failed, true) => {
+            Err(error) => {
                 let failure = self.context.explain(error);
-                terminal.warn(&format!("the access token is not renewed: {failure}"));
+                let code = failure.outcome.exit_code();
+                if self.last_failure.replace(code) == Some(code) {
+                    return;
+                }
+                let mut text = format!("the access token was not renewed: {failure}");
+                // A login in another shell is picked up.
+                if let (Outcome::NotSignedIn | Outcome::SessionEnded, Some(login)) =
+                    (failure.outcome, &failure.hint)
+                {
+                    text += &format!("; to sign in again, run: {login}");
+                }
+                terminal.warn(&text);
             }
-            Err(_) => {}
         }
     }
 }
 
-impl Drop for Keeper<'_> {
+impl Drop for FileUpdater<'_> {
     fn drop(&mut self) {
-        // The thread has a share of it, and goes on until the process ends.
+        // The thread that checks for expiry still owns the file, so it would not be dropped.
         lock(&self.current).file.close();
     }
 }

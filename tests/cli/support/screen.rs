@@ -18,7 +18,7 @@ pub struct Screen<'w> {
 }
 
 /// How long the screen may take to show what is waited for.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl<'w> Screen<'w> {
     /// A terminal with a bash in it, whose variables choose the world's API and store.
@@ -157,7 +157,7 @@ impl<'w> Screen<'w> {
             if is(&shown) {
                 return shown;
             }
-            assert!(started.elapsed() < PATIENCE, "no {what} on:\n{shown}");
+            assert!(started.elapsed() < TIMEOUT, "no {what} on:\n{shown}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }

@@ -6,11 +6,13 @@ use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::Bus;
+use super::screen::TIMEOUT;
 use crate::sandbox::{self, Account, Handle, Settings};
 
 /// The login of the account that every world has.
@@ -175,6 +177,19 @@ impl World {
             .args(args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
+    }
+
+    /// Starts the program, and returns when its request to the endpoint `path`
+    /// has reached the server.
+    pub fn spawn_until_request(&self, args: &[&str], path: &str) -> Child {
+        let before = self.api.count(path);
+        let child = self.spawn(args);
+        let started = Instant::now();
+        while self.api.count(path) == before {
+            assert!(started.elapsed() < TIMEOUT, "no request to {path}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child
     }
 
     /// The flag that chooses the world's store at a login.
