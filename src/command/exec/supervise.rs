@@ -150,7 +150,9 @@ impl FileUpdater<'_> {
                 current.usable_until = None;
                 let cleared = current.file.clear();
                 drop(current);
-                terminal.warn("the access token has expired; its file is removed until there is a new one");
+                terminal.warn(
+                    "the access token has expired; its file is removed until there is a new one",
+                );
                 if let Err(error) = cleared {
                     terminal.warn(&error.message);
                 }
