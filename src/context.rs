@@ -1,4 +1,5 @@
-//! What a command sees: the settings of the run, and what they lead to.
+//! What every command receives: the settings, the terminal, the stores, and
+//! session managers that are built from them.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::terminal::Terminal;
 
 /// How long one call to the keyring may take.
 const KEYRING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a person may take to unlock the keyring.
+/// How long the prompt to unlock the keyring may stay open.
 const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Context<'h> {
@@ -41,7 +42,7 @@ impl<'h> Context<'h> {
                 prompt_timeout: can_ask.then_some(UNLOCK_TIMEOUT),
                 on_prompt: Box::new(move |text, dismiss| {
                     terminal.instruct(text);
-                    interrupts.on_end(dismiss);
+                    interrupts.on_shutdown(dismiss);
                 }),
                 log: Box::new({
                     let terminal = host.terminal.clone();
@@ -59,40 +60,40 @@ impl<'h> Context<'h> {
         }
     }
 
-    /// Serves the store in use to other machines.
-    pub(crate) fn server(&self) -> Result<Server<'_>, StoreError> {
+    /// A server that gives other machines access to the store in use.
+    pub(crate) fn store_server(&self) -> Result<Server<'_>, StoreError> {
         let store = self.stores.get(self.settings.store, false);
         Server::new(store, &self.settings.data_dir.join("locks"))
     }
 
-    /// Operations on the session of the profile in use.
-    pub(crate) fn session(&self) -> SessionManager<'_> {
-        self.session_in(self.settings.store)
+    /// The session of the profile in use.
+    pub(crate) fn session_manager(&self) -> SessionManager<'_> {
+        self.session_manager_in(self.settings.store)
     }
 
-    /// The same, with a store that a login has chosen.
-    pub(crate) fn session_in(&self, store: StoreKind) -> SessionManager<'_> {
+    /// The session of the profile in use, in `store`, which a login may choose.
+    pub(crate) fn session_manager_in(&self, store: StoreKind) -> SessionManager<'_> {
         let settings = &self.settings;
         let profile = self.profile();
-        self.manager(&settings.name, settings.origin.clone(), store, &profile)
+        self.build_manager(&settings.name, settings.origin.clone(), store, &profile)
     }
 
-    /// Operations on the session of any profile.
-    pub(crate) fn session_of(
+    /// The session of the profile `name`.
+    pub(crate) fn session_manager_of(
         &self,
         name: &ProfileName,
     ) -> Result<SessionManager<'_>, ProfilesError> {
         if *name == self.settings.name {
-            return Ok(self.session());
+            return Ok(self.session_manager());
         }
         let recorded = self.settings.profiles.select(Some(name))?.profile;
         let profile = recorded.unwrap_or_default();
         let store = profile.store.unwrap_or(StoreKind::Keyring);
-        Ok(self.manager(name, profile.origin(), store, &profile))
+        Ok(self.build_manager(name, profile.origin(), store, &profile))
     }
 
-    /// The one constructor of a session's operations.
-    fn manager(
+    /// Builds every `SessionManager`.
+    fn build_manager(
         &self,
         name: &ProfileName,
         origin: Origin,
@@ -102,7 +103,7 @@ impl<'h> Context<'h> {
         let access_cookie = profile.access_cookie.as_deref();
         let cookie_names = CookieNames::new(access_cookie, profile.refresh_cookie.as_deref());
         let referer = profile.referer.as_ref().map(|url| url.as_str().to_owned());
-        let connect = move |origin: Origin| {
+        let new_client = move |origin: Origin| {
             let terminal = self.terminal.clone();
             let now = std::sync::Arc::clone(&self.host.now);
             Client::new(Options {
@@ -117,17 +118,17 @@ impl<'h> Context<'h> {
                 proxy_variables: settings::proxy_variables(self.host),
             })
         };
-        let rotation = RotationCommands {
+        let rotation_commands = RotationCommands {
             on_rotate: profile.on_rotate.clone(),
             check: profile.on_rotate_check.clone(),
             secret_variables: &settings::SECRET_VARIABLES,
         };
         SessionManager {
             profile: name.clone(),
-            rotation,
-            environment_rotation: settings::rotation_variables(self.host),
-            client: connect(origin.clone()),
-            connect: Box::new(connect),
+            rotation_commands,
+            env_rotation_commands: settings::rotation_variables(self.host),
+            client: new_client(origin.clone()),
+            new_client: Box::new(new_client),
             origin,
             store,
             stores: &self.stores,
@@ -145,30 +146,30 @@ impl<'h> Context<'h> {
         settings::token_variables(self.host)
     }
 
-    /// What was recorded of the profile in use when the run began.
+    /// The profile in use, as recorded when the run began.
     pub(crate) fn profile(&self) -> Profile {
         self.settings.profile.clone().unwrap_or_default()
     }
 
-    /// A command of this program for the profile in use, as a person types it.
+    /// A command line of this program for the profile in use.
     pub(crate) fn command_line(&self, command: &str) -> String {
         command_line(command, &self.settings.name, &self.settings.default_name)
     }
 
-    /// Turns an error into what the person is told, with hints for the profile in use.
+    /// Converts an error into a failure with hints for the profile in use.
     pub(crate) fn explain(&self, error: Error) -> Failure {
         self.explain_for(&self.settings.name, error)
     }
 
-    /// Turns an error into what the person is told, with hints for a profile.
+    /// Converts an error into a failure with hints for `profile`.
     pub(crate) fn explain_for(&self, profile: &ProfileName, error: Error) -> Failure {
         crate::explain::explain(error, &|command| {
             command_line(command, profile, &self.settings.default_name)
         })
     }
 
-    /// Prints a confirmation: `json` on stdout, or else `text` on stderr.
-    pub(crate) fn confirm(&self, json: Value, text: &str) -> Result<(), Error> {
+    /// Prints a confirmation: `json` on stdout in JSON mode, else `text` on stderr.
+    pub(crate) fn print_confirmation(&self, json: Value, text: &str) -> Result<(), Error> {
         if self.settings.json {
             self.terminal.answer_json(json)?;
         } else {
@@ -178,8 +179,8 @@ impl<'h> Context<'h> {
     }
 }
 
-/// A command of this program as a person types it. The profile is named if it
-/// is not the default one.
+/// A command line of this program. Names the profile if it is not the default
+/// profile.
 pub(crate) fn command_line(command: &str, profile: &ProfileName, default: &ProfileName) -> String {
     if profile == default {
         format!("rememberizer {command}")

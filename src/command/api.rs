@@ -78,7 +78,7 @@ fn header(text: &str) -> Result<(String, String), String> {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let request = request(args, context)?;
-    let manager = context.session();
+    let manager = context.session_manager();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let mut send = |request: &RawRequest| send(&manager, &mut credential, request);
     if !args.paginate {

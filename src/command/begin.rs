@@ -18,7 +18,7 @@ use crate::store::{StoreError, StoreErrorKind, StoreKind};
 /// cannot be used, a person is asked whether a private file will do.
 pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManager<'c>, Error> {
     context.settings.profiles.prove_writable()?;
-    let manager = context.session();
+    let manager = context.session_manager();
     let error = match manager.prove_writable() {
         Ok(()) => return Ok(manager),
         Err(SessionError::Store(error)) => error,
@@ -31,7 +31,7 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
         context.terminal.warn(&error.message);
         let question = "Keep the Rememberizer session in a private file instead?";
         if context.terminal.confirm(question, false)? {
-            let manager = context.session_in(StoreKind::File);
+            let manager = context.session_manager_in(StoreKind::File);
             manager.prove_writable()?;
             return Ok(manager);
         }
@@ -198,7 +198,7 @@ pub(super) fn confirm_login(
         report::store_label(manager.store),
     );
     let json = started_json(manager, Some(&started.session), login);
-    context.confirm(Value::Object(json), &text)
+    context.print_confirmation(Value::Object(json), &text)
 }
 
 /// Asks for the mailed code until it is right, left for later, or wrong for the

@@ -143,7 +143,7 @@ fn redacted(value: &str) -> String {
 
 /// Returns the error of a store that is locked or does not answer.
 fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError> {
-    let manager = context.session();
+    let manager = context.session_manager();
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
@@ -181,7 +181,7 @@ fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError
 fn check_server(context: &Context<'_>, found: &mut Findings) {
     context.interrupts.watch();
     let origin = &context.settings.origin;
-    let manager = context.session();
+    let manager = context.session_manager();
     let client = &manager.client;
     let reached = {
         let _waiting = context.terminal.spin("waiting for the server");
@@ -220,7 +220,7 @@ fn check_server(context: &Context<'_>, found: &mut Findings) {
 }
 
 fn check_session(context: &Context<'_>, found: &mut Findings) {
-    match context.session().load() {
+    match context.session_manager().load() {
         Ok(Some(session)) => {
             let login = context.profile().login;
             let login = login.as_deref().unwrap_or("login not recorded");

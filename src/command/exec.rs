@@ -55,7 +55,7 @@ fn variable_name(text: &str) -> Result<String, String> {
 
 /// Runs the command.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    let manager = context.session();
+    let manager = context.session_manager();
     let credential = manager.credential(context.token_variables()?, args.min_ttl)?;
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Failure::usage("there is no command to run").into());

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
-    if variables.in_force() {
+    if variables.is_any_set() {
         return end_variables(args, context, &variables);
     }
     if args.all {
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 }
 
 fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
-    let manager = context.session_of(name)?;
+    let manager = context.session_manager_of(name)?;
     let outcome = manager.end(args.local)?;
     Ok(Report::from_logout(context, &manager, outcome))
 }
@@ -55,7 +55,7 @@ fn conclude(
     text: &str,
 ) -> Result<(), Error> {
     match failure {
-        None => context.confirm(json, text),
+        None => context.print_confirmation(json, text),
         Some(failure) => Err(Failure {
             partial_result: Some(json!({"logout": json})),
             ..failure
@@ -101,7 +101,7 @@ fn end_variables(
     let server = if args.local {
         Revocation::NotAsked
     } else {
-        context.session().revoke(refresh)
+        context.session_manager().revoke(refresh)
     };
     let text = format!(
         "the session in {variable}: {}; {names} stays set, and the stored session was not touched",

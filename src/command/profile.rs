@@ -207,7 +207,7 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
     settings
         .profiles
         .set_default(&name, settings.lock_timeout)?;
-    context.confirm(
+    context.print_confirmation(
         json!({"default": name}),
         &format!("{name} is the default profile"),
     )
@@ -250,7 +250,7 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
             return Ok(());
         }
     }
-    let manager = context.session_of(name)?;
+    let manager = context.session_manager_of(name)?;
     let report = end_session(context, &manager, profile.signed_in)?;
     let settings = &context.settings;
     settings.profiles.remove(name, settings.lock_timeout)?;
@@ -261,7 +261,7 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
         }
         _ => format!("profile {name} is removed"),
     };
-    context.confirm(json!({"removed": name, "server": server}), &text)
+    context.print_confirmation(json!({"removed": name, "server": server}), &text)
 }
 
 /// Ends the session of a profile, if there is one, whatever the record says.

@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         return refresh_all(args, context);
     }
     let variables = context.token_variables()?;
-    let manager = context.session();
+    let manager = context.session_manager();
     if let Some(refresh) = variables.refresh {
         let credential = manager.exchanged(refresh)?;
         credential.warn_if_spent();
@@ -47,7 +47,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         json["access_expires_at"] = report::ends_json(credential.access_expiry());
         json.insert("source".into(), credential.variable().into());
         json.insert("renewed".into(), true.into());
-        return context.confirm(Value::Object(json), "renewed");
+        return context.print_confirmation(Value::Object(json), "renewed");
     }
     if let Some((variable, _)) = &variables.access {
         return Err(Failure::usage(format!(
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         None => None,
     };
     let (json, text) = refresh(args, &manager, before)?;
-    context.confirm(json, &text)
+    context.print_confirmation(json, &text)
 }
 
 /// Renews every profile that is recorded as signed in. All sessions are read
@@ -71,7 +71,7 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut sessions = Vec::new();
     for (name, profile) in profiles {
         if profile.signed_in == Some(true) {
-            let manager = context.session_of(&name)?;
+            let manager = context.session_manager_of(&name)?;
             let before = manager.load_to_use();
             sessions.push((manager, before));
         }

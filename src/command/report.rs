@@ -156,13 +156,13 @@ impl Report {
         let mut sessions = Vec::new();
         for ended in &outcome.sessions {
             let label = store_label(ended.store);
-            let server = match (&ended.server, &ended.unreadable) {
+            let server = match (&ended.revocation, &ended.unreadable) {
                 (Some(server), _) => revocation(server),
                 (None, Some(error)) => format!("not revoked, since it could not be read ({error})"),
                 (None, None) => "a copy".to_owned(),
             };
             parts.push(match &ended.removed {
-                Ok(false) if matches!(ended.server, Some(Revocation::NotAsked)) => {
+                Ok(false) if matches!(ended.revocation, Some(Revocation::NotAsked)) => {
                     format!("{server}; still in {label}")
                 }
                 Ok(false) if ended.unreadable.is_some() => {
@@ -173,14 +173,14 @@ impl Report {
             });
             sessions.push(json!({
                 "store": ended.store,
-                "server": revocation_json(ended.server.as_ref()),
+                "server": revocation_json(ended.revocation.as_ref()),
                 "removed": matches!(ended.removed, Ok(true)),
             }));
         }
         let worst = outcome
             .sessions
             .iter()
-            .filter_map(|ended| ended.server.as_ref())
+            .filter_map(|ended| ended.revocation.as_ref())
             .max_by_key(|server| severity(server));
         let json = json!({
             "profile": name,
@@ -198,7 +198,7 @@ impl Report {
         let explain = |error| context.explain_for(name, error);
         let mut failure: Option<Failure> = None;
         for ended in outcome.sessions {
-            let next = match (ended.removed, ended.server.and_then(Revocation::error)) {
+            let next = match (ended.removed, ended.revocation.and_then(Revocation::error)) {
                 (Err(error), _) => Some(explain(Error::Store(error))),
                 (Ok(_), Some(error)) => Some(explain(error.into())),
                 (Ok(_), None) => None,

@@ -23,7 +23,7 @@ Example, as the program rememberizer-store-ssh in PATH:
 /// Serves requests until stdin ends.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let Action::Serve = args.action;
-    let server = context.server()?;
+    let server = context.store_server()?;
     let mut print = |line: &[u8]| context.terminal.answer_bytes(line);
     Ok(server.run(&mut std::io::stdin().lock(), &mut print)?)
 }

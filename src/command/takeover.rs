@@ -259,7 +259,7 @@ fn in_browser(
                     .instruct("the browser is still open: a page may ask whether to leave it"),
             },
             wait: &|timeout| terminal.wait_for_enter(timeout),
-            on_end: &|act| context.interrupts.on_end(act),
+            on_end: &|act| context.interrupts.on_shutdown(act),
         }
         .run()
     };

@@ -34,7 +34,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
-    let manager = context.session();
+    let manager = context.session_manager();
     if args.refresh_token {
         return print_refresh_token(context, &manager, variables);
     }

@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         "CODE as an argument, or --code-stdin",
     );
     missing.check(context)?;
-    let manager = context.session();
+    let manager = context.session_manager();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let verified = match code {
         Some(code) => {

@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
-    let manager = context.session();
+    let manager = context.session_manager();
     if args.offline {
         return offline(args, context, &manager, variables);
     }

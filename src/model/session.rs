@@ -31,7 +31,7 @@ pub struct Session {
     pub written_on: Option<String>,
 }
 
-/// The journal mark of an exchange. It is written before the request, so that
+/// The pending marker of an exchange. It is written before the request, so that
 /// the next run can tell that this one did not learn the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingExchange {
@@ -74,7 +74,7 @@ impl Session {
     }
 
     /// Applies the grant of an exchange: keeps what was not replaced and
-    /// removes the journal mark.
+    /// removes the pending marker.
     pub(crate) fn renewed(self, grant: Grant) -> Self {
         Self {
             origin: self.origin,

@@ -1,5 +1,5 @@
-//! The credential of a run: an access token for its requests, and one renewal
-//! and one repeat after a 401.
+//! The credential of a run: an access token for its requests, which is renewed
+//! once, and the request repeated, after status 401.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::{RefreshPolicy, SessionError, SessionManager};
 use crate::api::ApiError;
 use crate::model::{AccessToken, Expiry, Grant, RefreshToken, Session};
 
-/// The tokens in the environment, which stand in for the stored session. Each
-/// comes with the name of its variable.
+/// The tokens in the environment, which replace the stored session. Each has the
+/// name of its variable.
 #[derive(Debug, Default)]
 pub(crate) struct TokenVariables {
     pub(crate) access: Option<(&'static str, AccessToken)>,
@@ -17,8 +17,8 @@ pub(crate) struct TokenVariables {
 }
 
 impl TokenVariables {
-    /// Whether one of them is set, so that the run touches no store.
-    pub(crate) fn in_force(&self) -> bool {
+    /// Whether a token is set, so that the run uses no store.
+    pub(crate) fn is_any_set(&self) -> bool {
         self.access.is_some() || self.refresh.is_some()
     }
 
@@ -47,8 +47,8 @@ enum Source {
     /// The result of the exchange of a refresh token in a variable.
     Exchanged {
         variable: &'static str,
-        /// The token in force: the one that the server issued, else the one in
-        /// the variable.
+        /// The current token: the token that the server issued last, or else the
+        /// token in the variable.
         refresh: RefreshToken,
         refresh_expiry: Option<Expiry>,
         is_replaced: bool,
@@ -92,8 +92,8 @@ impl<'m> SessionManager<'m> {
         Ok(credential)
     }
 
-    /// Exchanges the refresh token in a variable. The caller says what becomes
-    /// of the new one.
+    /// Exchanges the refresh token in a variable. The caller is responsible for
+    /// the new refresh token.
     pub(crate) fn exchanged(
         &'m self,
         (variable, refresh): (&'static str, RefreshToken),
@@ -116,12 +116,12 @@ impl<'m> SessionManager<'m> {
         let session = self.load_to_use()?.ok_or(SessionError::NotSignedIn)?;
         self.complete_hand_over(&session)?;
         let policy = RefreshPolicy::IfEndsWithin(min_ttl);
-        self.warn_before_end(&session);
+        self.warn_before_expiry(&session);
         if self.is_fresh(&session, policy) {
             return Ok(session);
         }
         self.terminal.verbose(match session.access {
-            Some(_) => "the access token has ended or is about to: renewing",
+            Some(_) => "the access token has expired or is about to: renewing",
             None => "there is no access token yet: renewing",
         });
         self.renew(Some(&session), policy)
@@ -146,8 +146,8 @@ impl<'m> SessionManager<'m> {
         })
     }
 
-    /// Exchanges a refresh token that is not ours to store. There is no lock:
-    /// nobody else could be asked what became of it.
+    /// Exchanges a refresh token from a variable, which is stored nowhere. There
+    /// is no lock, since other runs could not read the result.
     fn exchange_once(
         &self,
         variable: &'static str,
@@ -155,7 +155,7 @@ impl<'m> SessionManager<'m> {
     ) -> Result<Grant, SessionError> {
         self.terminal
             .verbose(&format!("exchanging the refresh token in {variable}"));
-        self.environment_rotation.check()?;
+        self.env_rotation_commands.run_check()?;
         let deferral = self.interrupts.defer();
         let exchanged = {
             let _waiting = self.terminal.spin("waiting for the server");
@@ -170,9 +170,9 @@ impl<'m> SessionManager<'m> {
         })?;
         match &grant.refresh {
             Some(issued) if issued.value != *refresh => {
-                let handed_over = self.environment_rotation.hand_over(&issued.value);
-                deferral.end(handed_over.map_err(|reason| SessionError::HandOverLost {
-                    command: self.environment_rotation.on_rotate.join(" "),
+                let handed_over = self.env_rotation_commands.run_on_rotate(&issued.value);
+                deferral.end_with(handed_over.map_err(|reason| SessionError::HandOverLost {
+                    command: self.env_rotation_commands.on_rotate.join(" "),
                     reason,
                 }))?;
             }
@@ -194,7 +194,7 @@ impl Credential<'_> {
         })
     }
 
-    /// The refresh token in force, if there is one.
+    /// The current refresh token, if there is one.
     pub(crate) fn refresh(&self) -> Option<&RefreshToken> {
         match &self.source {
             Source::Stored(session) => Some(&session.refresh.value),
@@ -203,7 +203,7 @@ impl Credential<'_> {
         }
     }
 
-    /// The variable that it came from.
+    /// The variable that the credential came from.
     pub(crate) fn variable(&self) -> Option<&'static str> {
         match &self.source {
             Source::Stored(_) => None,
@@ -229,7 +229,7 @@ impl Credential<'_> {
         }
     }
 
-    /// The server's clock minus ours in milliseconds, if it is known.
+    /// The server's clock minus ours in milliseconds, if known.
     pub(crate) fn skew(&self) -> Option<i64> {
         match &self.source {
             Source::Stored(session) => session.skew,
@@ -266,7 +266,7 @@ impl Credential<'_> {
             is_replaced: true,
             ..
         } = &self.source
-            && !self.manager.environment_rotation.is_set()
+            && !self.manager.env_rotation_commands.has_on_rotate()
         {
             self.manager.terminal.warn(&format!(
                 "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \

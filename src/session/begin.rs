@@ -1,16 +1,16 @@
-//! The beginning of a session: the new tokens are stored and recorded before
-//! anything else happens; the sessions that they replace are revoked after that.
+//! The start of a session: stores and records the new tokens first, and then
+//! revokes the sessions that they replace.
 
 use super::{Revocation, SessionError, SessionManager};
 use crate::api::{ApiError, Client};
 use crate::model::{CookieNames, Expiry, Grant, RefreshToken, Session, Token};
 use crate::store::{ProfileLock, StoreErrorKind};
 
-/// A session that has begun, and is stored and recorded.
+/// A new session that is stored and recorded.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) session: Session,
-    /// What became of the sessions that it replaced.
+    /// The results of revoking the sessions that it replaced.
     pub(crate) replaced: Vec<Revocation>,
 }
 
@@ -27,11 +27,11 @@ pub(crate) enum StoreProof {
     Leased { host: String },
 }
 
-/// The result of the request that begins a session.
+/// The result of the request that starts a session.
 struct Issued {
     grant: Grant,
-    /// The refresh token that was exchanged for it, if the server replaced that.
-    spent: Option<RefreshToken>,
+    /// The refresh token that was exchanged for `grant`, if the server replaced it.
+    exchanged: Option<RefreshToken>,
 }
 
 impl SessionManager<'_> {
@@ -41,7 +41,8 @@ impl SessionManager<'_> {
         self.prove_writable_under(&lock).map(|_| ())
     }
 
-    /// The same with the profile's lock held. A shared store must compare versions as well.
+    /// Proves that the store takes an entry of this profile, whose lock is held.
+    /// A store with versions must also refuse a write with an old version.
     pub(crate) fn prove_writable_under(
         &self,
         lock: &ProfileLock,
@@ -56,22 +57,26 @@ impl SessionManager<'_> {
         })
     }
 
-    /// Runs `request`, and stores and records the session that it brings.
-    /// Returns `None` if the server accepts and issues no tokens, as at some
-    /// signups. `login` is recorded with the session.
+    /// Runs `request`, and stores and records the session that the server issues.
+    /// Returns `None` if the server accepts the request and issues no tokens, as
+    /// some servers do at signup. `login` is recorded with the session.
     pub(crate) fn begin(
         &self,
         login: Option<&str>,
         request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
     ) -> Result<Option<Started>, SessionError> {
         self.begin_with(login, |client| {
-            request(client).map(|grant| Issued { grant, spent: None })
+            request(client).map(|grant| Issued {
+                grant,
+                exchanged: None,
+            })
         })
     }
 
-    /// Takes a session over by its refresh token, which is exchanged at once.
-    /// A server that does not rotate leaves that token in force. `found` are the
-    /// names of the cookies that it came with, if they are not the configured ones.
+    /// Takes a session over by its refresh token, which is exchanged at once. If
+    /// the server does not rotate tokens, that token remains valid and is stored.
+    /// `found` holds the names of the cookies that the token came from, if they
+    /// are not the configured names.
     pub(crate) fn take_over(
         &self,
         refresh: RefreshToken,
@@ -84,7 +89,7 @@ impl SessionManager<'_> {
         let started = self.begin_with(None, |client| {
             let mut grant = client.exchange(&refresh)?;
             grant.cookie_names = grant.cookie_names.or(found);
-            let spent = match (&grant.refresh, &grant.access) {
+            let exchanged = match (&grant.refresh, &grant.access) {
                 (None, Some(_)) => {
                     grant.refresh = Some(Token {
                         value: refresh,
@@ -94,7 +99,7 @@ impl SessionManager<'_> {
                 }
                 _ => Some(refresh),
             };
-            Ok(Issued { grant, spent })
+            Ok(Issued { grant, exchanged })
         })?;
         started.ok_or(SessionError::NoToken {
             missing: "access token",
@@ -107,30 +112,30 @@ impl SessionManager<'_> {
         request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
     ) -> Result<Option<Started>, SessionError> {
         let lock = self.lock()?;
-        let former = self.former()?;
-        self.rotation.check()?;
+        let old_session = self.read_old_session()?;
+        self.rotation_commands.run_check()?;
         let deferral = self.interrupts.defer();
-        let stored = self.request_and_store(&lock, login, former, request);
-        let Some((session, replaced)) = deferral.end(stored)? else {
+        let stored = self.request_and_store(&lock, login, old_session, request);
+        let Some((session, replaced)) = deferral.end_with(stored)? else {
             return Ok(None);
         };
-        let session = self.hand_over(&lock, session)?;
-        let replaced = replaced.iter().map(|former| self.revoke_session(former));
+        let session = self.run_pending_on_rotate(&lock, session)?;
+        let replaced = replaced.iter().map(|session| self.revoke_session(session));
         Ok(Some(Started {
             replaced: replaced.collect(),
             session,
         }))
     }
 
-    /// Returns the new session, and those that are to be revoked now.
+    /// Returns the new session, and the replaced sessions that are to be revoked.
     fn request_and_store(
         &self,
         lock: &ProfileLock,
         login: Option<&str>,
-        former: Option<Session>,
+        old_session: Option<Session>,
         request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
     ) -> Result<Option<(Session, Vec<Session>)>, SessionError> {
-        let Issued { grant, spent } = {
+        let Issued { grant, exchanged } = {
             let _waiting = self.terminal.spin("waiting for the server");
             request(&self.client)?
         };
@@ -142,10 +147,10 @@ impl SessionManager<'_> {
             Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
                 missing: "refresh token",
             })?;
-        session.hand_over_pending = self.rotation.is_set();
-        let mut former = former;
+        session.hand_over_pending = self.rotation_commands.has_on_rotate();
+        let mut old_session = old_session;
         if self.is_shared()? {
-            (session, former) = self.log_in_shared(session)?;
+            (session, old_session) = self.log_in_shared(session)?;
         } else {
             self.persist(lock, &session)?;
         }
@@ -167,11 +172,11 @@ impl SessionManager<'_> {
         })?;
         if let Some(names) = &cookie_names {
             self.terminal.note(&format!(
-                "the server's cookies are {} and {}; the profile now says so",
+                "the server's cookies are {} and {}; recorded in the profile",
                 names.access, names.refresh
             ));
         }
-        let mut replaced: Vec<Session> = former.into_iter().collect();
+        let mut replaced: Vec<Session> = old_session.into_iter().collect();
         for kind in self.other_stores() {
             let entry = self.entry_in(kind);
             replaced.extend(entry.read_exposed().ok().flatten());
@@ -180,22 +185,23 @@ impl SessionManager<'_> {
                     .verbose(&format!("the {kind} store was not searched: {error}"));
             }
         }
-        // Sending a token that was just exchanged away might end the new session.
-        replaced.retain(|former| {
-            former.refresh.value != session.refresh.value
-                && Some(&former.refresh.value) != spent.as_ref()
+        // Sending the token that was just exchanged might end the new session.
+        let new_refresh = &session.refresh.value;
+        replaced.retain(|session| {
+            session.refresh.value != *new_refresh
+                && Some(&session.refresh.value) != exchanged.as_ref()
         });
         Ok(Some((session, replaced)))
     }
 
-    /// The session that is about to be replaced. One that cannot be parsed must
-    /// not prevent a login; a store that cannot be used must.
-    fn former(&self) -> Result<Option<Session>, SessionError> {
+    /// Reads the session that is about to be replaced. An entry that cannot be
+    /// parsed must not prevent a login; a store that cannot be used must.
+    fn read_old_session(&self) -> Result<Option<Session>, SessionError> {
         match self.entry().read_exposed() {
-            Ok(former) => Ok(former),
+            Ok(session) => Ok(session),
             Err(error) if error.kind == StoreErrorKind::Failed => {
                 self.terminal
-                    .verbose(&format!("the former session cannot be read: {error}"));
+                    .verbose(&format!("the old session cannot be read: {error}"));
                 Ok(None)
             }
             Err(error) => Err(error.into()),

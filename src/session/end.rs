@@ -1,17 +1,17 @@
-//! The end of a session: revoked on the server, then removed here. Each of the
-//! two is reported by itself, and only if it happened.
+//! The end of a session: revokes it on the server, then removes it from the
+//! store. Each of the two results is reported separately.
 
 use super::{SessionError, SessionManager};
 use crate::api::ApiError;
 use crate::model::{RefreshToken, Session};
 use crate::store::{ProfileLock, StoreError, StoreErrorKind, StoreKind};
 
-/// What became of a session on the server.
+/// The result of revoking a session on the server.
 #[derive(Debug)]
 pub(crate) enum Revocation {
     /// The server has ended it.
     Revoked,
-    /// The server does not know it any more (a 401).
+    /// The server does not know the session any more (status 401).
     AlreadyEnded,
     /// The server was not asked.
     NotAsked,
@@ -30,13 +30,13 @@ impl Revocation {
     }
 }
 
-/// What a logout found in one store, and did to it.
+/// What a logout found and did in one store.
 #[derive(Debug)]
 pub(crate) struct EndedSession {
     pub(crate) store: StoreKind,
-    /// What became of it on the server. `None` if there was no session to revoke.
-    pub(crate) server: Option<Revocation>,
-    /// Why the entry could not be read, and so not be revoked.
+    /// The result on the server. `None` if there was no session to revoke.
+    pub(crate) revocation: Option<Revocation>,
+    /// Why the entry could not be read. Its session was then not revoked.
     pub(crate) unreadable: Option<StoreError>,
     /// Whether an entry was removed.
     pub(crate) removed: Result<bool, StoreError>,
@@ -44,7 +44,7 @@ pub(crate) struct EndedSession {
 
 impl EndedSession {
     fn is_empty(&self) -> bool {
-        self.server.is_none() && self.unreadable.is_none() && matches!(self.removed, Ok(false))
+        self.revocation.is_none() && self.unreadable.is_none() && matches!(self.removed, Ok(false))
     }
 }
 
@@ -55,8 +55,8 @@ pub(crate) struct LogoutOutcome {
 }
 
 impl SessionManager<'_> {
-    /// Ends the profile's session, in whichever store it is: on the server
-    /// unless `local`, then here, whatever the server said.
+    /// Ends the profile's session in every store: revokes it on the server unless
+    /// `local`, then removes it from the store, whatever the server's response.
     pub(crate) fn end(&self, local: bool) -> Result<LogoutOutcome, SessionError> {
         let lock = self.lock()?;
         self.end_under(&lock, local)
@@ -117,8 +117,8 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Ends what was `read` in the store `kind`. `sent` holds the tokens that
-    /// were revoked before; a copy of one is not sent again.
+    /// Ends the session that was `read` in the store `kind`. `sent` holds the
+    /// tokens that were already revoked; a copy of such a token is not sent again.
     fn end_entry(
         &self,
         lock: &ProfileLock,
@@ -131,23 +131,23 @@ impl SessionManager<'_> {
             Ok(session) => (session, None),
             Err(error) => (None, Some(error)),
         };
-        let server = session.and_then(|session| {
+        let revocation = session.and_then(|session| {
             if sent.contains(&session.refresh.value) {
                 return None;
             }
-            let revocation = if local {
+            let result = if local {
                 Revocation::NotAsked
             } else {
                 self.revoke_session(&session)
             };
             sent.push(session.refresh.value);
-            Some(revocation)
+            Some(result)
         });
-        // Without a session there may still be remains of one, such as what a
-        // killed write left.
+        // Delete even if there was no session: an interrupted write may have
+        // left parts of an entry.
         EndedSession {
             store: kind,
-            server,
+            revocation,
             unreadable,
             removed: self.entry_in(kind).delete(lock),
         }
@@ -158,7 +158,7 @@ impl SessionManager<'_> {
         if session.origin == self.origin {
             return self.revoke(&session.refresh.value);
         }
-        let client = (self.connect)(session.origin.clone());
+        let client = (self.new_client)(session.origin.clone());
         self.revoke_at(&client, &session.refresh.value)
     }
 

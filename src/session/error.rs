@@ -6,14 +6,14 @@ use crate::api::ApiError;
 use crate::model::{Origin, PendingExchange, Timestamp};
 use crate::store::{LockError, ProfilesError, StoreError};
 
-/// What most likely spent a refresh token that the server refuses.
+/// The exchange that most likely used a refresh token which the server now refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LikelyCause {
-    /// A run was interrupted during an exchange that began then.
+    /// A run was interrupted during an exchange that began at this time.
     InterruptedRun(Timestamp),
-    /// An exchange that began then got no usable response.
+    /// An exchange that began at this time got no usable response.
     LostResponse(Timestamp),
-    /// A run on another machine began an exchange then, and did not finish.
+    /// A run on another machine began an exchange and did not finish it.
     LapsedLease { host: String, began: Timestamp },
 }
 
@@ -32,7 +32,7 @@ impl From<PendingExchange> for LikelyCause {
 pub(crate) enum SessionError {
     #[error("not signed in")]
     NotSignedIn,
-    /// The stored session may only be sent to another server.
+    /// The stored session was issued by another server, and may only be sent there.
     #[error("the stored session belongs to {stored}, another server than the profile's")]
     OtherOrigin { stored: Origin },
     /// The server has definitively ended the session.
@@ -41,16 +41,17 @@ pub(crate) enum SessionError {
         message: String,
         cause: Option<LikelyCause>,
     },
-    /// The server refuses a token that came from a variable.
+    /// The server refused a token from an environment variable.
     #[error("the server rejected the token in {variable}: {message}")]
     VariableRejected {
         variable: &'static str,
         message: String,
     },
-    /// The access token has come from a variable, and nothing can renew it.
+    /// The access token came from an environment variable, and there is no
+    /// refresh token for another exchange.
     #[error("the token in {variable} cannot be renewed again")]
     NotRenewable { variable: &'static str },
-    /// The server did not do what was asked. The session is untouched.
+    /// The request failed. The stored session is unchanged.
     #[error(transparent)]
     Api(#[from] ApiError),
     /// Another process held the lock for the whole timeout.
@@ -59,44 +60,44 @@ pub(crate) enum SessionError {
     /// Another machine held the session's lease for the whole timeout.
     #[error("a run on {host} has been renewing the session since {since}")]
     BusyElsewhere { host: String, since: Timestamp },
-    /// The run that this one waited for got no usable response.
+    /// The run that this run waited for got no usable response.
     #[error("another run could not renew the session: {0}")]
     SharedFailure(String),
-    /// The secret store failed before anything was spent.
+    /// The secret store failed before a token was sent.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The profiles file failed.
+    /// The profiles file could not be read or written.
     #[error(transparent)]
     Profiles(#[from] ProfilesError),
-    /// The session is stored, but the profile's record of it is not.
+    /// The session was stored, but not recorded in the profiles file.
     #[error("the session is stored, but the profile was not recorded: {0}")]
     NotRecorded(#[source] ProfilesError),
-    /// The server issued tokens that the store then did not take.
+    /// The server issued tokens, and the store then failed to save them.
     #[error("the server renewed the session, but it could not be stored: {0}")]
     Lost(#[source] StoreError),
-    /// A successful response without the token that it is for.
-    #[error("the server's answer holds no {missing}")]
+    /// A successful response did not contain the expected token.
+    #[error("the server's response contains no {missing}")]
     NoToken {
         /// `access token` or `refresh token`.
         missing: &'static str,
     },
-    /// The check that must succeed before a refresh token is spent has failed.
-    #[error("the check before the refresh token is spent has failed: {command}: {reason}")]
+    /// The `on_rotate_check` command failed, so the refresh token was not sent.
+    #[error("the check before a refresh token is used has failed: {command}: {reason}")]
     RotationCheck { command: String, reason: String },
-    /// The new refresh token is stored, but the command did not take it.
+    /// The new refresh token is stored, but the `on_rotate` command failed.
     #[error(
         "the session is stored, but its new refresh token was not handed over: {command}: {reason}"
     )]
     HandOver { command: String, reason: String },
-    /// A command did not take the new refresh token, which no store has.
+    /// The `on_rotate` command failed, and the new refresh token is in no store.
     #[error(
-        "the new refresh token was not handed over, and nothing here keeps it: {command}: {reason}"
+        "the new refresh token was not handed over, and is not stored here: {command}: {reason}"
     )]
     HandOverLost { command: String, reason: String },
     /// The store is shared by machines, and the profile has a command to run at a rotation.
     #[error("{name} does not work with a store that machines share")]
     RotationOfShared { name: String },
-    /// The other store, to which the session was to be moved, holds one already.
+    /// The store to which the session was to be moved already holds a session.
     #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
     Occupied {
         store: String,
@@ -114,7 +115,7 @@ impl From<LockError> for SessionError {
     }
 }
 
-/// Whether a failed exchange means that the session is over: 400, 401 or 403
+/// Whether a failed exchange means that the session has ended: 400, 401 or 403
 /// with a JSON body (RFC 6749 §5.2). After any other failure the session may
 /// still be valid.
 pub(super) fn ends_session(error: &ApiError) -> bool {

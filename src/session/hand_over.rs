@@ -1,9 +1,9 @@
-//! The commands of the person's that follow a rotation: one that receives each
-//! new refresh token, and one that must succeed before a token is spent.
+//! The user's commands around an exchange: `on_rotate_check` must succeed before
+//! the refresh token is sent, and `on_rotate` receives each new refresh token.
 //!
 //! Both are a program and its arguments, run without a shell. A new token is
-//! durable in the store before it is handed over, and the entry says so until
-//! the command has succeeded, so that the next run can hand it over.
+//! stored before `on_rotate` runs, and the entry is marked `hand_over_pending`
+//! until `on_rotate` has succeeded, so that the next run can repeat the command.
 
 use std::io::Write;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -13,23 +13,23 @@ use super::{SessionError, SessionManager};
 use crate::model::{RefreshToken, Session};
 use crate::store::ProfileLock;
 
-/// How long such a command may take.
+/// How long a command may run.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest pause between two looks at whether it has ended.
-const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+/// Maximum poll interval while waiting for a command.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The commands of a profile, or of the environment. Empty ones are not set.
+/// The commands of a profile, or of the environment. An empty list means that no
+/// command is configured.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RotationCommands {
     pub(crate) on_rotate: Vec<String>,
     pub(crate) check: Vec<String>,
-    /// The variables that the commands must not inherit.
+    /// The environment variables that the commands must not inherit.
     pub(crate) secret_variables: &'static [&'static str],
 }
 
 impl RotationCommands {
-    /// Whether new refresh tokens are handed to a command.
-    pub(crate) fn is_set(&self) -> bool {
+    pub(crate) fn has_on_rotate(&self) -> bool {
         !self.on_rotate.is_empty()
     }
 
@@ -42,8 +42,9 @@ impl RotationCommands {
         }
     }
 
-    /// Runs the check, if there is one. Nothing may be spent if it fails.
-    pub(super) fn check(&self) -> Result<(), SessionError> {
+    /// Runs `on_rotate_check`, if configured. If it fails, the refresh token must
+    /// not be sent.
+    pub(super) fn run_check(&self) -> Result<(), SessionError> {
         let failed = |reason| SessionError::RotationCheck {
             command: self.check.join(" "),
             reason,
@@ -54,14 +55,14 @@ impl RotationCommands {
         }
     }
 
-    /// Hands a new refresh token to the command, if there is one.
-    pub(super) fn hand_over(&self, refresh: &RefreshToken) -> Result<(), String> {
+    /// Runs `on_rotate`, if configured, with the new refresh token on its stdin.
+    pub(super) fn run_on_rotate(&self, refresh: &RefreshToken) -> Result<(), String> {
         self.run(&self.on_rotate, Some(refresh)).unwrap_or(Ok(()))
     }
 
-    /// Runs a command with the token on its stdin. Returns `None` if it is not
-    /// set, and the reason if it fails. Its stdout goes to stderr: ours is the
-    /// answer.
+    /// Runs a command with the token on its stdin. Returns `None` if no command
+    /// is configured, and the reason if the command fails. The command's stdout
+    /// goes to our stderr, since our stdout carries this program's own output.
     fn run(&self, words: &[String], stdin: Option<&RefreshToken>) -> Option<Result<(), String>> {
         let (program, arguments) = words.split_first()?;
         let mut command = Command::new(program);
@@ -77,7 +78,7 @@ impl RotationCommands {
         }
         Some(match command.spawn() {
             Ok(child) => finish(child, stdin),
-            Err(error) => Err(format!("it cannot be run: {error}")),
+            Err(error) => Err(format!("it could not be started: {error}")),
         })
     }
 }
@@ -104,7 +105,7 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
             Err(error) => return Err(error.to_string()),
             Ok(None) if started.elapsed() < COMMAND_TIMEOUT => {}
             Ok(None) => {
-                // It may end by itself in between; either way it is over.
+                // Killing fails if the command has just exited; ignore that.
                 drop(child.kill());
                 drop(child.wait());
                 return Err(format!(
@@ -114,28 +115,31 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
             }
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        pause = (pause * 2).min(MAX_POLL_INTERVAL);
     }
 }
 
 impl SessionManager<'_> {
-    /// Hands over the refresh token of a stored session, if an earlier run
-    /// could not. Nothing else may happen to the session before.
+    /// Runs `on_rotate` for the refresh token of a stored session, if that failed
+    /// in an earlier run. Must be called before any other use of the session.
     pub(super) fn complete_hand_over(&self, session: &Session) -> Result<(), SessionError> {
         if !session.hand_over_pending {
             return Ok(());
         }
         let lock = self.lock()?;
         match self.load()? {
-            Some(session) if session.hand_over_pending => self.hand_over(&lock, session).map(drop),
-            // Another run has done it, or the session is gone.
+            Some(session) if session.hand_over_pending => {
+                self.run_pending_on_rotate(&lock, session).map(drop)
+            }
+            // Another run has done it, or the session was removed.
             _ => Ok(()),
         }
     }
 
-    /// Hands over the refresh token of a session that is durable, and records
-    /// that in its entry.
-    pub(super) fn hand_over(
+    /// Runs `on_rotate` for the refresh token of a stored session, then clears
+    /// `hand_over_pending` in the store. If `on_rotate` was removed from the
+    /// profile, only clears it.
+    pub(super) fn run_pending_on_rotate(
         &self,
         lock: &ProfileLock,
         mut session: Session,
@@ -143,11 +147,10 @@ impl SessionManager<'_> {
         if !session.hand_over_pending {
             return Ok(session);
         }
-        // Without a command there is nobody to hand it to any more.
-        self.rotation
-            .hand_over(&session.refresh.value)
+        self.rotation_commands
+            .run_on_rotate(&session.refresh.value)
             .map_err(|reason| SessionError::HandOver {
-                command: self.rotation.on_rotate.join(" "),
+                command: self.rotation_commands.on_rotate.join(" "),
                 reason,
             })?;
         session.hand_over_pending = false;

@@ -1,8 +1,8 @@
 //! SIGINT, SIGTERM and SIGHUP end the process with 130, 143 and 129 (128 plus
-//! the signal's number, as shells count): at once where nothing can be lost, and
-//! after the write where a session exists in memory alone.
+//! the signal's number, as shells count): at once if nothing can be lost, and
+//! after the write while a session exists only in memory.
 //!
-//! The thread that watches for them starts at the first wait of a run.
+//! The thread that receives signals starts at the first wait of a run.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -11,7 +11,7 @@ use super::SessionError;
 type End = dyn Fn(i32) + Send + Sync;
 type Delayed = dyn Fn() + Send + Sync;
 
-/// The signals of the process, and what they wait for. Clones share the state.
+/// Handles the signals of the process. Clones share their state.
 #[derive(Clone)]
 pub(crate) struct Interrupts(Arc<Shared>);
 
@@ -29,25 +29,25 @@ struct State {
     pending: Option<i32>,
     /// Whether a second signal came while the first one waits.
     is_repeated: bool,
-    /// Whether signals are another process's, and which one's while it lives.
+    /// Whether signals are meant for a child process.
     forwards: bool,
+    /// The child process, while it runs.
     forward_to: Option<u32>,
     /// The signals for a child process that has not started yet.
     kept: Vec<i32>,
-    /// A signal that gave way to a failure that had to be reported.
+    /// A signal that was not acted on, because a failure had to be reported.
     remembered: Option<i32>,
     at_end: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 impl State {
-    /// Does what must be done before the process ends.
     fn clean_up(&mut self) {
         self.at_end.drain(..).for_each(|act| act());
     }
 }
 
-/// While it lives, signals wait. When the last one is dropped, a signal that
-/// arrived meanwhile ends the process.
+/// Defers signals until it is dropped. When the last deferral is dropped, a
+/// signal that arrived in the meantime ends the process.
 pub(crate) struct Deferral<'a>(&'a Shared);
 
 impl Interrupts {
@@ -62,19 +62,19 @@ impl Interrupts {
         }))
     }
 
-    /// Handles signals from here on.
+    /// Starts handling signals.
     pub(crate) fn watch(&self) {
         self.0.watching.get_or_init(|| watch(&self.0));
     }
 
-    /// Has `act` called before a signal ends the process.
-    pub(crate) fn on_end(&self, act: Box<dyn FnOnce() + Send>) {
+    /// Registers `act` to be called before a signal ends the process.
+    pub(crate) fn on_shutdown(&self, act: Box<dyn FnOnce() + Send>) {
         self.watch();
         self.0.lock().at_end.push(act);
     }
 
-    /// Keeps signals for a child process from here on, those that an operator
-    /// sends included. None of them ends this process.
+    /// Starts keeping signals for a child process, including SIGQUIT, SIGUSR1 and
+    /// SIGUSR2. After this call no signal ends this process.
     pub(crate) fn prepare_forwarding(&self) {
         self.0.lock().forwards = true;
         self.watch();
@@ -89,7 +89,7 @@ impl Interrupts {
         );
     }
 
-    /// Sends signals on to the child process, first those that were kept.
+    /// Sends signals to the child process, first those that were kept.
     pub(crate) fn forward_to(&self, process: u32) {
         let mut state = self.0.lock();
         state.forward_to = Some(process);
@@ -98,23 +98,24 @@ impl Interrupts {
         }
     }
 
-    /// Keeps signals again: the child process has ended.
+    /// Stops sending signals, because the child process has ended.
     pub(crate) fn stop_forwarding(&self) {
         self.0.lock().forward_to = None;
     }
 
-    /// Whether a signal came that gave way to a failure. A command that does
-    /// several things stops then.
+    /// Whether a signal was not acted on because a failure had to be reported. A
+    /// command that does several things must then stop.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.0.lock().remembered.is_some()
     }
 
-    /// Whether a second signal came while one waits: the person gives up.
+    /// Whether a second signal arrived while the first is deferred, so that the
+    /// wait must be given up.
     pub(crate) fn is_repeated(&self) -> bool {
         self.0.lock().is_repeated
     }
 
-    /// From here on until the value is dropped, signals wait.
+    /// Defers signals until the returned value is dropped.
     pub(crate) fn defer(&self) -> Deferral<'_> {
         self.watch();
         self.0.lock().deferrals += 1;
@@ -135,7 +136,7 @@ impl Shared {
                 None => state.kept.push(signal),
             }
         } else if state.deferrals == 0 {
-            // The lock stays held: no deferral can begin while the process ends.
+            // The lock is still held, so that no deferral can begin now.
             state.clean_up();
             (self.end)(signal);
         } else {
@@ -150,10 +151,10 @@ impl Shared {
 }
 
 impl Deferral<'_> {
-    /// Ends the deferral with the result of the operation. A failure that the
-    /// next run could not find out must be reported, so a signal that waits is
-    /// then only remembered: see [`Interrupts::is_interrupted`].
-    pub(super) fn end<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+    /// Ends the deferral and returns `result`. A failure that the next run could
+    /// not detect must be reported, so a deferred signal is then only remembered:
+    /// see [`Interrupts::is_interrupted`].
+    pub(super) fn end_with<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         if let Err(error) = &result
             && !matches!(error, SessionError::Api(_))
         {
@@ -162,7 +163,8 @@ impl Deferral<'_> {
         result
     }
 
-    /// Lets a signal that waits give way to what must be reported.
+    /// Remembers a deferred signal instead of acting on it, so that a failure can
+    /// be reported.
     pub(super) fn remember_signal(&self) {
         let mut state = self.0.lock();
         let pending = state.pending.take();
@@ -203,8 +205,8 @@ fn watch_for(shared: &Arc<Shared>, signals: &[i32]) {
         return;
     };
     let shared = Arc::clone(shared);
-    // Without the thread the handlers have no effect; the process then ends
-    // when its timeouts are over.
+    // If the thread cannot be started, signals have no effect, and the process
+    // ends after its timeouts.
     drop(
         std::thread::Builder::new()
             .name("signals".to_owned())
@@ -217,8 +219,8 @@ fn watch_for(shared: &Arc<Shared>, signals: &[i32]) {
     );
 }
 
-/// Sends a signal on. The terminal sends Ctrl-C and Ctrl-\ to all processes in
-/// the foreground, so that the child has those already.
+/// Sends a signal to a process. The terminal sends Ctrl-C and Ctrl-\ to all
+/// foreground processes, so these are not sent a second time.
 #[cfg(unix)]
 fn forward(process: u32, signal: i32) {
     use rustix::process::{Pid, Signal, getpgrp, kill_process};
@@ -229,7 +231,7 @@ fn forward(process: u32, signal: i32) {
     if let (false, Some(target), Some(signal)) =
         (from_terminal, target, Signal::from_named_raw(signal))
     {
-        // It may have ended meanwhile.
+        // The process may have ended in the meantime.
         let _ = kill_process(target, signal);
     }
 }
@@ -242,7 +244,7 @@ fn forward(_process: u32, _signal: i32) {}
 #[cfg(windows)]
 fn watch(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
-    // A process has one handler at most. If there is another one, it stays.
+    // A process can have only one handler. An existing handler stays in place.
     drop(ctrlc::set_handler(move || shared.signal(2)));
 }
 

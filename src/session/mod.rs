@@ -1,19 +1,21 @@
 //! The life of a session: it begins, is renewed, and ends.
 //!
-//! This is the only layer where the server's responses and the stored session
-//! meet, and so the one that keeps the rule of the program: a session is never
-//! lost. A rotating server accepts a refresh token once and may revoke the
-//! whole session when a spent one comes back (RFC 9700 §4.14), so
+//! This is the only layer that uses both the API client and the stores, so it
+//! enforces the main rule of the program: a session is never lost. A rotating
+//! server accepts a refresh token once, and may revoke the whole session if the
+//! token is sent again (RFC 9700 §4.14). Therefore
 //!
-//! 1. a profile has one exchange at a time, under its lock, of the token that
-//!    is read *under* the lock (`renew`);
-//! 2. a journal mark proves the store writable before the exchange, and the new
-//!    tokens are durable before anybody sees them (`renew`);
-//! 3. only a definitive response to an exchange ends a session, and only after
-//!    a second look at the store (`renew`);
-//! 4. signals wait while a session exists in memory alone ([`Interrupts`]).
+//! 1. a profile has one exchange at a time, under its lock, of the refresh token
+//!    that was read under that lock (`renew`);
+//! 2. before the exchange a `pending` marker is written, which proves that the
+//!    store is writable; the new tokens are stored before they are used or
+//!    printed (`renew`);
+//! 3. only a definitive response to an exchange ends a session, and only if the
+//!    store, read again, still holds the refused token (`renew`);
+//! 4. signals are deferred while a session exists only in memory
+//!    ([`Interrupts`]).
 //!
-//! It knows nothing of flags, variables, prompts or the texts of commands.
+//! This layer knows nothing of flags, variables, prompts or the texts of commands.
 
 mod access;
 mod begin;
@@ -42,29 +44,29 @@ pub(crate) use hand_over::RotationCommands;
 pub(crate) use interrupts::Interrupts;
 pub(crate) use renew::RefreshPolicy;
 
-/// How long before the end of a session a person is warned.
-const END_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The remaining lifetime of a session below which the user is warned.
+const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
 const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Operations on one profile's session, with the store, client, lock and clock
 /// that they need.
 ///
-/// Its origin, store and cookie names are those of this profile, whichever
-/// profile is in use. `Context` has its one constructor.
+/// The origin, store and cookie names are those of `profile`, which need not be
+/// the profile in use. Only `Context` constructs this type.
 pub(crate) struct SessionManager<'a> {
     pub(crate) profile: ProfileName,
-    /// The server that the profile is pinned to.
+    /// The only server that the profile's tokens are sent to.
     pub(crate) origin: Origin,
     /// The store that the profile uses.
     pub(crate) store: StoreKind,
-    /// The client of that server, which knows the profile's cookie names.
+    /// The client of `origin`, with the profile's cookie names.
     pub(crate) client: Client,
-    /// Makes such a client for another server, to revoke a session that is its.
-    pub(crate) connect: Box<dyn Fn(Origin) -> Client + 'a>,
-    /// What is run when the server replaces the refresh token.
-    pub(crate) rotation: RotationCommands,
-    /// The same for a refresh token in the environment.
-    pub(crate) environment_rotation: RotationCommands,
+    /// Creates a client of another server, to revoke a session that was issued there.
+    pub(crate) new_client: Box<dyn Fn(Origin) -> Client + 'a>,
+    /// The user's commands around an exchange of the stored refresh token.
+    pub(crate) rotation_commands: RotationCommands,
+    /// The user's commands around an exchange of a refresh token in the environment.
+    pub(crate) env_rotation_commands: RotationCommands,
     pub(crate) stores: &'a Stores<'a>,
     pub(crate) profiles: &'a Profiles,
     pub(crate) locks: &'a Locks,
@@ -82,7 +84,7 @@ impl SessionManager<'_> {
     }
 
     /// The profile's entry in the store `kind`. Only the profile's own store may
-    /// ask a person to unlock it.
+    /// prompt the user to unlock it.
     pub(crate) fn entry_in(&self, kind: StoreKind) -> SessionStore<'_> {
         SessionStore::new(self.stores.get(kind, kind == self.store), &self.profile)
     }
@@ -105,7 +107,7 @@ impl SessionManager<'_> {
         Ok(Some(session))
     }
 
-    /// Takes the profile's lock. Waits for it at most the lock timeout.
+    /// Acquires the profile's lock. Waits for at most the lock timeout.
     pub(crate) fn lock(&self) -> Result<ProfileLock, SessionError> {
         let started = Instant::now();
         loop {
@@ -116,7 +118,8 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Waits until the lock is free, for what is left of the lock timeout.
+    /// Waits until the lock is released, or until the lock timeout has passed
+    /// since `started`.
     fn wait_for_holder(&self, started: Instant) -> Result<(), SessionError> {
         self.interrupts.watch();
         self.terminal
@@ -124,25 +127,25 @@ impl SessionManager<'_> {
         let _waiting = self
             .terminal
             .spin("waiting for another process that uses this profile");
-        let left = self.patience().saturating_sub(started.elapsed());
-        match self.locks.wait(&self.profile, left) {
+        let remaining = self.patience().saturating_sub(started.elapsed());
+        match self.locks.wait(&self.profile, remaining) {
             Err(LockError::Busy(_)) => Err(SessionError::Busy(self.patience())),
             other => Ok(other?),
         }
     }
 
-    /// Changes what the profiles file records of this profile.
+    /// Changes this profile in the profiles file.
     pub(crate) fn record(&self, change: impl FnOnce(&mut Profile)) -> Result<(), SessionError> {
         Ok(self
             .profiles
             .update(&self.profile, self.lock_timeout, change)?)
     }
 
-    /// Records that the profile has no session. A failure is not worth the
-    /// command's: the record is a cache.
+    /// Records that the profile has no session. A failure is only logged: the
+    /// record is a cache, and must not fail the command.
     fn record_signed_out(&self) {
-        let recorded = self.profiles.select(Some(&self.profile));
-        if !recorded.is_ok_and(|recorded| recorded.profile.is_some()) {
+        let selected = self.profiles.select(Some(&self.profile));
+        if !selected.is_ok_and(|selected| selected.profile.is_some()) {
             return;
         }
         if let Err(error) = self.record(|profile| profile.signed_in = Some(false)) {
@@ -152,23 +155,23 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Prints a warning at a terminal if the session ends soon, at most once a
-    /// day per profile. Nothing depends on it, so it waits for no lock.
-    fn warn_before_end(&self, session: &Session) {
+    /// Prints a warning at a terminal if the session expires soon, at most once
+    /// per day and profile. Skipped if the profiles file is locked.
+    fn warn_before_expiry(&self, session: &Session) {
         let now = (self.now)();
         let expiry = &session.refresh.expiry;
         let Some(ends_at) = expiry.ends_at() else {
             return;
         };
-        if !self.terminal.can_remind() || expiry.outlasts(END_WARNING, now) {
+        if !self.terminal.can_remind() || expiry.outlasts(EXPIRY_WARNING, now) {
             return;
         }
         let mut is_due = false;
         let recorded = self
             .profiles
             .update(&self.profile, Duration::ZERO, |profile| {
-                let last = profile.end_warned_at.map(|last| now.millis_since(last));
-                is_due = last.is_none_or(|passed| !(0..DAY_MILLIS).contains(&passed));
+                let since_last = profile.end_warned_at.map(|last| now.millis_since(last));
+                is_due = since_last.is_none_or(|millis| !(0..DAY_MILLIS).contains(&millis));
                 if is_due {
                     profile.end_warned_at = Some(now);
                 }
@@ -181,7 +184,7 @@ impl SessionManager<'_> {
         }
     }
 
-    /// The stores that the profile does not use, where an older session may be.
+    /// The stores that the profile does not use, which may hold an older session.
     fn other_stores(&self) -> impl Iterator<Item = StoreKind> + use<> {
         let own = self.store;
         StoreKind::ALL.into_iter().filter(move |kind| *kind != own)

@@ -1,4 +1,4 @@
-//! Renewal: the exchange of the refresh token, and what can go wrong with it.
+//! Renewal: the exchange of the refresh token, and the handling of its failures.
 
 use std::time::{Duration, Instant};
 
@@ -10,30 +10,31 @@ use crate::api::ApiError;
 use crate::model::{Grant, PendingExchange, Session};
 use crate::store::{ProfileLock, StoreError, StoreKind};
 
-/// How long the write of new tokens is retried.
+/// How long saving new tokens is retried.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
-/// The same for a store behind a helper.
+/// How long saving new tokens is retried in a helper's store, which may be on
+/// another machine.
 const REMOTE_SAVE_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// When an exchange is necessary.
+/// The condition under which a session is renewed.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum RefreshPolicy {
-    /// In any case: it was asked for, or the server refused the access token.
+    /// Always: the user asked for it, or the server refused the access token.
     Now,
-    /// If the access token does not last longer than this.
+    /// If the access token expires within this time.
     IfEndsWithin(Duration),
 }
 
 impl SessionManager<'_> {
-    /// Returns the session after a renewal, by this process or by another one
-    /// that held the lock before.
+    /// Returns the session after a renewal, by this process or by another
+    /// process that held the lock before.
     ///
-    /// `before` is the session as this run has read it, if it has. A session
-    /// that differs from it under the lock was renewed since, which is as fresh
-    /// as can be had.
+    /// `last_read` is the session that this run last read, if any. If the stored
+    /// session differs once the lock is held, another process has renewed it, and
+    /// it is returned without another exchange.
     pub(crate) fn renew(
         &self,
-        before: Option<&Session>,
+        last_read: Option<&Session>,
         policy: RefreshPolicy,
     ) -> Result<Session, SessionError> {
         let started = Instant::now();
@@ -42,31 +43,34 @@ impl SessionManager<'_> {
             if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 break lock;
             }
-            if before.is_none() && read_while_waiting.is_none() {
+            if last_read.is_none() && read_while_waiting.is_none() {
                 read_while_waiting = self.load()?;
             }
             self.wait_for_holder(started)?;
-            if let (Some(before), Some(now)) =
-                (before.or(read_while_waiting.as_ref()), self.load()?)
-                && !now.has_same_tokens(before)
+            if let (Some(last_read), Some(stored)) =
+                (last_read.or(read_while_waiting.as_ref()), self.load()?)
+                && !stored.has_same_tokens(last_read)
             {
                 self.terminal
                     .verbose("another process has renewed the session");
-                return Ok(now);
+                return Ok(stored);
             }
         };
 
-        if let Some(session) = self.renew_shared(before.or(read_while_waiting.as_ref()), policy)? {
+        if let Some(session) =
+            self.renew_shared(last_read.or(read_while_waiting.as_ref()), policy)?
+        {
             return Ok(session);
         }
-        // What was read before the lock may be spent by now.
+        // Another process may have exchanged the token that was read before the
+        // lock was acquired, so it is read again.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
-        let before = before.or(read_while_waiting.as_ref());
-        if before.is_none() {
+        let last_read = last_read.or(read_while_waiting.as_ref());
+        if last_read.is_none() {
             self.warn_of_other_writer(&session);
         }
-        let session = self.hand_over(&lock, session)?;
-        if before.is_some_and(|before| !session.has_same_tokens(before)) {
+        let session = self.run_pending_on_rotate(&lock, session)?;
+        if last_read.is_some_and(|last_read| !session.has_same_tokens(last_read)) {
             self.terminal
                 .verbose("another process has renewed the session");
             return Ok(session);
@@ -75,7 +79,7 @@ impl SessionManager<'_> {
             return Ok(session);
         }
         let deferral = self.interrupts.defer();
-        deferral.end(self.exchange(&lock, session))
+        deferral.end_with(self.exchange(&lock, session))
     }
 
     /// Whether `session` needs no exchange under `policy`.
@@ -91,11 +95,12 @@ impl SessionManager<'_> {
 
     /// Exchanges the refresh token of `session`, which was read under `lock`.
     fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
-        self.rotation.check()?;
-        let former = session.pending;
+        self.rotation_commands.run_check()?;
+        let previous_pending = session.pending;
         let mut session = session;
 
-        // The journal mark proves the store writable before anything is spent.
+        // Saving the pending marker also proves that the store is writable
+        // before the token is sent.
         session.pending = Some(PendingExchange {
             began: (self.now)(),
             unanswered: false,
@@ -109,31 +114,32 @@ impl SessionManager<'_> {
         let grant = match response {
             Ok(grant) => grant,
             Err(error) if ends_session(&error) => {
-                return self.after_refusal(lock, &session, former, &error);
+                return self.after_refusal(lock, &session, previous_pending, &error);
             }
             Err(error) => {
                 let unanswered = session.pending.map(|pending| PendingExchange {
                     unanswered: true,
                     ..pending
                 });
-                let left = if error.may_have_arrived() {
+                let pending = if error.may_have_arrived() {
                     unanswered
                 } else {
-                    former
+                    previous_pending
                 };
-                self.set_pending(lock, session, left);
+                self.set_pending(lock, session, pending);
                 return Err(error.into());
             }
         };
-        self.store_grant(lock, session, former, grant)
+        self.store_grant(lock, session, previous_pending, grant)
     }
 
-    /// Stores the tokens of an exchange. Without an access token it fails after that.
+    /// Saves the tokens of an exchange. If the grant has no access token, saves
+    /// the refresh token and then fails.
     fn store_grant(
         &self,
         lock: &ProfileLock,
         session: Session,
-        former: Option<PendingExchange>,
+        previous_pending: Option<PendingExchange>,
         grant: Grant,
     ) -> Result<Session, SessionError> {
         const NO_ACCESS: SessionError = SessionError::NoToken {
@@ -142,21 +148,21 @@ impl SessionManager<'_> {
         let has_access = grant.access.is_some();
         let is_rotated = grant.refresh.is_some();
         if !has_access && grant.refresh.is_none() {
-            self.set_pending(lock, session, former);
+            self.set_pending(lock, session, previous_pending);
             return Err(NO_ACCESS);
         }
         self.terminal.verbose(match &grant.refresh {
             Some(_) => "renewed; the server has replaced the refresh token",
-            None => "renewed; the refresh token stays",
+            None => "renewed; the refresh token is unchanged",
         });
         let mut session = session.renewed(grant);
         if !has_access {
-            // The former access token must not pass for a new one.
+            // The old access token must not be taken for a new one.
             session.access = None;
         }
-        session.hand_over_pending |= is_rotated && self.rotation.is_set();
+        session.hand_over_pending |= is_rotated && self.rotation_commands.has_on_rotate();
         self.persist(lock, &session)?;
-        let session = self.hand_over(lock, session)?;
+        let session = self.run_pending_on_rotate(lock, session)?;
         if has_access {
             Ok(session)
         } else {
@@ -164,23 +170,23 @@ impl SessionManager<'_> {
         }
     }
 
-    /// The server refused the token: ends the session, unless another one is
-    /// stored meanwhile.
+    /// Handles the server's refusal of the refresh token: deletes the session,
+    /// unless a different session has been stored in the meantime.
     fn after_refusal(
         &self,
         lock: &ProfileLock,
         session: &Session,
-        former: Option<PendingExchange>,
+        previous_pending: Option<PendingExchange>,
         error: &ApiError,
     ) -> Result<Session, SessionError> {
-        // Nobody else should have written under our lock, but an older version,
-        // or another machine with a shared home, may have. Its session must not
-        // be deleted, nor may one that cannot be read.
+        // An older version of this program, or another machine with the same
+        // home directory, may ignore our lock. A session that it stored must not
+        // be deleted, nor a session that cannot be read.
         match self.load() {
-            Ok(Some(now)) if !now.has_same_tokens(session) => {
+            Ok(Some(stored)) if !stored.has_same_tokens(session) => {
                 self.terminal
-                    .verbose("the refused token is not the stored one any more");
-                return Ok(now);
+                    .verbose("the store holds another token than the refused one by now");
+                return Ok(stored);
             }
             Ok(_) => match self.entry().delete(lock) {
                 Ok(_) => self.record_signed_out(),
@@ -194,23 +200,24 @@ impl SessionManager<'_> {
         }
         Err(SessionError::Ended {
             message: error.to_string(),
-            cause: former.map(LikelyCause::from),
+            cause: previous_pending.map(LikelyCause::from),
         })
     }
 
-    /// Replaces the journal mark. If that fails, the tokens are unchanged all
-    /// the same, and the mark stays.
+    /// Replaces the pending marker. A failure is only logged: the tokens are
+    /// unchanged, and the marker only serves a later error message.
     fn set_pending(&self, lock: &ProfileLock, session: Session, pending: Option<PendingExchange>) {
         let mut session = session;
         session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
-            self.terminal
-                .verbose(&format!("the journal mark of the exchange stays: {error}"));
+            self.terminal.verbose(&format!(
+                "the pending marker of the exchange was not updated: {error}"
+            ));
         }
     }
 
-    /// Writes a session that exists in memory alone. Retries with backoff for
-    /// up to `SAVE_TIMEOUT`, longer if the store may be remote.
+    /// Saves a session that exists only in memory. Retries with backoff for up
+    /// to `SAVE_TIMEOUT`, or `REMOTE_SAVE_TIMEOUT` for a helper's store.
     pub(super) fn persist(
         &self,
         lock: &ProfileLock,
@@ -218,7 +225,6 @@ impl SessionManager<'_> {
     ) -> Result<(), SessionError> {
         let started = Instant::now();
         let timeout = match self.store {
-            // What a helper stands for may be on another machine.
             StoreKind::Helper(_) => REMOTE_SAVE_TIMEOUT,
             _ => SAVE_TIMEOUT,
         };
@@ -232,7 +238,7 @@ impl SessionManager<'_> {
             .when(|_| started.elapsed() < timeout)
             .notify(|error, _| {
                 self.terminal
-                    .verbose(&format!("storing the session again: {error}"));
+                    .verbose(&format!("could not store the session, retrying: {error}"));
             })
             .call()
             .map_err(SessionError::Lost)

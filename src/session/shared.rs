@@ -199,7 +199,7 @@ impl SessionManager<'_> {
         };
         let result = operation(&shared).map_err(|error| self.lease_error(error));
         match world.deferral.take() {
-            Some(deferral) => deferral.end(result),
+            Some(deferral) => deferral.end_with(result),
             None => result,
         }
         .map(Some)
@@ -303,7 +303,7 @@ impl SessionManager<'_> {
     /// Refuses the commands that follow a rotation. Every machine that shares a
     /// session renews it, and the others would not run the commands of this one.
     pub(crate) fn refuse_rotation_commands(&self) -> Result<(), SessionError> {
-        match self.rotation.first_key() {
+        match self.rotation_commands.first_key() {
             Some(name) => Err(SessionError::RotationOfShared {
                 name: name.to_owned(),
             }),
@@ -386,7 +386,7 @@ impl SessionManager<'_> {
         self.record(|profile| profile.store = None)?;
         Ok(Some(EndedSession {
             store: self.store,
-            server: unreadable.is_none().then_some(Revocation::NotAsked),
+            revocation: unreadable.is_none().then_some(Revocation::NotAsked),
             unreadable,
             removed: Ok(false),
         }))
@@ -405,7 +405,7 @@ impl SessionManager<'_> {
         let mut revocations = ended.revocations;
         Ok(Some(EndedSession {
             store: self.store,
-            server: revocations.pop(),
+            revocation: revocations.pop(),
             unreadable: None,
             removed: Ok(ended.was_there),
         }))

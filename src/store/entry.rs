@@ -6,7 +6,7 @@
 //! ```
 //! Times are milliseconds since the epoch by the local clock; lifetimes and the
 //! skew are milliseconds. `version`, `api_url` and `refresh_token` are required.
-//! `exchange_began` is the journal mark of an exchange whose result is not known;
+//! `exchange_began` is the pending marker of an exchange whose result is not known;
 //! `"exchange_unanswered":true` beside it means that no usable response came.
 //! `"hand_over_pending":true` means that the profile's `on_rotate` command has
 //! not received the refresh token yet. `"host":"…"` names the machine that wrote the

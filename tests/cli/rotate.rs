@@ -106,7 +106,7 @@ fn check_fails() {
     assert!(
         output
             .stderr
-            .contains("the check before the refresh token is spent has failed: ")
+            .contains("the check before a refresh token is used has failed: ")
             && output.stderr.contains("\nhint: nothing was spent"),
         "{output:?}"
     );

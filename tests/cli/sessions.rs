@@ -148,7 +148,7 @@ fn only_refresh(world: &World) {
     assert!(
         output
             .stderr
-            .starts_with("error: the server's answer holds no access token\n"),
+            .starts_with("error: the server's response contains no access token\n"),
         "{output:?}"
     );
     let new = refresh_token(world);

@@ -39,7 +39,7 @@ pub(super) fn check(context: &Context<'_>, found: &mut Findings, unusable: Optio
         .filter(|store| with_keyring || *store != StoreKind::Keyring);
     let mut unusable: Vec<Unusable<'_>> = seed.into_iter().collect();
     for (name, profile) in &all {
-        let Ok(manager) = context.session_of(name) else {
+        let Ok(manager) = context.session_manager_of(name) else {
             continue;
         };
         let own_helper = (!StoreKind::ALL.contains(&manager.store)).then_some(manager.store);

@@ -77,7 +77,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     }
     let text = words.first().cloned();
     let value = text.clone().unwrap_or_default();
-    let record = |change: &dyn Fn(&mut Profile)| context.session().record(change);
+    let record = |change: &dyn Fn(&mut Profile)| context.session_manager().record(change);
     match key {
         Fact::Store => return move_session(context, parsed(&value)?),
         Fact::ApiUrl => return change_origin(context, &parsed(&value)?),
@@ -102,7 +102,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             })?;
         }
         Fact::OnRotate | Fact::OnRotateCheck
-            if !words.is_empty() && is_shared(&context.session()) =>
+            if !words.is_empty() && is_shared(&context.session_manager()) =>
         {
             return Err(SessionError::RotationOfShared { name: key.name() }.into());
         }
@@ -143,7 +143,7 @@ fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<
     } else {
         format!("profile {name}: {key} is {text}")
     };
-    context.confirm(json!({"profile": name, key: json}), &text)
+    context.print_confirmation(json!({"profile": name, key: json}), &text)
 }
 
 /// Moves the session to another store. For a signed-out profile it only
@@ -151,8 +151,8 @@ fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<
 fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let profile = context.profile();
     let from = profile.store.unwrap_or(StoreKind::Keyring);
-    let manager = context.session_in(from);
-    let target = context.session_in(to);
+    let manager = context.session_manager_in(from);
+    let target = context.session_manager_in(to);
     let lock = manager.lock()?;
     if is_shared(&target) {
         target.refuse_rotation_commands()?;
@@ -197,7 +197,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
 
 /// Pins the profile to another server. The session of the former one ends.
 fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
-    let manager = context.session();
+    let manager = context.session_manager();
     if manager.origin != *origin
         && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
         && report.json["server"] != Value::Null

@@ -253,7 +253,7 @@ impl World {
     }
 
     /// The stored tokens of the default profile and their lifetimes, without
-    /// the journal mark of an exchange.
+    /// the pending marker of an exchange.
     pub fn tokens(&self) -> Option<Value> {
         let mut entry: Value = serde_json::from_str(&self.entry()?).unwrap();
         for key in ["exchange_began", "exchange_unanswered", "hand_over_pending"] {
