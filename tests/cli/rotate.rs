@@ -155,7 +155,7 @@ fn variable() {
     assert!(world.api.refresh_works(&new));
     let output = run(&new, &bad, "").expect(6);
     assert!(
-        output.stderr.contains("nothing here keeps it"),
+        output.stderr.contains("is not stored here"),
         "{output:?}"
     );
 }
