@@ -154,10 +154,7 @@ fn variable() {
     let new = std::fs::read_to_string(world.home().join("new")).unwrap();
     assert!(world.api.refresh_works(&new));
     let output = run(&new, &bad, "").expect(6);
-    assert!(
-        output.stderr.contains("is not stored here"),
-        "{output:?}"
-    );
+    assert!(output.stderr.contains("is not stored here"), "{output:?}");
 }
 
 fn login() {
