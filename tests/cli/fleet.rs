@@ -1,428 +1,367 @@
-//! One session on many machines: processes from three homes on an etcd cluster
-//! of three nodes, and a server that revokes the session when a spent refresh
-//! token comes back.
+//! One session on many machines: processes from three homes on an etcd cluster of
+//! three nodes, on OpenBao and over ssh, and a server that revokes the session
+//! when a spent refresh token comes back.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::Write;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::readme::recipe;
 use crate::sandbox::{RotationPolicy, Settings};
-use crate::support::world::{EMAIL, PASSWORD};
+use crate::support::machines::{Helped, Machines, helpers_dir};
+use crate::support::world::{EMAIL, set_mode};
 use crate::support::{Output, Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
-    let etcd = [Part::Command("etcd"), Part::Command("etcdctl")];
-    let check = [etcd[0], etcd[1], Part::Command("python3")];
-    vec![
-        test("fleet::check_store_serve", check_serve).needs(&check[2..]),
+    let python = Part::Command("python3");
+    let etcd = [Part::Command("etcd"), Part::Command("etcdctl"), python];
+    let bao = [Part::Command("bao"), Part::Command("curl"), python];
+    let mut tests = vec![
+        test("fleet::check_store_serve", check_serve).needs(&[python]),
         test("fleet::life_over_ssh", life_over_ssh),
-        test(
-            "fleet::killed_with_the_answer_in_memory",
-            killed_with_answer,
-        )
-        .needs(&check)
+        test("fleet::check_vault_version_1", check_version_1).needs(&bao),
+        test("fleet::vault_keeps_two_versions", two_versions).needs(&bao),
+        test("fleet::recipes_of_etcd", etcd_recipes).needs(&etcd),
+        test("fleet::the_leader_is_killed_meanwhile", || leader_killed(1)).needs(&etcd),
+        test("fleet::the_leader_is_killed_five_times", || {
+            leader_killed(5)
+        })
+        .needs(&etcd)
         .long(),
-        test(
-            "fleet::stopped_while_taking_the_lease",
-            stopped_while_taking,
-        )
-        .needs(&check)
-        .long(),
-        test("fleet::one_renewer_many_readers", one_renewer).needs(&etcd),
-        test("fleet::check_etcd", check_etcd).needs(&check),
-        test("fleet::check_vault", check_vault).needs(&[Part::Command("bao"), check[2]]),
-        test("fleet::life", life).needs(&etcd),
-        test("fleet::many_processes_exchange_once", many_processes).needs(&etcd),
-        test("fleet::the_leader_is_killed_meanwhile", leader_killed).needs(&etcd),
-        test("fleet::a_holder_that_died_is_taken_over", dead_holder)
+        test("fleet::the_quorum_is_lost_for_12_s", quorum_lost)
             .needs(&etcd)
             .long(),
         test("fleet::the_session_ends_for_all", ends_for_all).needs(&etcd),
-        test(
-            "fleet::a_store_that_overwrites_is_refused",
-            overwriting_store,
-        )
-        .needs(&[Part::Command("python3")]),
-    ]
+    ];
+    for (name, start, needs) in [
+        ("etcd", Engine::etcd as fn() -> Engine, etcd),
+        ("vault", Engine::vault, bao),
+    ] {
+        let on = |what: &str, run: fn(fn() -> Engine)| {
+            test(&format!("fleet::{what}_{name}"), move || run(start)).needs(&needs)
+        };
+        tests.extend([
+            on("check", check),
+            on("one_renewer_many_readers", one_renewer),
+            on("life", life),
+            on("many_processes_exchange_once", many),
+            on("holder_killed_before_sending", killed_before_sending).long(),
+            on("holder_killed_with_the_answer", killed_with_answer).long(),
+            on("holder_stopped_for_12_s", |start| stopped(start, 12)).long(),
+            on("holder_stopped_for_40_s", |start| stopped(start, 40)).long(),
+        ]);
+    }
+    tests
 }
 
-/// Three nodes of etcd on loopback.
-struct Cluster {
-    dir: tempfile::TempDir,
+/// A store that runs for a test: three nodes of etcd, or one OpenBao.
+struct Engine {
+    name: &'static str,
+    /// The helper's location.
+    location: &'static str,
     nodes: Vec<Child>,
-    clients: Vec<u16>,
+    addresses: Vec<String>,
+    _data: tempfile::TempDir,
 }
 
 fn free_ports(count: usize) -> Vec<u16> {
     let taken: Vec<_> = (0..count)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
-    taken
-        .iter()
-        .map(|listener| listener.local_addr().unwrap().port())
-        .collect()
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
+    taken.iter().map(port).collect()
 }
 
-impl Cluster {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+fn start(command: &mut Command) -> Child {
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn signal(process: u32, name: &str) {
+    let pid = process.to_string();
+    let sent = Command::new("kill").args([name, &pid]).status().unwrap();
+    assert!(sent.success());
+}
+
+impl Engine {
+    fn etcd() -> Self {
+        let data = tempfile::tempdir().unwrap();
         let ports = free_ports(6);
-        let (clients, peers) = ports.split_at(3);
-        let members: Vec<String> = (0..3)
-            .map(|i| format!("n{i}=http://127.0.0.1:{}", peers[i]))
-            .collect();
-        let nodes = (0..3)
-            .map(|i| {
-                let client = format!("http://127.0.0.1:{}", clients[i]);
-                let peer = format!("http://127.0.0.1:{}", peers[i]);
-                Command::new("etcd")
-                    .args([
-                        "--name",
-                        &format!("n{i}"),
-                        "--initial-cluster",
-                        &members.join(","),
-                    ])
-                    .arg("--data-dir")
-                    .arg(dir.path().join(format!("n{i}")))
-                    .args([
-                        "--listen-client-urls",
-                        &client,
-                        "--advertise-client-urls",
-                        &client,
-                    ])
-                    .args([
-                        "--listen-peer-urls",
-                        &peer,
-                        "--initial-advertise-peer-urls",
-                        &peer,
-                    ])
-                    .stdout(Stdio::null())
-                    .stderr(Stdio::null())
-                    .spawn()
-                    .unwrap()
-            })
-            .collect();
-        let cluster = Self {
-            dir,
-            nodes,
-            clients: clients.to_vec(),
+        let url = |i: usize| format!("http://127.0.0.1:{}", ports[i]);
+        let members: Vec<_> = (0..3).map(|i| format!("n{i}={}", url(i + 3))).collect();
+        let node = |i: usize| {
+            let (client, peer) = (url(i), url(i + 3));
+            let name = format!("n{i}");
+            let mut command = Command::new("etcd");
+            command.arg("--data-dir").arg(data.path().join(&name));
+            command.args(["--name", &name, "--initial-cluster", &members.join(",")]);
+            command.args(["--listen-client-urls", &client]);
+            command.args(["--advertise-client-urls", &client]);
+            command.args(["--listen-peer-urls", &peer]);
+            command.args(["--initial-advertise-peer-urls", &peer]);
+            start(&mut command)
         };
-        let started = Instant::now();
-        while !cluster.etcdctl(&["put", "ready", "yes"]).status.success() {
-            assert!(
-                started.elapsed() < Duration::from_secs(30),
-                "etcd does not start"
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        cluster
+        let engine = Self {
+            name: "etcd",
+            location: "team",
+            nodes: (0..3).map(node).collect(),
+            addresses: (0..3).map(|i| format!("127.0.0.1:{}", ports[i])).collect(),
+            _data: data,
+        };
+        wait_until("etcd does not start", || {
+            engine.etcdctl(&["put", "ready", "yes"]).status.success()
+        });
+        engine
     }
 
-    fn endpoints(&self) -> String {
-        let all: Vec<String> = self
-            .clients
-            .iter()
-            .map(|port| format!("127.0.0.1:{port}"))
-            .collect();
-        all.join(",")
+    fn vault() -> Self {
+        let address = format!("127.0.0.1:{}", free_ports(1)[0]);
+        let mut command = Command::new("bao");
+        command.args(["server", "-dev", "-dev-root-token-id=root"]);
+        command.arg("-dev-no-store-token");
+        command.arg(format!("-dev-listen-address={address}"));
+        let engine = Self {
+            name: "vault",
+            location: "secret/rememberizer",
+            nodes: vec![start(&mut command)],
+            addresses: vec![address],
+            _data: tempfile::tempdir().unwrap(),
+        };
+        wait_until("bao does not start", || {
+            TcpStream::connect(&engine.addresses[0]).is_ok()
+                && engine.bao(&["secrets", "list"]).status.success()
+        });
+        engine
+    }
+
+    /// The variables by which helpers and recipes find it.
+    fn env(&self) -> Vec<(String, String)> {
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        match self.name {
+            "etcd" => vec![
+                pair("ETCDCTL_API", "3".to_owned()),
+                pair("ETCDCTL_ENDPOINTS", self.addresses.join(",")),
+            ],
+            _ => vec![
+                pair("VAULT_ADDR", format!("http://{}", self.addresses[0])),
+                pair("VAULT_TOKEN", "root".to_owned()),
+            ],
+        }
+    }
+
+    fn tool(&self, name: &str, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(name);
+        command.args(args).envs(self.env()).output().unwrap()
     }
 
     fn etcdctl(&self, args: &[&str]) -> std::process::Output {
-        Command::new("etcdctl")
-            .args(args)
-            .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", self.endpoints())
-            .output()
-            .unwrap()
+        self.tool("etcdctl", args)
     }
 
-    fn kill_leader(&mut self) {
-        for (i, port) in self.clients.clone().into_iter().enumerate() {
-            let status = Command::new("etcdctl")
-                .args(["endpoint", "status", "--write-out", "fields"])
+    fn bao(&self, args: &[&str]) -> std::process::Output {
+        self.tool("bao", args)
+    }
+
+    fn leader(&self) -> usize {
+        let is_leader = |address: &String| {
+            let args = ["endpoint", "status", "--write-out", "json"];
+            let output = Command::new("etcdctl")
+                .args(args)
+                .args(["--endpoints", address])
                 .env("ETCDCTL_API", "3")
-                .env("ETCDCTL_ENDPOINTS", format!("127.0.0.1:{port}"))
                 .output()
                 .unwrap();
-            let status = String::from_utf8_lossy(&status.stdout).into_owned();
-            let field = |name: &str| {
-                status
-                    .lines()
-                    .find_map(|line| line.strip_prefix(&format!("\"{name}\" : ")))
-                    .map(str::to_owned)
-            };
-            if field("MemberID").is_some() && field("MemberID") == field("Leader") {
-                self.nodes[i].kill().unwrap();
-                return;
-            }
-        }
-        panic!("no leader");
-    }
-
-    /// The stored entry, read by others than the program.
-    fn entry(&self) -> serde_json::Value {
-        use base64::Engine;
-        let output = self.etcdctl(&["get", "fleet/default", "--print-value-only"]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let bytes = base64::engine::general_purpose::STANDARD
-            .decode(text.trim())
-            .unwrap();
-        serde_json::from_slice(&bytes).unwrap()
-    }
-
-    fn set_entry(&self, entry: &serde_json::Value) {
-        use base64::Engine;
-        let text = base64::engine::general_purpose::STANDARD.encode(entry.to_string());
-        assert!(
-            self.etcdctl(&["put", "fleet/default", &text])
-                .status
-                .success()
-        );
+            let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let status = &status[0]["Status"];
+            !status.is_null() && status["leader"] == status["header"]["member_id"]
+        };
+        self.addresses.iter().position(is_leader).expect("a leader")
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Engine {
     fn drop(&mut self) {
         for node in &mut self.nodes {
             drop(node.kill());
             drop(node.wait());
         }
-        let _ = &self.dir;
     }
 }
 
-/// Homes of machines that share a session.
+/// Machines that share a session in an engine.
 struct Fleet {
-    cluster: Cluster,
-    world: World,
-    homes: Vec<PathBuf>,
+    engine: Engine,
+    machines: Machines,
 }
 
-const STORE: &str = "helper:etcd:fleet";
+const HOMES: [&str; 3] = ["one", "two", "three"];
 
 impl Fleet {
-    fn new() -> Self {
-        Self::on(STORE)
+    /// Machines whose helper is `helper`, none of them signed in.
+    fn prepared(engine: Engine, helper: &str) -> Self {
+        let mut helped = Helped::with(
+            Store::File,
+            Settings {
+                rotation: RotationPolicy::RevokeFamily,
+                ..Settings::default()
+            },
+        );
+        helped.env.extend(engine.env());
+        let slow = helped.world.home().join("bin/rememberizer-store-slow");
+        fs::write(&slow, SLOW_HELPER.replace("ENGINE", engine.name)).unwrap();
+        set_mode(&slow, 0o755);
+        let store = format!("helper:{helper}:{}", engine.location);
+        Self {
+            engine,
+            machines: Machines { helped, store },
+        }
     }
 
-    /// A fleet whose helper can be told to stop in the middle, by `SLOW`.
-    fn slow() -> Self {
-        Self::on("helper:slow:fleet")
-    }
-
-    fn on(store: &str) -> Self {
-        let settings = Settings {
-            rotation: RotationPolicy::RevokeFamily,
-            ..Settings::default()
-        };
-        let world = World::with(Store::File, settings);
-        let homes: Vec<PathBuf> = (0..3)
-            .map(|i| world.home().join(format!("machine{i}")))
-            .collect();
-        let fleet = Self {
-            cluster: Cluster::start(),
-            world,
-            homes,
-        };
-        for home in &fleet.homes {
-            fs::create_dir_all(home).unwrap();
-        }
-        let slow = fleet.world.home().join("rememberizer-store-slow");
-        fs::write(&slow, SLOW_HELPER).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&slow, mode).unwrap();
-        let url = fleet.world.api.base_url();
-        let mut login = fleet.command(0, &["login", EMAIL, "--api-url", &url, "--store", store]);
-        Output::of(
-            login
-                .env("REMEMBERIZER_PASSWORD", PASSWORD)
-                .output()
-                .unwrap(),
-        )
-        .expect(0);
-        for machine in 1..3 {
-            fleet
-                .run(machine, &["profile", "set", "api_url", &url])
-                .expect(0);
-            fleet
-                .run(machine, &["profile", "set", "store", store])
-                .expect(0);
-        }
+    fn signed_in(engine: Engine, helper: &str) -> Self {
+        let fleet = Self::prepared(engine, helper);
+        fleet.machines.login("+0", HOMES[0]).expect(0);
+        fleet.machines.join(HOMES[1]);
+        fleet.machines.join(HOMES[2]);
         fleet
     }
 
-    fn command(&self, machine: usize, args: &[&str]) -> Command {
-        let mut command = Command::new(World::program());
-        self.world.dress(&mut command);
-        let path = format!(
-            "{}:{}:{}",
-            helpers().display(),
-            self.world.home().display(),
-            std::env::var("PATH").unwrap()
-        );
-        command
-            .env("HOME", &self.homes[machine])
-            .env("PATH", path)
-            .env("ETCDCTL_ENDPOINTS", self.cluster.endpoints())
-            .args(args);
-        command
+    fn new(engine: Engine) -> Self {
+        let helper = engine.name;
+        Self::signed_in(engine, helper)
+    }
+
+    fn world(&self) -> &World {
+        &self.machines.helped.world
     }
 
     fn run(&self, machine: usize, args: &[&str]) -> Output {
-        Output::of(self.command(machine, args).output().unwrap())
+        self.machines.run(HOMES[machine], args)
     }
 
-    fn spawn(&self, machine: usize, args: &[&str]) -> Child {
-        let mut command = self.command(machine, args);
-        command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+    /// Asks the helper, as another program would.
+    fn ask(&self, request: &Value) -> Value {
+        let program = helpers_dir().join(format!("rememberizer-store-{}", self.engine.name));
+        let location = self.engine.location;
+        let mut command = self.machines.helped.command(&program, &[location]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut helper = command.spawn().unwrap();
+        let mut stdin = helper.stdin.take().unwrap();
+        writeln!(stdin, "{request}").unwrap();
+        drop(stdin);
+        let output = Output::of(helper.wait_with_output().unwrap());
+        let answer = output.stdout.lines().nth(1).expect("an answer");
+        serde_json::from_str(answer).unwrap()
     }
 
-    /// Starts `token` on the first machine, and waits until its helper stops at
-    /// the write of `step`.
-    fn stop_at(&self, step: &str) -> Child {
-        let mut command = self.command(0, &["token"]);
-        command
-            .env("SLOW", step)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let child = command.spawn().unwrap();
-        let started = Instant::now();
-        while !self.homes[0].join("at").exists() {
-            assert!(
-                started.elapsed() < Duration::from_secs(20),
-                "{step} is not reached"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        child
+    fn entry(&self) -> Value {
+        let answer = self.ask(&json!({"v": 1, "op": "get", "key": "default"}));
+        let bytes = STANDARD.decode(answer["value"].as_str().unwrap());
+        serde_json::from_slice(&bytes.unwrap()).unwrap()
     }
 
     fn expire_access(&self) {
-        let mut entry = self.cluster.entry();
+        let mut entry = self.entry();
         entry["access"]["lifetime"] = 0.into();
-        self.cluster.set_entry(&entry);
+        let version = self.ask(&json!({"v": 1, "op": "get", "key": "default"}))["version"].clone();
+        let value = STANDARD.encode(entry.to_string());
+        let put = json!({"v": 1, "op": "put", "key": "default", "if": version, "value": value});
+        assert_eq!(self.ask(&put)["ok"], true);
     }
-}
 
-fn helpers() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("helpers")
-}
-
-fn check_etcd() {
-    let cluster = Cluster::start();
-    let world = World::new(Store::File);
-    let mut command = Command::new(helpers().join("check"));
-    world.dress(&mut command);
-    command
-        .args(["etcd", "check"])
-        .env(
-            "PATH",
-            format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap()),
-        )
-        .env("ETCDCTL_ENDPOINTS", cluster.endpoints());
-    Output::of(command.output().unwrap()).expect(0);
-}
-
-/// OpenBao, which speaks Vault's API: its KV version 2 passes, its version 1 does not.
-fn check_vault() {
-    let port = free_ports(1)[0];
-    let address = format!("127.0.0.1:{port}");
-    let mut server = Command::new("bao")
-        .args([
-            "server",
-            "-dev",
-            "-dev-root-token-id=root",
-            "-dev-no-store-token",
-        ])
-        .arg(format!("-dev-listen-address={address}"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let started = Instant::now();
-    while std::net::TcpStream::connect(&address).is_err() {
-        assert!(
-            started.elapsed() < Duration::from_secs(30),
-            "bao does not start"
-        );
-        std::thread::sleep(Duration::from_millis(50));
+    /// Starts `token` on the first machine, and waits until its helper holds the
+    /// write of `step` for some seconds.
+    fn stop_at(&self, step: &str, seconds: u32) -> Child {
+        self.expire_access();
+        let mut command = self.machines.command("+0", HOMES[0], &["token"]);
+        command.env("SLOW", format!("{step} {seconds}"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let at = self.machines.home(HOMES[0]).join("at");
+        wait_until("the step is not reached", || at.exists());
+        child
     }
-    let world = World::new(Store::File);
-    let run = |program: &Path, args: &[&str]| {
-        let mut command = Command::new(program);
-        world.dress(&mut command);
+
+    /// Runs a recipe with `sh -eu` in a home of its own.
+    fn shell(&self, machine: &str, script: &str) -> Output {
+        let program = World::program();
+        let dir = program.parent().unwrap().display().to_string();
+        let script = format!("PATH={dir}:$PATH\n{script}");
+        let mut command = self
+            .machines
+            .helped
+            .command("sh".as_ref(), &["-euc", &script]);
         command
-            .args(args)
-            .env(
-                "PATH",
-                format!("{}:{}", helpers().display(), std::env::var("PATH").unwrap()),
-            )
-            .env("BAO_ADDR", format!("http://{address}"))
-            .env("BAO_TOKEN", "root");
+            .env("HOME", self.machines.home(machine))
+            .env("REMEMBERIZER_API_URL", self.world().api.base_url())
+            .env("REMEMBERIZER_PASSWORD", crate::support::world::PASSWORD);
         Output::of(command.output().unwrap())
-    };
-    let version_1 = run(
-        Path::new("bao"),
-        &["secrets", "enable", "-path=old", "-version=1", "kv"],
-    );
-    let new = run(&helpers().join("check"), &["vault", "secret/rememberizer"]);
-    let old = run(&helpers().join("check"), &["vault", "old/rememberizer"]);
-    drop(server.kill());
-    drop(server.wait());
-    version_1.expect(0);
-    new.expect(0);
-    assert!(old.expect(1).stdout.contains("not a KV version 2 engine"));
+    }
+
+    fn check(&self, location: &str) -> Output {
+        self.machines.helped.check(&[self.engine.name, location])
+    }
 }
 
-fn life() {
-    let fleet = Fleet::new();
+fn check(start: fn() -> Engine) {
+    let fleet = Fleet::prepared(start(), "none");
+    fleet.check(fleet.engine.location).expect(0);
+}
+
+fn check_version_1() {
+    let fleet = Fleet::prepared(Engine::vault(), "none");
+    let enable = ["secrets", "enable", "-path=old", "-version=1", "kv"];
+    assert!(fleet.engine.bao(&enable).status.success());
+    let old = fleet.check("old/rememberizer").expect(1);
+    assert!(old.stdout.contains("not a KV version 2 engine"));
+}
+
+fn life(start: fn() -> Engine) {
+    let fleet = Fleet::new(start());
     let first = fleet.run(0, &["token"]).expect(0).stdout;
-    assert_eq!(
-        fleet.run(1, &["token"]).expect(0).stdout,
-        first,
-        "not the same session"
-    );
+    assert_eq!(fleet.run(1, &["token"]).expect(0).stdout, first);
     fleet.run(2, &["refresh"]).expect(0);
     let second = fleet.run(0, &["token"]).expect(0).stdout;
     assert_ne!(first, second);
-    assert!(fleet.world.api.access_works(second.trim()));
-    assert_eq!(fleet.cluster.entry()["generation"], 1);
+    assert!(fleet.world().api.access_works(second.trim()));
+    assert_eq!(fleet.entry()["generation"], 1);
     fleet.run(1, &["doctor"]).expect(0);
     // A machine that forgets the store leaves the session to the others.
     fleet.run(2, &["logout", "--local"]).expect(0);
     fleet.run(0, &["whoami"]).expect(0);
     fleet.run(1, &["profile", "set", "store", "file"]).expect(2);
     // A login of one machine is there for all, and ends the former session.
-    let url = fleet.world.api.base_url();
-    let mut login = fleet.command(1, &["login", EMAIL, "--api-url", &url]);
-    Output::of(
-        login
-            .env("REMEMBERIZER_PASSWORD", PASSWORD)
-            .output()
-            .unwrap(),
-    )
-    .expect(0);
+    fleet.machines.login("+0", HOMES[1]).expect(0);
     let third = fleet.run(0, &["token"]).expect(0).stdout;
     assert_ne!(second, third);
     fleet.run(0, &["logout"]).expect(0);
-    assert!(!fleet.world.api.session_alive(EMAIL));
+    assert!(!fleet.world().api.session_alive(EMAIL));
     fleet.run(1, &["token"]).expect(3);
-    assert_eq!(fleet.cluster.entry()["gone"], true);
-    assert!(fleet.cluster.entry().get("refresh_token").is_none());
+    assert_eq!(fleet.entry()["gone"], true);
+    assert!(fleet.entry().get("refresh_token").is_none());
 }
 
-/// Runs `token` in many processes at once; `meanwhile` happens in the middle.
-fn run_many(fleet: &mut Fleet, meanwhile: impl FnOnce(&mut Fleet)) -> Duration {
+/// Runs `token` in 64 processes at once; `meanwhile` happens in the middle.
+fn run_many(fleet: &mut Fleet, name: &str, meanwhile: impl FnOnce(&mut Fleet)) {
     fleet.expire_access();
-    let before = fleet.world.api.exchanges();
+    let before = fleet.world().api.exchanges();
     let started = Instant::now();
-    let children: Vec<Child> = (0..64).map(|i| fleet.spawn(i % 3, &["token"])).collect();
+    let spawn = |i: usize| fleet.machines.spawn(HOMES[i % 3], &["token"]);
+    let children: Vec<Child> = (0..64).map(spawn).collect();
     meanwhile(fleet);
     let outputs: Vec<Output> = children
         .into_iter()
@@ -433,182 +372,103 @@ fn run_many(fleet: &mut Fleet, meanwhile: impl FnOnce(&mut Fleet)) -> Duration {
         assert_eq!(output.code, 0, "{output:#?}");
         assert_eq!(output.stdout, outputs[0].stdout, "another token");
     }
-    assert!(fleet.world.api.access_works(outputs[0].stdout.trim()));
-    assert_eq!(fleet.world.api.exchanges() - before, 1, "exchanges");
-    elapsed
+    let api = &fleet.world().api;
+    assert!(api.access_works(outputs[0].stdout.trim()));
+    assert_eq!(api.exchanges() - before, 1, "exchanges");
+    eprintln!("64 processes, {name}: {elapsed:.1?}");
 }
 
-fn many_processes() {
-    let mut fleet = Fleet::new();
-    let elapsed = run_many(&mut fleet, |_| {});
-    eprintln!("64 processes: {elapsed:?}");
+fn many(start: fn() -> Engine) {
+    let mut fleet = Fleet::new(start());
+    let name = fleet.engine.name;
+    run_many(&mut fleet, name, |_| {});
 }
 
-fn leader_killed() {
-    let mut fleet = Fleet::new();
-    let elapsed = run_many(&mut fleet, |fleet| fleet.cluster.kill_leader());
-    eprintln!("64 processes, leader killed: {elapsed:?}");
+fn leader_killed(times: u32) {
+    for _ in 0..times {
+        let mut fleet = Fleet::new(Engine::etcd());
+        run_many(&mut fleet, "the leader killed", |fleet| {
+            let leader = fleet.engine.leader();
+            fleet.engine.nodes[leader].kill().unwrap();
+        });
+    }
 }
 
-/// The holder of a lease is never heard of again: it is taken over when the
-/// others have watched it for its length, and not before.
-fn dead_holder() {
-    let fleet = Fleet::new();
-    fleet.expire_access();
-    let mut entry = fleet.cluster.entry();
-    entry["lease"] =
-        serde_json::json!({"by": "x", "host": "ci-7", "pid": 1, "began": 0, "for": 5000});
-    fleet.cluster.set_entry(&entry);
-    let started = Instant::now();
-    let busy = fleet.run(0, &["token", "--lock-timeout", "1"]).expect(9);
-    assert!(busy.stderr.contains("ci-7"), "{busy:#?}");
-    fleet.run(1, &["token"]).expect(0);
-    assert!(started.elapsed() >= Duration::from_secs(5));
-    assert_eq!(fleet.world.api.exchanges(), 1);
+fn quorum_lost() {
+    let mut fleet = Fleet::new(Engine::etcd());
+    run_many(&mut fleet, "no quorum for 12 s", |fleet| {
+        let nodes = fleet.engine.nodes[..2].iter().map(Child::id);
+        nodes.clone().for_each(|node| signal(node, "-STOP"));
+        std::thread::sleep(Duration::from_secs(12));
+        nodes.for_each(|node| signal(node, "-CONT"));
+    });
 }
 
 /// A refusal is marked in the entry, and the other machines read that.
 fn ends_for_all() {
-    let fleet = Fleet::new();
-    fleet.world.api.revoke_all();
+    let fleet = Fleet::new(Engine::etcd());
+    let api = &fleet.world().api;
+    api.revoke_all();
     fleet.run(0, &["refresh"]).expect(3);
-    assert!(fleet.cluster.entry().get("ended").is_some());
-    fleet.world.api.clear_requests();
+    assert!(fleet.entry().get("ended").is_some());
+    api.clear_requests();
     let output = fleet.run(1, &["token"]).expect(3);
-    assert!(
-        output.stderr.contains("the server has ended the session"),
-        "{output:#?}"
-    );
-    assert!(fleet.world.api.requests().is_empty());
+    let text = "the server has ended the session";
+    assert!(output.stderr.contains(text), "{output:#?}");
     fleet.run(1, &["refresh"]).expect(3);
-    assert!(fleet.world.api.requests().is_empty());
+    assert!(api.requests().is_empty());
     fleet.run(2, &["logout"]).expect(0);
     fleet.run(0, &["whoami"]).expect(3);
 }
 
-/// A helper that says that its store compares versions, and does not.
-fn overwriting_store() {
-    let world = World::new(Store::File);
-    let bin = world.home().join("bin");
-    fs::create_dir_all(&bin).unwrap();
-    let helper = bin.join("rememberizer-store-odd");
-    let script = "#!/usr/bin/env python3\nimport json, sys\nn = 0\nv = None\nprint('{\"v\":[1],\"cas\":true}', flush=True)\nfor line in sys.stdin:\n    ask = json.loads(line)\n    if ask['op'] == 'put':\n        n += 1\n        v = ask['value']\n        print(json.dumps({'ok': True, 'version': str(n)}), flush=True)\n    else:\n        print(json.dumps({'ok': True, 'version': str(n), 'value': v}), flush=True)\n";
-    fs::write(&helper, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&helper, mode).unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
-    let url = world.api.base_url();
-    let output = world.run_env(
-        &[("PATH", &path), ("REMEMBERIZER_PASSWORD", PASSWORD)],
-        &["login", EMAIL, "--api-url", &url, "--store", "helper:odd"],
-    );
-    let output = output.expect(6);
-    assert!(output.stderr.contains("overwrote"), "{output:#?}");
-    assert!(
-        world.api.requests().is_empty(),
-        "asked the server before the store"
-    );
-}
-
-/// A world with a stand-in for ssh, which runs its command in another home.
-fn with_ssh() -> (World, String) {
-    let world = World::new(Store::File);
-    let (bin, server) = (world.home().join("bin"), world.home().join("server"));
-    fs::create_dir_all(&bin).unwrap();
-    fs::create_dir_all(&server).unwrap();
-    let ssh = bin.join("ssh");
-    let script = format!(
-        "#!/bin/sh\nwhile [ \"$1\" = -o ]; do shift 2; done\n[ \"$1\" = store.example.com ] || exit 255\nshift\nHOME={} exec \"$@\"\n",
-        server.display()
-    );
-    fs::write(&ssh, script).unwrap();
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    fs::set_permissions(&ssh, mode).unwrap();
-    let program = World::program();
-    let path = format!(
-        "{}:{}:{}:{}",
-        bin.display(),
-        helpers().display(),
-        program.parent().unwrap().display(),
-        std::env::var("PATH").unwrap()
-    );
-    (world, path)
-}
-
-fn check_serve() {
-    let (world, path) = with_ssh();
-    let mut command = Command::new(helpers().join("check"));
-    world.dress(&mut command);
-    command.args(["ssh", "store.example.com"]).env("PATH", path);
-    Output::of(command.output().unwrap()).expect(0);
-}
-
-fn life_over_ssh() {
-    let (world, path) = with_ssh();
-    let url = world.api.base_url();
-    let store = "helper:ssh:store.example.com";
-    let run = |home: &str, args: &[&str]| {
-        let home = world.home().join(home);
-        fs::create_dir_all(&home).unwrap();
-        let home = home.display().to_string();
-        let env = [
-            ("PATH", path.as_str()),
-            ("HOME", &home),
-            ("REMEMBERIZER_PASSWORD", PASSWORD),
-        ];
-        world.run_env(&env, args)
-    };
-    run(
-        "one",
-        &["login", EMAIL, "--api-url", &url, "--store", store],
-    )
-    .expect(0);
-    run("two", &["profile", "set", "api_url", &url]).expect(0);
-    run("two", &["profile", "set", "store", store]).expect(0);
-    let token = run("one", &["token"]).expect(0).stdout;
-    assert_eq!(run("two", &["token"]).expect(0).stdout, token);
-    run("two", &["refresh"]).expect(0);
-    let renewed = run("one", &["token"]).expect(0).stdout;
-    assert_ne!(token, renewed);
-    assert!(world.api.access_works(renewed.trim()));
-    // The server's own profile of that name is another session.
-    run("server", &["token", "--store", "file"]).expect(3);
-    run("two", &["logout"]).expect(0);
-    run("one", &["token"]).expect(3);
-}
-
-/// The helper of etcd, which can be told to hold the write of the result, or the
-/// answer to the one that takes the lease.
+/// The helper of an engine, which can be told to hold the write of the result, or
+/// the answer to the one that takes the lease.
 const SLOW_HELPER: &str = r#"#!/usr/bin/env python3
-import base64, json, os, subprocess, sys, time
+import base64, json, os, select, subprocess, sys
 pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-etcd = subprocess.Popen(["rememberizer-store-etcd", *sys.argv[1:]], **pipes)
-print(etcd.stdout.readline(), end="", flush=True)
-hold = os.environ.get("SLOW")
-def stop(seconds):
+engine = subprocess.Popen(["rememberizer-store-ENGINE", *sys.argv[1:]], **pipes)
+print(engine.stdout.readline(), end="", flush=True)
+hold, seconds = os.environ.get("SLOW", "nothing 0").split()
+def stop():
     open(os.path.expanduser("~/at"), "w").close()
-    time.sleep(seconds)
+    select.select([sys.stdin], [], [], float(seconds))
 for line in sys.stdin:
     ask = json.loads(line)
     step = ""
     if ask["op"] == "put":
         step = "lease" if "lease" in json.loads(base64.b64decode(ask["value"])) else "result"
     if hold == step == "result":
-        stop(600)
-    etcd.stdin.write(line)
-    etcd.stdin.flush()
-    answer = etcd.stdout.readline()
+        stop()
+    engine.stdin.write(line)
+    engine.stdin.flush()
+    answer = engine.stdout.readline()
     if hold == step == "lease":
-        stop(1)
+        stop()
     print(answer, end="", flush=True)
 "#;
 
+/// Nothing was spent: another machine takes over when it has watched the lease for
+/// its length, and not before.
+fn killed_before_sending(start: fn() -> Engine) {
+    let fleet = Fleet::signed_in(start(), "slow");
+    let mut holder = fleet.stop_at("lease", 600);
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let started = Instant::now();
+    let busy = fleet.run(1, &["token", "--lock-timeout", "1"]).expect(9);
+    assert!(busy.stderr.contains("has been renewing"), "{busy:#?}");
+    fleet.run(1, &["token"]).expect(0);
+    let elapsed = started.elapsed();
+    assert!(elapsed >= Duration::from_secs(30));
+    assert_eq!(fleet.world().api.exchanges(), 1);
+    eprintln!("{}, holder killed: {elapsed:.1?}", fleet.engine.name);
+}
+
 /// The new tokens are lost with the holder. The server ends the session, and
 /// the others are told which run spent the token.
-fn killed_with_answer() {
-    let fleet = Fleet::slow();
-    fleet.expire_access();
-    let mut holder = fleet.stop_at("result");
+fn killed_with_answer(start: fn() -> Engine) {
+    let fleet = Fleet::signed_in(start(), "slow");
+    let mut holder = fleet.stop_at("result", 600);
     holder.kill().unwrap();
     holder.wait().unwrap();
     let output = fleet.run(1, &["token"]).expect(3);
@@ -617,60 +477,119 @@ fn killed_with_answer() {
 }
 
 /// A holder that was stopped for longer than its deadline allows gives the lease
-/// back, and one exchange is made in all.
-fn stopped_while_taking() {
-    let fleet = Fleet::slow();
-    fleet.expire_access();
-    let holder = fleet.stop_at("lease");
-    let pid = holder.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-STOP", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let other = fleet.spawn(1, &["token"]);
-    std::thread::sleep(Duration::from_secs(12));
-    assert!(
-        Command::new("kill")
-            .args(["-CONT", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
+/// back, or finds it taken over, and one exchange is made in all.
+fn stopped(start: fn() -> Engine, seconds: u64) {
+    let fleet = Fleet::signed_in(start(), "slow");
+    let holder = fleet.stop_at("lease", 1);
+    signal(holder.id(), "-STOP");
+    let other = fleet.machines.spawn(HOMES[1], &["token"]);
+    std::thread::sleep(Duration::from_secs(seconds));
+    signal(holder.id(), "-CONT");
     let other = Output::of(other.wait_with_output().unwrap()).expect(0);
     let holder = Output::of(holder.wait_with_output().unwrap()).expect(0);
     assert_eq!(holder.stdout, other.stdout);
-    assert_eq!(fleet.world.api.exchanges(), 1);
+    assert_eq!(fleet.world().api.exchanges(), 1);
 }
 
-/// The first recipe of `helpers/README.md`, as it is written: the machine that is
-/// signed in renews, and a job without a session reads the access token.
-fn one_renewer() {
-    let fleet = Fleet::new();
-    let text = fs::read_to_string(helpers().join("README.md")).unwrap();
-    let block = text.split("```").nth(1).unwrap();
-    let (_, block) = block.split_once('\n').unwrap();
+/// The recipes of `helpers/README.md` for one renewer and many readers, as they are
+/// written: the machine that is signed in renews, and a job without a session reads.
+fn one_renewer(start: fn() -> Engine) {
+    let fleet = Fleet::new(start());
+    let bin = fleet.world().home().join("bin");
+    fs::write(bin.join("vault"), "#!/bin/sh\nexec bao \"$@\"\n").unwrap();
+    set_mode(&bin.join("vault"), 0o755);
+    let text = fs::read_to_string(helpers_dir().join("README.md")).unwrap();
+    let marker = format!("<!-- {} -->", fleet.engine.name);
+    let (_, block) = text.split_once(&marker).expect("a recipe");
+    let (_, block) = block.split("```").nth(1).unwrap().split_once('\n').unwrap();
     let (renewer, job) = block.split_once("# in a job").unwrap();
-    let shell = |home: &Path, script: &str| {
-        let mut command = Command::new("sh");
-        fleet.world.dress(&mut command);
-        let program = World::program();
-        let dir = program.parent().unwrap().display().to_string();
-        let others = std::env::var("PATH").unwrap();
-        command
-            .args(["-euc", script])
-            .env("HOME", home)
-            .env("PATH", format!("{dir}:{}:{others}", helpers().display()))
-            .env("ETCDCTL_API", "3")
-            .env("ETCDCTL_ENDPOINTS", fleet.cluster.endpoints())
-            .env("REMEMBERIZER_API_URL", fleet.world.api.base_url());
-        Output::of(command.output().unwrap())
-    };
-    shell(&fleet.homes[0], renewer).expect(0);
-    let reader = fleet.world.home().join("job");
-    fs::create_dir_all(&reader).unwrap();
-    let me = shell(&reader, &format!("{job}\nrememberizer whoami")).expect(0);
-    assert!(me.stdout.contains(EMAIL), "{me:#?}");
+    fleet.shell(HOMES[0], renewer).expect(0);
+    let job = format!("{job}\nrememberizer whoami\necho \"$REMEMBERIZER_ACCESS_TOKEN\"");
+    let first = fleet.shell("job", &job).expect(0);
+    assert!(first.stdout.contains(EMAIL), "{first:#?}");
+    // A renewal that fails leaves what the jobs read as it is.
+    fleet.world().api.revoke_all();
+    fleet.expire_access();
+    assert_ne!(fleet.shell(HOMES[0], renewer).code, 0);
+    let job = job.replace("rememberizer whoami", "");
+    let second = fleet.shell("job", &job).expect(0).stdout;
+    assert!(first.stdout.ends_with(&second));
+}
+
+/// The README's commands for a shared session.
+fn etcd_recipes() {
+    let fleet = Fleet::prepared(Engine::etcd(), "etcd");
+    for _ in 0..2 {
+        fleet.shell("first", &recipe("share")).expect(0);
+        let me = fleet.shell("other", &recipe("join")).expect(0);
+        assert!(me.stdout.contains(EMAIL), "{me:#?}");
+    }
+    fleet
+        .shell("other", "rememberizer logout --local")
+        .expect(0);
+    fleet.shell("first", "rememberizer whoami").expect(0);
+    fleet.shell("other", &recipe("join")).expect(0);
+    fleet.shell("other", "rememberizer logout").expect(0);
+    fleet.shell("first", "rememberizer whoami").expect(3);
+}
+
+fn two_versions() {
+    let fleet = Fleet::prepared(Engine::vault(), "vault");
+    let as_bao = |script: &str| format!("vault() {{ bao \"$@\"; }}\n{script}");
+    fleet.shell("first", &as_bao(&recipe("vault"))).expect(0);
+    fleet.machines.login("+0", HOMES[0]).expect(0);
+    for _ in 0..4 {
+        fleet.run(0, &["refresh"]).expect(0);
+    }
+    let get = ["kv", "metadata", "get", "-format=json", "-mount=secret"];
+    let output = fleet
+        .engine
+        .bao(&[&get[..], &["rememberizer/default"]].concat());
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let versions = metadata["data"]["versions"].as_object().unwrap();
+    assert_eq!(versions.len(), 2, "{metadata}");
+}
+
+/// Machines with a stand-in for ssh, which runs its command in another home.
+fn with_ssh() -> Machines {
+    let helped = Helped::new(Store::File);
+    let server = helped.world.home().join("server");
+    fs::create_dir_all(&server).unwrap();
+    let ssh = helped.world.home().join("bin/ssh");
+    let program = World::program();
+    let script = format!(
+        "#!/bin/sh\nwhile [ \"$1\" = -o ]; do shift 2; done\n\
+         [ \"$1\" = store.example.com ] || exit 255\nshift\n\
+         PATH={}:$PATH HOME={} exec \"$@\"\n",
+        program.parent().unwrap().display(),
+        server.display()
+    );
+    fs::write(&ssh, script).unwrap();
+    set_mode(&ssh, 0o755);
+    let store = "helper:ssh:store.example.com".to_owned();
+    Machines { helped, store }
+}
+
+fn check_serve() {
+    let checked = with_ssh().helped.check(&["ssh", "store.example.com"]);
+    checked.expect(0);
+}
+
+fn life_over_ssh() {
+    let machines = with_ssh();
+    assert!(recipe("ssh").contains(&format!("--store {}", machines.store)));
+    let api = &machines.helped.world.api;
+    machines.login("+0", "one").expect(0);
+    machines.join("two");
+    let token = machines.run("one", &["token"]).expect(0).stdout;
+    assert_eq!(machines.run("two", &["token"]).expect(0).stdout, token);
+    machines.run("two", &["refresh"]).expect(0);
+    let renewed = machines.run("one", &["token"]).expect(0).stdout;
+    assert_ne!(token, renewed);
+    assert!(api.access_works(renewed.trim()));
+    // The server's own profile of that name is another session.
+    let own = machines.run("server", &["token", "--store", "file"]);
+    own.expect(3);
+    machines.run("two", &["logout"]).expect(0);
+    machines.run("one", &["token"]).expect(3);
 }

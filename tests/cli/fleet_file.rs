@@ -1,15 +1,15 @@
 //! A session that machines share, on a store with versions that is a file: clocks,
 //! commands that follow a rotation, what is claimed of the store, hostile helpers.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::helpers::{Helped, MISDEEDS};
-use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, test};
+use crate::helpers::MISDEEDS;
+use crate::sandbox::Settings;
+use crate::support::machines::Machines;
+use crate::support::world::EMAIL;
+use crate::support::{Part, Test, test};
 
 pub fn tests() -> Vec<Test> {
     let python = [Part::Command("python3")];
@@ -19,6 +19,11 @@ pub fn tests() -> Vec<Test> {
         test("fleet_file::rotation_commands", rotation_commands).needs(&python),
         test("fleet_file::doctor_during_a_lease", doctor_during_lease).needs(&python),
         test("fleet_file::a_store_that_is_gone_can_be_left", gone_store).needs(&python),
+        test(
+            "fleet_file::a_store_that_overwrites_is_refused",
+            overwriting_store,
+        )
+        .needs(&python),
         test("fleet_file::hostile_under_the_lease", || hostile(&QUICK)).needs(&python),
         test("fleet_file::silent_under_the_lease", || hostile(&SILENT))
             .needs(&python)
@@ -26,71 +31,16 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// Machines that share a session through the helper `odd`.
-struct Machines {
-    helped: Helped,
-}
-
-const STORE: &str = "helper:odd";
-
-impl Machines {
-    fn new() -> Self {
-        let helped = Helped::new(Store::File);
-        helped.helper("odd", "hello(True)\nserve()");
-        Self { helped }
-    }
-
-    fn home(&self, machine: &str) -> PathBuf {
-        let home = self.helped.world.home().join(machine);
-        std::fs::create_dir_all(&home).unwrap();
-        home
-    }
-
-    fn run(&self, machine: &str, args: &[&str]) -> Output {
-        self.at("+0", machine, args)
-    }
-
-    /// Runs the program on a machine whose clock is off by `offset`.
-    fn at(&self, offset: &str, machine: &str, args: &[&str]) -> Output {
-        let program = World::program();
-        let mut command = match offset {
-            "+0" => self.helped.command(&program, args),
-            offset => {
-                let faketime = ["-f", offset, program.to_str().unwrap()];
-                let all = [&faketime[..], args].concat();
-                self.helped.command("faketime".as_ref(), &all)
-            }
-        };
-        command
-            .env("HOME", self.home(machine))
-            .env("REMEMBERIZER_PASSWORD", PASSWORD);
-        Output::of(command.output().unwrap())
-    }
-
-    fn login(&self, offset: &str, machine: &str) -> Output {
-        let url = self.helped.world.api.base_url();
-        let args = ["login", EMAIL, "--api-url", &url, "--store", STORE];
-        self.at(offset, machine, &args)
-    }
-
-    fn join(&self, machine: &str) {
-        let url = self.helped.world.api.base_url();
-        self.run(machine, &["profile", "set", "api_url", &url])
-            .expect(0);
-        self.run(machine, &["profile", "set", "store", STORE])
-            .expect(0);
-    }
-
-    fn expire_access(&self) {
-        self.helped
-            .edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
-    }
+fn expire_access(machines: &Machines) {
+    machines
+        .helped
+        .edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
 }
 
 /// A machine whose clock is off uses the others' token while it lasts, and no longer.
 fn clocks() {
     for (writer, reader) in [("+0", "+1d"), ("+0", "-1d"), ("+1d", "+0"), ("-2h", "+3h")] {
-        let machines = Machines::new();
+        let machines = Machines::on_a_file(Settings::default());
         let api = &machines.helped.world.api;
         machines.login(writer, "one").expect(0);
         machines.join("two");
@@ -127,7 +77,7 @@ fn clocks() {
 
 /// Every machine renews, so a command that one of them runs would miss most tokens.
 fn rotation_commands() {
-    let machines = Machines::new();
+    let machines = Machines::on_a_file(Settings::default());
     for key in ["on_rotate", "on_rotate_check"] {
         machines
             .run("one", &["profile", "set", key, "--", "true"])
@@ -138,7 +88,7 @@ fn rotation_commands() {
             "{refused:#?}"
         );
         machines
-            .run("one", &["profile", "set", "store", STORE])
+            .run("one", &["profile", "set", "store", &machines.store])
             .expect(2);
         machines.run("one", &["profile", "set", key, ""]).expect(0);
     }
@@ -165,7 +115,7 @@ fn rotation_commands() {
     profiles["profiles"]["default"]["on_rotate"] = json!(["true"]);
     std::fs::write(&file, profiles.to_string()).unwrap();
     machines.run("one", &["token"]).expect(0);
-    machines.expire_access();
+    expire_access(&machines);
     machines.run("one", &["token"]).expect(2);
     assert_eq!(machines.helped.world.api.exchanges(), 0);
     machines.run("one", &["logout"]).expect(0);
@@ -174,7 +124,7 @@ fn rotation_commands() {
 
 /// While another machine holds the lease nothing is written, and nothing is claimed.
 fn doctor_during_lease() {
-    let machines = Machines::new();
+    let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     let tested = machines.run("one", &["doctor"]).expect(0).stdout;
     assert!(tested.contains("refused a former version"), "{tested}");
@@ -191,9 +141,20 @@ fn doctor_during_lease() {
     assert_eq!(machines.helped.entry(), entry);
 }
 
+/// A helper that says that its store compares versions, and does not.
+fn overwriting_store() {
+    let machines = Machines::on_a_file(Settings::default());
+    let script = "hello(True)\ndef step(ask):\n    ask.pop('if', None)\nserve(step)";
+    machines.helped.helper("odd", script);
+    let output = machines.login("+0", "one").expect(6);
+    assert!(output.stderr.contains("overwrote"), "{output:#?}");
+    let requests = machines.helped.world.api.requests();
+    assert!(requests.is_empty(), "asked the server before the store");
+}
+
 /// `logout --local` needs neither the store nor its helper, and leaves the session to others.
 fn gone_store() {
-    let machines = Machines::new();
+    let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     machines.join("two");
     let helper = machines
@@ -215,7 +176,7 @@ fn gone_store() {
     let left = machines.run("one", &["logout", "--local"]).expect(0);
     assert!(left.stderr.contains("still in"), "{left:#?}");
     machines
-        .run("two", &["profile", "set", "store", STORE])
+        .run("two", &["profile", "set", "store", &machines.store])
         .expect(0);
     machines.run("two", &["token"]).expect(0);
     assert!(machines.helped.world.api.session_alive(EMAIL));
@@ -224,7 +185,7 @@ fn gone_store() {
 /// What a helper does once in place of the put of a lease or of its result: one exchange is
 /// made, its result is stored, and nothing is left behind or shown.
 fn hostile(more: &[(&str, &str)]) {
-    let machines = Machines::new();
+    let machines = Machines::on_a_file(Settings::default());
     let api = &machines.helped.world.api;
     machines.login("+0", "one").expect(0);
     let all = match more == SILENT {
@@ -239,7 +200,7 @@ fn hostile(more: &[(&str, &str)]) {
                  open(once, 'w').close()\n        {deed}\n        return True\nserve(step)"
             );
             let once = machines.helped.world.home().join("entries.once");
-            machines.expire_access();
+            expire_access(&machines);
             drop(std::fs::remove_file(&once));
             machines.helped.helper("odd", &script);
             let (before, started) = (api.exchanges(), Instant::now());

@@ -10,8 +10,8 @@ use crate::sandbox::{Account, BodyKind, Fault};
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, on_both, test};
 
-/// Every recipe that a test here or in `jobs` runs.
-pub const NAMES: [&str; 13] = [
+/// Every recipe that a test here, in `jobs` or in `fleet` runs.
+pub const NAMES: [&str; 17] = [
     "curl",
     "prompt",
     "two-accounts",
@@ -25,6 +25,10 @@ pub const NAMES: [&str; 13] = [
     "read-github",
     "github",
     "gitlab",
+    "share",
+    "join",
+    "ssh",
+    "vault",
 ];
 
 pub fn tests() -> Vec<Test> {

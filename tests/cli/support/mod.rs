@@ -4,6 +4,7 @@ pub mod bus;
 pub mod desktop;
 pub mod display;
 pub mod inside;
+pub mod machines;
 pub mod screen;
 pub mod world;
 
