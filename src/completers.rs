@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::StyledStr;
 use clap_complete::engine::{
-    ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter,
 };
 
 use crate::globals::Globals;
 use crate::host::Host;
 use crate::model::ProfileName;
 use crate::settings::config_dir;
-use crate::store::Profiles;
+use crate::store::{Profiles, StoreKind};
 
 /// Completes the names of the profiles, from the profiles file alone.
 pub(crate) fn profile_names() -> ArgValueCompleter {
@@ -25,7 +25,10 @@ pub(crate) fn profile_names() -> ArgValueCompleter {
         };
         let host = Host::real();
         let globals = Globals {
-            config_dir: config_dir_of(std::env::args_os(), home(&host)),
+            config_dir: config_dir_of(
+                std::env::args_os(),
+                (host.variable)("HOME").map(PathBuf::from),
+            ),
             ..Globals::default()
         };
         let Ok(dir) = config_dir(&globals, &host) else {
@@ -37,6 +40,14 @@ pub(crate) fn profile_names() -> ArgValueCompleter {
             .filter(|name| name.starts_with(current) && name.parse::<ProfileName>().is_ok())
             .map(|name| CompletionCandidate::new(name).help(None::<StyledStr>))
             .collect()
+    })
+}
+
+/// Completes the stores that have a fixed name.
+pub(crate) fn store_kinds() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let kinds = StoreKind::ALL.iter();
+        kinds.map(|kind| kind.as_str().into()).collect()
     })
 }
 
@@ -85,26 +96,15 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-fn home(host: &Host) -> Option<PathBuf> {
-    (host.variable)("HOME").map(PathBuf::from)
-}
-
-/// The directory of a `--config-dir` among the words typed so far, which come
-/// as the shell has them: bash splits at `=`, and nobody has expanded `~`.
+/// The directory of a `--config-dir` among the words typed so far, which come as the
+/// shell has them: nobody has expanded `~`.
 fn config_dir_of(words: impl Iterator<Item = OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
-    const FLAG: &str = "--config-dir";
     let mut words = words.map(|word| word.to_string_lossy().into_owned());
     let mut found = None;
     while let Some(word) = words.next() {
-        if word == FLAG {
-            found = words
-                .next()
-                .filter(|next| next != "=")
-                .or_else(|| words.next());
-        } else if let Some(value) = word
-            .strip_prefix(FLAG)
-            .and_then(|rest| rest.strip_prefix('='))
-        {
+        if word == "--config-dir" {
+            found = words.next();
+        } else if let Some(value) = word.strip_prefix("--config-dir=") {
             found = Some(value.to_owned());
         }
     }
@@ -126,7 +126,7 @@ mod tests {
             ("rememberizer login --profile", None),
             ("rememberizer --config-dir /a login -p", Some("/a")),
             ("rememberizer --config-dir=/a login -p", Some("/a")),
-            ("rememberizer --config-dir = '/a' login -p", Some("/a")),
+            ("rememberizer --config-dir='/a' login -p", Some("/a")),
             ("rememberizer -p --config-dir ~/a", Some("/home/ann/a")),
             ("rememberizer --config-dir", None),
         ] {

@@ -1,13 +1,11 @@
 //! Outcomes: each has one exit code and one JSON code, the same in text and in
 //! JSON mode. A [`Failure`] is the report of a run that did not succeed.
 
-use std::fmt;
-
 use serde_json::{Map, Value, json};
 
-/// How a run can end. [`Outcome::TABLE`] says when.
+/// How a run can end. `OUTPUT.md` says when each happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the table says when each happens")]
+#[expect(missing_docs, reason = "the document says when each happens")]
 pub enum Outcome {
     Done,
     Failed,
@@ -24,101 +22,56 @@ pub enum Outcome {
     CaptchaRequired,
     RateLimited,
     Busy,
+    HungUp,
     Interrupted,
     Terminated,
-    HungUp,
 }
 
-/// One row of the table of outcomes.
+/// The exit code of an outcome, and the `code` of its JSON error, empty for success.
+#[expect(missing_docs, reason = "described above")]
 pub struct Row {
-    /// The outcome of the row.
     pub outcome: Outcome,
-    /// The exit code of the process.
     pub exit: u8,
-    /// The `code` of the JSON error, empty for success.
     pub code: &'static str,
-    /// When it happens.
-    pub when: &'static str,
+}
+
+const fn row(outcome: Outcome, exit: u8, code: &'static str) -> Row {
+    Row {
+        outcome,
+        exit,
+        code,
+    }
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// Every outcome, in the order of the variants.
     pub const TABLE: [Row; 18] = [
-        Self::Done.row(),
-        Self::Failed.row(),
-        Self::Usage.row(),
-        Self::InputRequired.row(),
-        Self::NotSignedIn.row(),
-        Self::SessionEnded.row(),
-        Self::SessionEnding.row(),
-        Self::Rejected.row(),
-        Self::Unavailable.row(),
-        Self::StoreUnavailable.row(),
-        Self::StoreLocked.row(),
-        Self::StoreFailed.row(),
-        Self::CaptchaRequired.row(),
-        Self::RateLimited.row(),
-        Self::Busy.row(),
-        Self::HungUp.row(),
-        Self::Interrupted.row(),
-        Self::Terminated.row(),
+        row(Self::Done, 0, ""),
+        row(Self::Failed, 1, "failed"),
+        row(Self::Usage, 2, "usage"),
+        row(Self::InputRequired, 2, "input_required"),
+        row(Self::NotSignedIn, 3, "not_signed_in"),
+        row(Self::SessionEnded, 3, "session_ended"),
+        row(Self::SessionEnding, 3, "session_ending"),
+        row(Self::Rejected, 4, "rejected"),
+        row(Self::Unavailable, 5, "unavailable"),
+        row(Self::StoreUnavailable, 6, "store_unavailable"),
+        row(Self::StoreLocked, 6, "store_locked"),
+        row(Self::StoreFailed, 6, "store_failed"),
+        row(Self::CaptchaRequired, 7, "captcha_required"),
+        row(Self::RateLimited, 8, "rate_limited"),
+        row(Self::Busy, 9, "busy"),
+        row(Self::HungUp, 129, "interrupted"),
+        row(Self::Interrupted, 130, "interrupted"),
+        row(Self::Terminated, 143, "interrupted"),
     ];
 
-    const fn row(self) -> Row {
-        let (exit, code, when) = match self {
-            Self::Done => (0, "", "done"),
-            Self::Failed => (1, "failed", "anything else"),
-            Self::Usage => (2, "usage", "bad flags"),
-            Self::InputRequired => (
-                2,
-                "input_required",
-                "an input is missing and nobody can be asked",
-            ),
-            Self::NotSignedIn => (3, "not_signed_in", "there is no session"),
-            Self::SessionEnded => (3, "session_ended", "the server has ended the session"),
-            Self::SessionEnding => (
-                3,
-                "session_ending",
-                "the session ends sooner than was asked for",
-            ),
-            Self::Rejected => (4, "rejected", "the server refused what was sent"),
-            Self::Unavailable => (
-                5,
-                "unavailable",
-                "network, TLS, timeout, 5xx: nothing is lost, try again",
-            ),
-            Self::StoreUnavailable => (
-                6,
-                "store_unavailable",
-                "the secret store is not there or does not answer",
-            ),
-            Self::StoreLocked => (6, "store_locked", "the secret store is locked"),
-            Self::StoreFailed => (
-                6,
-                "store_failed",
-                "the secret store could not do what was asked",
-            ),
-            Self::CaptchaRequired => (7, "captcha_required", "the server wants a captcha response"),
-            Self::RateLimited => (8, "rate_limited", "too many requests"),
-            Self::Busy => (9, "busy", "another process held the profile's lock"),
-            Self::HungUp => (129, "interrupted", "SIGHUP"),
-            Self::Interrupted => (130, "interrupted", "Ctrl-C"),
-            Self::Terminated => (143, "interrupted", "SIGTERM"),
-        };
-        Row {
-            outcome: self,
-            exit,
-            code,
-            when,
-        }
-    }
-
     pub(crate) fn exit_code(self) -> u8 {
-        self.row().exit
+        Self::TABLE[self as usize].exit
     }
 
     pub(crate) fn json_code(self) -> &'static str {
-        self.row().code
+        Self::TABLE[self as usize].code
     }
 
     /// Whether it is a failure of the secret store.
@@ -138,8 +91,18 @@ impl Outcome {
     }
 }
 
+const _: () = {
+    let mut index = 0;
+    while index < Outcome::TABLE.len() {
+        assert!(Outcome::TABLE[index].outcome as usize == index);
+        index += 1;
+    }
+    assert!(index == Outcome::Terminated as usize + 1);
+};
+
 /// The report of a run that did not succeed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
     /// One line that names the thing.
@@ -193,32 +156,21 @@ impl Failure {
 
     /// The JSON form: `{"error":{…}}` and the members of the partial result.
     pub(crate) fn to_json(&self) -> Value {
-        let mut error = Map::new();
-        error.insert("code".into(), self.outcome.json_code().into());
-        error.insert("message".into(), self.message.as_str().into());
+        let mut error = json!({"code": self.outcome.json_code(), "message": self.message});
         if let Some(hint) = &self.hint {
-            error.insert("hint".into(), hint.as_str().into());
+            error["hint"] = json!(hint);
         }
         if !self.fields.is_empty() {
             let fields = self.fields.iter().map(|(k, v)| (k.clone(), json!(v)));
-            error.insert("fields".into(), Value::Object(fields.collect()));
+            error["fields"] = fields.collect::<Map<_, _>>().into();
         }
         if let Some(seconds) = self.retry_after {
-            error.insert("retry_after".into(), seconds.into());
+            error["retry_after"] = json!(seconds);
         }
-        let mut object = Map::new();
-        object.insert("error".into(), Value::Object(error));
+        let mut object = Map::from_iter([("error".to_owned(), error)]);
         if let Some(Value::Object(members)) = &self.partial_result {
             object.extend(members.clone());
         }
         Value::Object(object)
     }
 }
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Failure {}

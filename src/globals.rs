@@ -1,11 +1,9 @@
 //! The global flags, and the parsers of their values. The variables that stand
 //! for the flags use the same parsers.
 
-use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{ArgAction, Args, ValueEnum};
 
 use crate::model::{Origin, ProfileName};
@@ -26,7 +24,7 @@ pub(crate) struct Globals {
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub config_dir: Option<PathBuf>,
     /// Where to store the session: keyring, file or helper:NAME[:LOCATION] [env: REMEMBERIZER_STORE]
-    #[arg(long, global = true, value_name = "KIND", hide_possible_values = true, value_parser = StoreKindParser)]
+    #[arg(long, global = true, value_name = "KIND", add = crate::completers::store_kinds())]
     pub store: Option<StoreKind>,
     /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
@@ -58,30 +56,6 @@ pub(crate) struct Globals {
         value_enum
     )]
     pub color: Option<ColorChoice>,
-}
-
-/// Parses any kind of store, and lists those that have a fixed name.
-#[derive(Clone)]
-struct StoreKindParser;
-
-impl TypedValueParser for StoreKindParser {
-    type Value = StoreKind;
-
-    fn parse_ref(
-        &self,
-        command: &clap::Command,
-        arg: Option<&clap::Arg>,
-        value: &OsStr,
-    ) -> Result<StoreKind, clap::Error> {
-        let parse = |text: &str| text.parse::<StoreKind>();
-        parse.parse_ref(command, arg, value)
-    }
-
-    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
-        Some(Box::new(
-            StoreKind::ALL.iter().map(|kind| kind.as_str().into()),
-        ))
-    }
 }
 
 /// Parses the value of `--color` as clap does.

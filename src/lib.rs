@@ -40,7 +40,7 @@ use explain::explain;
 use host::Host;
 use model::ProfileName;
 use session::Interrupts;
-use settings::{OutputOptions, Settings};
+use settings::Settings;
 use terminal::Terminal;
 
 /// Runs the program with `args`, the first of which is its own name. Returns the exit code.
@@ -61,12 +61,9 @@ type ProfileNames = Option<(ProfileName, ProfileName)>;
 
 fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Error> {
     let purpose = cli.command.purpose();
-    let output = OutputOptions::resolve(&cli.globals, purpose, host)?;
-    let json = output.json;
-    host.terminal.configure(output.style);
-    let settings = Settings::resolve(cli.globals, output, purpose, host)?;
+    let settings = Settings::resolve(cli.globals, purpose, host)?;
     *names = Some((settings.name.clone(), settings.default_name.clone()));
-    let interrupts = interrupts(host, json);
+    let interrupts = interrupts(host, settings.json);
     host.terminal.before_prompt({
         // A prompt for a secret turns the echo off; Ctrl-C must restore it.
         let interrupts = interrupts.clone();

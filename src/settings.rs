@@ -69,13 +69,6 @@ pub(crate) enum Purpose {
     Diagnose,
 }
 
-/// Output options, resolved before the profile is known.
-pub(crate) struct OutputOptions {
-    pub(crate) json: bool,
-    pub(crate) style: Style,
-    policy: ErrorPolicy,
-}
-
 pub(crate) struct Settings {
     pub(crate) name: ProfileName,
     pub(crate) default_name: ProfileName,
@@ -113,9 +106,23 @@ impl Env<'_> {
         text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))
     }
 
+    fn path(&self, flag: Option<PathBuf>, name: &str) -> Option<PathBuf> {
+        flag.or_else(|| self.value(name).map(PathBuf::from))
+    }
+}
+
+/// Resolves flags and variables. Collects the errors of `doctor`; other commands fail
+/// at the first.
+struct Resolver<'h> {
+    env: Env<'h>,
+    collects: bool,
+    problems: Vec<Failure>,
+}
+
+impl Resolver<'_> {
     /// Returns the flag, or else the parsed variable.
-    fn resolve<T>(
-        &self,
+    fn option<T>(
+        &mut self,
         flag: Option<T>,
         name: &str,
         parse: impl Fn(&str) -> Result<T, String>,
@@ -123,17 +130,31 @@ impl Env<'_> {
         if flag.is_some() {
             return Ok(flag);
         }
-        let value = self.text(name)?.map(|text| parse(&text)).transpose();
-        value.map_err(|why| Failure::usage(format!("{name}: {why}")))
+        let value = self.env.text(name).and_then(|text| {
+            let value = text.map(|text| parse(&text)).transpose();
+            value.map_err(|why| Failure::usage(format!("{name}: {why}")))
+        });
+        self.unwrap_or_collect(value, None)
     }
 
-    fn path(&self, flag: Option<PathBuf>, name: &str) -> Option<PathBuf> {
-        flag.or_else(|| self.value(name).map(PathBuf::from))
-    }
-
-    fn flag(&self, flag: bool, name: &str) -> Result<bool, Failure> {
-        let value = self.resolve(flag.then_some(true), name, switch)?;
+    fn switch(&mut self, flag: bool, name: &str) -> Result<bool, Failure> {
+        let value = self.option(flag.then_some(true), name, switch)?;
         Ok(value.unwrap_or(false))
+    }
+
+    /// Returns `fallback` if the error is collected.
+    fn unwrap_or_collect<T>(
+        &mut self,
+        result: Result<T, Failure>,
+        fallback: T,
+    ) -> Result<T, Failure> {
+        match result {
+            Err(failure) if self.collects => {
+                self.problems.push(failure);
+                Ok(fallback)
+            }
+            other => other,
+        }
     }
 }
 
@@ -141,51 +162,33 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
     text.parse().map_err(|e: T::Err| e.to_string())
 }
 
-impl OutputOptions {
-    pub(crate) fn resolve(
-        globals: &Globals,
-        purpose: Purpose,
-        host: &Host,
-    ) -> Result<Self, Failure> {
-        let env = Env(host);
-        let mut policy = ErrorPolicy {
-            collect: purpose == Purpose::Diagnose,
+impl Settings {
+    /// Resolves the settings. Configures the terminal as soon as it is known how, so
+    /// that a later error is printed as it should be.
+    pub(crate) fn resolve(globals: Globals, purpose: Purpose, host: &Host) -> Result<Self, Error> {
+        let mut resolver = Resolver {
+            env: Env(host),
+            collects: purpose == Purpose::Diagnose,
             problems: Vec::new(),
         };
-        let mut flag = |flag, name| policy.unwrap_or_collect(env.flag(flag, name), flag);
-        let json = flag(globals.json, "REMEMBERIZER_JSON")?;
-        let quiet = flag(globals.quiet, "REMEMBERIZER_QUIET")?;
-        let verbose = flag(globals.verbose, "REMEMBERIZER_VERBOSE")?;
-        let no_input = flag(globals.no_input, "REMEMBERIZER_NO_INPUT")?;
-        let color = env.resolve(globals.color, "REMEMBERIZER_COLOR", color);
-        Ok(Self {
-            json,
-            style: Style {
-                color: policy.unwrap_or_collect(color, None)?.unwrap_or_default(),
-                no_color_env: env.value("NO_COLOR").is_some(),
-                dumb: env.value("TERM").is_some_and(|term| term == "dumb"),
-                quiet,
-                verbose,
-                no_input,
-            },
-            policy,
-        })
-    }
-}
-
-impl Settings {
-    pub(crate) fn resolve(
-        globals: Globals,
-        output: OutputOptions,
-        purpose: Purpose,
-        host: &Host,
-    ) -> Result<Self, Error> {
-        let env = Env(host);
-        let mut policy = output.policy;
+        let json = resolver.switch(globals.json, "REMEMBERIZER_JSON")?;
+        host.terminal.configure(Style {
+            quiet: resolver.switch(globals.quiet, "REMEMBERIZER_QUIET")?,
+            verbose: resolver.switch(globals.verbose, "REMEMBERIZER_VERBOSE")?,
+            no_input: resolver.switch(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
+            color: resolver
+                .option(globals.color, "REMEMBERIZER_COLOR", color)?
+                .unwrap_or_default(),
+            no_color_env: resolver.env.value("NO_COLOR").is_some(),
+            dumb: resolver
+                .env
+                .value("TERM")
+                .is_some_and(|term| term == "dumb"),
+        });
         let config_dir = config_dir(&globals, host);
-        let profiles = Profiles::new(policy.unwrap_or_collect(config_dir, UNKNOWN_DIR.into())?);
-        let chosen = env.resolve(globals.profile, "REMEMBERIZER_PROFILE", parse);
-        let chosen = policy.unwrap_or_collect(chosen, None)?;
+        let config_dir = resolver.unwrap_or_collect(config_dir, UNKNOWN_DIR.into())?;
+        let profiles = Profiles::new(config_dir);
+        let chosen = resolver.option(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
         let selected = match profiles.select(chosen.as_ref()) {
             // `profile` and `doctor` must work with a broken profiles file.
             Err(_) if matches!(purpose, Purpose::Inspect | Purpose::Diagnose) => Selected {
@@ -202,21 +205,20 @@ impl Settings {
         if purpose == Purpose::Begin && profile.is_none() {
             profiles.check_new_name(&name)?;
         }
-        let api_url = env.resolve(globals.api_url, "REMEMBERIZER_API_URL", parse);
-        let api_url = policy.unwrap_or_collect(api_url, None)?;
-        let store = env.resolve(globals.store, "REMEMBERIZER_STORE", parse);
-        let store = policy.unwrap_or_collect(store, None)?;
+        let api_url = resolver.option(globals.api_url, "REMEMBERIZER_API_URL", parse)?;
+        let store = resolver.option(globals.store, "REMEMBERIZER_STORE", parse)?;
         let profile_origin = profile.as_ref().map(Profile::origin);
         let profile_store = profile.as_ref().and_then(|profile| profile.store);
         if matches!(purpose, Purpose::Use | Purpose::Diagnose) {
             let checked = refuse_other_origin(&name, api_url.as_ref(), profile_origin.as_ref());
-            policy.unwrap_or_collect(checked, ())?;
+            resolver.unwrap_or_collect(checked, ())?;
             let checked = refuse_other_store(&name, store, profile_store);
-            policy.unwrap_or_collect(checked, ())?;
+            resolver.unwrap_or_collect(checked, ())?;
         }
         let prefer_flag = purpose == Purpose::Begin;
-        let timeout = env.resolve(globals.timeout, "REMEMBERIZER_TIMEOUT", positive_duration);
-        let lock_timeout = env.resolve(globals.lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration);
+        let (timeout, lock_timeout) = (globals.timeout, globals.lock_timeout);
+        let timeout = resolver.option(timeout, "REMEMBERIZER_TIMEOUT", positive_duration)?;
+        let lock_timeout = resolver.option(lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration)?;
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home("data", "XDG_DATA_HOME"));
         Ok(Self {
@@ -227,41 +229,14 @@ impl Settings {
             default_name,
             profile,
             profiles,
-            data_dir: policy.unwrap_or_collect(data_dir, UNKNOWN_DIR.into())?,
-            json: output.json,
-            timeout: policy
-                .unwrap_or_collect(timeout, None)?
-                .unwrap_or(DEFAULT_TIMEOUT),
-            lock_timeout: policy
-                .unwrap_or_collect(lock_timeout, None)?
-                .unwrap_or(DEFAULT_TIMEOUT),
-            ca_cert: env.path(globals.ca_cert, "REMEMBERIZER_CA_CERT"),
-            ssl_cert_file: env.path(None, "SSL_CERT_FILE"),
-            problems: policy.problems,
+            data_dir: resolver.unwrap_or_collect(data_dir, UNKNOWN_DIR.into())?,
+            json,
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            lock_timeout: lock_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            ca_cert: resolver.env.path(globals.ca_cert, "REMEMBERIZER_CA_CERT"),
+            ssl_cert_file: resolver.env.path(None, "SSL_CERT_FILE"),
+            problems: resolver.problems,
         })
-    }
-}
-
-/// Collects errors for `doctor`; other commands fail at the first.
-struct ErrorPolicy {
-    collect: bool,
-    problems: Vec<Failure>,
-}
-
-impl ErrorPolicy {
-    /// Returns `fallback` if the error is collected.
-    fn unwrap_or_collect<T>(
-        &mut self,
-        result: Result<T, Failure>,
-        fallback: T,
-    ) -> Result<T, Failure> {
-        match result {
-            Err(failure) if self.collect => {
-                self.problems.push(failure);
-                Ok(fallback)
-            }
-            other => other,
-        }
     }
 }
 
@@ -314,22 +289,14 @@ pub(crate) fn token_variable_names(host: &Host) -> impl Iterator<Item = &'static
 
 /// Returns the proxy variables that are set, in the order of precedence.
 pub(crate) fn proxy_variables(host: &Host) -> Vec<(String, String)> {
-    [
-        "https_proxy",
-        "HTTPS_PROXY",
-        "http_proxy",
-        "HTTP_PROXY",
-        "all_proxy",
-        "ALL_PROXY",
-        "no_proxy",
-        "NO_PROXY",
-    ]
-    .into_iter()
-    .filter_map(|name| {
-        let value = Env(host).text(name).ok()??;
-        Some((name.to_owned(), value))
-    })
-    .collect()
+    ["https_proxy", "http_proxy", "all_proxy", "no_proxy"]
+        .into_iter()
+        .flat_map(|name| [name.to_owned(), name.to_uppercase()])
+        .filter_map(|name| {
+            let value = Env(host).text(&name).ok()??;
+            Some((name, value))
+        })
+        .collect()
 }
 
 pub(crate) fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> {
