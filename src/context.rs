@@ -9,7 +9,7 @@ use crate::api::{Client, Options};
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::host::Host;
-use crate::model::{CookieNames, Origin, ProfileName};
+use crate::model::{Origin, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{
@@ -100,8 +100,7 @@ impl<'h> Context<'h> {
         store: StoreKind,
         profile: &Profile,
     ) -> SessionManager<'_> {
-        let access_cookie = profile.access_cookie.as_deref();
-        let cookie_names = CookieNames::new(access_cookie, profile.refresh_cookie.as_deref());
+        let cookie_names = profile.cookie_names();
         let referer = profile.referer.as_ref().map(|url| url.as_str().to_owned());
         let new_client = move |origin: Origin| {
             let terminal = self.terminal.clone();
@@ -170,12 +169,24 @@ impl<'h> Context<'h> {
 
     /// Prints a confirmation: `json` on stdout in JSON mode, else `text` on stderr.
     pub(crate) fn print_confirmation(&self, json: Value, text: &str) -> Result<(), Error> {
-        if self.settings.json {
-            self.terminal.answer_json(json)?;
-        } else {
+        if !self.settings.json {
             self.terminal.note(text);
         }
-        Ok(())
+        self.conclude(json, None)
+    }
+
+    /// Ends a command that has printed its text: prints `json` if that is wanted, or
+    /// returns the failure with `json` beside it.
+    pub(crate) fn conclude(&self, json: Value, failure: Option<Failure>) -> Result<(), Error> {
+        match failure {
+            Some(failure) => Err(Failure {
+                partial_result: Some(json),
+                ..failure
+            }
+            .into()),
+            None if self.settings.json => Ok(self.terminal.answer_json(json)?),
+            None => Ok(()),
+        }
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Instant;
 use super::report;
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit::Failure;
 use crate::session::{SessionError, StoreProof};
 use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
 use crate::store::{StoreError, StoreErrorKind};
@@ -30,13 +29,10 @@ pub(crate) struct Args {}
 
 /// Runs every check.
 pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    let mut found = Findings::default();
-    let (version, os, arch) = (
-        env!("CARGO_PKG_VERSION"),
-        std::env::consts::OS,
-        std::env::consts::ARCH,
-    );
-    found.ok("version", format!("rememberizer {version} on {os} {arch}"));
+    let mut found = Findings::new(context);
+    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let version = format!("rememberizer {} on {os} {arch}", env!("CARGO_PKG_VERSION"));
+    found.ok("version", version);
     for problem in &context.settings.problems {
         found.problem("settings", problem.clone());
     }
@@ -52,11 +48,11 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     }
     profiles::check(context, &mut found, unusable);
     remove_leftovers(context, &mut found);
-    found.print(context)
+    found.print()
 }
 
 /// Removes what a sign-in in a browser left behind if it was killed.
-fn remove_leftovers(context: &Context<'_>, found: &mut Findings) {
+fn remove_leftovers(context: &Context<'_>, found: &mut Findings<'_>) {
     let swept = crate::takeover::sweep(&*context.host.variable);
     if swept > 0 {
         let text = format!("removed {swept} browser profile(s) that a killed login had left");
@@ -64,19 +60,21 @@ fn remove_leftovers(context: &Context<'_>, found: &mut Findings) {
     }
 }
 
-fn check_config(context: &Context<'_>, found: &mut Findings) {
+fn check_config(context: &Context<'_>, found: &mut Findings<'_>) {
     let settings = &context.settings;
     let profiles = &settings.profiles;
     let path = profiles.path().display().to_string();
     match profiles.all() {
-        Err(error) => found.problem("config", context.explain(error.into())),
+        Err(error) => found.problem("config", error),
         Ok(_) if !profiles.path().exists() => {
             found.ok("config", format!("{path} does not exist yet"));
         }
         Ok((default, all)) => {
             let count = all.len();
-            let text = format!("{path}: profiles {count}, the default is {default}");
-            found.ok("config", text);
+            found.ok(
+                "config",
+                format!("{path}: profiles {count}, the default is {default}"),
+            );
         }
     }
     for key in profiles.unknown_keys().unwrap_or_default() {
@@ -85,29 +83,24 @@ fn check_config(context: &Context<'_>, found: &mut Findings) {
         let text = format!("{path}:{line}:{column}: unknown key {key}");
         found.warning("config", text, Some(fix));
     }
-    found.ok(
-        "profile",
-        format!("{} on {}", settings.name, settings.origin),
-    );
+    let profile = format!("{} on {}", settings.name, settings.origin);
+    found.ok("profile", profile);
 }
 
-fn check_variables(context: &Context<'_>, found: &mut Findings) {
+fn check_variables(context: &Context<'_>, found: &mut Findings<'_>) {
     let value = |name: &str| (context.host.variable)(name).filter(|value| !value.is_empty());
-    let names = VARIABLES
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(OTHER_VARIABLES);
-    let plain = names.filter_map(|name| {
+    let names = VARIABLES.map(|(name, _)| name);
+    let plain = names.into_iter().chain(OTHER_VARIABLES).filter_map(|name| {
         let value = value(name)?.to_string_lossy().into_owned();
         Some((name.to_owned(), value))
     });
     for (name, value) in plain.chain(settings::proxy_variables(context.host)) {
         found.ok("variable", format!("{name} is {}", redacted(&value)));
     }
-    for name in SECRET_VARIABLES {
-        if value(name).is_none() {
-            continue;
-        }
+    for name in SECRET_VARIABLES
+        .into_iter()
+        .filter(|name| value(name).is_some())
+    {
         if name == settings::PASSWORD {
             found.ok("variable", format!("{name} is set"));
         } else {
@@ -119,30 +112,27 @@ fn check_variables(context: &Context<'_>, found: &mut Findings) {
 
 /// Replaces the user name, password and query of a URL: each may be a secret.
 fn redacted(value: &str) -> String {
-    let (scheme, rest) = match value.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        // A path, where a `/` precedes an `@`. A proxy may be given without a scheme.
-        None if value
+    let scheme_end = value.find("://").map_or(0, |at| at + 3);
+    let (scheme, rest) = value.split_at(scheme_end);
+    let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+    // A path, where a `/` precedes an `@`. A proxy may be given without a scheme.
+    if scheme.is_empty()
+        && value
             .split('@')
             .next()
-            .is_some_and(|start| start.contains('/')) =>
-        {
-            return value.to_owned();
-        }
-        None => (String::new(), value),
-    };
-    let rest = match rest.rsplit_once('@') {
-        Some((_, host)) => format!("***@{host}"),
-        None => rest.to_owned(),
-    };
-    match rest.split_once('?') {
-        Some((rest, _)) => format!("{scheme}{rest}?***"),
-        None => format!("{scheme}{rest}"),
+            .is_some_and(|start| start.contains('/'))
+    {
+        return value.to_owned();
+    }
+    let user = if user.is_empty() { "" } else { "***@" };
+    match host.split_once('?') {
+        Some((host, _)) => format!("{scheme}{user}{host}?***"),
+        None => format!("{scheme}{user}{host}"),
     }
 }
 
 /// Returns the error of a store that is locked or does not answer.
-fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError> {
+fn check_store(context: &Context<'_>, found: &mut Findings<'_>) -> Option<StoreError> {
     let manager = context.session_manager();
     let probed = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
@@ -168,17 +158,17 @@ fn check_store(context: &Context<'_>, found: &mut Findings) -> Option<StoreError
             None
         }
         Err(SessionError::Store(error)) => {
-            found.problem("store", context.explain(error.clone().into()));
+            found.problem("store", error.clone());
             (error.kind != StoreErrorKind::Failed).then_some(error)
         }
         Err(error) => {
-            found.problem("store", context.explain(error.into()));
+            found.problem("store", error);
             None
         }
     }
 }
 
-fn check_server(context: &Context<'_>, found: &mut Findings) {
+fn check_server(context: &Context<'_>, found: &mut Findings<'_>) {
     context.interrupts.watch();
     let origin = &context.settings.origin;
     let manager = context.session_manager();
@@ -189,11 +179,11 @@ fn check_server(context: &Context<'_>, found: &mut Findings) {
     };
     match reached {
         Err(error) => {
-            let failure = Failure {
-                hint: Some("check the network, the proxy and the API URL".to_owned()),
-                ..context.explain(error.into())
-            };
-            found.problem("server", failure);
+            let failure = context.explain(error.into());
+            found.problem(
+                "server",
+                failure.hint("check the network, the proxy and the API URL"),
+            );
         }
         Ok(reached) => {
             let millis = reached.elapsed.as_secs_f64() * 1000.0;
@@ -219,7 +209,7 @@ fn check_server(context: &Context<'_>, found: &mut Findings) {
     found.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
 }
 
-fn check_session(context: &Context<'_>, found: &mut Findings) {
+fn check_session(context: &Context<'_>, found: &mut Findings<'_>) {
     match context.session_manager().load() {
         Ok(Some(session)) => {
             let login = context.profile().login;
@@ -236,6 +226,6 @@ fn check_session(context: &Context<'_>, found: &mut Findings) {
             let login = context.command_line("login");
             found.warning("session", "not signed in", Some(login));
         }
-        Err(error) => found.problem("session", context.explain(error.into())),
+        Err(error) => found.problem("session", error),
     }
 }

@@ -1,8 +1,8 @@
 //! `logout`: ends the session on the server, then here, and reports each.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::report::{self, Report, Reports};
+use super::report::{self, Report, report_each};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
@@ -37,8 +37,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if args.all {
         return end_all(args, context);
     }
-    let report = end(args, context, &context.settings.name)?;
-    conclude(context, report.failure, report.json, &report.text)
+    conclude(context, end(args, context, &context.settings.name)?)
 }
 
 fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
@@ -48,19 +47,10 @@ fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report,
 }
 
 /// Reports a logout. With a failure, what happened stands beside the error.
-fn conclude(
-    context: &Context<'_>,
-    failure: Option<Failure>,
-    json: Value,
-    text: &str,
-) -> Result<(), Error> {
-    match failure {
-        None => context.print_confirmation(json, text),
-        Some(failure) => Err(Failure {
-            partial_result: Some(json!({"logout": json})),
-            ..failure
-        }
-        .into()),
+fn conclude(context: &Context<'_>, report: Report) -> Result<(), Error> {
+    match report.failure {
+        None => context.print_confirmation(report.json, &report.text),
+        failure => context.conclude(json!({"logout": report.json}), failure),
     }
 }
 
@@ -70,17 +60,9 @@ fn end_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if names.is_empty() {
         names.push(context.settings.name.clone());
     }
-    let mut reports = Reports::default();
-    for name in &names {
-        let report = end(args, context, name)
-            .unwrap_or_else(|error| Report::from_error(context, name, error));
-        reports.add(context, report);
-        if context.interrupts.is_interrupted() {
-            reports.interrupt();
-            break;
-        }
-    }
-    reports.conclude(context, "logout")
+    report_each(context, "logout", names, |name| {
+        end(args, context, &name).unwrap_or_else(|error| Report::from_error(context, &name, error))
+    })
 }
 
 /// Ends the session of the refresh token in the environment. What is stored
@@ -110,12 +92,19 @@ fn end_variables(
     let json = json!({
         "profile": context.settings.name,
         "source": variable,
-        "server": report::revocation_json(Some(&server)),
+        "server": report::revocation_code(&server),
         "removed": false,
     });
     let failure = server.error().map(|error| Failure {
         message: text.clone(),
         ..context.explain(error.into())
     });
-    conclude(context, failure, json, &text)
+    conclude(
+        context,
+        Report {
+            json,
+            text,
+            failure,
+        },
+    )
 }

@@ -11,7 +11,7 @@ use super::report::Report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, ProfileName};
+use crate::model::ProfileName;
 use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
@@ -24,14 +24,12 @@ Examples:
 
 Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
 pub(crate) struct Args {
-    /// What to do.
     #[command(subcommand)]
-    pub action: Action,
+    action: Action,
 }
 
-/// What to do with profiles.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Action {
+enum Action {
     /// List the profiles: name, server, login, store, whether signed in
     #[command(after_help = "\
 Examples:
@@ -81,16 +79,12 @@ Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
     },
 }
 
-/// Does it.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     for key in context.settings.profiles.unknown_keys()? {
-        context.terminal.warn(&format!(
-            "{}:{}:{}: unknown key {}",
-            context.settings.profiles.path().display(),
-            key.line,
-            key.column,
-            key.path
-        ));
+        let path = context.settings.profiles.path();
+        let (line, column, key) = (key.line, key.column, key.path);
+        let text = format!("{}:{line}:{column}: unknown key {key}", path.display());
+        context.terminal.warn(&text);
     }
     match &args.action {
         Action::List => list(context),
@@ -134,10 +128,9 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
             profile.origin(),
             profile.login.as_deref().unwrap_or("-"),
             profile.store.unwrap_or(StoreKind::Keyring),
-            if profile.signed_in == Some(true) {
-                "signed in"
-            } else {
-                "signed out"
+            match profile.signed_in {
+                Some(true) => "signed in",
+                _ => "signed out",
             },
             width = width.unwrap_or_default(),
         ))?;
@@ -159,16 +152,9 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
     let name = name.unwrap_or(&context.settings.name);
     let profile = existing(context, name)?;
     let mut json = facts(name, &context.settings.default_name, &profile);
-    json["access_cookie"] = profile
-        .access_cookie
-        .as_deref()
-        .unwrap_or(CookieNames::ACCESS)
-        .into();
-    json["refresh_cookie"] = profile
-        .refresh_cookie
-        .as_deref()
-        .unwrap_or(CookieNames::REFRESH)
-        .into();
+    let cookies = profile.cookie_names();
+    json["access_cookie"] = cookies.access.into();
+    json["refresh_cookie"] = cookies.refresh.into();
     json["sign_in_url"] = json!(profile.sign_in_url);
     json["sign_up_url"] = json!(profile.sign_up_url);
     json["referer"] = json!(profile.referer);
@@ -177,22 +163,18 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
     if context.settings.json {
         return Ok(context.terminal.answer_json(json)?);
     }
-    if let Value::Object(map) = json {
-        for (key, value) in map {
-            let text = match value {
-                Value::Null => "-".to_owned(),
-                Value::Bool(true) => "yes".to_owned(),
-                Value::Bool(false) => "no".to_owned(),
-                Value::String(text) => text,
-                Value::Array(words) if words.is_empty() => "-".to_owned(),
-                Value::Array(words) => {
-                    let words = words.iter().filter_map(Value::as_str);
-                    words.collect::<Vec<_>>().join(" ")
-                }
-                other => other.to_string(),
-            };
-            context.terminal.answer(&format!("{key:<16}{text}"))?;
-        }
+    for (key, value) in json.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Bool(true) => "yes".to_owned(),
+            Value::Bool(false) => "no".to_owned(),
+            Value::Array(words) => {
+                let words = words.iter().filter_map(Value::as_str);
+                words.collect::<Vec<_>>().join(" ")
+            }
+            other => other.as_str().unwrap_or_default().to_owned(),
+        };
+        let text = if text.is_empty() { "-" } else { &text };
+        context.terminal.answer(&format!("{key:<16}{text}"))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::report::{self, Report, Reports};
+use super::report::{self, Report, report_each};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
@@ -76,25 +76,20 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             sessions.push((manager, before));
         }
     }
-    let mut reports = Reports::default();
-    for (manager, before) in sessions {
+    report_each(context, "refresh", sessions, |(manager, before)| {
         let refreshed = before
             .and_then(|before| before.ok_or(SessionError::NotSignedIn))
             .and_then(|before| refresh(args, &manager, Some(before)));
         let name = &manager.profile;
-        reports.add(
-            context,
-            match refreshed {
-                Ok((json, text)) => Report::new(json, format!("profile {name}: {text}")),
-                Err(error) => Report::from_error(context, name, error.into()),
+        match refreshed {
+            Ok((json, text)) => Report {
+                json,
+                text: format!("profile {name}: {text}"),
+                failure: None,
             },
-        );
-        if context.interrupts.is_interrupted() {
-            reports.interrupt();
-            break;
+            Err(error) => Report::from_error(context, name, error.into()),
         }
-    }
-    reports.conclude(context, "refresh")
+    })
 }
 
 /// Renews one session. `before` is the session as it was read, if it was.

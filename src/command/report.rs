@@ -103,18 +103,24 @@ pub(super) fn revocation(revocation: &Revocation) -> String {
     }
 }
 
-/// What became of a session on the server, in JSON. Null without a session.
-pub(super) fn revocation_json(revocation: Option<&Revocation>) -> Value {
-    revocation.map_or(Value::Null, |revocation| {
-        match revocation {
-            Revocation::Revoked => "revoked",
-            Revocation::AlreadyEnded => "already_ended",
-            Revocation::NotAsked => "not_asked",
-            Revocation::Refused(_) => "refused",
-            Revocation::Unreached(_) => "unreached",
-        }
-        .into()
-    })
+/// The JSON codes of revocations, from the most harmless on.
+const REVOCATIONS: [&str; 5] = [
+    "not_asked",
+    "already_ended",
+    "revoked",
+    "refused",
+    "unreached",
+];
+
+/// What became of a session on the server, in JSON.
+pub(super) fn revocation_code(revocation: &Revocation) -> &'static str {
+    REVOCATIONS[match revocation {
+        Revocation::NotAsked => 0,
+        Revocation::AlreadyEnded => 1,
+        Revocation::Revoked => 2,
+        Revocation::Refused(_) => 3,
+        Revocation::Unreached(_) => 4,
+    }]
 }
 
 /// The report of an operation on one profile: what happened, and the failure if
@@ -126,14 +132,6 @@ pub(super) struct Report {
 }
 
 impl Report {
-    pub(super) fn new(json: Value, text: String) -> Self {
-        Self {
-            json,
-            text,
-            failure: None,
-        }
-    }
-
     /// Reports an operation that failed as a whole.
     pub(super) fn from_error(context: &Context<'_>, profile: &ProfileName, error: Error) -> Self {
         let failure = context.explain_for(profile, error);
@@ -152,106 +150,54 @@ impl Report {
         outcome: LogoutOutcome,
     ) -> Self {
         let name = &manager.profile;
-        let mut parts = Vec::new();
-        let mut sessions = Vec::new();
-        for ended in &outcome.sessions {
+        let (mut texts, mut sessions) = (Vec::new(), Vec::new());
+        let (mut codes, mut is_removed, mut is_kept) = (Vec::new(), false, false);
+        let mut error = None;
+        for ended in outcome.sessions {
             let label = store_label(ended.store);
+            let code = ended.revocation.as_ref().map(revocation_code);
             let server = match (&ended.revocation, &ended.unreadable) {
                 (Some(server), _) => revocation(server),
                 (None, Some(error)) => format!("not revoked, since it could not be read ({error})"),
                 (None, None) => "a copy".to_owned(),
             };
-            parts.push(match &ended.removed {
-                Ok(false) if matches!(ended.revocation, Some(Revocation::NotAsked)) => {
-                    format!("{server}; still in {label}")
-                }
+            texts.push(match &ended.removed {
+                Ok(false) if code == Some("not_asked") => format!("{server}; still in {label}"),
                 Ok(false) if ended.unreadable.is_some() => {
                     format!("{server}; nothing was removed from {label}")
                 }
                 Ok(_) => format!("{server}; removed from {label}"),
                 Err(error) => format!("{server}; not removed from {label}: {error}"),
             });
-            sessions.push(json!({
-                "store": ended.store,
-                "server": revocation_json(ended.revocation.as_ref()),
-                "removed": matches!(ended.removed, Ok(true)),
-            }));
-        }
-        let worst = outcome
-            .sessions
-            .iter()
-            .filter_map(|ended| ended.revocation.as_ref())
-            .max_by_key(|server| severity(server));
-        let json = json!({
-            "profile": name,
-            "server": revocation_json(worst),
-            "removed": outcome.sessions.iter().any(|ended| matches!(ended.removed, Ok(true))),
-            "sessions": sessions,
-        });
-        let text = match parts.is_empty() {
-            true => format!("profile {name} was not signed in"),
-            false if outcome.sessions.iter().any(|ended| ended.removed.is_err()) => {
-                format!("profile {name}: {}", parts.join("; also: "))
-            }
-            false => format!("signed out of profile {name}: {}", parts.join("; also: ")),
-        };
-        let explain = |error| context.explain_for(name, error);
-        let mut failure: Option<Failure> = None;
-        for ended in outcome.sessions {
-            let next = match (ended.removed, ended.revocation.and_then(Revocation::error)) {
-                (Err(error), _) => Some(explain(Error::Store(error))),
-                (Ok(_), Some(error)) => Some(explain(error.into())),
-                (Ok(_), None) => None,
+            let removed = matches!(ended.removed, Ok(true));
+            sessions.push(json!({"store": ended.store, "server": code, "removed": removed}));
+            codes.extend(code);
+            is_removed |= removed;
+            is_kept |= ended.removed.is_err();
+            let next = match ended.removed {
+                Err(error) => Some(Error::Store(error)),
+                Ok(_) => ended
+                    .revocation
+                    .and_then(Revocation::error)
+                    .map(Error::from),
             };
-            failure = failure.or(next.map(|failure| not_ended(failure, &text)));
+            error = error.or(next);
         }
+        let worst = REVOCATIONS.iter().rfind(|code| codes.contains(code));
+        let text = match texts.join("; also: ") {
+            none if none.is_empty() => format!("profile {name} was not signed in"),
+            texts if is_kept => format!("profile {name}: {texts}"),
+            texts => format!("signed out of profile {name}: {texts}"),
+        };
         Self {
-            json,
+            failure: error.map(|error| not_ended(context.explain_for(name, error), &text)),
+            json: json!({
+                "profile": name,
+                "server": worst,
+                "removed": is_removed,
+                "sessions": sessions,
+            }),
             text,
-            failure,
-        }
-    }
-}
-
-/// The reports of an operation on several profiles.
-#[derive(Default)]
-pub(super) struct Reports {
-    json: Vec<Value>,
-    worst: Option<Failure>,
-}
-
-impl Reports {
-    /// Prints a report's text, and keeps its JSON and the worst failure.
-    pub(super) fn add(&mut self, context: &Context<'_>, report: Report) {
-        match report.failure {
-            _ if context.settings.json => {}
-            Some(_) => context.terminal.warn(&report.text),
-            None => context.terminal.note(&report.text),
-        }
-        self.json.push(report.json);
-        let exit_code = |failure: &Failure| failure.outcome.exit_code();
-        let former = self.worst.as_ref().map_or(0, exit_code);
-        if let Some(failure) = report.failure.filter(|failure| exit_code(failure) > former) {
-            self.worst = Some(failure);
-        }
-    }
-
-    pub(super) fn interrupt(&mut self) {
-        self.worst = Some(Failure::new(Outcome::Interrupted, "interrupted"));
-    }
-
-    /// Ends the command: one JSON object with all reports under `key`, and the
-    /// worst failure.
-    pub(super) fn conclude(self, context: &Context<'_>, key: &str) -> Result<(), Error> {
-        let json = json!({ key: self.json });
-        match self.worst {
-            Some(failure) => Err(Failure {
-                partial_result: Some(json),
-                ..failure
-            }
-            .into()),
-            None if context.settings.json => Ok(context.terminal.answer_json(json)?),
-            None => Ok(()),
         }
     }
 }
@@ -269,14 +215,35 @@ fn not_ended(failure: Failure, text: &str) -> Failure {
     }
 }
 
-fn severity(revocation: &Revocation) -> u8 {
-    match revocation {
-        Revocation::NotAsked => 0,
-        Revocation::AlreadyEnded => 1,
-        Revocation::Revoked => 2,
-        Revocation::Refused(_) => 3,
-        Revocation::Unreached(_) => 4,
+/// Runs an operation on one profile after another, until a signal arrives. Prints each
+/// report's text; ends with one JSON object that has all reports under `key`, and with
+/// the failure of the highest exit code.
+pub(super) fn report_each<T>(
+    context: &Context<'_>,
+    key: &str,
+    items: Vec<T>,
+    operation: impl Fn(T) -> Report,
+) -> Result<(), Error> {
+    let exit_code = |failure: &Option<Failure>| failure.as_ref().map_or(0, Failure::exit_code);
+    let mut all = Vec::new();
+    let mut worst = None;
+    for item in items {
+        let report = operation(item);
+        match report.failure {
+            _ if context.settings.json => {}
+            Some(_) => context.terminal.warn(&report.text),
+            None => context.terminal.note(&report.text),
+        }
+        all.push(report.json);
+        if exit_code(&report.failure) > exit_code(&worst) {
+            worst = report.failure;
+        }
+        if context.interrupts.is_interrupted() {
+            worst = Some(Failure::new(Outcome::Interrupted, "interrupted"));
+            break;
+        }
     }
+    context.conclude(json!({ key: all }), worst)
 }
 
 /// Names the variables that stay in force after a command has changed what is stored.

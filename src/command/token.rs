@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::globals::duration;
-use crate::session::{SessionError, SessionManager, TokenVariables};
+use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 
 /// Print the access token, renewed first where it is about to end
 ///
@@ -35,55 +35,43 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session_manager();
-    if args.refresh_token {
-        return print_refresh_token(context, &manager, variables);
-    }
-    let credential = manager.credential(variables, args.min_ttl)?;
-    let (key, prefix) = if args.header {
-        ("header", "Authorization: Bearer ")
-    } else {
-        ("access_token", "")
+    let credential = match args.refresh_token {
+        true => with_refresh_token(&manager, variables)?,
+        false => manager.credential(variables, args.min_ttl)?,
     };
-    let access = credential.access()?.secret();
-    if context.settings.json {
-        let expires_at = report::ends_json(credential.access_expiry());
-        let others = [("expires_at", expires_at)];
-        return Ok(context
-            .terminal
-            .answer_secret_json(key, prefix, access, &others)?);
+    let missing = "refresh token";
+    let (key, prefix, secret) = match (args.refresh_token, args.header) {
+        (true, _) => {
+            let refresh = credential.refresh();
+            let refresh = refresh.ok_or(SessionError::NoToken { missing })?;
+            ("refresh_token", "", refresh.secret())
+        }
+        (false, true) => (
+            "header",
+            "Authorization: Bearer ",
+            credential.access()?.secret(),
+        ),
+        (false, false) => ("access_token", "", credential.access()?.secret()),
+    };
+    if !context.settings.json {
+        return Ok(context.terminal.answer_secret(prefix, secret)?);
     }
-    Ok(context.terminal.answer_secret(prefix, access)?)
+    let expires_at = report::ends_json(credential.access_expiry());
+    let expires_at = (!args.refresh_token).then_some(expires_at);
+    let terminal = context.terminal;
+    Ok(terminal.answer_secret_json(key, prefix, secret, expires_at)?)
 }
 
-fn print_refresh_token(
-    context: &Context<'_>,
-    manager: &SessionManager<'_>,
+fn with_refresh_token<'m>(
+    manager: &'m SessionManager<'_>,
     variables: TokenVariables,
-) -> Result<(), Error> {
-    let credential = match variables {
-        TokenVariables {
-            refresh: Some(refresh),
-            ..
-        } => manager.exchanged(refresh)?,
-        TokenVariables {
-            access: Some((variable, _)),
-            ..
-        } => {
-            return Err(Failure::usage(format!(
-                "{variable} is set, and there is no refresh token beside it"
-            ))
-            .into());
-        }
-        TokenVariables { .. } => manager.stored(manager.load()?.ok_or(SessionError::NotSignedIn)?),
-    };
-    let refresh = credential.refresh().ok_or(SessionError::NoToken {
-        missing: "refresh token",
-    })?;
-    let secret = refresh.secret();
-    if context.settings.json {
-        return Ok(context
-            .terminal
-            .answer_secret_json("refresh_token", "", secret, &[])?);
+) -> Result<Credential<'m>, Error> {
+    match (variables.refresh, variables.access) {
+        (Some(refresh), _) => Ok(manager.exchanged(refresh)?),
+        (None, Some((variable, _))) => Err(Failure::usage(format!(
+            "{variable} is set, and there is no refresh token beside it"
+        ))
+        .into()),
+        (None, None) => Ok(manager.stored(manager.load()?.ok_or(SessionError::NotSignedIn)?)),
     }
-    Ok(context.terminal.answer_secret("", secret)?)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::report;
 use crate::context::Context;
@@ -10,7 +10,8 @@ use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::globals::duration;
 use crate::model::Expiry;
-use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
+use crate::session::{Credential, SessionError};
+use crate::terminal::clean_json;
 
 /// Show who is signed in
 ///
@@ -38,120 +39,77 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session_manager();
-    if args.offline {
-        return offline(args, context, &manager, variables);
-    }
-    let mut credential = manager.credential(variables, Duration::ZERO)?;
-    let account = credential.send(|access| {
-        if args.full {
-            manager.client.me(access)
-        } else {
-            manager.client.account(access)
-        }
-    })?;
-    let facts = Facts::from(&credential);
-    conclude(args, context, &facts, Some(account))
-}
-
-/// Shows what is known without a request.
-fn offline(
-    args: &Args,
-    context: &Context<'_>,
-    manager: &SessionManager<'_>,
-    variables: TokenVariables,
-) -> Result<(), Error> {
-    if let Some(variable) = variables.names().first() {
-        let facts = Facts {
+    let facts = match variables.names().first() {
+        Some(variable) if args.offline => Facts {
             variable: Some(variable),
             ..Facts::default()
-        };
-        return conclude(args, context, &facts, None);
-    }
-    let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
-    let credential = manager.stored(session);
-    conclude(args, context, &Facts::from(&credential), None)
-}
-
-/// Prints the facts, and fails after that if the session ends too soon.
-fn conclude(
-    args: &Args,
-    context: &Context<'_>,
-    facts: &Facts<'_>,
-    account: Option<Map<String, Value>>,
-) -> Result<(), Error> {
-    let now = (context.host.now)();
-    let ending = args.expires_within.and_then(|within| {
-        let Some(expiry) = facts.refresh.filter(|expiry| expiry.ends_at().is_some()) else {
-            context
-                .terminal
-                .note("expiry unknown: the session is not known to end");
-            return None;
-        };
-        let message = format!("the session {}", report::ends(expiry, now));
-        (!expiry.outlasts(within, now)).then(|| {
-            Failure::new(Outcome::SessionEnding, message).hint(context.command_line("login"))
-        })
-    });
-    match ending {
-        None => print(context, facts, account, args.full),
-        Some(failure) if context.settings.json => Err(Failure {
-            partial_result: Some(json(context, facts, account)),
-            ..failure
+        },
+        None if args.offline => {
+            let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
+            Facts::new(&manager.stored(session), None)
         }
-        .into()),
-        Some(failure) => {
-            print(context, facts, account, args.full)?;
-            Err(failure.into())
+        _ => {
+            let mut credential = manager.credential(variables, Duration::ZERO)?;
+            let account = credential.send(|access| match args.full {
+                true => manager.client.me(access),
+                false => manager.client.account(access),
+            })?;
+            Facts::new(&credential, Some(account))
         }
+    };
+    let within = args.expires_within;
+    let ending = within.and_then(|within| ends_within(context, &facts, within));
+    let json = to_json(context, &facts);
+    if !context.settings.json {
+        print(context, facts, args.full)?;
     }
+    context.conclude(json, ending)
 }
 
-/// Cleans the account for a text: nested text would be shown in JSON's own escapes.
-fn clean(account: Map<String, Value>) -> Map<String, Value> {
-    let mut account = Value::Object(account);
-    crate::terminal::clean_json(&mut account);
-    match account {
-        Value::Object(account) => account,
-        _ => Map::new(),
-    }
-}
-
-/// What is known of the credential in use.
+/// What is known of the credential in use, and of its account.
 #[derive(Default)]
-struct Facts<'c> {
+struct Facts {
     variable: Option<&'static str>,
-    access: Option<&'c Expiry>,
-    refresh: Option<&'c Expiry>,
+    access: Option<Expiry>,
+    refresh: Option<Expiry>,
     skew: Option<i64>,
+    account: Option<Map<String, Value>>,
 }
 
-impl<'c> From<&'c Credential<'_>> for Facts<'c> {
-    fn from(credential: &'c Credential<'_>) -> Self {
+impl Facts {
+    fn new(credential: &Credential<'_>, account: Option<Map<String, Value>>) -> Self {
         Self {
             variable: credential.variable(),
-            access: credential.access_expiry(),
-            refresh: credential.refresh_expiry(),
+            access: credential.access_expiry().copied(),
+            refresh: credential.refresh_expiry().copied(),
             skew: credential.skew(),
+            account,
         }
     }
 }
 
-fn print(
-    context: &Context<'_>,
-    facts: &Facts<'_>,
-    account: Option<Map<String, Value>>,
-    full: bool,
-) -> Result<(), Error> {
+/// Returns the failure of a session that ends too soon.
+fn ends_within(context: &Context<'_>, facts: &Facts, within: Duration) -> Option<Failure> {
+    let now = (context.host.now)();
+    let Some(expiry) = facts.refresh.filter(|expiry| expiry.ends_at().is_some()) else {
+        let text = "expiry unknown: the session is not known to end";
+        context.terminal.note(text);
+        return None;
+    };
+    let message = format!("the session {}", report::ends(&expiry, now));
+    let failure = Failure::new(Outcome::SessionEnding, message).hint(context.command_line("login"));
+    (!expiry.outlasts(within, now)).then_some(failure)
+}
+
+fn print(context: &Context<'_>, facts: Facts, full: bool) -> Result<(), Error> {
     let settings = &context.settings;
-    if settings.json {
-        return Ok(context
-            .terminal
-            .answer_json(json(context, facts, account))?);
-    }
-    let account = account.map(clean);
     let now = (context.host.now)();
     let line = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
-    match &account {
+    // Nested text would be shown in JSON's own escapes, so it is cleaned first.
+    let mut account = facts.account.map(Value::Object);
+    account.iter_mut().for_each(clean_json);
+    let account = account.as_ref().and_then(Value::as_object);
+    match account {
         Some(account) => line("account", &describe(account))?,
         None if facts.variable.is_some() => line("account", "not asked")?,
         None => {
@@ -159,10 +117,8 @@ fn print(
             line("account", login.as_deref().unwrap_or("not recorded"))?;
         }
     }
-    line(
-        "profile",
-        &format!("{} on {}", settings.name, settings.origin),
-    )?;
+    let profile = format!("{} on {}", settings.name, settings.origin);
+    line("profile", &profile)?;
     match facts.variable {
         Some(variable) => line(
             "source",
@@ -172,37 +128,34 @@ fn print(
     }
     for (label, expiry) in [("session", facts.refresh), ("access", facts.access)] {
         if let Some(expiry) = expiry {
-            line(label, &report::ends(expiry, now))?;
+            line(label, &report::ends(&expiry, now))?;
         }
     }
     if let Some(skew) = report::skew(facts.skew) {
         line("clock", &skew)?;
     }
-    if full && let Some(account) = &account {
-        for (key, value) in account {
-            if !matches!(key.as_str(), "id" | "email" | "name") {
-                let text = match value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
-                context.terminal.answer(&format!("{key}: {text}"))?;
-            }
+    for (key, value) in account.filter(|_| full).into_iter().flatten() {
+        if !matches!(key.as_str(), "id" | "email" | "name") {
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            context.terminal.answer(&format!("{key}: {text}"))?;
         }
     }
     Ok(())
 }
 
 /// The same keys wherever the credential came from, null if nothing is known.
-fn json(context: &Context<'_>, facts: &Facts<'_>, account: Option<Map<String, Value>>) -> Value {
+fn to_json(context: &Context<'_>, facts: &Facts) -> Value {
     let settings = &context.settings;
-    serde_json::json!({
+    json!({
         "profile": settings.name,
         "api_url": settings.origin,
         "source": facts.variable.unwrap_or_else(|| settings.store.as_str()),
-        "account": account,
+        "account": facts.account,
         "login": context.profile().login.filter(|_| facts.variable.is_none()),
-        "access_expires_at": report::ends_json(facts.access),
-        "refresh_expires_at": report::ends_json(facts.refresh),
+        "access_expires_at": report::ends_json(facts.access.as_ref()),
+        "refresh_expires_at": report::ends_json(facts.refresh.as_ref()),
         "clock_skew_seconds": facts.skew.map(|skew| skew / 1000),
     })
 }

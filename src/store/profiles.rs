@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
 use super::{StoreError, StoreKind, private};
-use crate::model::{Origin, PageUrl, ProfileName, Timestamp};
+use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
 use document::{Document, Malformed};
 
 pub(crate) use document::Selected;
@@ -91,6 +91,13 @@ impl Profile {
         "end_warned_at",
         "clock_skew",
     ];
+
+    pub(crate) fn cookie_names(&self) -> CookieNames {
+        CookieNames::new(
+            self.access_cookie.as_deref(),
+            self.refresh_cookie.as_deref(),
+        )
+    }
 
     pub(crate) fn origin(&self) -> Origin {
         self.api_url.clone().unwrap_or_default()

@@ -47,7 +47,7 @@ impl Terminal {
         key: &str,
         prefix: &str,
         secret: &Secret,
-        others: &[(&str, Value)],
+        expires_at: Option<Value>,
     ) -> io::Result<()> {
         let value = Zeroizing::new([prefix, secret.expose()].concat());
         let capacity = 2 * value.len() + 1024;
@@ -56,8 +56,8 @@ impl Terminal {
         serde_json::to_writer(&mut *line, key)?;
         line.push(b':');
         serde_json::to_writer(&mut *line, value.as_str())?;
-        for (key, value) in others {
-            line.extend_from_slice(format!(",{}:{value}", Value::from(*key)).as_bytes());
+        if let Some(expires_at) = expires_at {
+            line.extend_from_slice(format!(",\"expires_at\":{expires_at}").as_bytes());
         }
         line.extend_from_slice(b"}\n");
         self.answer_bytes(&line)

@@ -7,29 +7,29 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Level {
-    Ok,
-    Warning,
-    Problem,
-}
-
 #[derive(Serialize)]
 struct Finding {
-    level: Level,
+    /// `ok`, `warning` or `problem`.
+    level: &'static str,
     topic: &'static str,
     text: String,
     fix: Option<String>,
 }
 
 /// The results of all checks, in the order of the checks.
-#[derive(Default)]
-pub(super) struct Findings(Vec<Finding>);
+pub(super) struct Findings<'c> {
+    context: &'c Context<'c>,
+    all: Vec<Finding>,
+}
 
-impl Findings {
-    fn add(&mut self, level: Level, topic: &'static str, text: String, fix: Option<String>) {
-        self.0.push(Finding {
+impl<'c> Findings<'c> {
+    pub(super) fn new(context: &'c Context<'c>) -> Self {
+        let all = Vec::new();
+        Self { context, all }
+    }
+
+    fn add(&mut self, level: &'static str, topic: &'static str, text: String, fix: Option<String>) {
+        self.all.push(Finding {
             level,
             topic,
             text,
@@ -38,7 +38,7 @@ impl Findings {
     }
 
     pub(super) fn ok(&mut self, topic: &'static str, text: impl Into<String>) {
-        self.add(Level::Ok, topic, text.into(), None);
+        self.add("ok", topic, text.into(), None);
     }
 
     pub(super) fn warning(
@@ -47,20 +47,27 @@ impl Findings {
         text: impl Into<String>,
         fix: Option<String>,
     ) {
-        self.add(Level::Warning, topic, text.into(), fix);
+        self.add("warning", topic, text.into(), fix);
     }
 
-    /// Adds a problem, fixed by the hint of the failure.
-    pub(super) fn problem(&mut self, topic: &'static str, failure: Failure) {
-        self.add(Level::Problem, topic, failure.message, failure.hint);
+    /// Adds a problem, fixed by the hint of the error.
+    pub(super) fn problem(&mut self, topic: &'static str, error: impl Into<Error>) {
+        let failure = self.context.explain(error.into());
+        self.add("problem", topic, failure.message, failure.hint);
     }
 
     /// Prints all findings. Returns an error if one of them is a problem.
-    pub(super) fn print(&self, context: &Context<'_>) -> Result<(), Error> {
-        let Self(found) = self;
-        let problems = found.iter().filter(|f| f.level == Level::Problem).count();
+    pub(super) fn print(self) -> Result<(), Error> {
+        let found = self.all;
+        let problems = found.iter().filter(|f| f.level == "problem").count();
+        let message = match problems {
+            1 => "there is 1 problem".to_owned(),
+            _ => format!("there are {problems} problems"),
+        };
+        let failure = (problems > 0).then(|| Failure::new(Outcome::Failed, message));
         let json = json!({"ok": problems == 0, "findings": found});
-        if !context.settings.json {
+        if !self.context.settings.json {
+            let terminal = self.context.terminal;
             for Finding {
                 level,
                 topic,
@@ -68,29 +75,12 @@ impl Findings {
                 fix,
             } in found
             {
-                let level = match level {
-                    Level::Ok => "ok",
-                    Level::Warning => "warning",
-                    Level::Problem => "problem",
-                };
-                context
-                    .terminal
-                    .answer(&format!("{level:<9}{topic:<10}{text}"))?;
+                terminal.answer(&format!("{level:<9}{topic:<10}{text}"))?;
                 if let Some(fix) = fix {
-                    context.terminal.answer(&format!("{:19}fix: {fix}", ""))?;
+                    terminal.answer(&format!("{:19}fix: {fix}", ""))?;
                 }
             }
         }
-        let message = match problems {
-            0 if context.settings.json => return Ok(context.terminal.answer_json(json)?),
-            0 => return Ok(()),
-            1 => "there is 1 problem".to_owned(),
-            _ => format!("there are {problems} problems"),
-        };
-        Err(Failure {
-            partial_result: Some(json),
-            ..Failure::new(Outcome::Failed, message)
-        }
-        .into())
+        self.context.conclude(json, failure)
     }
 }

@@ -22,13 +22,14 @@ struct Unusable<'a> {
 
 /// `unusable` is the error of the store of the profile in use, if it is locked or
 /// does not answer.
-pub(super) fn check(context: &Context<'_>, found: &mut Findings, unusable: Option<StoreError>) {
+pub(super) fn check(context: &Context<'_>, found: &mut Findings<'_>, unusable: Option<StoreError>) {
     let settings = &context.settings;
-    let seed = unusable.map(|error| Unusable {
+    let unusable = unusable.map(|error| Unusable {
         store: settings.store,
         error,
         profiles: Vec::new(),
     });
+    let mut unusable: Vec<_> = unusable.into_iter().collect();
     // The check of the config has reported an error.
     let (_, all) = settings.profiles.all().unwrap_or_default();
     // The keyring is searched only if a profile uses it: it may have to be unlocked.
@@ -37,7 +38,6 @@ pub(super) fn check(context: &Context<'_>, found: &mut Findings, unusable: Optio
     let stores = StoreKind::ALL
         .into_iter()
         .filter(|store| with_keyring || *store != StoreKind::Keyring);
-    let mut unusable: Vec<Unusable<'_>> = seed.into_iter().collect();
     for (name, profile) in &all {
         let Ok(manager) = context.session_manager_of(name) else {
             continue;
@@ -93,7 +93,7 @@ pub(super) fn check(context: &Context<'_>, found: &mut Findings, unusable: Optio
 /// Checks the session in the store that the profile uses.
 fn check_own(
     context: &Context<'_>,
-    found: &mut Findings,
+    found: &mut Findings<'_>,
     name: &ProfileName,
     profile: &Profile,
     session: Option<&Session>,

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exit::Failure;
 use crate::model::{CookieNames, Origin, PageUrl};
 use crate::session::{SessionError, SessionManager};
-use crate::store::{Profile, StoreKind};
+use crate::store::StoreKind;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -76,45 +76,39 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         return Err(Failure::usage(format!("{} takes one value", key.name())).into());
     }
     let text = words.first().cloned();
-    let value = text.clone().unwrap_or_default();
-    let record = |change: &dyn Fn(&mut Profile)| context.session_manager().record(change);
+    let value = text.as_deref().unwrap_or_default();
+    let mut url = None;
     match key {
-        Fact::Store => return move_session(context, parsed(&value)?),
-        Fact::ApiUrl => return change_origin(context, &parsed(&value)?),
-        Fact::Login => record(&|p| p.login.clone_from(&text))?,
-        Fact::AccessCookie => {
-            check_cookie_name(key, &value)?;
-            record(&|p| p.access_cookie.clone_from(&text))?;
-        }
-        Fact::RefreshCookie => {
-            check_cookie_name(key, &value)?;
-            record(&|p| p.refresh_cookie.clone_from(&text))?;
-        }
+        Fact::Store => return move_session(context, parsed(value)?),
+        Fact::ApiUrl => return change_origin(context, &parsed(value)?),
+        Fact::AccessCookie | Fact::RefreshCookie => check_cookie_name(key, value)?,
         Fact::SignInUrl | Fact::SignUpUrl | Fact::Referer => {
-            let url: Option<PageUrl> = text.as_deref().map(parsed).transpose()?;
-            record(&|p| {
-                match key {
-                    Fact::SignInUrl => &mut p.sign_in_url,
-                    Fact::SignUpUrl => &mut p.sign_up_url,
-                    _ => &mut p.referer,
-                }
-                .clone_from(&url);
-            })?;
+            url = text.as_deref().map(parsed::<PageUrl>).transpose()?;
         }
         Fact::OnRotate | Fact::OnRotateCheck
             if !words.is_empty() && is_shared(&context.session_manager()) =>
         {
             return Err(SessionError::RotationOfShared { name: key.name() }.into());
         }
-        Fact::OnRotate => record(&|p| p.on_rotate.clone_from(&words))?,
-        Fact::OnRotateCheck => record(&|p| p.on_rotate_check.clone_from(&words))?,
+        Fact::Login | Fact::OnRotate | Fact::OnRotateCheck => {}
     }
-    let json = if is_command {
-        json!(words)
-    } else {
-        json!(value)
+    let json = match is_command {
+        true => json!(words),
+        false => json!(value),
     };
-    confirm(context, &key.name(), json, &words.join(" "))
+    let shown = words.join(" ");
+    context.session_manager().record(|profile| match key {
+        Fact::Login => profile.login = text,
+        Fact::AccessCookie => profile.access_cookie = text,
+        Fact::RefreshCookie => profile.refresh_cookie = text,
+        Fact::SignInUrl => profile.sign_in_url = url,
+        Fact::SignUpUrl => profile.sign_up_url = url,
+        Fact::Referer => profile.referer = url,
+        Fact::OnRotate => profile.on_rotate = words,
+        Fact::OnRotateCheck => profile.on_rotate_check = words,
+        Fact::Store | Fact::ApiUrl => {}
+    })?;
+    confirm(context, &key.name(), json, &shown)
 }
 
 /// Whether the profile's store is known to be one that machines share.
