@@ -5,30 +5,30 @@ use std::time::Duration;
 
 use super::SecretStore;
 
-/// The service name of every entry.
-pub(super) const SERVICE: &str = "rememberizer";
+/// The service name that all our keyring entries have.
+pub(super) const SERVICE_NAME: &str = "rememberizer";
 
-/// Limits for the calls to a keyring, and callbacks for what a person should see.
+/// Timeouts for the calls to a keyring, and callbacks for its prompts and log.
 pub struct KeyringOptions {
-    /// Limit for one call that does not prompt.
+    /// Timeout of one call that does not prompt.
     pub timeout: Duration,
-    /// Limit for a person's answer to a prompt of the keyring. With `None`
-    /// nobody can answer, and no prompt is shown.
+    /// How long to wait for a person's response to a prompt of the keyring. `None` if no
+    /// person can respond; then no prompt is shown.
     pub prompt_timeout: Option<Duration>,
-    /// Called before the keyring shows a prompt, with a line for the person and a
-    /// function that dismisses the prompt before the process ends.
+    /// Called before the keyring shows a prompt.
     pub on_prompt: OnPrompt,
     /// Receives a line for the log that `-v` prints.
     pub log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Receives the line for the person and the function that dismisses the prompt.
+/// Receives a line to print for the person, and a function that dismisses the prompt, to
+/// be called if the process exits before the prompt is completed.
 pub type OnPrompt = Box<dyn Fn(&str, DismissPrompt) + Send + Sync>;
 
-/// Dismisses a prompt, if it is still open. May be called from any thread.
+/// Dismisses a prompt, if it is not completed. May be called from any thread.
 pub type DismissPrompt = Box<dyn FnOnce() + Send>;
 
-/// Returns the keyring of the platform. Nothing connects before the first call.
+/// Returns the keyring of the platform. It connects at the first operation.
 pub(crate) fn platform_keyring(options: KeyringOptions) -> Box<dyn SecretStore> {
     #[cfg(all(unix, not(target_os = "macos")))]
     return Box::new(super::secret_service::SecretServiceStore::new(options));

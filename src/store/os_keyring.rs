@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyring::{Entry, Error};
 use zeroize::Zeroizing;
 
-use super::keyring::SERVICE;
+use super::keyring::SERVICE_NAME;
 use super::{KeyringOptions, SecretStore, StoreError, StoreErrorKind, StoreKind};
 
 pub(super) struct OsKeyring {
@@ -67,13 +67,13 @@ impl OsKeyring {
 #[cfg(windows)]
 fn open(account: &str) -> Result<Entry, Error> {
     let modifiers = std::collections::HashMap::from([("persistence", "Local")]);
-    let inner = keyring_core::Entry::new_with_modifiers(SERVICE, account, &modifiers)?;
+    let inner = keyring_core::Entry::new_with_modifiers(SERVICE_NAME, account, &modifiers)?;
     Ok(Entry { inner })
 }
 
 #[cfg(not(windows))]
 fn open(account: &str) -> Result<Entry, Error> {
-    Entry::new(SERVICE, account)
+    Entry::new(SERVICE_NAME, account)
 }
 
 impl SecretStore for OsKeyring {

@@ -1,8 +1,7 @@
 //! The Secret Service (GNOME Keyring, KWallet, KeePassXC) as a secret store.
 //!
-//! Owns the D-Bus calls to the service and the meaning of its answers. It knows
-//! nothing about the content of the secrets. [`KeyringOptions::on_prompt`] tells
-//! a person about a prompt.
+//! Owns the D-Bus calls to the service and the classification of its errors. Does not
+//! interpret the secrets. [`KeyringOptions::on_prompt`] tells a person about a prompt.
 
 mod bus;
 mod daemon;
@@ -11,7 +10,7 @@ mod prompt;
 mod service;
 mod unlock;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
@@ -21,19 +20,10 @@ use daemon::Daemon;
 use error::SecretServiceError;
 use service::Service;
 
-/// One connection to the service per process, made by the first call.
+/// Calls the service over one connection, which the first operation opens.
 pub(super) struct SecretServiceStore {
-    options: KeyringOptions,
-    open: Mutex<Option<Open>>,
-}
-
-impl SecretServiceStore {
-    pub(super) fn new(options: KeyringOptions) -> Self {
-        Self {
-            options,
-            open: Mutex::new(None),
-        }
-    }
+    options: Arc<KeyringOptions>,
+    connection: Mutex<Option<(Runtime, Service)>>,
 }
 
 impl SecretStore for SecretServiceStore {
@@ -46,54 +36,59 @@ impl SecretStore for SecretServiceStore {
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        self.with_service(async |service, options| service.read(account, options).await)
+        self.with_service(async |service| service.read(account).await)
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
-        self.with_service(async |service, options| service.write(account, secret, options).await)
+        self.with_service(async |service| service.write(account, secret).await)
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
-        self.with_service(async |service, options| service.delete_all(account, options).await)
+        self.with_service(async |service| service.delete_all(account).await)
     }
 
-    /// KeePassXC prompts for each deletion unless it is set not to, and does not
-    /// close the dialog when the prompt is dismissed.
+    /// KeePassXC prompts for each deletion unless it is set not to, and does not close
+    /// the dialog when the prompt is dismissed.
     fn deletion_may_prompt(&self, account: &str) -> Result<bool, StoreError> {
         if self.options.prompt_timeout.is_some() {
             return Ok(false);
         }
-        self.with_service(async |service, options| {
-            // Starts the service, if the bus does that on demand.
-            service.read(account, options).await?;
+        self.with_service(async |service| {
+            // If the bus starts the service on demand, this call starts it. A daemon that
+            // is not running cannot be identified.
+            service.read(account).await?;
             Ok(service.daemon().await == Daemon::KeePassXc)
         })
     }
 }
 
-/// A connection and the runtime that drives it.
-struct Open {
-    service: Service,
-    runtime: Runtime,
-}
-
 impl SecretServiceStore {
-    /// Runs `operation` on this thread, with a connection that is made if there
-    /// is none. Operations of several threads take turns.
+    pub(super) fn new(options: KeyringOptions) -> Self {
+        Self {
+            options: Arc::new(options),
+            connection: Mutex::new(None),
+        }
+    }
+
+    /// Runs `operation` on this thread, and connects first if there is no connection.
+    /// Operations of several threads run one after the other.
     fn with_service<T>(
         &self,
-        operation: impl AsyncFnOnce(&mut Service, &KeyringOptions) -> Result<T, SecretServiceError>,
+        operation: impl AsyncFnOnce(&mut Service) -> Result<T, SecretServiceError>,
     ) -> Result<T, StoreError> {
-        let mut slot = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let Open { runtime, service } = match slot.as_mut() {
+        let mut connection = self
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let (runtime, service) = match &mut *connection {
             Some(open) => open,
             None => {
-                let (runtime, service) = Service::connect(self.options.timeout)
+                let open = Service::connect(self.options.clone())
                     .map_err(|e| e.into_store_error(Daemon::Unknown))?;
-                slot.insert(Open { service, runtime })
+                connection.insert(open)
             }
         };
-        let error = match runtime.block_on(operation(service, &self.options)) {
+        let error = match runtime.block_on(operation(service)) {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
@@ -104,12 +99,12 @@ impl SecretServiceStore {
         if matches!(
             error,
             SecretServiceError::Absent
-                | SecretServiceError::Stalled { .. }
+                | SecretServiceError::TimedOut { .. }
                 | SecretServiceError::Other(_)
         ) {
-            // A restarted daemon has forgotten our session, so the next
-            // operation makes another connection.
-            *slot = None;
+            // Reconnect for the next operation: if the service was restarted, it does not
+            // know our session.
+            *connection = None;
         }
         Err(error.into_store_error(daemon))
     }

@@ -102,7 +102,7 @@ fn keepassxc_asks() {
     let output = desktop.world.run(&["token"]).expect(6);
     assert_eq!(
         output.stderr,
-        "error: the keyring asks before it gives out an entry, and it was not allowed\n\
+        "error: access to the keyring entry was not confirmed\n\
          hint: confirm it in KeePassXC, or turn off its confirmations in Settings > Secret Service Integration\n"
     );
 }
@@ -136,11 +136,11 @@ fn gnome_prompt() {
     bus.lock();
     screen.start("rememberizer doctor --quiet");
     display.wait_for_window(PROMPT);
-    screen.wait_for("unlock the keyring to go on");
+    screen.wait_for("unlock the keyring to continue");
     display.answer(PROMPT, &["Escape"]);
     let (code, shown) = screen.ended();
     assert_eq!(code, 1, "{shown}");
-    assert_eq!(shown.matches("unlock the keyring to go on").count(), 1);
+    assert_eq!(shown.matches("unlock the keyring to continue").count(), 1);
     assert!(!display.has_window(PROMPT));
     screen.clear();
 
@@ -156,7 +156,7 @@ fn gnome_prompt() {
     // not survive the dismissal of.
     screen.start("rememberizer whoami --quiet");
     display.wait_for_window(PROMPT);
-    screen.wait_for("(Ctrl-C leaves its dialog open)");
+    screen.wait_for("(Ctrl-C leaves the dialog open)");
     screen.press("C-c");
     let (code, shown) = screen.ended();
     assert_eq!(code, 130, "{shown}");
@@ -166,7 +166,7 @@ fn gnome_prompt() {
 
     screen.start("rememberizer whoami");
     display.wait_for_window(PROMPT);
-    screen.wait_for("unlock the keyring to go on");
+    screen.wait_for("unlock the keyring to continue");
     display.answer(PROMPT, &["ctrl+a", "t", "e", "s", "t", "Return"]);
     let (code, shown) = screen.ended();
     assert_eq!(code, 0, "{shown}");

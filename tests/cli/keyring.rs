@@ -189,7 +189,7 @@ fn no_collection() {
     assert_eq!(
         output.stderr,
         "error: the keyring service has no default collection\n\
-         hint: make a default keyring, as a first desktop login does; or keep the session in a private file: rememberizer login --store file\n"
+         hint: create a default keyring (the first desktop login creates one); or keep the session in a private file: rememberizer login --store file\n"
     );
     assert!(
         world.api.requests().is_empty(),

@@ -1,9 +1,8 @@
-//! The connection to the session bus: making it, and calling over it.
+//! Connects to the D-Bus session bus, and calls methods with a timeout.
 //!
-//! The calling thread drives the connection with its own runtime, since a second
-//! thread costs more than a round trip. This module does not know the calls.
+//! The connection is driven by a runtime on the calling thread, since starting a
+//! second thread costs more time than a round trip.
 
-use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,53 +19,55 @@ use zbus::{Address, Connection, Message};
 
 use super::SecretServiceError;
 
-pub(super) const BUS_NAME: &str = "org.freedesktop.secrets";
+/// The bus name of the Secret Service.
+pub(super) const SECRET_SERVICE: &str = "org.freedesktop.secrets";
 
 pub(super) type Result<T> = std::result::Result<T, SecretServiceError>;
 
-/// A connection to the session bus, each call on which is bounded in time.
+/// A connection to the session bus. Each call has a timeout.
 #[derive(Clone)]
 pub(super) struct Bus {
     pub(super) connection: Connection,
     pub(super) timeout: Duration,
 }
 
-/// Makes the runtime and the connection that it drives.
+/// Connects to the session bus. Returns the runtime that drives the connection, too.
 pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
-    let runtime = runtime().map_err(|e| SecretServiceError::Other(e.to_string()))?;
-    let connection = runtime.block_on(with_timeout(timeout, async {
-        let address = Address::session()?;
-        let builder = match socket(&address) {
-            Some(path) => Builder::unix_stream(stream(&path).await?),
-            None => {
-                // zbus connects in a thread, and panics if it cannot start one.
-                std::thread::Builder::new().spawn(|| {})?;
-                Builder::address(address)?
-            }
-        };
-        builder.method_timeout(timeout).build().await
-    }));
-    match connection {
-        Some(Ok(connection)) => Ok((
-            runtime,
-            Bus {
+    let runtime = new_runtime().map_err(|e| SecretServiceError::Other(e.to_string()))?;
+    let result = runtime.block_on(async { tokio::time::timeout(timeout, open(timeout)).await });
+    let error = match result {
+        Ok(Ok(connection)) => {
+            let bus = Bus {
                 connection,
                 timeout,
-            },
-        )),
-        failed => {
-            // One of its threads may be blocked in connect(2).
-            runtime.shutdown_background();
-            Err(match failed {
-                None => SecretServiceError::stalled(timeout),
-                Some(_) => SecretServiceError::Absent,
-            })
+            };
+            return Ok((runtime, bus));
         }
-    }
+        Ok(Err(_)) => SecretServiceError::Absent,
+        Err(_) => SecretServiceError::timed_out(timeout),
+    };
+    // Do not wait for the threads of the runtime: one may be blocked in connect(2).
+    runtime.shutdown_background();
+    Err(error)
 }
 
-fn runtime() -> io::Result<Runtime> {
-    // Without these descriptors the runtime would panic, not fail.
+async fn open(method_timeout: Duration) -> zbus::Result<Connection> {
+    let address = Address::session()?;
+    let builder = match unix_socket_path(&address) {
+        Some(path) => Builder::unix_stream(connect_unix(&path).await?),
+        None => {
+            // zbus connects in a thread, and panics if it cannot start one. Return an
+            // error instead if no thread can be started.
+            std::thread::Builder::new().spawn(|| {})?;
+            Builder::address(address)?
+        }
+    };
+    builder.method_timeout(method_timeout).build().await
+}
+
+fn new_runtime() -> io::Result<Runtime> {
+    // tokio panics if it cannot open its file descriptors. Return an error instead if
+    // too few are left.
     drop((io::pipe()?, io::pipe()?, io::pipe()?));
     tokio::runtime::Builder::new_current_thread()
         .enable_io()
@@ -74,9 +75,9 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Returns the path of a bus's socket. For an abstract name it begins with NUL, as
-/// tokio expects.
-fn socket(address: &Address) -> Option<PathBuf> {
+/// Returns the path of the bus's socket. An abstract name is returned with a leading
+/// NUL, as tokio expects.
+fn unix_socket_path(address: &Address) -> Option<PathBuf> {
     let Transport::Unix(unix) = address.transport() else {
         return None;
     };
@@ -92,12 +93,12 @@ fn socket(address: &Address) -> Option<PathBuf> {
     }
 }
 
-/// Connects to the socket without a thread, as zbus would: a thread costs more than
-/// the rest of the handshake.
-async fn stream(path: &Path) -> io::Result<UnixStream> {
+/// Connects without a thread. zbus would start one, which costs more time than the
+/// rest of the handshake.
+async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {
-            // The backlog of the bus is full.
+            // The bus has too many pending connections.
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
@@ -119,13 +120,14 @@ impl Bus {
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,
     {
-        self.call_at(BUS_NAME, path, interface, method, body).await
+        self.call_to(SECRET_SERVICE, path, interface, method, body)
+            .await
     }
 
-    /// Calls a method of any service.
-    pub(super) async fn call_at<B, A>(
+    /// Calls a method of the service that owns the bus name `destination`.
+    pub(super) async fn call_to<B, A>(
         &self,
-        name: &str,
+        destination: &str,
         path: &str,
         interface: &str,
         method: &str,
@@ -135,14 +137,16 @@ impl Bus {
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,
     {
-        let reply = self.message(name, path, interface, method, body).await?;
+        let reply = self
+            .call_raw(destination, path, interface, method, body)
+            .await?;
         self.map_bus_err(reply.body().deserialize())
     }
 
-    /// Calls a method and returns the reply undecoded.
-    pub(super) async fn message<B>(
+    /// Calls a method and returns the reply without deserializing its body.
+    pub(super) async fn call_raw<B>(
         &self,
-        name: &str,
+        destination: &str,
         path: &str,
         interface: &str,
         method: &str,
@@ -153,7 +157,7 @@ impl Bus {
     {
         let reply = self
             .connection
-            .call_method(Some(name), path, Some(interface), method, body)
+            .call_method(Some(destination), path, Some(interface), method, body)
             .await;
         self.map_bus_err(reply)
     }
@@ -161,9 +165,4 @@ impl Bus {
     pub(super) fn map_bus_err<T>(&self, result: zbus::Result<T>) -> Result<T> {
         result.map_err(|e| SecretServiceError::from_bus(e, self.timeout))
     }
-}
-
-/// Returns the output of `work`, or `None` after `limit`.
-pub(super) async fn with_timeout<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(limit, work).await.ok()
 }

@@ -1,9 +1,7 @@
-//! The programs that provide the Secret Service, as far as they differ: which
-//! one is running, what helps when it is locked, and `KWallet`'s own interface.
+//! Differences between the daemons that provide the Secret Service: how the running
+//! daemon is identified, hints for its user, and `KWallet`'s own D-Bus interface.
 
-use zbus::zvariant::OwnedValue;
-
-use super::bus::{BUS_NAME, Bus, Result};
+use super::bus::{Bus, Result, SECRET_SERVICE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Daemon {
@@ -13,53 +11,61 @@ pub(super) enum Daemon {
     Unknown,
 }
 
-/// The bus name and the object of a kwalletd.
+/// The address of `KWallet`'s own interface, which depends on its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KWallet {
-    name: &'static str,
-    path: &'static str,
+    bus_name: &'static str,
+    object_path: &'static str,
 }
 
-/// The name that each daemon owns beside that of the Secret Service.
-const NAMES: [(&str, Daemon); 4] = [
+const KWALLET6: KWallet = KWallet {
+    bus_name: "org.kde.kwalletd6",
+    object_path: "/modules/kwalletd6",
+};
+
+const KWALLET5: KWallet = KWallet {
+    bus_name: "org.kde.kwalletd5",
+    object_path: "/modules/kwalletd5",
+};
+
+/// The bus name that each daemon owns in addition to that of the Secret Service.
+const DAEMON_BUS_NAMES: [(&str, Daemon); 4] = [
     ("org.gnome.keyring", Daemon::GnomeKeyring),
-    kwallet("org.kde.kwalletd6", "/modules/kwalletd6"),
-    kwallet("org.kde.kwalletd5", "/modules/kwalletd5"),
+    (KWALLET6.bus_name, Daemon::KWallet(KWALLET6)),
+    (KWALLET5.bus_name, Daemon::KWallet(KWALLET5)),
     ("org.keepassxc.KeePassXC.MainWindow", Daemon::KeePassXc),
 ];
 
-const fn kwallet(name: &'static str, path: &'static str) -> (&'static str, Daemon) {
-    (name, Daemon::KWallet(KWallet { name, path }))
-}
-
 impl Daemon {
-    /// Asks the bus which daemon is running. The service itself is not asked.
+    /// Identifies the running daemon by the bus names that it owns. Calls only the bus,
+    /// since the daemon itself may not respond.
     pub(super) async fn identify(bus: Bus) -> Self {
-        let Ok(service) = owner(&bus, BUS_NAME).await else {
+        let Ok(service_owner) = bus_name_owner(&bus, SECRET_SERVICE).await else {
             return Self::Unknown;
         };
-        for (name, daemon) in NAMES {
-            if owner(&bus, name).await.is_ok_and(|owner| owner == service) {
+        for (bus_name, daemon) in DAEMON_BUS_NAMES {
+            let owner = bus_name_owner(&bus, bus_name).await;
+            if owner.is_ok_and(|owner| owner == service_owner) {
                 return daemon;
             }
         }
         Self::Unknown
     }
 
-    /// Returns whether the service closes the dialog of a prompt that is dismissed.
-    /// gnome-keyring 42 aborts instead (an assertion in its `perform_next_unlock`),
-    /// which locks the keyrings of all programs. KeePassXC 2.7 leaves it open.
-    pub(super) fn can_dismiss(self) -> bool {
+    /// Returns whether the daemon closes the dialog of a dismissed prompt. KeePassXC 2.7
+    /// leaves the dialog open. gnome-keyring 42 aborts (an assertion in its
+    /// `perform_next_unlock` fails), which locks the keyrings for all programs.
+    pub(super) fn can_dismiss_prompts(self) -> bool {
         !matches!(self, Self::GnomeKeyring | Self::KeePassXc)
     }
 
     pub(super) fn unlock_hint(self) -> &'static str {
         match self {
             Self::GnomeKeyring => {
-                // Reads the password without echo, and without a variable or an
-                // argument; the same in every shell. A newline would count as
-                // part of the password. Without `--replace` a second daemon
-                // would start beside the locked one.
+                // This command works in every shell, and keeps the password off the
+                // screen, the command line and the environment. `tr` removes the newline,
+                // which would count as part of the password. Without `--replace` a second
+                // daemon would start beside the locked one.
                 r"unlock the login keyring; this command reads its password: stty -echo; head -n 1 | tr -d '\n' | gnome-keyring-daemon --replace --unlock; stty echo"
             }
             Self::KWallet(_) => "open the wallet in KDE Wallet Manager (kwalletmanager5)",
@@ -68,7 +74,7 @@ impl Daemon {
         }
     }
 
-    pub(super) fn approval_hint(self) -> &'static str {
+    pub(super) fn confirmation_hint(self) -> &'static str {
         match self {
             Self::KeePassXc => {
                 "confirm it in KeePassXC, or turn off its confirmations in Settings > Secret Service Integration"
@@ -87,53 +93,58 @@ impl Daemon {
     }
 }
 
-async fn owner(bus: &Bus, name: &str) -> Result<String> {
+async fn bus_name_owner(bus: &Bus, bus_name: &str) -> Result<String> {
     const DBUS: &str = "org.freedesktop.DBus";
-    bus.call_at(DBUS, "/org/freedesktop/DBus", DBUS, "GetNameOwner", &name)
-        .await
+    bus.call_to(
+        DBUS,
+        "/org/freedesktop/DBus",
+        DBUS,
+        "GetNameOwner",
+        &bus_name,
+    )
+    .await
 }
 
 impl KWallet {
     const INTERFACE: &str = "org.kde.KWallet";
     const APPLICATION: &str = "rememberizer";
 
-    /// Whether a wallet is open. `KWallet` reports the collection of an open
-    /// wallet as locked until its prompt, which then asks nobody, has run.
+    /// Returns whether a wallet is open. `KWallet` reports the collection of an open
+    /// wallet as locked until its prompt has run, which then shows no dialog.
     pub(super) async fn is_open(self, bus: &Bus, wallet: &str) -> bool {
-        bus.call_at(self.name, self.path, Self::INTERFACE, "isOpen", &wallet)
-            .await
-            .unwrap_or(false)
-    }
-
-    /// Has a wallet written to disk, which `KWallet` otherwise does five seconds
-    /// after the last change.
-    pub(super) async fn sync(self, bus: &Bus, wallet: &str) -> Result<()> {
-        let window = 0_i64;
-        let open = (wallet, window, Self::APPLICATION);
-        let handle: i32 = bus
-            .call_at(self.name, self.path, Self::INTERFACE, "open", &open)
-            .await?;
-        let sync = (handle, Self::APPLICATION);
-        bus.call_at(self.name, self.path, Self::INTERFACE, "sync", &sync)
-            .await
-    }
-}
-
-/// Reads a property of an object of the service.
-pub(super) async fn property<T: TryFrom<OwnedValue>>(
-    bus: &Bus,
-    path: &str,
-    interface: &str,
-    property: &str,
-) -> Option<T> {
-    let value: OwnedValue = bus
-        .call(
-            path,
-            "org.freedesktop.DBus.Properties",
-            "Get",
-            &(interface, property),
+        bus.call_to(
+            self.bus_name,
+            self.object_path,
+            Self::INTERFACE,
+            "isOpen",
+            &wallet,
         )
         .await
-        .ok()?;
-    T::try_from(value).ok()
+        .unwrap_or(false)
+    }
+
+    /// Makes `KWallet` write a wallet to disk now. It would otherwise do so five seconds
+    /// after the last change.
+    pub(super) async fn sync(self, bus: &Bus, wallet: &str) -> Result<()> {
+        let no_window = 0_i64;
+        let open = (wallet, no_window, Self::APPLICATION);
+        let handle: i32 = bus
+            .call_to(
+                self.bus_name,
+                self.object_path,
+                Self::INTERFACE,
+                "open",
+                &open,
+            )
+            .await?;
+        let sync = (handle, Self::APPLICATION);
+        bus.call_to(
+            self.bus_name,
+            self.object_path,
+            Self::INTERFACE,
+            "sync",
+            &sync,
+        )
+        .await
+    }
 }

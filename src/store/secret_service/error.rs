@@ -1,5 +1,4 @@
-//! Failures of the Secret Service: those that a person can act on, and the D-Bus
-//! error names that map to each. It does not know which operation failed.
+//! Failures of the Secret Service, and the D-Bus error names that map to each.
 
 use std::io;
 use std::time::Duration;
@@ -12,31 +11,26 @@ use crate::store::{StoreError, StoreErrorKind};
 /// A failure of the Secret Service, by what its user can do about it.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub(super) enum SecretServiceError {
-    /// There is no session bus, or no program on it provides the service.
+    /// There is no session bus, or no program on the bus provides the service.
     #[error("there is no keyring service on the session bus")]
     Absent,
-    /// The keyring is locked, and nobody unlocked it or could be asked to.
+    /// No person could be prompted to unlock the keyring, or none responded.
     #[error("the keyring is locked")]
     Locked,
-    /// A person closed the prompt.
+    /// A person closed the unlock prompt.
     #[error("the keyring is locked, and the request to unlock it was dismissed")]
     Dismissed,
-    /// The service asks before it gives out an entry, and nobody allowed it.
-    #[error("the keyring asks before it gives out an entry, and it was not allowed")]
-    AccessNotAllowed,
-    /// The service asks before it deletes an entry, and nobody confirmed it.
+    #[error("access to the keyring entry was not confirmed")]
+    AccessNotConfirmed,
     #[error("the keyring did not delete the entry: the deletion was not confirmed")]
     DeletionNotConfirmed,
-    /// The service, or the bus in front of it, gave no answer in time.
+    /// The service or the bus did not respond in time.
     #[error("the keyring service did not answer within {seconds} s")]
-    Stalled {
-        /// The limit that passed.
-        seconds: u64,
-    },
-    /// There is no default collection to create an entry in.
+    TimedOut { seconds: u64 },
+    /// There is no default collection to create an item in.
     #[error("the keyring service has no default collection")]
     NoCollection,
-    /// More than one entry matches.
+    /// More than one item matches.
     #[error("the keyring holds {0} entries for this profile")]
     Ambiguous(usize),
     /// Any other failure, with the message of the service.
@@ -45,16 +39,20 @@ pub(super) enum SecretServiceError {
 }
 
 impl SecretServiceError {
-    /// Returns how to fix it, in terms of the daemon that is running.
+    /// Returns how to fix the failure with the running daemon, if that is known.
     fn hint(&self, daemon: Daemon) -> Option<&'static str> {
         match self {
             Self::Absent => {
                 Some("start a Secret Service, such as gnome-keyring, KWallet or KeePassXC")
             }
             Self::Locked | Self::Dismissed => Some(daemon.unlock_hint()),
-            Self::AccessNotAllowed | Self::DeletionNotConfirmed => Some(daemon.approval_hint()),
-            Self::Stalled { .. } => Some(daemon.restart_hint()),
-            Self::NoCollection => Some("make a default keyring, as a first desktop login does"),
+            Self::AccessNotConfirmed | Self::DeletionNotConfirmed => {
+                Some(daemon.confirmation_hint())
+            }
+            Self::TimedOut { .. } => Some(daemon.restart_hint()),
+            Self::NoCollection => {
+                Some("create a default keyring (the first desktop login creates one)")
+            }
             Self::Ambiguous(_) => Some("`rememberizer logout` removes all of them"),
             Self::Other(_) => None,
         }
@@ -62,8 +60,8 @@ impl SecretServiceError {
 
     fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Absent | Self::Stalled { .. } => StoreErrorKind::Unavailable,
-            Self::Locked | Self::Dismissed | Self::AccessNotAllowed => StoreErrorKind::Locked,
+            Self::Absent | Self::TimedOut { .. } => StoreErrorKind::Unavailable,
+            Self::Locked | Self::Dismissed | Self::AccessNotConfirmed => StoreErrorKind::Locked,
             Self::DeletionNotConfirmed
             | Self::NoCollection
             | Self::Ambiguous(_)
@@ -71,9 +69,9 @@ impl SecretServiceError {
         }
     }
 
-    /// Returns the error for an answer that did not come within `timeout`.
-    pub(super) fn stalled(timeout: Duration) -> Self {
-        Self::Stalled {
+    /// Returns the error for a call that took longer than `timeout`.
+    pub(super) fn timed_out(timeout: Duration) -> Self {
+        Self::TimedOut {
             seconds: timeout.as_secs().max(1),
         }
     }
@@ -86,7 +84,7 @@ impl SecretServiceError {
             }
             zbus::Error::FDO(e) => Self::from_fdo(*e, timeout),
             zbus::Error::InputOutput(e) if e.kind() == io::ErrorKind::TimedOut => {
-                Self::stalled(timeout)
+                Self::timed_out(timeout)
             }
             // The bus closed the connection.
             zbus::Error::InputOutput(_) => Self::Absent,
@@ -101,8 +99,9 @@ impl SecretServiceError {
         }
     }
 
-    /// Classifies an error reply by its name, which the D-Bus specification, its
-    /// service activation or the Secret Service specification defines.
+    /// Classifies an error reply by its name. The names are those of the D-Bus
+    /// specification, of D-Bus service activation and of the Secret Service
+    /// specification.
     fn from_name(name: &str, text: Option<&str>, timeout: Duration) -> Self {
         if name.starts_with("org.freedesktop.DBus.Error.Spawn.") {
             return Self::Absent;
@@ -111,11 +110,11 @@ impl SecretServiceError {
             "org.freedesktop.DBus.Error.ServiceUnknown"
             | "org.freedesktop.DBus.Error.NameHasNoOwner"
             | "org.freedesktop.DBus.Error.NoServer"
-            // The service went away during the call.
+            // The service exited during the call.
             | "org.freedesktop.DBus.Error.NoReply"
             | "org.freedesktop.DBus.Error.Disconnected" => Self::Absent,
             "org.freedesktop.DBus.Error.TimedOut" | "org.freedesktop.DBus.Error.Timeout" => {
-                Self::stalled(timeout)
+                Self::timed_out(timeout)
             }
             "org.freedesktop.Secret.Error.IsLocked" => Self::Locked,
             name => Self::Other(text.unwrap_or(name).to_owned()),

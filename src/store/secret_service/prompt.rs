@@ -1,10 +1,9 @@
-//! Runs the prompts of the service: waits for a person's answer with a limit, and
+//! Runs the prompts of the service: waits for a person's response with a timeout, and
 //! dismisses a prompt that nobody waits for any more.
 
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::mpsc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
@@ -14,26 +13,26 @@ use zbus::zvariant::Value;
 use zbus::{MatchRule, MessageStream};
 
 use super::SecretServiceError;
-use super::bus::{Bus, Result, with_timeout};
+use super::bus::{Bus, Result};
 use super::daemon::Daemon;
 use crate::store::KeyringOptions;
 
-const PROMPT: &str = "org.freedesktop.Secret.Prompt";
+const PROMPT_INTERFACE: &str = "org.freedesktop.Secret.Prompt";
 
 /// The object path that means "no object".
 pub(super) const NO_OBJECT: &str = "/";
 
-/// A prompt that ends sooner than this was not seen by a person: the service could
-/// not show it.
-const INSTANT_DISMISSAL: Duration = Duration::from_millis(500);
+/// A prompt that is dismissed sooner was not dismissed by a person: the service could
+/// not show its dialog.
+const MIN_PERSON_RESPONSE_TIME: Duration = Duration::from_millis(500);
 
-/// How long the end of the process waits for a prompt to be dismissed.
+/// How long the exit of the process waits for a prompt to be dismissed.
 const DISMISS_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a prompt asks.
+/// What a prompt asks a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
-    /// Nothing: the service completes it by itself.
+    /// No question: the service completes the prompt without a dialog.
     Nothing,
     Unlock,
     Access,
@@ -41,36 +40,32 @@ pub(super) enum Question {
 }
 
 impl Question {
-    fn notice(self, daemon: Daemon) -> Option<String> {
-        let notice = match self {
+    /// Returns the line that tells a person to respond to the dialog.
+    fn instruction(self, daemon: Daemon) -> Option<String> {
+        let instruction = match self {
             Self::Nothing => return None,
-            Self::Unlock => "unlock the keyring to go on",
-            Self::Access => "allow rememberizer to use its entry in the keyring to go on",
-            Self::Delete => "if the keyring asks, confirm the deletion of the entry to go on",
+            Self::Unlock => "unlock the keyring to continue",
+            Self::Access => "to continue, allow rememberizer to access its keyring entry",
+            Self::Delete => "if the keyring asks, confirm the deletion of the entry to continue",
         };
-        Some(match daemon.can_dismiss() {
-            true => notice.to_owned(),
-            false => format!("{notice} (Ctrl-C leaves its dialog open)"),
+        Some(match daemon.can_dismiss_prompts() {
+            true => instruction.to_owned(),
+            false => format!("{instruction} (Ctrl-C leaves the dialog open)"),
         })
     }
 
-    /// Returns the error if nobody answers or the answer is no.
-    pub(super) fn unanswered(self) -> SecretServiceError {
+    /// Returns the error for a prompt that was refused or that nobody responded to.
+    pub(super) fn refused(self) -> SecretServiceError {
         match self {
             Self::Nothing | Self::Unlock => SecretServiceError::Locked,
-            Self::Access => SecretServiceError::AccessNotAllowed,
+            Self::Access => SecretServiceError::AccessNotConfirmed,
             Self::Delete => SecretServiceError::DeletionNotConfirmed,
         }
     }
 }
 
-enum Ended<T> {
-    Completed(T),
-    Interrupted,
-}
-
 impl Bus {
-    /// Runs a prompt and waits for its end.
+    /// Runs a prompt and waits until the service completes it.
     pub(super) async fn complete_prompt(
         &self,
         prompt: &str,
@@ -81,62 +76,64 @@ impl Bus {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
             .path(prompt)
-            .and_then(|rule| rule.interface(PROMPT))
+            .and_then(|rule| rule.interface(PROMPT_INTERFACE))
             .and_then(|rule| rule.member("Completed"));
         let rule = self.map_bus_err(rule)?.build();
-        let completed = MessageStream::for_match_rule(rule, &self.connection, Some(1)).await;
-        let mut completed = self.map_bus_err(completed)?;
+        let signals = MessageStream::for_match_rule(rule, &self.connection, Some(1)).await;
+        let mut signals = pin!(self.map_bus_err(signals)?);
 
-        let person = options
-            .prompt_timeout
-            .filter(|_| question != Question::Nothing);
         let (interrupt, mut interrupted) = oneshot::channel::<()>();
-        let (dismissed, wait_dismissed) = mpsc::channel::<()>();
+        let (dismissal_done, wait_for_dismissal) = mpsc::channel::<()>();
         let dismiss = move || {
-            // Fails if the prompt has ended; then there is nothing to dismiss.
+            // Sending fails if the prompt is completed. Then there is nothing to dismiss.
             if interrupt.send(()).is_ok() {
-                // Returns when the sender is dropped, after the dismissal.
-                let _ = wait_dismissed.recv_timeout(DISMISS_TIMEOUT);
+                // Returns when `dismissal_done` is dropped.
+                let _ = wait_for_dismissal.recv_timeout(DISMISS_TIMEOUT);
             }
         };
-        if let (Some(_), Some(notice)) = (person, question.notice(daemon)) {
-            (options.on_prompt)(&notice, Box::new(dismiss));
-        }
+        let instruction = question.instruction(daemon);
+        let timeout = match (options.prompt_timeout, instruction) {
+            (Some(prompt_timeout), Some(instruction)) => {
+                (options.on_prompt)(&instruction, Box::new(dismiss));
+                prompt_timeout
+            }
+            // No person responds to this prompt.
+            _ => self.timeout,
+        };
         let started = Instant::now();
         let no_window = "";
-        let () = self.call(prompt, PROMPT, "Prompt", &no_window).await?;
-        let ended = poll_fn(|cx| {
-            if let Poll::Ready(signal) = Pin::new(&mut completed).poll_next(cx) {
-                return Poll::Ready(Ended::Completed(signal));
+        let () = self
+            .call(prompt, PROMPT_INTERFACE, "Prompt", &no_window)
+            .await?;
+        let (completed, is_interrupted) = tokio::select! {
+            biased;
+            signal = poll_fn(|cx| signals.as_mut().poll_next(cx)) => (Some(signal), false),
+            Ok(()) = &mut interrupted => (None, true),
+            () = tokio::time::sleep(timeout) => (None, false),
+        };
+        let Some(signal) = completed else {
+            if daemon.can_dismiss_prompts() {
+                let _: Result<()> = self.call(prompt, PROMPT_INTERFACE, "Dismiss", &()).await;
             }
-            match Pin::new(&mut interrupted).poll(cx) {
-                Poll::Ready(Ok(())) => Poll::Ready(Ended::Interrupted),
-                _ => Poll::Pending,
+            drop(dismissal_done);
+            if is_interrupted {
+                // Another thread exits the process now. Wait for the exit, so that this
+                // thread does not print the error.
+                tokio::time::sleep(DISMISS_TIMEOUT).await;
             }
-        });
-        let signal = match with_timeout(person.unwrap_or(self.timeout), ended).await {
-            Some(Ended::Completed(signal)) => signal,
-            ended => {
-                if daemon.can_dismiss() {
-                    let _: Result<()> = self.call(prompt, PROMPT, "Dismiss", &()).await;
-                }
-                drop(dismissed);
-                if matches!(ended, Some(Ended::Interrupted)) {
-                    // The process is about to end: print nothing meanwhile.
-                    tokio::time::sleep(DISMISS_TIMEOUT).await;
-                }
-                return Err(question.unanswered());
-            }
+            return Err(question.refused());
         };
         let signal = self.map_bus_err(signal.ok_or(SecretServiceError::Absent)?)?;
         let body = signal.body();
         let (dismissed, _): (bool, Value<'_>) = self.map_bus_err(body.deserialize())?;
         match dismissed {
             false => Ok(()),
-            true if question == Question::Unlock && started.elapsed() > INSTANT_DISMISSAL => {
+            true if question == Question::Unlock
+                && started.elapsed() > MIN_PERSON_RESPONSE_TIME =>
+            {
                 Err(SecretServiceError::Dismissed)
             }
-            true => Err(question.unanswered()),
+            true => Err(question.refused()),
         }
     }
 }

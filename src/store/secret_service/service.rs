@@ -1,10 +1,13 @@
-//! Searches, reads, writes and deletes entries, with the calls of the Secret
-//! Service specification. A library's calls would wait for a prompt without a
-//! limit, prompt before they delete, and open a session even if there is nothing
-//! to read.
+//! Searches, reads, writes and deletes items with the methods of the Secret Service
+//! specification.
+//!
+//! The methods are called directly, since the client libraries wait for a prompt
+//! without a timeout, prompt before a deletion, and open a session even if there is
+//! no item to read.
 
 use std::collections::HashMap;
 use std::slice;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -14,184 +17,178 @@ use zbus::zvariant::{self, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue,
 use zeroize::Zeroizing;
 
 use super::SecretServiceError;
-use super::bus::{self, BUS_NAME, Bus, Result};
-use super::daemon::{Daemon, property};
+use super::bus::{self, Bus, Result, SECRET_SERVICE};
+use super::daemon::Daemon;
 use super::prompt::{NO_OBJECT, Question};
 use super::unlock::collection_of;
 use crate::store::KeyringOptions;
-use crate::store::keyring::SERVICE as SERVICE_NAME;
+use crate::store::keyring::SERVICE_NAME;
 
 const SERVICE_PATH: &str = "/org/freedesktop/secrets";
-/// Whichever collection is the default one; saves reading the alias.
+/// The alias of the default collection. Using the alias saves a `ReadAlias` call.
 const DEFAULT_COLLECTION: &str = "/org/freedesktop/secrets/aliases/default";
-const SERVICE: &str = "org.freedesktop.Secret.Service";
-pub(super) const COLLECTION: &str = "org.freedesktop.Secret.Collection";
-const ITEM: &str = "org.freedesktop.Secret.Item";
+const SERVICE_INTERFACE: &str = "org.freedesktop.Secret.Service";
+const COLLECTION_INTERFACE: &str = "org.freedesktop.Secret.Collection";
+const ITEM_INTERFACE: &str = "org.freedesktop.Secret.Item";
 
-/// As the keyring crate writes it; other readers do not look at it.
+/// The keyring crate writes the same content type. No reader is known to check it.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// `KWallet` writes to disk 5 s after the last change; this is a little longer.
-const KWALLET_DELAY: Duration = Duration::from_millis(5500);
+/// Slightly longer than the 5 s after which `KWallet` writes a change to disk.
+const KWALLET_WRITE_DELAY: Duration = Duration::from_millis(5500);
 
-/// The attributes that an entry is found by, named as other keyring libraries do.
+/// Returns the attributes that identify an item. Other keyring libraries use the
+/// same attribute names.
 fn attributes(account: &str) -> HashMap<&str, &str> {
     HashMap::from([("service", SERVICE_NAME), ("username", account)])
 }
 
-/// The specification's `Secret`: session, parameters of the encryption, value
+/// The `Secret` struct of the specification: session, encryption parameters, value
 /// and content type.
 type Secret<'a> = (OwnedObjectPath, &'a [u8], &'a [u8], &'a str);
 
-/// The items that match a name, in all collections.
+/// The items that match an account, in all collections.
 struct Matches {
     unlocked: Vec<OwnedObjectPath>,
     locked: Vec<OwnedObjectPath>,
 }
 
-/// The service, and the session with it.
+impl Matches {
+    fn is_empty(&self) -> bool {
+        self.unlocked.is_empty() && self.locked.is_empty()
+    }
+}
+
+/// A connection to the Secret Service, and the results that later calls reuse.
 pub(super) struct Service {
     pub(super) bus: Bus,
+    pub(super) options: Arc<KeyringOptions>,
     session: Option<OwnedObjectPath>,
-    /// Where a name was last found, so that a write after a read need not search.
-    known: HashMap<String, OwnedObjectPath>,
+    /// The item of each account that was found or created, so that a write after a
+    /// read needs no search.
+    items: HashMap<String, OwnedObjectPath>,
     daemon: Option<Daemon>,
-    /// Why the prompt to unlock failed; it is shown once per run.
-    pub(super) unlock_refusal: Option<SecretServiceError>,
+    /// Why unlocking failed. Later unlocks return this error without a new prompt.
+    pub(super) unlock_error: Option<SecretServiceError>,
 }
 
 impl Service {
-    /// Connects to the session bus. Each later call is bounded by `timeout` too.
-    pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Self)> {
-        let (runtime, bus) = bus::connect(timeout)?;
+    /// Connects to the session bus.
+    pub(super) fn connect(options: Arc<KeyringOptions>) -> Result<(Runtime, Self)> {
+        let (runtime, bus) = bus::connect(options.timeout)?;
         let service = Self {
             bus,
+            options,
             session: None,
-            known: HashMap::new(),
+            items: HashMap::new(),
             daemon: None,
-            unlock_refusal: None,
+            unlock_error: None,
         };
         Ok((runtime, service))
     }
 
-    /// The secret of the one match, or `None`.
-    pub(super) async fn read(
-        &mut self,
-        account: &str,
-        options: &KeyringOptions,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        let Some(path) = self.locate(account, options).await? else {
+    /// Returns the secret of the only matching item, or `None` if no item matches.
+    pub(super) async fn read(&mut self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>> {
+        let Some(item) = self.find_item(account).await? else {
             return Ok(None);
         };
         let session = self.session().await?;
-        let answer = self
+        let reply = self
             .bus
-            .message(BUS_NAME, &path, ITEM, "GetSecret", &session)
+            .call_raw(SECRET_SERVICE, &item, ITEM_INTERFACE, "GetSecret", &session)
             .await?;
-        let body = answer.body();
+        // Borrow the secret, so that deserializing makes no copy that is not zeroized.
+        let body = reply.body();
         let secret = body.deserialize::<((ObjectPath<'_>, &[u8], &[u8], &str),)>();
         let ((_, _, value, _),) = self.bus.map_bus_err(secret)?;
         Ok(Some(Zeroizing::new(value.to_vec())))
     }
 
-    /// Writes an entry and makes it durable.
-    pub(super) async fn write(
-        &mut self,
-        account: &str,
-        secret: &[u8],
-        options: &KeyringOptions,
-    ) -> Result<()> {
-        // While the service writes, the bus is asked which one it is.
-        let identify = match self.daemon {
+    /// Writes the secret of an account. It is durable when this returns.
+    pub(super) async fn write(&mut self, account: &str, secret: &[u8]) -> Result<()> {
+        // `flush` needs to know the daemon. Identify it while the service writes.
+        let identified = match self.daemon {
             None => Some(tokio::spawn(Daemon::identify(self.bus.clone()))),
             Some(_) => None,
         };
-        self.put(account, secret, options).await?;
-        if let Some(identify) = identify {
-            self.daemon = identify.await.ok();
+        self.set_or_create(account, secret).await?;
+        if let Some(identified) = identified {
+            self.daemon = identified.await.ok();
         }
-        self.flush(account, options).await;
+        self.flush(account).await;
         Ok(())
     }
 
-    /// Writes into the one match, or creates an entry in the default collection.
+    /// Sets the secret of the only matching item, or creates an item in the default
+    /// collection.
     ///
-    /// `SetSecret` makes gnome-keyring rewrite its file once, `CreateItem` with
-    /// `replace` twice; so a search comes first where no read has been.
-    async fn put(&mut self, account: &str, secret: &[u8], options: &KeyringOptions) -> Result<()> {
-        if let Some(path) = self.known.get(account) {
-            match self.overwrite(path.clone(), secret).await {
-                // Deleted or locked since it was found: look again.
+    /// An existing item is searched for first, because gnome-keyring rewrites its file
+    /// once for `SetSecret`, but twice for `CreateItem` with `replace`.
+    async fn set_or_create(&mut self, account: &str, secret: &[u8]) -> Result<()> {
+        if let Some(item) = self.items.get(account) {
+            match self.set_secret(item.clone(), secret).await {
+                // The item was deleted or locked since it was found. Search again.
                 Err(SecretServiceError::Other(_) | SecretServiceError::Locked) => {
-                    self.known.remove(account);
+                    self.items.remove(account);
                 }
-                done => return done,
+                result => return result,
             }
         }
-        match self.locate(account, options).await? {
-            Some(path) => self.overwrite(path, secret).await,
-            None => self.create(account, secret, options).await,
+        match self.find_item(account).await? {
+            Some(item) => self.set_secret(item, secret).await,
+            None => self.create_item(account, secret).await,
         }
     }
 
-    /// Deletes all matches, not only one: a remaining copy would be a secret that
-    /// its owner believes gone. Returns whether there was any.
-    pub(super) async fn delete_all(
-        &mut self,
-        account: &str,
-        options: &KeyringOptions,
-    ) -> Result<bool> {
-        let matches = self.find(account, options).await?;
-        for path in &matches.unlocked {
-            self.delete(path, options).await?;
+    /// Deletes all matching items: the user expects that no copy of the secret
+    /// remains. Returns whether there was any.
+    pub(super) async fn delete_all(&mut self, account: &str) -> Result<bool> {
+        let matches = self.search_and_unlock(account).await?;
+        for item in &matches.unlocked {
+            self.delete_item(item).await?;
         }
         if !matches.locked.is_empty() {
-            self.unlock(&matches.locked, options).await?;
-            for path in &matches.locked {
-                self.delete(path, options).await?;
+            self.unlock(&matches.locked).await?;
+            for item in &matches.locked {
+                self.delete_item(item).await?;
             }
         }
-        let any = !matches.unlocked.is_empty() || !matches.locked.is_empty();
-        if any {
-            self.daemon().await;
-            self.flush(account, options).await;
+        if !matches.is_empty() {
+            self.flush(account).await;
         }
-        self.known.remove(account);
-        Ok(any)
+        self.items.remove(account);
+        Ok(!matches.is_empty())
     }
 
-    /// Returns the one match, unlocked. If a match is unlocked, locked ones are ignored.
-    async fn locate(
-        &mut self,
-        account: &str,
-        options: &KeyringOptions,
-    ) -> Result<Option<OwnedObjectPath>> {
-        let matches = self.find(account, options).await?;
-        let path = match (matches.unlocked.as_slice(), matches.locked.as_slice()) {
+    /// Returns the only matching item, unlocked. If an unlocked item matches, locked
+    /// items are ignored.
+    async fn find_item(&mut self, account: &str) -> Result<Option<OwnedObjectPath>> {
+        let matches = self.search_and_unlock(account).await?;
+        let item = match (matches.unlocked.as_slice(), matches.locked.as_slice()) {
             ([], []) => return Ok(None),
-            ([path], _) => path,
-            ([], [path]) => {
-                self.unlock(&matches.locked, options).await?;
-                path
+            ([item], _) => item,
+            ([], [item]) => {
+                self.unlock(&matches.locked).await?;
+                item
             }
-            ([], many) | (many, _) => return Err(SecretServiceError::Ambiguous(many.len())),
+            ([], several) | (several, _) => {
+                return Err(SecretServiceError::Ambiguous(several.len()));
+            }
         };
-        self.known.insert(account.to_owned(), path.clone());
-        Ok(Some(path.clone()))
+        self.items.insert(account.to_owned(), item.clone());
+        Ok(Some(item.clone()))
     }
 
-    /// Searches in all collections. KeePassXC and oo7 find nothing in a locked
-    /// collection, so if nothing is found the default one is unlocked first.
-    async fn find(&mut self, account: &str, options: &KeyringOptions) -> Result<Matches> {
+    /// Searches all collections. KeePassXC and oo7 find no items in a locked
+    /// collection, so if nothing matches, unlocks the default collection and searches
+    /// again.
+    async fn search_and_unlock(&mut self, account: &str) -> Result<Matches> {
         let matches = self.search(account).await?;
-        if !matches.unlocked.is_empty()
-            || !matches.locked.is_empty()
-            || !self.is_locked(DEFAULT_COLLECTION).await
-        {
+        if !matches.is_empty() || !self.is_locked(DEFAULT_COLLECTION).await {
             return Ok(matches);
         }
         if let Some(collection) = self.default_collection().await? {
-            self.unlock(&[collection], options).await?;
+            self.unlock(&[collection]).await?;
         }
         self.search(account).await
     }
@@ -204,66 +201,62 @@ impl Service {
         }
     }
 
-    /// Makes the last change durable, if the service does not do it itself.
-    async fn flush(&self, account: &str, options: &KeyringOptions) {
-        let Some(Daemon::KWallet(kwallet)) = self.daemon else {
+    /// Makes `KWallet` write the last change to disk. gnome-keyring does so before it
+    /// replies, and KeePassXC has no method for it.
+    async fn flush(&mut self, account: &str) {
+        let Daemon::KWallet(kwallet) = self.daemon().await else {
             return;
         };
-        let collection = self
-            .known
-            .get(account)
-            .map_or(DEFAULT_COLLECTION, |item| collection_of(item));
-        let wallet: Option<String> = property(&self.bus, collection, COLLECTION, "Label").await;
-        let synced = match &wallet {
-            Some(wallet) => kwallet.sync(&self.bus, wallet).await,
+        let collection = match self.items.get(account) {
+            Some(item) => collection_of(item),
+            None => DEFAULT_COLLECTION,
+        };
+        let synced = match self.collection_label(collection).await {
+            Some(wallet) => kwallet.sync(&self.bus, &wallet).await,
             None => Err(SecretServiceError::NoCollection),
         };
         if let Err(error) = synced {
-            // `KWallet` then writes by its own timer. Only after that is the change
-            // durable, as the caller of `write` and `delete` may assume.
-            (options.log)(&format!(
-                "KWallet did not write to disk when asked ({error}): waiting for it"
+            // Wait until `KWallet` writes to disk by itself: the callers of `write` and
+            // `delete_all` rely on the change being durable.
+            (self.options.log)(&format!(
+                "KWallet did not write to disk on request ({error}); waiting until it does"
             ));
-            tokio::time::sleep(KWALLET_DELAY).await;
+            tokio::time::sleep(KWALLET_WRITE_DELAY).await;
         }
     }
 
-    async fn overwrite(&mut self, path: OwnedObjectPath, secret: &[u8]) -> Result<()> {
+    async fn set_secret(&mut self, item: OwnedObjectPath, secret: &[u8]) -> Result<()> {
         let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
-        self.bus.call(&path, ITEM, "SetSecret", &(secret,)).await
+        self.bus
+            .call(&item, ITEM_INTERFACE, "SetSecret", &(secret,))
+            .await
     }
 
-    /// Creates an entry in the default collection, unlocking that if need be.
-    async fn create(
-        &mut self,
-        account: &str,
-        secret: &[u8],
-        options: &KeyringOptions,
-    ) -> Result<()> {
-        let failure = match self
-            .create_in(DEFAULT_COLLECTION, account, secret, options)
+    /// Creates an item in the default collection, and unlocks the collection if needed.
+    async fn create_item(&mut self, account: &str, secret: &[u8]) -> Result<()> {
+        let error = match self
+            .create_item_in(DEFAULT_COLLECTION, account, secret)
             .await
         {
             Err(e @ (SecretServiceError::Locked | SecretServiceError::Other(_))) => e,
-            done => return done,
+            result => return result,
         };
-        // The service does not accept the alias, or its collection is locked.
+        // The collection is locked, or the service does not accept the alias as a path.
         let collection = self
             .default_collection()
             .await?
             .ok_or(SecretServiceError::NoCollection)?;
-        if failure == SecretServiceError::Locked {
-            self.unlock(slice::from_ref(&collection), options).await?;
+        if error == SecretServiceError::Locked {
+            self.unlock(slice::from_ref(&collection)).await?;
         }
-        self.create_in(&collection, account, secret, options).await
+        self.create_item_in(&collection, account, secret).await
     }
 
-    async fn create_in(
+    async fn create_item_in(
         &mut self,
         collection: &str,
         account: &str,
         secret: &[u8],
-        options: &KeyringOptions,
     ) -> Result<()> {
         let properties = HashMap::from([
             (
@@ -277,28 +270,25 @@ impl Service {
         ]);
         let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
         let replace = true;
+        let arguments = (properties, secret, replace);
         let (item, prompt): (OwnedObjectPath, OwnedObjectPath) = self
             .bus
-            .call(
-                collection,
-                COLLECTION,
-                "CreateItem",
-                &(properties, secret, replace),
-            )
+            .call(collection, COLLECTION_INTERFACE, "CreateItem", &arguments)
             .await?;
-        self.run_prompt(&prompt, Question::Unlock, options).await?;
-        // Where a prompt made it, its path is not known: a write will search.
+        self.run_prompt(&prompt, Question::Unlock).await?;
+        // If the item was created through a prompt, its path is not returned.
         if item.as_str() != NO_OBJECT {
-            self.known.insert(account.to_owned(), item);
+            self.items.insert(account.to_owned(), item);
         }
         Ok(())
     }
 
-    /// Runs the prompt of a deletion even if nobody can answer it: KeePassXC
-    /// returns one that asks nobody, unless it is set to ask.
-    async fn delete(&mut self, path: &OwnedObjectPath, options: &KeyringOptions) -> Result<()> {
-        let prompt: OwnedObjectPath = self.bus.call(path, ITEM, "Delete", &()).await?;
-        self.run_prompt(&prompt, Question::Delete, options).await
+    /// Deletes an item. The prompt is run even if no person can answer it: KeePassXC
+    /// always returns a prompt, and completes it without a dialog unless it is set to
+    /// confirm deletions.
+    async fn delete_item(&mut self, item: &OwnedObjectPath) -> Result<()> {
+        let prompt: OwnedObjectPath = self.bus.call(item, ITEM_INTERFACE, "Delete", &()).await?;
+        self.run_prompt(&prompt, Question::Delete).await
     }
 
     async fn search(&self, account: &str) -> Result<Matches> {
@@ -314,14 +304,14 @@ impl Service {
         Ok((path.as_str() != NO_OBJECT).then_some(path))
     }
 
-    /// Returns the session, which the first use opens.
+    /// Returns the session, and opens it at the first use.
     ///
-    /// Opening it must not be the first call of the connection. When clients
-    /// come and go quickly, gnome-keyring 42 can overlook a new one; it then
-    /// refuses a search, but aborts when asked for a session.
+    /// `OpenSession` must not be the first call of a connection: if clients connect and
+    /// disconnect quickly, gnome-keyring 42 can miss a new client. It then refuses a
+    /// `SearchItems` call of that client, but aborts at an `OpenSession` call.
     ///
-    /// The session is not encrypted: any program of the user can read the secret
-    /// from the service, so encryption would hide it from none of them.
+    /// The session is not encrypted: any program of the user can read the secret from
+    /// the service, so encryption would hide it from none of them.
     async fn session(&mut self) -> Result<OwnedObjectPath> {
         if let Some(session) = &self.session {
             return Ok(session.clone());
@@ -329,22 +319,47 @@ impl Service {
         let plain = ("plain", Value::from(""));
         let (_, session): (OwnedValue, OwnedObjectPath) = self
             .bus
-            .call(SERVICE_PATH, SERVICE, "OpenSession", &plain)
+            .call(SERVICE_PATH, SERVICE_INTERFACE, "OpenSession", &plain)
             .await?;
         Ok(self.session.insert(session).clone())
     }
 
-    /// Calls a method of the service itself, with one retry if the service refuses
-    /// it: see [`Service::session`].
+    /// Calls a method of the service object. A refused call is retried once, see
+    /// [`Service::session`].
     pub(super) async fn call_service<B, A>(&self, method: &str, body: &B) -> Result<A>
     where
         B: Serialize + DynamicType,
         A: DeserializeOwned + zvariant::Type,
     {
-        let call = || self.bus.call(SERVICE_PATH, SERVICE, method, body);
+        let call = || self.bus.call(SERVICE_PATH, SERVICE_INTERFACE, method, body);
         match call().await {
             Err(SecretServiceError::Other(_)) => call().await,
-            answer => answer,
+            result => result,
         }
+    }
+
+    /// Returns whether a collection exists and is locked.
+    pub(super) async fn is_locked(&self, collection: &str) -> bool {
+        let locked = self.collection_property(collection, "Locked").await;
+        locked.unwrap_or(false)
+    }
+
+    /// Returns the label of a collection, which for `KWallet` is the wallet's name.
+    pub(super) async fn collection_label(&self, collection: &str) -> Option<String> {
+        self.collection_property(collection, "Label").await
+    }
+
+    async fn collection_property<T: TryFrom<OwnedValue>>(
+        &self,
+        collection: &str,
+        property: &str,
+    ) -> Option<T> {
+        const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+        let arguments = (COLLECTION_INTERFACE, property);
+        let value: Result<OwnedValue> = self
+            .bus
+            .call(collection, PROPERTIES, "Get", &arguments)
+            .await;
+        T::try_from(value.ok()?).ok()
     }
 }
