@@ -172,7 +172,12 @@ impl Terminal {
             chosen = match key {
                 Key::ArrowDown | Key::Tab => chosen + 1,
                 Key::ArrowUp | Key::BackTab => chosen + items.len() - 1,
-                Key::Enter => return Ok(chosen),
+                Key::Enter => {
+                    let (prompt, item) = (clean(prompt), clean(items[chosen]));
+                    self.draw(|out| theme.format_select_prompt_selection(out, &prompt, &item))?;
+                    self.print("\n");
+                    return Ok(chosen);
+                }
                 Key::Escape | CTRL_D => return Err(PromptError::Closed),
                 _ => chosen,
             } % items.len();

@@ -380,7 +380,11 @@ fn captcha_is_known() {
     screen.press("Down");
     screen.press("Down");
     screen.press("Enter");
-    screen.wait_for("Paste them here");
+    let answered = screen.wait_for("Paste them here");
+    assert!(
+        answered.contains("How do you want to sign in? \u{203a} by pasting cookies\n"),
+        "the answer stays on the screen: {answered}"
+    );
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
     // Several lines at once, as a terminal pastes them; none of them is shown.
     screen.type_text(&format!(
