@@ -129,8 +129,9 @@ impl SignIn<'_> {
     fn run_in(&self, directory: &Directory) -> Result<Found, BrowserError> {
         // Finds a browser that cannot do it before a person has signed in for nothing.
         self.cookies(directory, AfterAnswer::Close)?;
+        let deadline = Instant::now() + SIGN_IN_TIMEOUT;
         (self.tell)(Event::Opening);
-        let status = self.plain_run(directory)?;
+        let status = self.plain_run(directory, deadline)?;
         let answer = self.cookies(directory, AfterAnswer::Kill)?;
         find_in_answer(&answer, self.cookie).map_err(|error| match error {
             CookieError::Missing(_) | CookieError::UnknownForm if status.success() => {
@@ -169,7 +170,11 @@ impl SignIn<'_> {
     }
 
     /// Runs the browser on the sign-in page until it ends.
-    fn plain_run(&self, directory: &Directory) -> Result<ExitStatus, BrowserError> {
+    fn plain_run(
+        &self,
+        directory: &Directory,
+        deadline: Instant,
+    ) -> Result<ExitStatus, BrowserError> {
         let mut command = self.command(directory);
         command
             .arg(profile_flag(&directory.profile()))
@@ -181,7 +186,7 @@ impl SignIn<'_> {
         let mut child = directory
             .spawn(&mut command)
             .map_err(|error| self.unusable(PipeError::Start(error.to_string())))?;
-        let in_time = self.wait_for(directory, &mut child);
+        let in_time = self.wait_for(directory, &mut child, deadline);
         directory.end(&mut child);
         match child.try_wait() {
             Ok(Some(status)) if in_time => Ok(status),
@@ -190,13 +195,12 @@ impl SignIn<'_> {
     }
 
     /// Returns whether the browser has ended in time.
-    fn wait_for(&self, directory: &Directory, child: &mut Child) -> bool {
-        let started = Instant::now();
+    fn wait_for(&self, directory: &Directory, child: &mut Child, deadline: Instant) -> bool {
         let mut asked: Option<Instant> = None;
         let mut told = false;
         let mut hint = Hint::new(directory);
         while !has_ended(child) {
-            if started.elapsed() > SIGN_IN_TIMEOUT {
+            if Instant::now() > deadline {
                 return false;
             }
             if (self.wait)(POLL_INTERVAL) && asked.is_none() {

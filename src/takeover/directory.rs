@@ -1,8 +1,8 @@
 //! The directory of the throw-away profile, and the browsers that run in it.
 //!
-//! Whatever ends the run, they end with it: `wipe` is called when the value is
-//! dropped, from the signals' thread and from the panic hook. What `kill -9`
-//! leaves is found by its lock, which nobody holds, and swept by a later run.
+//! Whatever ends the run, they end with it: `wipe` is called at its end, from
+//! the signals' thread and from the panic hook. What `kill -9` leaves is found
+//! by its lock, which nobody holds, and swept by a later run.
 
 use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
@@ -65,14 +65,12 @@ impl Directory {
         std::fs::set_permissions(root.path(), Permissions::from_mode(0o700))?;
         let lock = open_lock(root.path())?;
         lock.try_lock()?;
-        let shared = Arc::new(Shared {
+        write_preferences(&root.path().join("profile/Default"))?;
+        Ok(Self(Arc::new(Shared {
             root: root.keep(),
             _lock: lock,
             state: Mutex::default(),
-        });
-        let directory = Self(shared);
-        directory.write_preferences()?;
-        Ok(directory)
+        })))
     }
 
     /// The browser's profile in it.
@@ -117,18 +115,6 @@ impl Directory {
         Ok(copy)
     }
 
-    fn write_preferences(&self) -> io::Result<()> {
-        let dir = self.profile().join("Default");
-        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
-        let path = dir.join("Preferences");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        io::Write::write_all(&mut file, PREFERENCES.as_bytes())
-    }
-
     /// Starts a process in a group of its own, which ends with the directory.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let mut state = self.0.lock();
@@ -152,7 +138,18 @@ impl Directory {
 
     /// Ends the browsers and removes the directory. Returns whether this call did it.
     pub(super) fn wipe(&self) -> bool {
-        self.0.wipe()
+        let groups = {
+            let mut state = self.0.lock();
+            if std::mem::replace(&mut state.wiped, true) {
+                return false;
+            }
+            std::mem::take(&mut state.groups)
+        };
+        for group in groups {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        remove(&self.0.root);
+        true
     }
 }
 
@@ -160,24 +157,16 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn wipe(&self) -> bool {
-        let mut state = self.lock();
-        let first = !std::mem::replace(&mut state.wiped, true);
-        if first {
-            for group in state.groups.drain(..) {
-                let _ = kill_process_group(group, Signal::KILL);
-            }
-            remove(&self.root);
-        }
-        first
-    }
 }
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        self.wipe();
-    }
+fn write_preferences(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(dir.join("Preferences"))?;
+    io::Write::write_all(&mut file, PREFERENCES.as_bytes())
 }
 
 fn ending() -> io::Error {

@@ -64,6 +64,7 @@ mod split;
 mod support;
 mod takeover;
 mod takeover_cookies;
+mod takeover_ends;
 mod takeover_pipe;
 mod token_file;
 mod windows;
@@ -119,6 +120,7 @@ fn main() -> std::process::ExitCode {
         split::tests(),
         takeover::tests(),
         takeover_cookies::tests(),
+        takeover_ends::tests(),
         takeover_pipe::tests(),
         token_file::tests(),
         windows::tests(),

@@ -1,7 +1,8 @@
 //! The page that people sign in on with a browser, outside of the API's base: `/sign-in`, and
 //! `/sign-up` beside it. With `?login=…&password=…` it signs in by itself and closes its window
-//! (`&stay` leaves it open); `?ask` asks before
-//! it closes, `?close` closes it at once. `/sign-in/elsewhere?URL` sets a cookie of
+//! (`&stay` leaves it open, `&then=URL` leads on); `?ask` asks before it closes, `?close` closes it
+//! at once. `?many` sets so many cookies that Chromium writes all that it has to the disk at once,
+//! which it does after 30 s otherwise. `/sign-in/elsewhere?URL` sets a cookie of
 //! the refresh cookie's name for the host that it was asked under, and leads on to the URL.
 
 use super::World;
@@ -23,11 +24,15 @@ const query = new URLSearchParams(location.search);
 const blocked = event => event.preventDefault();
 if (query.has('ask')) addEventListener('beforeunload', blocked);
 if (query.has('close')) window.close();
+if (query.has('many')) for (let n = 0; n < 512; n++) document.cookie = `c${n}=; Max-Age=600`;
 if (query.has('login')) fetch(location.pathname, {
   method: 'POST',
   headers: {'Content-Type': 'application/x-www-form-urlencoded'},
   body: query,
-}).then(() => { if (!query.has('stay')) window.close(); });
+}).then(() => {
+  if (query.has('then')) location = query.get('then');
+  else if (!query.has('stay')) window.close();
+});
 </script>
 "#;
 
