@@ -229,9 +229,6 @@ impl<W: World> SharedSession<'_, W> {
         let mut first_read: Option<Session> = None;
         let mut watch = Watch::default();
         let mut backoff = Backoff::default();
-        // Attempts that this run has waited for, or that had failed when it began.
-        let mut waited_for: Vec<String> = Vec::new();
-        let mut failed_before: Option<Option<String>> = None;
         let mut lapsed: Option<Lease> = None;
         let mut has_tried = false;
         loop {
@@ -239,16 +236,15 @@ impl<W: World> SharedSession<'_, W> {
             let Some(entry) = entry else {
                 return Err(LeaseError::NotSignedIn);
             };
-            let failed = entry.sharing.failed.clone();
-            let failed_before = failed_before
-                .get_or_insert_with(|| failed.as_ref().map(|failed| failed.by.clone()))
-                .clone();
             let known = before.or(first_read.as_ref());
             if self.usable(&entry, known, lapsed.as_ref())?.is_some() {
                 self.world
                     .log("another run or machine has renewed the session");
                 return self.theirs(entry);
             }
+            // A failure writes another journal mark into the session.
+            let pending = entry.session.as_ref().and_then(|session| session.pending);
+            let has_failed = known.is_some_and(|known| known.pending != pending);
             if known.is_none() {
                 first_read = self.reparsed(&entry)?.session;
             }
@@ -269,10 +265,9 @@ impl<W: World> SharedSession<'_, W> {
                     if now >= limit {
                         return Err(LeaseError::Busy(Some(lease.clone())));
                     }
-                    if !waited_for.contains(&lease.by) {
+                    if watch.began() == now {
                         self.world
                             .log(&format!("waiting for the renewal on {}", lease.host));
-                        waited_for.push(lease.by.clone());
                     }
                     self.world.sleep(backoff.next(self.world.random()));
                     continue;
@@ -280,10 +275,8 @@ impl<W: World> SharedSession<'_, W> {
                 self.world
                     .log(&format!("the lease of {} has run out", lease.host));
                 lapsed = Some(lease.clone());
-            } else if let Some(failed) = failed
-                && (waited_for.contains(&failed.by) || failed_before.as_ref() != Some(&failed.by))
-            {
-                return Err(LeaseError::Shared(failed.why));
+            } else if has_failed && let Some(failed) = &entry.sharing.failed {
+                return Err(LeaseError::Shared(failed.why.clone()));
             }
             if let Some(taken) = self.take(entry, &version)? {
                 if let Step::Done(renewal) = self.exchange(taken, &mut lapsed)? {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use super::machine::{Machine, Removed, Scenario, origin, session, token_of};
 use super::simulator::Simulation;
 use super::{LeaseError, Renewal, SharedSession, Timing, World};
+use crate::model::Session;
 
 const EXCUSES: [&str; 6] = [
     "crash of the holder",
@@ -220,20 +221,20 @@ pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
     ]
 }
 
-pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &str) -> End {
+pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &Session) -> End {
     let origin = origin();
     let shared = SharedSession {
         world: machine,
         timing: &timing,
         origin: &origin,
     };
-    match shared.renew(Some(&session(before)), &|_| false) {
+    match shared.renew(Some(before), &|_| false) {
         Ok(Renewal::Own(session)) => End::Own(token_of(&session)),
         Ok(Renewal::Theirs(session)) => End::Theirs(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
         Err(LeaseError::Ended { .. }) => End::Ended,
         Err(LeaseError::Busy(_)) if removed == Removed::FailingClosed => {
-            match machine.exchange(&session(before).refresh.value) {
+            match machine.exchange(&before.refresh.value) {
                 super::Exchanged::Granted(_) => End::Own(String::new()),
                 _ => End::Ended,
             }
@@ -313,7 +314,7 @@ pub(super) fn run(
         add(
             &mut sim,
             start,
-            Box::new(move |m| renew(m, timing, removed, "t1")),
+            Box::new(move |m| renew(m, timing, removed, &session("t1"))),
             timing,
         );
     }
@@ -343,15 +344,12 @@ pub(super) fn run(
     let doubles = sim.doubles;
 
     sim.calm_down();
-    let before = sim
-        .stored()
-        .and_then(|entry| entry.session)
-        .map(|session| token_of(&session));
-    let token = before.unwrap_or_else(|| "t1".to_owned());
+    let before = sim.stored().and_then(|entry| entry.session);
+    let before = before.unwrap_or_else(|| session("t1"));
     add(
         &mut sim,
         900.0,
-        Box::new(move |m| renew(m, timing, removed, &token)),
+        Box::new(move |m| renew(m, timing, removed, &before)),
         timing,
     );
     sim.run_until(1200.0);

@@ -18,7 +18,7 @@ use super::machine::{
 };
 use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
-use crate::store::{Lease, PutOutcome, Version};
+use crate::store::{Lease, PutOutcome, Sharing, Version};
 
 enum Event {
     Answer(usize, u64, Answer),
@@ -69,7 +69,9 @@ pub(super) struct Simulation {
     pub(super) was_family_revoked: bool,
     /// When each refresh token was stored.
     pub(super) stored_at: HashMap<String, f64>,
-    lost_answers: u32,
+    lost_answers: (f64, u32),
+    /// What was put, in order.
+    pub(super) puts: Vec<Kind>,
     /// What happened that no protocol can make good.
     pub(super) causes: HashSet<&'static str>,
 }
@@ -84,7 +86,7 @@ impl Simulation {
         });
         let entry = SharedEntry {
             session: Some(session("t1")),
-            sharing: crate::store::Sharing {
+            sharing: Sharing {
                 lineage: "one".into(),
                 ..Default::default()
             },
@@ -113,7 +115,8 @@ impl Simulation {
             doubles: 0,
             was_family_revoked: false,
             stored_at: HashMap::new(),
-            lost_answers: 0,
+            lost_answers: (0.0, 0),
+            puts: Vec::new(),
             causes: HashSet::new(),
         }
     }
@@ -142,22 +145,36 @@ impl Simulation {
         self.down = Some((from, to));
     }
 
-    /// Loses the answers of the next puts.
-    pub(super) fn lose_answers(&mut self, count: u32) {
-        self.lost_answers = count;
+    /// Pauses a machine after its answer number `step`.
+    pub(super) fn pause(&mut self, id: usize, step: u32, seconds: f64) {
+        self.seats[id].pauses.insert(step, (false, seconds));
+    }
+
+    /// Loses the next answers of the store to what begins after `time`.
+    pub(super) fn lose_answers(&mut self, time: f64, count: u32) {
+        self.lost_answers = (time, count);
     }
 
     /// Puts a lease whose holder is never heard of again.
     pub(super) fn lease_to_nobody(&mut self, duration: Duration) {
-        let mut entry = self.stored().unwrap();
-        entry.sharing.lease = Some(Lease {
-            by: "nobody".into(),
-            host: "nowhere".into(),
-            pid: 1,
-            began: Timestamp::from_millis(0),
-            duration: u64::try_from(duration.as_millis()).unwrap(),
+        self.edit(|sharing| {
+            sharing.ended = None;
+            sharing.lease = Some(Lease {
+                by: "nobody".into(),
+                host: "nowhere".into(),
+                pid: 1,
+                began: Timestamp::from_millis(0),
+                duration: u64::try_from(duration.as_millis()).unwrap(),
+            });
         });
+    }
+
+    /// Changes the marks of the entry, as another machine does.
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Sharing)) {
+        let mut entry = self.stored().unwrap();
+        edit(&mut entry.sharing);
         self.entry = Some(entry.to_bytes().unwrap().to_vec());
+        self.version += 1;
     }
 
     pub(super) fn stored(&self) -> Option<SharedEntry> {
@@ -365,8 +382,8 @@ impl Simulation {
             Op::Get(_) | Op::Put(..) => {
                 let (there, back) = (self.store_delay(), self.store_delay());
                 let mut back = (!self.random.hits(s.lose_store)).then_some(back);
-                if matches!(op, Op::Put(..)) && self.lost_answers > 0 {
-                    self.lost_answers -= 1;
+                if self.lost_answers.1 > 0 && time > self.lost_answers.0 {
+                    self.lost_answers.1 -= 1;
                     back = None;
                 }
                 let (timeout, late) = match &op {
@@ -434,6 +451,7 @@ impl Simulation {
                     Answer::Put(PutOutcome::Conflict)
                 } else {
                     self.version += 1;
+                    self.puts.push(kind);
                     self.entry = content;
                     if let Some(session) = self.stored().and_then(|entry| entry.session) {
                         self.stored_at.entry(token_of(&session)).or_insert(time);

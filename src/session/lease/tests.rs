@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::machine::{Removed, Scenario, origin, token_of};
+use super::machine::{Kind, Removed, Scenario, origin, session, token_of};
 use super::scenarios::{End, calm, renew, run, scenarios, timing};
 use super::simulator::Simulation;
 use super::{SharedSession, Timing, World};
-use crate::model::Session;
+use crate::model::{Session, Timestamp};
+use crate::store::EndedMark;
 
 /// Seeds that the usual run of the tests tries per scenario.
 const SEEDS: u64 = 150;
@@ -154,7 +155,7 @@ fn with_ones_own_length_in_place_of_the_entrys() {
         let mut sim = Simulation::new(1, calm());
         sim.lease_to_nobody(Duration::from_secs(30));
         sim.add(0.0, removed, short, move |machine| {
-            renew(machine, short, removed, "t1");
+            renew(machine, short, removed, &session("t1"));
         });
         sim.run_until(100.0);
         sim.finish();
@@ -179,18 +180,24 @@ fn without_looking_up_an_unanswered_put() {
 fn taking_an_unanswered_put_for_undone() {
     let first_exchange = |removed| {
         let mut sim = Simulation::new(1, calm());
-        sim.lose_answers(1);
+        // Of the put: only the get begins at the start.
+        sim.lose_answers(0.0, 1);
         sim.add(0.0, removed, timing(), move |machine| {
-            renew(machine, timing(), removed, "t1");
+            renew(machine, timing(), removed, &session("t1"));
         });
         sim.run_until(100.0);
         sim.finish();
-        sim.first_exchange
+        (sim.first_exchange, sim.puts)
     };
-    let looked_up = first_exchange(Removed::Nothing).expect("an exchange");
-    let guessed = first_exchange(Removed::TakingUnansweredForUndone);
-    assert!(looked_up < 15.0, "{looked_up}");
+    let (looked_up, puts) = first_exchange(Removed::Nothing);
+    let (guessed, _) = first_exchange(Removed::TakingUnansweredForUndone);
+    assert!(looked_up.is_some_and(|at| at < 15.0), "{looked_up:?}");
     assert!(guessed.is_none_or(|at| at > 30.0), "{guessed:?}");
+    // After 10 s what is left of the lease is too short for an exchange and its body.
+    assert_eq!(
+        puts,
+        [Kind::Lease, Kind::Release, Kind::Lease, Kind::Result]
+    );
 }
 
 /// How long after its return a store that was away for 20 to 30 s gets the result, at most.
@@ -205,7 +212,7 @@ fn longest_delay(timing: Timing) -> f64 {
         // The lease is there after 90 ms. The result may be, in a fast run.
         sim.set_outage(0.1, back);
         sim.add(0.0, Removed::Nothing, timing, move |machine| {
-            renew(machine, timing, Removed::Nothing, "t1");
+            renew(machine, timing, Removed::Nothing, &session("t1"));
         });
         sim.run_until(100.0);
         sim.finish();
@@ -303,6 +310,101 @@ fn without_putting_over_a_taker() {
         &[timing()],
         &["P2"],
     );
+}
+
+/// One machine whose exchange takes some seconds, and what `meanwhile` does to it.
+fn slow_exchange(meanwhile: impl FnOnce(&mut Simulation)) -> Simulation {
+    let scenario = Scenario {
+        slow_server: 1.0,
+        ..Scenario::default()
+    };
+    let mut sim = Simulation::new(1, scenario);
+    sim.add(0.0, Removed::Nothing, timing(), |machine| {
+        renew(machine, timing(), Removed::Nothing, &session("t1"));
+    });
+    sim.run_until(0.5);
+    assert!(sim.stored().expect("an entry").lease().is_some());
+    meanwhile(&mut sim);
+    sim.run_until(15.0);
+    sim.finish();
+    sim
+}
+
+/// The holder of the new tokens puts them over a lease on the spent one, or over a
+/// mark that it ended.
+#[test]
+fn a_result_replaces_what_others_made_of_the_spent_token() {
+    let taken = slow_exchange(|sim| sim.lease_to_nobody(Duration::from_secs(30)));
+    assert!(taken.stored_at.contains_key("t2"));
+    let ended = slow_exchange(|sim| {
+        sim.edit(|sharing| {
+            sharing.lease = None;
+            sharing.ended = Some(EndedMark {
+                message: "spent".into(),
+                at: Timestamp::from_millis(0),
+            });
+        });
+    });
+    assert!(ended.stored_at.contains_key("t2"));
+}
+
+/// The holder was suspended for longer than it tries to save, and the store does not
+/// answer its first attempt.
+#[test]
+fn a_run_that_slept_has_some_attempts_left() {
+    let mut sim = Simulation::new(1, Scenario::default());
+    let id = sim.add(0.0, Removed::Nothing, timing(), |machine| {
+        renew(machine, timing(), Removed::Nothing, &session("t1"));
+    });
+    let exchange = 3;
+    sim.pause(id, exchange, 700.0);
+    sim.run_until(600.0);
+    sim.lose_answers(600.0, 2);
+    sim.run_until(900.0);
+    sim.finish();
+    assert!(sim.stored_at.contains_key("t2"));
+}
+
+/// What the server issues for a session that is no longer there is ended as well.
+#[test]
+fn new_tokens_of_a_session_that_is_gone_are_revoked() {
+    let gone = slow_exchange(|sim| sim.edit(|sharing| sharing.gone = true));
+    assert!(gone.exchanges == 1 && gone.revoked.contains(&1));
+    let replaced = slow_exchange(|sim| sim.edit(|sharing| sharing.lineage = "two".into()));
+    assert!(replaced.exchanges == 1 && replaced.revoked.contains(&1));
+}
+
+/// A run that began before another one failed takes that for its answer, also if it
+/// never saw that one's lease.
+#[test]
+fn a_failure_is_shared_with_those_who_did_not_watch_it() {
+    let scenario = Scenario {
+        server_down: true,
+        ..Scenario::default()
+    };
+    let mut sim = Simulation::new(1, scenario);
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    for start in [0.0, 20.0] {
+        let ends = Arc::clone(&ends);
+        sim.add(start, Removed::Nothing, timing(), move |machine| {
+            let end = renew(machine, timing(), Removed::Nothing, &session("t1"));
+            ends.lock().unwrap().push(end);
+        });
+    }
+    sim.run_until(100.0);
+    sim.finish();
+    assert_eq!(*ends.lock().unwrap(), [End::NoAnswer, End::Shared]);
+}
+
+/// The outcome of another run that holds the lease counts, not the refusal of this one.
+#[test]
+fn a_refusal_under_the_lease_of_another_is_not_the_end() {
+    let refused = slow_exchange(|sim| {
+        sim.revoked.insert(1);
+        sim.lease_to_nobody(Duration::from_secs(30));
+    });
+    let entry = refused.stored().expect("an entry");
+    assert!(entry.sharing.ended.is_none() && entry.lease().is_some());
 }
 
 #[test]
