@@ -348,21 +348,27 @@ fn a_result_replaces_what_others_made_of_the_spent_token() {
     assert!(ended.stored_at.contains_key("t2"));
 }
 
-/// The holder was suspended for longer than it tries to save, and the store does not
-/// answer its first attempt.
+/// The holder was paused for longer than it tries to save, and the store does not
+/// answer at first.
 #[test]
-fn a_run_that_slept_has_some_attempts_left() {
-    let mut sim = Simulation::new(1, Scenario::default());
-    let id = sim.add(0.0, Removed::Nothing, timing(), |machine| {
-        renew(machine, timing(), Removed::Nothing, &session("t1"));
+fn a_run_that_was_paused_has_some_attempts_left() {
+    let scenario = Scenario {
+        slow_server: 1.0,
+        ..Scenario::default()
+    };
+    let mut sim = Simulation::new(1, scenario);
+    let end = Arc::new(Mutex::new(None));
+    let ended = Arc::clone(&end);
+    let id = sim.add(0.0, Removed::Nothing, timing(), move |machine| {
+        let end = renew(machine, timing(), Removed::Nothing, &session("t1"));
+        *ended.lock().unwrap() = Some(end);
     });
-    let exchange = 3;
-    sim.pause(id, exchange, 700.0);
-    sim.run_until(600.0);
-    sim.lose_answers(600.0, 2);
+    // The answers are those to a get, the lease, the exchange, and the result.
+    sim.pause(id, 4, 700.0);
+    sim.lose_answers(0.5, 2);
     sim.run_until(900.0);
     sim.finish();
-    assert!(sim.stored_at.contains_key("t2"));
+    assert_eq!(*end.lock().unwrap(), Some(End::Own("t2".to_owned())));
 }
 
 /// What the server issues for a session that is no longer there is ended as well.
