@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Screen, Store, Test, World, test};
@@ -19,6 +20,13 @@ pub fn tests() -> Vec<Test> {
         ("windows::sessions_do_not_roam", sessions_do_not_roam),
         ("windows::parallel_tokens::file", || parallel("file")),
         ("windows::parallel_tokens::keyring", || parallel("keyring")),
+        ("windows::split::life", split_life),
+        (
+            "windows::split::readers_meet_a_writer",
+            readers_meet_a_writer,
+        ),
+        ("windows::names::reserved", reserved_names),
+        ("windows::names::differ_in_case", names_differ_in_case),
         ("windows::replaces_a_file_that_is_open", open_file),
         ("windows::paths_are_plain", plain_paths),
         ("windows::directories_have_an_acl", acl),
@@ -63,11 +71,19 @@ fn prepared() -> &'static Path {
         let program = program.join(TARGET).join("debug/rememberizer.exe");
         std::fs::copy(program, dir.join("rememberizer.exe")).unwrap();
         compile(&dir, "bcryptprimitives", "dll", &["-shared", "-ladvapi32"]);
-        for helper in ["ctrlc", "stays", "hold", "icacls", "tokens"] {
+        for helper in ["ctrlc", "stays", "hold", "icacls", "status", "tokens"] {
             compile(&dir, helper, "exe", &[]);
         }
-        let made = wine_in(&dir, "wineboot").arg("--init").output().unwrap();
-        assert!(made.status.success(), "{made:?}");
+        // The server stays for ten seconds after the last program, and with it Wine's
+        // services. They start with the first program and inherit its streams: if those
+        // were pipes, their reader would wait for the services.
+        for mut command in [
+            in_prefix(&dir, "wineserver", "-p10"),
+            wine_in(&dir, "wineboot"),
+        ] {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+            command.status().unwrap();
+        }
         dir
     })
 }
@@ -85,7 +101,11 @@ fn compile(dir: &Path, name: &str, extension: &str, flags: &[&str]) {
 
 /// A Windows program under Wine, which sees nothing of the user's own Wine.
 fn wine_in(dir: &Path, program: &str) -> Command {
-    let mut command = Command::new("wine");
+    in_prefix(dir, "wine", program)
+}
+
+fn in_prefix(dir: &Path, tool: &str, argument: &str) -> Command {
+    let mut command = Command::new(tool);
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -94,9 +114,19 @@ fn wine_in(dir: &Path, program: &str) -> Command {
         .env("WINEDEBUG", "-all")
         .env("WINEDLLOVERRIDES", "mscoree,mshtml=")
         .env("LC_ALL", "C.UTF-8")
-        .arg(program)
+        .arg(argument)
         .stdin(Stdio::null());
     command
+}
+
+/// The output of a program that `status` ran.
+#[track_caller]
+fn outcome(output: std::process::Output) -> Output {
+    let mut output = Output::of(output);
+    let (stderr, status) = output.stderr.rsplit_once("status ").expect("a status");
+    output.code = status.trim_end().parse().unwrap();
+    output.stderr = stderr.to_owned();
+    output
 }
 
 /// A test's own profile and configuration in the prefix that all tests share.
@@ -145,23 +175,28 @@ impl Windows {
         command
     }
 
+    /// The program, not yet run. Read its output with [`outcome`].
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.wine("rememberizer.exe");
-        command.args(args);
+        let mut command = self.wine("status.exe");
+        command.arg("rememberizer.exe").args(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        Output::of(self.command(args).output().unwrap())
+        outcome(self.command(args).output().unwrap())
+    }
+
+    fn try_login(&self, args: &[&str]) -> Output {
+        let url = self.world.api.base_url();
+        let mut command = self.command(&["login", EMAIL, "--api-url", &url]);
+        command.args(args).env("REMEMBERIZER_PASSWORD", PASSWORD);
+        outcome(command.output().unwrap())
     }
 
     #[track_caller]
     fn login(&self, store: &str) {
-        let url = self.world.api.base_url();
-        let args = ["login", EMAIL, "--store", store, "--api-url", &url];
-        let mut command = self.command(&args);
-        command.env("REMEMBERIZER_PASSWORD", PASSWORD);
-        Output::of(command.output().unwrap()).expect(0);
+        self.try_login(&["--store", store]).expect(0);
     }
 
     /// Opens `file` in another process, for so long.
@@ -228,23 +263,103 @@ fn parallel(store: &str) {
     let before = api.exchanges();
     let runs: Vec<_> = (0..32)
         .map(|_| {
-            windows
-                .command(&["token", "--min-ttl", "250s"])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::piped())
-                .spawn()
-                .unwrap()
+            let mut command = windows.command(&["token", "--min-ttl", "250s"]);
+            command.spawn().unwrap()
         })
         .collect();
     // Each of them asks for more time than the first token has left by then.
-    let outputs: Vec<_> = runs
-        .into_iter()
-        .map(|run| Output::of(run.wait_with_output().unwrap()).expect(0))
-        .collect();
-    for output in &outputs {
+    for run in runs {
+        let output = outcome(run.wait_with_output().unwrap()).expect(0);
         assert!(api.access_works(output.stdout.trim()), "{output:?}");
     }
     assert!(api.exchanges() <= before + 1, "{}", api.exchanges());
+    windows.run(&["logout"]).expect(0);
+}
+
+/// Tokens of 3 KB, so that a session takes three credentials of 2,560 bytes.
+fn with_split_session(test: &str) -> Windows {
+    let windows = Windows::new(test);
+    windows
+        .world
+        .api
+        .set(|settings| settings.token_length = 3000);
+    windows.login("keyring");
+    windows
+}
+
+fn split_life() {
+    let windows = with_split_session("split-life");
+    let credentials = || {
+        let key = r"HKCU\Software\Wine\Credential Manager";
+        let output = windows.wine("reg").args(["query", key]).output().unwrap();
+        let listed = Output::of(output).expect(0).stdout;
+        let own = format!("{}.", windows.profile);
+        listed.lines().filter(|line| line.contains(&own)).count()
+    };
+    assert_eq!(credentials(), 4, "the head and its parts");
+    for _ in 0..3 {
+        windows.run(&["refresh"]).expect(0);
+        let token = windows.run(&["token"]).expect(0).stdout;
+        assert!(token.len() > 3000 && windows.world.api.access_works(token.trim()));
+        assert_eq!(credentials(), 4);
+    }
+    windows.run(&["logout"]).expect(0);
+    assert_eq!(credentials(), 0);
+}
+
+/// Readers take no lock; what they read meanwhile is whole.
+fn readers_meet_a_writer() {
+    let windows = with_split_session("split-readers");
+    let writing = AtomicBool::new(true);
+    let read = || {
+        let mut outputs = Vec::new();
+        while writing.load(Ordering::Relaxed) {
+            outputs.push(windows.run(&["whoami", "--offline"]));
+        }
+        outputs
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(read)).collect();
+        let written: Vec<_> = (0..25).map(|_| windows.run(&["refresh"])).collect();
+        writing.store(false, Ordering::Relaxed);
+        for output in written {
+            output.expect(0);
+        }
+        for reader in readers {
+            let outputs = reader.join().unwrap();
+            assert!(outputs.len() > 3, "only {} reads", outputs.len());
+            for output in outputs {
+                output.expect(0);
+            }
+        }
+    });
+    windows.run(&["logout"]).expect(0);
+}
+
+fn reserved_names() {
+    let windows = Windows::new("reserved");
+    for name in ["con", "NUL", "Aux", "com1", "LPT9", "prn"] {
+        let output = windows.try_login(&["-p", name]).expect(2);
+        let expected = format!("error: a profile cannot be named {name}: Windows reserves");
+        assert!(output.stderr.starts_with(&expected), "{output:?}");
+        // A device of that name must not be opened either.
+        for args in [&["whoami", "-p", name][..], &["token", "-p", name]] {
+            windows.run(args).expect(3);
+        }
+    }
+}
+
+fn names_differ_in_case() {
+    let mut windows = Windows::new("Case");
+    windows.login("keyring");
+    let name = std::mem::replace(&mut windows.profile, String::new());
+    windows.profile = name.to_lowercase();
+    let output = windows.try_login(&[]).expect(2);
+    let expected = format!("there is a profile {name}, which differs in case only");
+    assert!(output.stderr.contains(&expected), "{output:?}");
+    windows.run(&["whoami"]).expect(3);
+    windows.profile = name;
+    windows.run(&["whoami"]).expect(0);
     windows.run(&["logout"]).expect(0);
 }
 
@@ -267,13 +382,14 @@ fn plain_paths() {
     let windows = Windows::new("plain");
     windows.login("file");
     let profiles = windows.world.home().join("config/profiles.json");
-    let mut held = windows.hold(&profiles, 2500);
+    let mut held = windows.hold(&profiles, 600_000);
     let args = ["profile", "set", "login", "bob@example.com"];
     let output = windows.run(&args);
+    held.kill().unwrap();
+    held.wait().unwrap();
     assert_ne!(output.code, 0, "{output:?}");
     assert!(output.stderr.contains("profiles.json"), "{output:?}");
     assert!(!output.stderr.contains(r"\\?\"), "{output:?}");
-    held.wait().unwrap();
     windows.run(&["logout"]).expect(0);
 }
 
@@ -308,35 +424,22 @@ fn reader_gone() {
     let windows = Windows::new("reader");
     windows.login("file");
     for args in [&["token"][..], &["doctor"], &["--help"]] {
-        let mut child = windows
-            .command(args)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = windows.command(args).spawn().unwrap();
         drop(child.stdout.take());
-        let output = Output::of(child.wait_with_output().unwrap());
+        let output = outcome(child.wait_with_output().unwrap());
         assert_eq!((output.code, output.stderr.as_str()), (0, ""), "{args:?}");
     }
     windows.run(&["logout"]).expect(0);
 }
 
-/// Windows' exit statuses have 32 bits. A Unix process that waits for Wine sees
-/// eight of them, so another Windows program compares.
+/// Windows' exit statuses have 32 bits.
 fn statuses() {
     let windows = Windows::new("statuses");
     windows.login("file");
-    for status in ["0", "7", "300", "-1073741510"] {
-        let script = format!(
-            "rememberizer.exe exec -- cmd /c exit {status} & call echo status %^errorlevel%"
-        );
-        let mut command = windows.wine("cmd");
-        let output = Output::of(command.args(["/c", &script]).output().unwrap());
-        assert_eq!(
-            output.stdout.trim_end(),
-            format!("status {status}"),
-            "{output:?}"
-        );
+    for status in [0, 7, 300, -1_073_741_510] {
+        let status_text = status.to_string();
+        let args = ["exec", "--", "cmd", "/c", "exit", &status_text];
+        windows.run(&args).expect(status);
     }
     windows.run(&["logout"]).expect(0);
 }
@@ -352,7 +455,7 @@ fn batch_files() {
     let run = |program: &str| {
         let mut command = windows.command(&["exec", "--", program, "a b"]);
         command.env("WINEPATH", format!("Z:{}", dir.display()));
-        Output::of(command.output().unwrap())
+        outcome(command.output().unwrap())
     };
     for program in ["shim", "shim.cmd"] {
         let output = run(program).expect(9);
@@ -360,7 +463,7 @@ fn batch_files() {
     }
     let mut command = windows.command(&["exec", "--token-file", "--", "shim", "a"]);
     command.env("WINEPATH", format!("Z:{}", dir.display()));
-    Output::of(command.output().unwrap()).expect(9);
+    outcome(command.output().unwrap()).expect(9);
     let output = run("nowhere").expect(1);
     assert!(
         output.stderr.starts_with("error: cannot run nowhere: "),
@@ -389,7 +492,8 @@ impl Job {
         windows.login("file");
         let milliseconds = milliseconds.to_string();
         let mut child = windows
-            .command(&["exec", "--token-file", "--", "tokens.exe", &milliseconds])
+            .wine("rememberizer.exe")
+            .args(["exec", "--token-file", "--", "tokens.exe", &milliseconds])
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -125,6 +125,9 @@ pub struct Settings {
         allow_negative_numbers = true
     )]
     pub refresh_lifetime: i64,
+    /// Minimum length of a JWT in characters
+    #[arg(long, value_name = "CHARACTERS", default_value_t = 0)]
+    pub token_length: usize,
     /// Seconds by which the server's clock is ahead
     #[arg(
         long,

@@ -222,15 +222,15 @@ impl State {
     }
 
     fn new_access(&mut self, account: u64, settings: &Settings) -> String {
-        let (now, lifetime) = (settings.now(), settings.access_lifetime);
-        self.mint.jwt("access", account, now, lifetime)
+        let lifetime = settings.access_lifetime;
+        self.mint.jwt("access", account, lifetime, settings)
     }
 
     fn new_refresh(&mut self, family: usize, settings: &Settings) -> String {
         let (now, lifetime) = (settings.now(), settings.refresh_lifetime);
         let account = self.families[family].account;
         let token = match settings.dialect {
-            Dialect::SimpleJwt => self.mint.jwt("refresh", account, now, lifetime),
+            Dialect::SimpleJwt => self.mint.jwt("refresh", account, lifetime, settings),
             Dialect::FusionAuth => self.mint.opaque(),
         };
         self.refreshes.push(Refresh {

@@ -8,6 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use super::settings::Settings;
+
 /// The signing key of a server, and its source of random numbers.
 #[derive(Default)]
 pub struct Mint {
@@ -34,16 +36,27 @@ impl Mint {
         format!("{:016x}{:016x}", self.number(), self.number())
     }
 
-    /// A JWT of type `access` or `refresh`, times in seconds since 1970.
-    pub fn jwt(&mut self, token_type: &str, user_id: u64, now: i64, lifetime: i64) -> String {
+    /// A JWT of type `access` or `refresh` that lives for `lifetime` seconds.
+    pub fn jwt(
+        &mut self,
+        token_type: &str,
+        user_id: u64,
+        lifetime: i64,
+        settings: &Settings,
+    ) -> String {
+        let now = settings.now();
         let header = json!({ "alg": "HS256", "typ": "JWT" });
-        let claims = json!({
+        let mut claims = json!({
             "token_type": token_type,
             "exp": now + lifetime,
             "iat": now,
             "jti": self.opaque(),
             "user_id": user_id.to_string(),
         });
+        if settings.token_length > 0 {
+            // Base64 makes four characters of three bytes.
+            claims["padding"] = "x".repeat(settings.token_length / 4 * 3).into();
+        }
         let signed = format!("{}.{}", encode(&header), encode(&claims));
         let signature = self.sign(&signed);
         format!("{signed}.{signature}")
