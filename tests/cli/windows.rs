@@ -352,7 +352,7 @@ fn reserved_names() {
 fn names_differ_in_case() {
     let mut windows = Windows::new("Case");
     windows.login("keyring");
-    let name = std::mem::replace(&mut windows.profile, String::new());
+    let name = std::mem::take(&mut windows.profile);
     windows.profile = name.to_lowercase();
     let output = windows.try_login(&[]).expect(2);
     let expected = format!("there is a profile {name}, which differs in case only");
