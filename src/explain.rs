@@ -1,7 +1,7 @@
 //! Turns every error into what the person and the script are told: outcome,
 //! line and hint. Nothing else decides that.
 
-use crate::api::ApiError;
+use crate::api::{ApiError, Delivery};
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::session::{LikelyCause, SessionError};
@@ -148,7 +148,10 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             }
         }
         ApiError::Unavailable {
-            is_untrusted: true, ..
+            delivery: Delivery::NoTls {
+                is_unknown_issuer: true,
+            },
+            ..
         } => Failure::new(Outcome::Unavailable, message)
             .hint("trust the certificate of its CA with --ca-cert FILE"),
         ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message).hint(format!(

@@ -10,7 +10,7 @@ use reqwest::header::LOCATION;
 use serde_json::Value;
 use url::Url;
 
-use super::http::{Fault, Request, Response};
+use super::http::{Request, Response};
 use super::{ApiError, Client, Delivery, message};
 
 impl Client {
@@ -20,7 +20,7 @@ impl Client {
         &self,
         request: &Request,
         deadline: Instant,
-    ) -> Result<Response, Fault> {
+    ) -> Result<Response, ApiError> {
         let response = self.http.send(request, deadline)?;
         if response.status.is_success() {
             return Ok(response);
@@ -31,7 +31,7 @@ impl Client {
         Err(self.classify_error(response, request.is_authenticated()))
     }
 
-    fn classify_error(&self, response: Response, is_authenticated: bool) -> Fault {
+    fn classify_error(&self, response: Response, is_authenticated: bool) -> ApiError {
         let status_line = response.status.to_string();
         let reason = response.status.canonical_reason().unwrap_or("no reason");
         let (status, retry_after) = (response.status(), response.retry_after());
@@ -43,7 +43,7 @@ impl Client {
         // HTML error pages often repeat the status in their title.
         let text = parsed_error.message.filter(|text| *text != status_line);
         let message = text.clone().unwrap_or_else(|| reason.to_lowercase());
-        Fault::permanent(match status {
+        match status {
             429 => ApiError::Throttled {
                 message,
                 retry_after,
@@ -68,30 +68,27 @@ impl Client {
             _ => {
                 let text = text.map_or(String::new(), |text| format!(": {text}"));
                 let reason = format!("the server answered {status_line}{text}");
-                return Fault {
-                    error: ApiError::unavailable(reason, Delivery::Answered(status)),
-                    retryable: is_gateway_error(status),
-                };
+                ApiError::unavailable(reason, Delivery::Answered(status))
             }
-        })
+        }
     }
 
     /// Redirects are never followed, since a request carries secrets. A
     /// permanent one means that the API is elsewhere; a temporary one, such as
     /// that of a captive portal, goes away.
-    fn classify_redirect(&self, response: &Response) -> Fault {
+    fn classify_redirect(&self, response: &Response) -> ApiError {
         let status = response.status();
         let message = match self.location(response) {
             Some(location) => format!("a redirect to {location}, which is not followed"),
             None => "a redirect without a location".to_owned(),
         };
-        Fault::permanent(match status {
+        match status {
             302 | 303 | 307 => ApiError::unavailable(
                 format!("the server answered {status}: {message}"),
                 Delivery::Answered(status),
             ),
             _ => ApiError::Unexpected { status, message },
-        })
+        }
     }
 
     /// The host and path of a redirect, without anything that may be secret.
@@ -103,7 +100,7 @@ impl Client {
 
     /// Reads the JSON body of a success. Returns `None` if there is none; an
     /// HTML page comes from a proxy and is an error.
-    pub(super) fn read_json(&self, response: Response) -> Result<Option<Value>, Fault> {
+    pub(super) fn read_json(&self, response: Response) -> Result<Option<Value>, ApiError> {
         let (status, status_line) = (response.status(), response.status.to_string());
         let content_type = response.content_type().map(str::to_owned);
         let body = self.http.read_body(response)?;
@@ -114,20 +111,14 @@ impl Client {
             let title = message::parse(content_type.as_deref(), &body.bytes).message;
             let title = title.map_or(String::new(), |title| format!(": {title}"));
             let reason = format!("the server answered {status_line} with an HTML page{title}");
-            let error = ApiError::unavailable(reason, Delivery::Answered(status));
-            return Err(Fault::permanent(error));
+            return Err(ApiError::unavailable(reason, Delivery::Answered(status)));
         }
         if !body.is_complete {
-            return Err(Fault::permanent(ApiError::Unexpected {
+            return Err(ApiError::Unexpected {
                 status,
                 message: "the response is too large".to_owned(),
-            }));
+            });
         }
         Ok(serde_json::from_slice(&body.bytes).ok())
     }
-}
-
-/// Whether a gateway could not reach the server, which may work a moment later.
-pub(super) fn is_gateway_error(status: u16) -> bool {
-    matches!(status, 502..=504)
 }

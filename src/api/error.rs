@@ -7,8 +7,10 @@
 /// How far a request got that has no usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It did not reach the server: no address, no connection or no TLS.
+    /// It did not reach the server: no address or no connection.
     NotSent,
+    /// The TLS handshake failed, and would fail again.
+    NoTls { is_unknown_issuer: bool },
     /// It was sent, at least in part, and no complete response came.
     Unknown,
     /// The response has this status, which says nothing about the request itself.
@@ -41,12 +43,7 @@ pub(crate) enum ApiError {
     },
     /// A transient failure, which says nothing about the session.
     #[error("{reason}")]
-    Unavailable {
-        reason: String,
-        delivery: Delivery,
-        /// Whether the server's certificate has an unknown issuer.
-        is_untrusted: bool,
-    },
+    Unavailable { reason: String, delivery: Delivery },
     /// The response is not one of this API: a permanent redirect, a 404, or a
     /// success without its content.
     #[error("the server answered {status}: {message}")]
@@ -62,11 +59,18 @@ pub(crate) enum ApiError {
 
 impl ApiError {
     pub(super) fn unavailable(reason: String, delivery: Delivery) -> Self {
-        Self::Unavailable {
-            reason,
-            delivery,
-            is_untrusted: false,
-        }
+        Self::Unavailable { reason, delivery }
+    }
+
+    /// Whether the same request may succeed a moment later.
+    pub(super) fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable {
+                delivery: Delivery::NotSent | Delivery::Unknown | Delivery::Answered(502..=504),
+                ..
+            }
+        )
     }
 
     /// Whether the server may have carried out the request although no usable

@@ -61,12 +61,6 @@ pub(crate) struct Response {
     deadline: Instant,
 }
 
-/// A failure, and whether the same request may succeed a moment later.
-pub(super) struct Fault {
-    pub(super) error: ApiError,
-    pub(super) retryable: bool,
-}
-
 #[derive(Default)]
 pub(super) struct WholeBody {
     pub(super) bytes: Zeroizing<Vec<u8>>,
@@ -199,8 +193,8 @@ impl Http {
 
     /// Sends the request once and waits for the head of the response. Reading
     /// the body ends at `deadline` too.
-    pub(super) fn send(&self, request: &Request, deadline: Instant) -> Result<Response, Fault> {
-        let client = self.client().map_err(Fault::permanent)?;
+    pub(super) fn send(&self, request: &Request, deadline: Instant) -> Result<Response, ApiError> {
+        let client = self.client()?;
         let log = &self.options.log;
         let url = request.url.split('?').next().unwrap_or_default();
         log(&format!("{} {url}", request.method));
@@ -219,9 +213,9 @@ impl Http {
         let elapsed = start.elapsed();
         let millis = elapsed.as_millis();
         let body = result.map_err(|error| {
-            let fault = self.describe_failure(&error);
-            log(&format!("{} (after {millis} ms)", fault.error));
-            fault
+            let error = self.describe_failure(&error);
+            log(&format!("{error} (after {millis} ms)"));
+            error
         })?;
         let (status, headers) = (body.status(), body.headers().clone());
         let cookies = headers.get_all(SET_COOKIE).iter();
@@ -244,16 +238,15 @@ impl Http {
         })
     }
 
-    fn describe_failure(&self, error: &reqwest::Error) -> Fault {
+    fn describe_failure(&self, error: &reqwest::Error) -> ApiError {
         let host = self.options.origin.host();
         let cause = describe_cause(error);
         if error.is_builder() {
             let message = format!("cannot build the request: {cause}");
-            return Fault::permanent(ApiError::Unusable(message));
+            return ApiError::Unusable(message);
         }
         if let Some(tls_error) = rustls_error(error) {
-            // A certificate does not change between two attempts.
-            return Fault::permanent(tls::classify(tls_error, host, &self.options));
+            return tls::classify(tls_error, host, &self.options);
         }
         let proxy = proxy::in_use(&self.options);
         let (target, resolved) = match proxy {
@@ -279,14 +272,11 @@ impl Http {
             let reason = format!("no complete response from {host}: {cause}");
             (reason, Delivery::Unknown)
         };
-        Fault {
-            error: ApiError::unavailable(reason, delivery),
-            retryable: true,
-        }
+        ApiError::unavailable(reason, delivery)
     }
 
     /// Reads the body up to `MAX_BODY`.
-    pub(super) fn read_body(&self, mut response: Response) -> Result<WholeBody, Fault> {
+    pub(super) fn read_body(&self, mut response: Response) -> Result<WholeBody, ApiError> {
         let error = match read_at_most(&mut response, MAX_BODY + 1) {
             Ok(bytes) => {
                 let is_complete = bytes.len() as u64 <= MAX_BODY;
@@ -300,10 +290,7 @@ impl Http {
             _ => format!("no complete response from {host}: the connection broke off"),
         };
         (self.options.log)(&reason);
-        Err(Fault {
-            error: ApiError::unavailable(reason, Delivery::Unknown),
-            retryable: true,
-        })
+        Err(ApiError::unavailable(reason, Delivery::Unknown))
     }
 }
 
@@ -323,21 +310,6 @@ impl Read for Response {
                 false => error,
             }
         })
-    }
-}
-
-impl Fault {
-    pub(super) fn permanent(error: ApiError) -> Self {
-        Self {
-            error,
-            retryable: false,
-        }
-    }
-}
-
-impl From<Fault> for ApiError {
-    fn from(fault: Fault) -> Self {
-        fault.error
     }
 }
 

@@ -74,7 +74,7 @@ fn from_json(value: &Value) -> ParsedError {
     let mut found = Found::default();
     match value {
         Value::Object(object) => found.object(object, 0),
-        other => found.texts.extend(strings(other, 0)),
+        other => add_texts(&mut found.texts, other, 0),
     }
     let mut lines = found.texts;
     for (field, texts) in &found.fields {
@@ -115,14 +115,15 @@ impl Found {
             match object.get(key) {
                 // FastAPI and others put the fields under one of these keys.
                 Some(Value::Object(inner)) => self.object(inner, depth + 1),
-                Some(value) => self.texts.extend(strings(value, depth)),
+                Some(value) => add_texts(&mut self.texts, value, depth),
                 None => {}
             }
             let found = self.texts.len() > before;
-            if key == "error" && found {
-                let more = object.get("error_description");
-                self.texts
-                    .extend(more.into_iter().flat_map(|v| strings(v, depth)));
+            if key == "error"
+                && found
+                && let Some(more) = object.get("error_description")
+            {
+                add_texts(&mut self.texts, more, depth);
             }
             if found {
                 break;
@@ -133,17 +134,14 @@ impl Found {
             match object.get(key) {
                 Some(Value::Object(inner)) => self.object(inner, depth + 1),
                 Some(value @ (Value::Array(_) | Value::String(_))) if key == "errors" => {
-                    self.texts.extend(strings(value, depth));
+                    add_texts(&mut self.texts, value, depth);
                 }
                 _ => {}
             }
         }
         for (key, value) in object {
-            if NOT_FIELDS.contains(&key.as_str()) {
-                continue;
-            }
             // Beside a message, a string is more likely a request's number than an error.
-            if !(has_message && value.is_string()) {
+            if !NOT_FIELDS.contains(&key.as_str()) && !(has_message && value.is_string()) {
                 self.field(key, value, depth + 1);
             }
         }
@@ -166,7 +164,8 @@ impl Found {
                 }
             }
             other => {
-                let texts: Vec<_> = strings(other, depth).collect();
+                let mut texts = Vec::new();
+                add_texts(&mut texts, other, depth);
                 if !texts.is_empty() {
                     self.fields.push((shorten(name, MAX_EXCERPT), texts));
                 }
@@ -175,29 +174,25 @@ impl Found {
     }
 }
 
-/// The texts in a string, a list, or a list of `{message}` objects.
-fn strings(value: &Value, depth: usize) -> Box<dyn Iterator<Item = String> + '_> {
+/// Adds the texts in a string, a list, or a list of `{message}` objects.
+fn add_texts(texts: &mut Vec<String>, value: &Value, depth: usize) {
     match value {
         Value::String(text) => {
             let text = shorten(text, MAX_MESSAGE);
-            Box::new((!text.is_empty()).then_some(text).into_iter())
+            texts.extend((!text.is_empty()).then_some(text));
         }
-        Value::Array(items) if depth < MAX_DEPTH => Box::new(
-            items
-                .iter()
-                .take(MAX_FIELDS)
-                .flat_map(move |item| strings(item, depth + 1)),
-        ),
+        Value::Array(items) if depth < MAX_DEPTH => {
+            for item in items.iter().take(MAX_FIELDS) {
+                add_texts(texts, item, depth + 1);
+            }
+        }
         Value::Object(object) if depth < MAX_DEPTH => {
-            let text = ["detail", "message", "msg", "error"]
-                .iter()
-                .find_map(|key| object.get(*key));
-            Box::new(
-                text.into_iter()
-                    .flat_map(move |text| strings(text, depth + 1)),
-            )
+            let keys = ["detail", "message", "msg", "error"];
+            if let Some(value) = keys.iter().find_map(|key| object.get(*key)) {
+                add_texts(texts, value, depth + 1);
+            }
         }
-        _ => Box::new(std::iter::empty()),
+        _ => {}
     }
 }
 
@@ -212,23 +207,11 @@ fn title(html: &str) -> Option<String> {
 
 /// Joins the words into one line of at most `limit` characters.
 fn shorten(text: &str, limit: usize) -> String {
-    let mut line = String::new();
-    let mut length = 0;
-    for word in text.split_whitespace() {
-        for c in (!line.is_empty())
-            .then_some(' ')
-            .into_iter()
-            .chain(word.chars())
-        {
-            if length == limit {
-                line.push('…');
-                return line;
-            }
-            line.push(c);
-            length += 1;
-        }
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
-    line
 }
 
 #[cfg(test)]

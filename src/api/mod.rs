@@ -36,7 +36,7 @@ use crate::model::{
 pub(crate) use error::{ApiError, Delivery};
 pub(crate) use raw::{RawRequest, RawResponse};
 
-use http::{Fault, Http, Request};
+use http::{Http, Request};
 
 /// The longest pause before a retry.
 const MAX_PAUSE: Duration = Duration::from_millis(800);
@@ -102,7 +102,8 @@ impl Client {
             name,
             captcha: captcha.map(Secret::expose),
         };
-        self.send_for_grant(&self.post("auth/signup/")?.with_json(&body)?)
+        let request = self.post("auth/signup/")?.with_json(&body)?;
+        self.send_for_grant(&request, self.deadline())
     }
 
     /// Logs in. The caller checks whether the grant has a refresh token.
@@ -117,7 +118,8 @@ impl Client {
             password: password.expose(),
             captcha: captcha.map(Secret::expose),
         };
-        self.send_for_grant(&self.post("auth/signin/")?.with_json(&body)?)
+        let request = self.post("auth/signin/")?.with_json(&body)?;
+        self.send_for_grant(&request, self.deadline())
     }
 
     /// Confirms the account's e-mail address with the mailed code.
@@ -134,8 +136,7 @@ impl Client {
     ///
     /// Never retried: a rotating server may take a second use for theft (RFC 9700 §4.14).
     pub(crate) fn exchange(&self, refresh: &RefreshToken) -> Result<Grant, ApiError> {
-        let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
-        self.send_for_grant_by(&request, self.deadline())
+        self.exchange_within(refresh, self.timeout())
     }
 
     /// The same, within a shorter time.
@@ -145,7 +146,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<Grant, ApiError> {
         let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
-        self.send_for_grant_by(&request, self.deadline_within(timeout))
+        self.send_for_grant(&request, self.deadline_within(timeout))
     }
 
     /// The limit of a call.
@@ -249,11 +250,7 @@ impl Client {
     }
 
     /// Sends the request once, and reads the tokens in the response.
-    fn send_for_grant(&self, request: &Request) -> Result<Grant, ApiError> {
-        self.send_for_grant_by(request, self.deadline())
-    }
-
-    fn send_for_grant_by(&self, request: &Request, deadline: Instant) -> Result<Grant, ApiError> {
+    fn send_for_grant(&self, request: &Request, deadline: Instant) -> Result<Grant, ApiError> {
         let response = self.send_checked(request, deadline)?;
         let options = &self.http.options;
         let host = options.origin.host();
@@ -280,9 +277,9 @@ impl Client {
         match self.read_json(response) {
             Ok(Some(body)) => wire::add_tokens(&mut grant, &body, &reader),
             Ok(None) => {}
-            Err(fault) if is_empty => return Err(fault.error),
+            Err(error) if is_empty => return Err(error),
             // The tokens in the head are valid whatever the body is.
-            Err(fault) => (options.log)(&format!("ignoring the body: {}", fault.error)),
+            Err(error) => (options.log)(&format!("ignoring the body: {error}")),
         }
         Ok(grant)
     }
@@ -302,19 +299,18 @@ impl Client {
             let response = self.send_checked(request, deadline)?;
             let status = response.status();
             let body = self.read_json(response)?;
-            body.and_then(wire::unwrap_envelope).ok_or_else(|| {
-                Fault::permanent(ApiError::Unexpected {
+            body.and_then(wire::unwrap_envelope)
+                .ok_or_else(|| ApiError::Unexpected {
                     status,
                     message: "the response is not a JSON object".to_owned(),
                 })
-            })
         })
     }
 
     /// Makes up to three attempts within the timeout, for idempotent requests.
     fn with_retries<T>(
         &self,
-        mut attempt: impl FnMut(Instant) -> Result<T, Fault>,
+        mut attempt: impl FnMut(Instant) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let deadline = self.deadline();
         let pauses = ExponentialBuilder::new()
@@ -327,15 +323,14 @@ impl Client {
         let attempt = || attempt(deadline);
         attempt
             .retry(pauses)
-            .when(|fault| {
+            .when(|error| {
                 let left = deadline.saturating_duration_since(Instant::now());
-                fault.retryable && left > MAX_PAUSE
+                error.is_retryable() && left > MAX_PAUSE
             })
             .notify(|_, pause| {
                 (self.http.options.log)(&format!("retrying in {} ms", pause.as_millis()));
             })
             .call()
-            .map_err(ApiError::from)
     }
 }
 

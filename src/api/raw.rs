@@ -11,8 +11,7 @@ use url::Url;
 
 use crate::model::AccessToken;
 
-use super::classify::is_gateway_error;
-use super::http::{Fault, Request, Response};
+use super::http::{Request, Response};
 use super::{ApiError, Client, Delivery, with_bearer};
 
 /// A request as the user composed it.
@@ -77,15 +76,13 @@ impl Client {
         let result = self.with_retries(|deadline| {
             let response = self.http.send(&request, deadline)?;
             let status = response.status();
-            if !is_gateway_error(status) {
+            let reason = format!("the server answered {status}");
+            let error = ApiError::unavailable(reason, Delivery::Answered(status));
+            if !error.is_retryable() {
                 return Ok(response);
             }
             last = Some(response);
-            let reason = format!("the server answered {status}");
-            Err(Fault {
-                error: ApiError::unavailable(reason, Delivery::Answered(status)),
-                retryable: true,
-            })
+            Err(error)
         });
         match (result, last) {
             (

@@ -124,9 +124,7 @@ pub(super) fn classify(error: &rustls::Error, host: &str, options: &Options) -> 
         other => format!("handshake with {host} failed ({other})"),
     };
     let roots = roots_in_use(options);
-    ApiError::Unavailable {
-        reason: format!("TLS: {why}; roots in use: {roots}"),
-        delivery: Delivery::NotSent,
-        is_untrusted: matches!(error, E::InvalidCertificate(C::UnknownIssuer)),
-    }
+    let is_unknown_issuer = matches!(error, E::InvalidCertificate(C::UnknownIssuer));
+    let reason = format!("TLS: {why}; roots in use: {roots}");
+    ApiError::unavailable(reason, Delivery::NoTls { is_unknown_issuer })
 }
