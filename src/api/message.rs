@@ -141,7 +141,8 @@ impl Found {
         }
         for (key, value) in object {
             // Beside a message, a string is more likely a request's number than an error.
-            if !NOT_FIELDS.contains(&key.as_str()) && !(has_message && value.is_string()) {
+            let is_other = has_message && value.is_string();
+            if !is_other && !NOT_FIELDS.contains(&key.as_str()) {
                 self.field(key, value, depth + 1);
             }
         }
