@@ -255,7 +255,7 @@ impl<W: World> SharedSession<'_, W> {
             if has_tried && self.world.watcher_clock() >= limit {
                 return Err(LeaseError::Busy(lapsed));
             }
-            if let Some(lease) = entry.lease() {
+            if let Some(lease) = entry.sharing.lease.as_ref() {
                 let length = Duration::from_millis(lease.duration).min(MAX_LEASE);
                 let now = self.world.watcher_clock();
                 if !watch.is_over(&version, length, now, self.timing.max_gap) {

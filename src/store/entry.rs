@@ -4,13 +4,16 @@
 //! {"version":1,"api_url":"https://…","refresh_token":"…","refresh":{"received_at":1795489145000,"lifetime":86400000},
 //!  "access_token":"…","access":{"received_at":1795489145000,"lifetime":300000},"skew":-120,"exchange_began":1795489145000}
 //! ```
-//! Times are milliseconds since the epoch by the local clock; lifetimes and the
-//! skew are milliseconds. `version`, `api_url` and `refresh_token` are required.
-//! `exchange_began` is the pending marker of an exchange whose result is not known;
-//! `"exchange_unanswered":true` beside it means that no usable response came.
-//! `"hand_over_pending":true` means that the profile's `on_rotate` command has
-//! not received the refresh token yet. `"host":"…"` names the machine that wrote the
-//! entry; only entries behind a store helper have it.
+//! Times are milliseconds since the Unix epoch by the local clock. Lifetimes and `skew`
+//! are milliseconds. Only `version`, `api_url` and `refresh_token` are required.
+//!
+//! - `exchange_began` is the pending marker: an exchange began, and its result is not known.
+//! - `"exchange_unanswered":true` means that this exchange got no usable response.
+//! - `"hand_over_pending":true` means that the profile's `on_rotate` command has not
+//!   received the refresh token yet.
+//! - `host` names the machine that wrote the entry. Only entries in a helper's store have it.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -20,158 +23,160 @@ use crate::model::{
     AccessToken, Expiry, Origin, PendingExchange, RefreshToken, Secret, Session, Timestamp, Token,
 };
 
-/// The version that is written, and the newest one that is understood.
+/// The version that is written, and the newest version that can be read.
 pub(super) const VERSION: u32 = 1;
 
-#[derive(Serialize)]
-struct Written<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<u32>,
-    api_url: &'a Origin,
-    refresh_token: &'a str,
-    refresh: Expiry,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access_token: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    access: Option<Expiry>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    skew: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    exchange_began: Option<Timestamp>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    exchange_unanswered: bool,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    hand_over_pending: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-}
-
-#[derive(Deserialize)]
-struct Read {
-    version: u32,
-    api_url: Origin,
-    refresh_token: String,
+#[derive(Serialize, Deserialize)]
+pub(super) struct StoredSession<'a> {
+    api_url: Cow<'a, Origin>,
+    refresh_token: Cow<'a, str>,
     refresh: Option<Expiry>,
-    access_token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_token: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<Expiry>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     skew: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     exchange_began: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     exchange_unanswered: bool,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     hand_over_pending: bool,
-    host: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Cow<'a, str>>,
 }
 
-/// Serialises a session. `host` is the machine that writes it, if that is to be recorded.
+impl<'a> From<&'a Session> for StoredSession<'a> {
+    fn from(session: &'a Session) -> Self {
+        let access = session.access.as_ref();
+        Self {
+            api_url: Cow::Borrowed(&session.origin),
+            refresh_token: session.refresh.value.secret().expose().into(),
+            refresh: Some(session.refresh.expiry),
+            access_token: access.map(|token| token.value.secret().expose().into()),
+            access: access.map(|token| token.expiry),
+            skew: session.skew,
+            exchange_began: session.pending.map(|pending| pending.began),
+            exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
+            hand_over_pending: session.hand_over_pending,
+            host: None,
+        }
+    }
+}
+
+impl StoredSession<'_> {
+    /// Converts the times of receipt to the server's clock, and drops the skew of this
+    /// machine's clock.
+    pub(super) fn in_server_time(mut self) -> Self {
+        let skew = self.skew.take().unwrap_or(0);
+        self.refresh = self.refresh.map(|expiry| expiry.shifted(skew));
+        self.access = self.access.map(|expiry| expiry.shifted(skew));
+        self
+    }
+}
+
+impl From<StoredSession<'_>> for Session {
+    fn from(stored: StoredSession<'_>) -> Self {
+        // An entry that a user wrote by hand may have no lifetimes.
+        let unknown = Expiry::new(Timestamp::from_millis(0), None);
+        let access_token = stored.access_token.filter(|token| !token.is_empty());
+        Self {
+            origin: stored.api_url.into_owned(),
+            refresh: Token {
+                value: RefreshToken::new(Secret::new(stored.refresh_token.into_owned())),
+                expiry: stored.refresh.unwrap_or(unknown),
+            },
+            access: access_token.map(|token| Token {
+                value: AccessToken::new(Secret::new(token.into_owned())),
+                expiry: stored.access.unwrap_or(unknown),
+            }),
+            skew: stored.skew,
+            pending: stored.exchange_began.map(|began| PendingExchange {
+                began,
+                unanswered: stored.exchange_unanswered,
+            }),
+            hand_over_pending: stored.hand_over_pending,
+            written_on: stored.host.map(Cow::into_owned),
+        }
+    }
+}
+
+/// Serializes a session. `host` is recorded as the machine that wrote the entry.
 pub(super) fn to_bytes(
     session: &Session,
     host: Option<&str>,
 ) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    write(session, Some(VERSION), session.skew, 0, host)
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        version: u32,
+        #[serde(flatten)]
+        session: StoredSession<'a>,
+    }
+    to_json(&Entry {
+        version: VERSION,
+        session: StoredSession {
+            host: host.map(Cow::Borrowed),
+            ..session.into()
+        },
+    })
 }
 
-/// Serialises the fields of a session for an entry of another version, with
-/// times of receipt by the server's clock.
-pub(super) fn to_bytes_in_server_time(session: &Session) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    write(session, None, None, session.skew.unwrap_or(0), None)
-}
-
-fn write(
-    session: &Session,
-    version: Option<u32>,
-    skew: Option<i64>,
-    shift: i64,
-    host: Option<&str>,
-) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    // Large enough that the buffer never moves: a former place would not be wiped.
+pub(super) fn to_json(entry: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    // The buffer is large enough to never be reallocated: the old allocation would not
+    // be zeroized.
     let mut bytes = Zeroizing::new(Vec::with_capacity(16 * 1024));
-    let written = Written {
-        version,
-        api_url: &session.origin,
-        refresh_token: session.refresh.value.secret().expose(),
-        refresh: session.refresh.expiry.shifted(shift),
-        access_token: session.access.as_ref().map(|t| t.value.secret().expose()),
-        access: session.access.as_ref().map(|t| t.expiry.shifted(shift)),
-        skew,
-        exchange_began: session.pending.map(|pending| pending.began),
-        exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
-        hand_over_pending: session.hand_over_pending,
-        host,
-    };
-    serde_json::to_writer(&mut *bytes, &written)
+    serde_json::to_writer(&mut *bytes, entry)
         .map_err(|_| StoreError::failed("the session cannot be written as JSON"))?;
     Ok(bytes)
 }
 
-/// Parses a session. No error quotes the input, which may hold a secret.
+/// Parses a session. Errors never quote the input, which may contain a secret.
 pub(super) fn from_bytes(bytes: &[u8]) -> Result<Session, StoreError> {
     from_bytes_up_to(VERSION, bytes)
 }
 
 /// Parses a session of a version up to `newest`.
 pub(super) fn from_bytes_up_to(newest: u32, bytes: &[u8]) -> Result<Session, StoreError> {
-    let read: Read = serde_json::from_slice(bytes).map_err(|e| not_a_session(bytes, &e))?;
-    if read.version > newest {
-        return Err(newer());
-    }
-    if read.refresh_token.is_empty() {
-        return Err(StoreError::failed("the stored session has no refresh token").hint(REMOVE));
-    }
-    // Somebody wrote an entry without lifetimes by hand: they are unknown.
-    let unknown = Expiry::new(Timestamp::from_millis(0), None);
-    Ok(Session {
-        origin: read.api_url,
-        refresh: Token {
-            value: RefreshToken::new(Secret::new(read.refresh_token)),
-            expiry: read.refresh.unwrap_or(unknown),
-        },
-        access: read
-            .access_token
-            .filter(|token| !token.is_empty())
-            .map(|token| Token {
-                value: AccessToken::new(Secret::new(token)),
-                expiry: read.access.unwrap_or(unknown),
-            }),
-        skew: read.skew,
-        pending: read.exchange_began.map(|began| PendingExchange {
-            began,
-            unanswered: read.exchange_unanswered,
-        }),
-        hand_over_pending: read.hand_over_pending,
-        written_on: read.host,
-    })
-}
-
-pub(super) const REMOVE: &str = "`rememberizer logout --local` removes it";
-
-fn newer() -> StoreError {
-    StoreError::failed("the stored session was written by a newer version of rememberizer")
-        .hint("use that version, or log out with it first")
-}
-
-fn not_a_session(bytes: &[u8], error: &serde_json::Error) -> StoreError {
     #[derive(Deserialize)]
     struct Version {
         version: u32,
     }
-    if serde_json::from_slice::<Version>(bytes).is_ok_and(|v| v.version > VERSION) {
-        return newer();
+    let Version { version } = parse(bytes)?;
+    if version > newest {
+        return Err(StoreError::failed(
+            "the stored session was written by a newer version of rememberizer",
+        )
+        .hint("use that version, or log out with it first"));
     }
-    StoreError::failed(format!(
-        "the stored entry is not a session (line {}, column {})",
-        error.line(),
-        error.column()
-    ))
-    .hint(REMOVE)
+    let stored: StoredSession<'_> = parse(bytes)?;
+    if stored.refresh_token.is_empty() {
+        return Err(
+            StoreError::failed("the stored session has no refresh token").hint(REMOVAL_HINT),
+        );
+    }
+    Ok(stored.into())
 }
+
+fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        StoreError::failed(format!(
+            "the stored entry is not a session (line {}, column {})",
+            error.line(),
+            error.column()
+        ))
+        .hint(REMOVAL_HINT)
+    })
+}
+
+pub(super) const REMOVAL_HINT: &str = "`rememberizer logout --local` removes it";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_written_form_is_the_documented_one_and_comes_back() {
+    fn writes_the_documented_form_and_reads_it_back() {
         let text = concat!(
             r#"{"version":1,"api_url":"https://api.example.test/v1","refresh_token":"R","#,
             r#""refresh":{"received_at":1000,"lifetime":86400000},"access_token":"A","#,
@@ -183,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_that_is_a_session() {
+    fn reads_an_entry_with_only_the_required_fields() {
         let text = r#"{"version":1,"api_url":"https://h.test","refresh_token":"R"}"#;
         let session = from_bytes(text.as_bytes()).expect("a session");
         assert!(session.access.is_none() && session.pending.is_none());
@@ -191,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_quote_nothing() {
+    fn errors_never_quote_the_input() {
         for text in [
             r#"{"version":1,"api_url":"hunter2","refresh_token":"hunter2"}"#,
             r#"{"version":1,"api_url":"https://h.test","refresh_token":{"x":"hunter2"}}"#,
@@ -204,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_named_as_such() {
+    fn reports_a_newer_version() {
         for text in [
             r#"{"version":2,"api_url":"https://h.test","refresh_token":"R"}"#,
             r#"{"version":2,"something":"else"}"#,

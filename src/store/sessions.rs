@@ -1,29 +1,30 @@
-//! The session of one profile in one secret store.
+//! Reads and writes the session of one profile in one secret store.
 //!
-//! If a store limits the size of an entry, a larger session is split. The parts
-//! are written first, under account names of their own, then the head,
-//! `{"version":1,"generation":7,"parts":3}`, replaces the former one in a single
-//! write. A run that is killed in between leaves the former generation intact.
-//! Each part is labelled with its generation, so that parts of different
-//! generations are detected and never joined.
+//! If the store limits the size of an entry, a larger session is split into parts. The
+//! parts are written first, as entries of their own. Then the head,
+//! `{"version":1,"generation":7,"parts":3}`, replaces the profile's entry in a single
+//! write. If a run is killed before that write, the previous generation is still intact.
+//! Each part begins with a label that contains its generation, so that parts of different
+//! generations are never joined.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::entry::{self, StoredSession};
 use super::{
-    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Versioned,
-    entry, host_name,
+    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Version,
+    Versioned, host_name,
 };
 use crate::model::{ProfileName, Session};
 
-/// Bytes reserved in each part for its label.
+/// The bytes of each part that are reserved for its label.
 const LABEL_BYTES: usize = 40;
 
 const MAX_PARTS: u32 = 64;
 
-/// How long one request for a shared entry may take.
+/// Timeout of one request to a store that machines share.
 const SHARED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads and writes the session of one profile as a whole.
@@ -48,131 +49,132 @@ impl<'a> SessionStore<'a> {
 
     /// Returns the session, or `None` if there is none.
     ///
-    /// Without the profile's lock the parts of a split session may be replaced
-    /// while they are read. If they cannot be joined, the head is read again: a
-    /// head that has changed means another run wrote a new generation.
+    /// If the caller does not hold the profile's lock, another run may replace the parts
+    /// of a split session while they are read. Therefore, if the parts cannot be joined,
+    /// the head is read again: if the head has changed, reading starts over.
     pub fn read(&self) -> Result<Option<Session>, StoreError> {
-        self.read_by(|account| self.store.read(account))
+        self.read_with(|account| self.store.read(account))
     }
 
-    /// Reads the session even if others can read it too, to revoke it.
+    /// Reads the session even if other users can read it too. A logout needs this to
+    /// revoke the session.
     pub(crate) fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
-        self.read_by(|account| self.store.read_exposed(account))
+        self.read_with(|account| self.store.read_exposed(account))
     }
 
-    fn read_by(
+    fn read_with(
         &self,
         read: impl Fn(&str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>,
     ) -> Result<Option<Session>, StoreError> {
         if let Some(versioned) = self.store.versioned()? {
-            let (_, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
-            return match bytes {
-                Some(bytes) => Ok(SharedEntry::from_bytes(&bytes, None)?.session),
-                None => Ok(None),
-            };
+            let (_, entry) = self.read_shared(versioned)?;
+            return Ok(entry.and_then(|entry| entry.session));
         }
-        let mut failed: Option<(Head, StoreError)> = None;
+        let mut last_failure: Option<(Head, StoreError)> = None;
         loop {
             let Some(bytes) = read(self.profile.as_str())? else {
                 return Ok(None);
             };
-            let Some(head) = self.head(&bytes) else {
+            let Some(head) = self.parse_head(&bytes) else {
                 return entry::from_bytes(&bytes).map(Some);
             };
-            if let Some((before, error)) = failed
-                && before == head
+            if let Some((failed_head, error)) = last_failure
+                && failed_head == head
             {
                 return Err(error);
             }
-            match self.join(head).and_then(|bytes| entry::from_bytes(&bytes)) {
+            let joined = self.join_parts(head);
+            match joined.and_then(|bytes| entry::from_bytes(&bytes)) {
                 Ok(session) => return Ok(Some(session)),
-                Err(error) => failed = Some((head, error)),
+                Err(error) => last_failure = Some((head, error)),
             }
         }
     }
 
+    fn read_shared(
+        &self,
+        versioned: &dyn Versioned,
+    ) -> Result<(Version, Option<SharedEntry>), StoreError> {
+        let (version, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
+        let entry = bytes.map(|bytes| SharedEntry::from_bytes(&bytes, None));
+        Ok((version, entry.transpose()?))
+    }
+
     /// Replaces the session of the profile. It is durable when this returns.
     pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
-        self.check(lock)?;
+        self.check_lock(lock)?;
         if let Some(versioned) = self.store.versioned()? {
-            return self.share(versioned, session);
+            return self.save_shared(versioned, session);
         }
-        // A store behind a helper may be one that several machines reach.
+        // Record the writer if other machines may use the same store.
         let is_helper = matches!(self.store.kind(), StoreKind::Helper(_));
         let host = is_helper.then(host_name);
         let bytes = entry::to_bytes(session, host.as_deref())?;
         match self.store.limit() {
             None => self.store.write(self.profile.as_str(), &bytes),
-            Some(limit) => self.save_within(limit, &bytes),
+            Some(limit) => self.save_split(limit, &bytes),
         }
     }
 
-    /// Moves a session to a store that machines share, where none lies yet.
-    fn share(&self, versioned: &dyn Versioned, session: &Session) -> Result<(), StoreError> {
-        let account = self.profile.as_str();
-        let (version, there) = versioned.get(account, SHARED_TIMEOUT)?;
-        if let Some(there) = there
-            && SharedEntry::from_bytes(&there, None)?.session.is_some()
-        {
+    /// Moves a session to a store that machines share. Fails if the store holds a session.
+    fn save_shared(&self, versioned: &dyn Versioned, session: &Session) -> Result<(), StoreError> {
+        let (version, existing) = self.read_shared(versioned)?;
+        if existing.is_some_and(|entry| entry.session.is_some()) {
             return Err(StoreError::failed(
-                "the shared store holds a session already",
+                "the shared store already holds a session",
             ));
         }
         let lineage = format!("{:016x}", getrandom::u64().unwrap_or_default());
         let entry = SharedEntry {
-            session: Some(entry::from_bytes(&entry::to_bytes(session, None)?)?),
+            session: Some(StoredSession::from(session).into()),
             sharing: Sharing {
                 lineage: lineage.clone(),
                 ..Sharing::default()
             },
         };
+        let account = self.profile.as_str();
         match versioned.put(account, &version, Some(&entry.to_bytes()?), SHARED_TIMEOUT)? {
             PutOutcome::Stored(_) => Ok(()),
             PutOutcome::Conflict => Err(StoreError::failed(
-                "another machine has written to the shared store meanwhile",
+                "another machine wrote to the shared store at the same time",
             )),
-            PutOutcome::Unknown => {
-                let (_, there) = versioned.get(account, SHARED_TIMEOUT)?;
-                let there = there
-                    .map(|there| SharedEntry::from_bytes(&there, None))
-                    .transpose()?;
-                match there {
-                    Some(there) if there.sharing.lineage == lineage => Ok(()),
-                    _ => Err(StoreError::failed(
-                        "the shared store did not take the session",
-                    )),
-                }
-            }
+            PutOutcome::Unknown => match self.read_shared(versioned)? {
+                (_, Some(stored)) if stored.sharing.lineage == lineage => Ok(()),
+                _ => Err(StoreError::failed(
+                    "the shared store did not store the session",
+                )),
+            },
         }
     }
 
     /// Removes the session with all its parts. Returns whether there was one.
     pub(crate) fn delete(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
-        self.check(lock)?;
-        let there = self.store.delete(self.profile.as_str())?;
+        self.check_lock(lock)?;
+        let existed = self.store.delete(self.profile.as_str())?;
         if self.store.limit().is_some() {
-            // Even without a head: a killed run may have left parts.
+            // Delete the parts of both sets, without regard to the head: a killed run may
+            // have left any of them.
             self.delete_parts(0, MAX_PARTS)?;
             self.delete_parts(1, MAX_PARTS)?;
         }
-        Ok(there)
+        Ok(existed)
     }
 
-    /// Writes, reads and removes an entry beside the profile's own, to prove that
-    /// the store works. The lock keeps other runs away from that entry. Only reads,
-    /// and returns false, if the removal could open a dialog that nobody answers.
+    /// Proves that the store works: writes, reads and deletes a test entry, which the
+    /// lock protects from other runs. If the deletion could open a dialog that nobody
+    /// responds to, only reads, and returns false.
     pub(crate) fn prove_writable(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         const CONTENT: &[u8] = b"written by rememberizer to test the store";
-        self.check(lock)?;
-        // A profile's name has no dot, so this is no profile's account.
+        self.check_lock(lock)?;
+        // No profile has this account, since a profile's name contains no dot.
         let account = format!("{}.probe", self.profile);
         if self.store.deletion_may_prompt(&account)? {
             return Ok(false);
         }
         self.store.write(&account, CONTENT)?;
-        let read = self.store.read(&account)?;
+        let content = self.store.read(&account)?;
         self.store.delete(&account)?;
-        if read.is_some_and(|read| *read == CONTENT) {
+        if content.is_some_and(|content| *content == CONTENT) {
             Ok(true)
         } else {
             Err(StoreError::failed(
@@ -181,7 +183,7 @@ impl<'a> SessionStore<'a> {
         }
     }
 
-    fn check(&self, lock: &ProfileLock) -> Result<(), StoreError> {
+    fn check_lock(&self, lock: &ProfileLock) -> Result<(), StoreError> {
         if lock.profile() == self.profile {
             Ok(())
         } else {
@@ -189,32 +191,31 @@ impl<'a> SessionStore<'a> {
         }
     }
 
-    fn head(&self, bytes: &[u8]) -> Option<Head> {
+    /// Returns the head of a split session, or `None` if the entry is a whole session.
+    fn parse_head(&self, bytes: &[u8]) -> Option<Head> {
         self.store.limit()?;
         serde_json::from_slice(bytes).ok()
     }
 
-    /// Returns the account name of part `index`. Generations alternate between two
-    /// sets of names; a profile's name has no dot.
+    /// Returns the account of part `index`. No profile has this account, since a
+    /// profile's name contains no dot. Generations alternate between two sets of
+    /// accounts, so that a new generation does not overwrite the previous one.
     fn part_account(&self, generation: u64, index: u32) -> String {
-        let set = if generation.is_multiple_of(2) {
-            'a'
-        } else {
-            'b'
+        let set = match generation.is_multiple_of(2) {
+            true => 'a',
+            false => 'b',
         };
         format!("{}.{set}{index}", self.profile)
     }
 
-    fn join(&self, head: Head) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+    fn join_parts(&self, head: Head) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         if head.version > entry::VERSION || head.parts > MAX_PARTS {
             return Err(incomplete("its head is not valid"));
         }
-        let mut whole = Zeroizing::new(Vec::with_capacity(16 * 1024));
+        let mut joined = Zeroizing::new(Vec::with_capacity(16 * 1024));
         for index in 1..=head.parts {
-            let Some(part) = self
-                .store
-                .read(&self.part_account(head.generation, index))?
-            else {
+            let account = self.part_account(head.generation, index);
+            let Some(part) = self.store.read(&account)? else {
                 return Err(incomplete(&format!(
                     "part {index} of {} is missing",
                     head.parts
@@ -226,21 +227,21 @@ impl<'a> SessionStore<'a> {
                     head.parts
                 )));
             };
-            whole.extend_from_slice(content);
+            joined.extend_from_slice(content);
         }
-        Ok(whole)
+        Ok(joined)
     }
 
-    fn save_within(&self, limit: usize, bytes: &[u8]) -> Result<(), StoreError> {
-        let former = self
-            .store
-            .read(self.profile.as_str())?
-            .and_then(|bytes| self.head(&bytes));
+    /// Writes a session to a store that limits the size of an entry, in parts if needed.
+    fn save_split(&self, limit: usize, bytes: &[u8]) -> Result<(), StoreError> {
+        let account = self.profile.as_str();
+        let old_entry = self.store.read(account)?;
+        let old_head = old_entry.and_then(|bytes| self.parse_head(&bytes));
         if bytes.len() <= limit {
-            self.store.write(self.profile.as_str(), bytes)?;
+            self.store.write(account, bytes)?;
         } else {
-            let room = limit.saturating_sub(LABEL_BYTES).max(1);
-            let parts = u32::try_from(bytes.len().div_ceil(room)).unwrap_or(u32::MAX);
+            let chunk_len = limit.saturating_sub(LABEL_BYTES).max(1);
+            let parts = u32::try_from(bytes.len().div_ceil(chunk_len)).unwrap_or(u32::MAX);
             if parts > MAX_PARTS {
                 return Err(StoreError::failed(format!(
                     "the session is too large for the store ({} bytes)",
@@ -249,10 +250,13 @@ impl<'a> SessionStore<'a> {
             }
             let head = Head {
                 version: entry::VERSION,
-                generation: former.map_or_else(first_generation, |f| f.generation.wrapping_add(1)),
+                generation: match old_head {
+                    Some(old) => old.generation.wrapping_add(1),
+                    None => first_generation(),
+                },
                 parts,
             };
-            for (index, chunk) in (1..).zip(bytes.chunks(room)) {
+            for (index, chunk) in (1..).zip(bytes.chunks(chunk_len)) {
                 let mut part = Zeroizing::new(Vec::with_capacity(limit));
                 part.extend_from_slice(label(head, index).as_bytes());
                 part.extend_from_slice(chunk);
@@ -261,15 +265,15 @@ impl<'a> SessionStore<'a> {
             }
             let head = serde_json::to_vec(&head)
                 .map_err(|_| StoreError::failed("cannot write the head as JSON"))?;
-            self.store.write(self.profile.as_str(), &head)?;
+            self.store.write(account, &head)?;
         }
-        if let Some(former) = former {
-            self.delete_parts(former.generation, former.parts.min(MAX_PARTS))?;
+        if let Some(old) = old_head {
+            self.delete_parts(old.generation, old.parts.min(MAX_PARTS))?;
         }
         Ok(())
     }
 
-    /// Deletes those of the first `count` parts of a generation that exist.
+    /// Deletes the first `count` parts of a generation. Parts may be missing.
     fn delete_parts(&self, generation: u64, count: u32) -> Result<(), StoreError> {
         for index in 1..=count {
             self.store.delete(&self.part_account(generation, index))?;
@@ -278,8 +282,8 @@ impl<'a> SessionStore<'a> {
     }
 }
 
-/// Random, so that a reader notices when the session was removed and another
-/// one stored under the same names.
+/// Returns a random generation. If the session is removed and a new one stored while a
+/// reader joins parts, the reader then detects that the parts were replaced.
 fn first_generation() -> u64 {
     getrandom::u32().unwrap_or_default().into()
 }
@@ -289,5 +293,5 @@ fn label(head: Head, index: u32) -> String {
 }
 
 fn incomplete(why: &str) -> StoreError {
-    StoreError::failed(format!("the stored session is incomplete: {why}")).hint(entry::REMOVE)
+    StoreError::failed(format!("the stored session is incomplete: {why}")).hint(entry::REMOVAL_HINT)
 }

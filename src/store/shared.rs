@@ -1,71 +1,74 @@
-//! The stored form of a session that machines share: version 2 of the entry,
-//! which has the lease and the marks of other machines beside the tokens.
+//! The stored form of a session that machines share: version 2 of the entry, which adds
+//! the lease and the results of other machines to the session.
 //!
 //! ```json
 //! {"version":2,"lineage":"…","generation":3,"lease":{"by":"…","host":"ci-7","pid":42,"began":1795489145000,"for":30000},
 //!  "api_url":"https://…","refresh_token":"…", …}
 //! ```
-//! `received_at` is in the server's time here: the clocks of two machines may
-//! differ by hours. Each reader subtracts its own skew.
+//! Here `received_at` is by the server's clock, since the clocks of two machines may differ
+//! by hours. Each reader subtracts the skew of its own clock.
 
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{StoreError, entry};
+use super::StoreError;
+use super::entry::{self, StoredSession};
 use crate::model::{Session, Timestamp};
 
 const VERSION: u32 = 2;
 
-/// A shared entry. A session that was logged out leaves its marks alone.
+/// An entry that machines share. `session` is `None` after a logout.
 #[derive(Debug)]
 pub(crate) struct SharedEntry {
     pub(crate) session: Option<Session>,
     pub(crate) sharing: Sharing,
 }
 
-/// What machines tell each other in the entry.
+/// The fields by which machines coordinate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Sharing {
     /// A random id of the login.
     pub(crate) lineage: String,
-    /// How often the session was renewed.
+    /// How many times the session was renewed.
     pub(crate) generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
-    /// The last holder of a lease, if it got no usable response.
+    /// Set if the last holder of a lease got no usable response.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) failed: Option<Failure>,
-    /// The server has ended the session.
+    pub(crate) failed: Option<FailedAttempt>,
+    /// Set if the server has ended the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<EndedMark>,
-    /// The session was logged out.
+    /// Whether the session was logged out.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) gone: bool,
 }
 
-/// The right to exchange the refresh token of the entry that holds it.
+/// The right to exchange the refresh token of the entry that contains the lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
-    /// A random id of the attempt.
+    /// A random id of the attempt to renew.
     pub(crate) by: String,
     pub(crate) host: String,
     pub(crate) pid: u32,
-    /// By the holder's wall clock. For texts only: it decides nothing.
+    /// By the holder's clock. Only for messages: no decision depends on it.
     pub(crate) began: Timestamp,
-    /// How long the others must have watched it, in milliseconds.
+    /// How long another machine must have seen this lease before it may take over, in
+    /// milliseconds.
     #[serde(rename = "for")]
     pub(crate) duration: u64,
 }
 
-/// A renewal that got no usable response.
+/// An attempt to renew that got no usable response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Failure {
-    /// The id of the attempt.
+pub(crate) struct FailedAttempt {
+    /// The random id of the attempt, as in [`Lease::by`].
     pub(crate) by: String,
     pub(crate) why: String,
 }
 
+/// The server's response that ended the session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EndedMark {
     pub(crate) message: String,
@@ -73,41 +76,31 @@ pub(crate) struct EndedMark {
 }
 
 impl SharedEntry {
-    /// Serialises the entry.
     pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         #[derive(Serialize)]
-        struct Head<'a> {
+        struct Entry<'a> {
             version: u32,
             #[serde(flatten)]
             sharing: &'a Sharing,
+            #[serde(flatten)]
+            session: Option<StoredSession<'a>>,
         }
-        let head = Head {
+        let session = self.session.as_ref().map(StoredSession::from);
+        entry::to_json(&Entry {
             version: VERSION,
             sharing: &self.sharing,
-        };
-        let head = serde_json::to_vec(&head)
-            .map_err(|_| StoreError::failed("the shared entry cannot be written as JSON"))?;
-        let Some(session) = &self.session else {
-            return Ok(Zeroizing::new(head));
-        };
-        let session = entry::to_bytes_in_server_time(session)?;
-        // Both are objects: the fields of the session follow those of the head.
-        let (Some(head), Some(fields)) = (head.strip_suffix(b"}"), session.strip_prefix(b"{"))
-        else {
-            return Err(StoreError::failed("the shared entry cannot be joined"));
-        };
-        let mut bytes = Zeroizing::new(Vec::with_capacity(head.len() + 1 + fields.len()));
-        bytes.extend_from_slice(head);
-        bytes.push(b',');
-        bytes.extend_from_slice(fields);
-        Ok(bytes)
+            session: session.map(StoredSession::in_server_time),
+        })
     }
 
-    /// Parses an entry. One of version 1 has no marks. `skew` is the server's
-    /// clock minus ours in milliseconds, if it is known. No error quotes the input.
+    /// Parses an entry of version 2, or of version 1 with the default [`Sharing`]. `skew`
+    /// is the server's clock minus ours in milliseconds, if it is known. Errors never
+    /// quote the input.
     pub(crate) fn from_bytes(bytes: &[u8], skew: Option<i64>) -> Result<Self, StoreError> {
         let Ok(sharing) = serde_json::from_slice::<Sharing>(bytes) else {
-            return Err(StoreError::failed("the shared entry is not a session").hint(entry::REMOVE));
+            return Err(
+                StoreError::failed("the shared entry is not a session").hint(entry::REMOVAL_HINT)
+            );
         };
         if sharing.gone {
             return Ok(Self {
@@ -123,11 +116,6 @@ impl SharedEntry {
             sharing,
         })
     }
-
-    /// The lease, if there is one and it may still decide something.
-    pub(crate) fn lease(&self) -> Option<&Lease> {
-        self.sharing.lease.as_ref()
-    }
 }
 
 #[cfg(test)]
@@ -142,25 +130,28 @@ mod tests {
     );
 
     #[test]
-    fn the_written_form_comes_back() {
+    fn writes_what_it_reads() {
         let entry = SharedEntry::from_bytes(TEXT.as_bytes(), None).expect("an entry");
-        assert_eq!(entry.lease().map(|lease| lease.duration), Some(30_000));
+        assert_eq!(
+            entry.sharing.lease.as_ref().map(|lease| lease.duration),
+            Some(30_000)
+        );
         let bytes = entry.to_bytes().expect("bytes");
         assert_eq!(String::from_utf8_lossy(&bytes), TEXT);
     }
 
     #[test]
-    fn receipts_are_in_server_time() {
+    fn times_of_receipt_are_in_server_time() {
         let entry = SharedEntry::from_bytes(TEXT.as_bytes(), Some(-400)).expect("an entry");
         let session = entry.session.as_ref().expect("a session");
-        let here = session.refresh.expiry.received_at();
-        assert_eq!(here, Timestamp::from_millis(1400));
+        let received_at = session.refresh.expiry.received_at();
+        assert_eq!(received_at, Timestamp::from_millis(1400));
         let bytes = entry.to_bytes().expect("bytes");
         assert_eq!(String::from_utf8_lossy(&bytes), TEXT);
     }
 
     #[test]
-    fn what_was_logged_out_has_no_tokens() {
+    fn a_logged_out_entry_has_no_tokens() {
         let text = r#"{"version":2,"lineage":"L","generation":3,"gone":true}"#;
         let entry = SharedEntry::from_bytes(text.as_bytes(), None).expect("an entry");
         assert!(entry.session.is_none());
@@ -168,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_quote_nothing() {
+    fn errors_never_quote_the_input() {
         for text in [
             r#"{"version":2,"lease":"hunter2"}"#,
             "hunter2",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::watch::Backoff;
 use super::{Exchanged, LeaseError, MIN_ATTEMPTS, Outcome, Renewal, SharedSession, Step, World};
 use crate::model::{Grant, PendingExchange};
-use crate::store::{EndedMark, Failure, Lease, PutOutcome, SharedEntry, StoreError, Version};
+use crate::store::{EndedMark, FailedAttempt, Lease, PutOutcome, SharedEntry, StoreError, Version};
 
 impl<W: World> SharedSession<'_, W> {
     /// Puts the lease. `None` if another one was faster.
@@ -37,7 +37,7 @@ impl<W: World> SharedSession<'_, W> {
                 let (version, found) = self.look_up(limit, self.timing.request, 1)?;
                 let is_mine = found
                     .as_ref()
-                    .and_then(SharedEntry::lease)
+                    .and_then(|entry| entry.sharing.lease.as_ref())
                     .is_some_and(|lease| lease.by == by);
                 Ok(is_mine.then_some(Taken {
                     entry,
@@ -102,7 +102,7 @@ impl<W: World> SharedSession<'_, W> {
             });
         }
         entry.sharing.lease = None;
-        entry.sharing.failed = why.map(|why| Failure { by, why });
+        entry.sharing.failed = why.map(|why| FailedAttempt { by, why });
         let put = entry
             .to_bytes()
             .and_then(|bytes| self.world.put(&version, &bytes, self.timing.attempt));
@@ -224,7 +224,12 @@ impl<W: World> SharedSession<'_, W> {
                     .log("the refused token is not the stored one any more");
                 return Ok(Step::Done(theirs));
             }
-            if entry.lease().is_some_and(|lease| lease.by != taken.by) {
+            if entry
+                .sharing
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.by != taken.by)
+            {
                 return Ok(Step::Again);
             }
             entry.sharing.lease = None;
