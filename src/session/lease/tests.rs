@@ -323,7 +323,7 @@ fn slow_exchange(meanwhile: impl FnOnce(&mut Simulation)) -> Simulation {
         renew(machine, timing(), Removed::Nothing, &session("t1"));
     });
     sim.run_until(0.5);
-    assert!(sim.stored().expect("an entry").lease().is_some());
+    assert!(sim.stored().expect("an entry").sharing.lease.is_some());
     meanwhile(&mut sim);
     sim.run_until(15.0);
     sim.finish();
@@ -410,7 +410,7 @@ fn a_refusal_under_the_lease_of_another_is_not_the_end() {
         sim.lease_to_nobody(Duration::from_secs(30));
     });
     let entry = refused.stored().expect("an entry");
-    assert!(entry.sharing.ended.is_none() && entry.lease().is_some());
+    assert!(entry.sharing.ended.is_none() && entry.sharing.lease.is_some());
 }
 
 #[test]
