@@ -14,19 +14,19 @@ use crate::terminal::ColorChoice;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Use this profile [env: REMEMBERIZER_PROFILE]
+    /// Profile to use [default: see `profile use`] [env: REMEMBERIZER_PROFILE]
     #[arg(short, long, global = true, value_name = "NAME", add = crate::completers::profile_names())]
     pub profile: Option<ProfileName>,
-    /// The API's base URL [env: REMEMBERIZER_API_URL]
+    /// Base URL of the API [default: the profile's] [env: REMEMBERIZER_API_URL]
     #[arg(long, global = true, value_name = "URL")]
     pub api_url: Option<Origin>,
-    /// Directory of the profiles file [env: REMEMBERIZER_CONFIG_DIR]
+    /// Directory of profiles.json [env: REMEMBERIZER_CONFIG_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub config_dir: Option<PathBuf>,
-    /// Where to store the session: keyring, file or helper:NAME[:LOCATION] [env: REMEMBERIZER_STORE]
+    /// Where to store the session: keyring, file or helper:NAME[:LOCATION] [default: the profile's, or keyring] [env: REMEMBERIZER_STORE]
     #[arg(long, global = true, value_name = "KIND", add = crate::completers::store_kinds())]
     pub store: Option<StoreKind>,
-    /// Print exactly one JSON object, also on failure [env: REMEMBERIZER_JSON]
+    /// Print exactly one JSON object, also for errors [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
     pub json: bool,
     /// Never prompt [env: REMEMBERIZER_NO_INPUT]
@@ -38,16 +38,16 @@ pub(crate) struct Globals {
     /// Log requests and decisions to stderr (never secrets) [env: REMEMBERIZER_VERBOSE]
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub verbose: bool,
-    /// Timeout of a request, in seconds (30) [env: REMEMBERIZER_TIMEOUT]
+    /// Timeout per request, in seconds [default: 30] [env: REMEMBERIZER_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
     pub timeout: Option<Duration>,
-    /// How long to wait for another process's lock, in seconds (30) [env: REMEMBERIZER_LOCK_TIMEOUT]
+    /// How long to wait for a lock that another process holds, in seconds [default: 30] [env: REMEMBERIZER_LOCK_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
     pub lock_timeout: Option<Duration>,
-    /// Trust the certificates in this PEM file as well [env: REMEMBERIZER_CA_CERT]
+    /// Trust the certificates in this PEM file too [env: REMEMBERIZER_CA_CERT]
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub ca_cert: Option<PathBuf>,
-    /// When to use colors: auto, always or never [env: REMEMBERIZER_COLOR]
+    /// When to use colors: auto, always or never [default: auto] [env: REMEMBERIZER_COLOR]
     #[arg(
         long,
         global = true,

@@ -25,37 +25,38 @@ const MAX_ERROR: usize = 64 * 1024;
 /// Guards against `next` links that form a loop.
 const MAX_PAGES: usize = 10_000;
 
-/// Send one authenticated request
+/// Send an authenticated request
 ///
-/// PATH is relative to the API URL. The response body is streamed to stdout; on a
-/// terminal, control characters are made visible.
+/// Streams the body of the response to stdout. On a terminal, control characters
+/// are made visible.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer api me/
   rememberizer api documents/ -f name=notes -f kind=text
 
-Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable, 8 too many requests")]
+Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable,
+8 too many requests")]
 pub(crate) struct Args {
-    /// Path below the API URL
+    /// Path relative to the API URL, such as account/
     #[arg(value_name = "PATH")]
     path: String,
-    /// HTTP method (default: GET, or POST with a body)
+    /// HTTP method [default: GET, or POST with a body]
     #[arg(short = 'X', long, value_name = "METHOD")]
     method: Option<String>,
-    /// Add a field to the query (GET) or to the JSON body
+    /// Add a string to the query (GET) or to the JSON body; repeatable
     #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = field)]
     fields: Vec<(String, String)>,
-    /// Send a file as the body (`-` for stdin)
+    /// Send a file as the body, or stdin (-)
     #[arg(long, value_name = "FILE", conflicts_with = "fields", value_hint = clap::ValueHint::FilePath)]
     input: Option<PathBuf>,
-    /// Add a header
+    /// Add a header to the request; repeatable
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     /// Print the status and the headers before the body
     #[arg(short, long)]
     include: bool,
-    /// Follow the `next` links of a list; with --json, print one object with all pages
+    /// Request all pages of a list, by its `next` links; with --json, print one object
     #[arg(long, conflicts_with_all = ["input", "include"])]
     paginate: bool,
 }

@@ -9,7 +9,7 @@ use crate::model::Secret;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Captcha")]
 pub(crate) struct CaptchaArgs {
-    /// The response of the service's captcha, good for two minutes and once
+    /// Response to the service's captcha, valid for two minutes and one use
     #[arg(long, value_name = "TOKEN")]
     pub captcha: Option<String>,
 }

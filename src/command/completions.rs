@@ -24,10 +24,10 @@ const SCRIPTS: [(&str, &str); 6] = [
     ("nushell", include_str!("../../completions/rememberizer.nu")),
 ];
 
-/// Print the completion script of a shell
+/// Print the completion script for a shell
 ///
-/// Commands, flags, values and profile names complete; neither the keyring nor
-/// the network is used.
+/// The script completes commands, flags, values and profile names, without using
+/// the keyring or the network.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -17,14 +17,15 @@ use findings::Findings;
 /// Check the setup and suggest fixes
 ///
 /// Checks the configuration, the variables in force, the secret store, the server
-/// and the session of every profile. Writes, reads and removes a probe entry.
+/// and the session of every profile. Writes, reads and removes a test entry in the
+/// store.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer doctor
   rememberizer doctor --profile work --json
 
-Exit codes: 1 there is a problem")]
+Exit codes: 0 no problem, perhaps warnings; 1 a problem")]
 pub(crate) struct Args {}
 
 /// Runs every check.

@@ -14,12 +14,11 @@ use crate::exit::{Failure, Outcome};
 use crate::globals::duration;
 use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
 
-/// Run a command with an access token in its environment
+/// Run a command with the access token in its environment
 ///
-/// The token is renewed first if it is about to end. The command's exit status
-/// is passed on. For a command that may outlive the token, --token-file keeps a
-/// private file with the current token up to date; no token is then in the
-/// environment.
+/// Renews the token first if it is about to expire. Exits with the command's exit
+/// status. If the command may run longer than the token is valid, use --token-file:
+/// the command reads the token from a private file, which is kept up to date.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -27,15 +26,15 @@ Examples:
   rememberizer exec --env API_TOKEN --min-ttl 10m -- ./sync.sh
   rememberizer exec --token-file -- ./nightly.sh
 
-Exit codes: that of the command; before it runs, those of token")]
+Exit codes: that of the command; 3, 5, 6 or 9 as for `token` if it does not start")]
 pub(crate) struct Args {
-    /// The variable that holds the token
+    /// Variable to set to the token
     #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
     pub env: String,
-    /// Renew it first if it ends within this time, such as 90s or 5m
+    /// Renew the token first if it expires within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
     pub min_ttl: Duration,
-    /// Keep the token in the file that REMEMBERIZER_TOKEN_FILE names, renewed until the command ends
+    /// Keep the current token in a file, and set REMEMBERIZER_TOKEN_FILE to its path
     #[arg(long, conflicts_with = "env")]
     pub token_file: bool,
     /// The command and its arguments

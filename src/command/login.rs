@@ -12,18 +12,18 @@ use crate::error::Error;
 use crate::model::{PageUrl, Secret};
 use crate::session::{SessionError, SessionManager};
 
-/// Start a session
+/// Sign in
 ///
-/// Asks how to sign in if the service wants a captcha, or else for the login and
-/// the password. Keeps the session in the OS keyring.
+/// At a terminal, asks how to sign in if the server is known to require a captcha,
+/// otherwise for login and password. Stores the session in the OS keyring.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer login --browser
   rememberizer login --profile ci --refresh-token-stdin < token.txt
 
-Exit codes: 3 not signed in in the browser, 4 refused by the server, 5 unavailable,
-6 the secret store, 7 a captcha is wanted")]
+Exit codes: 3 the browser was closed without signing in, 4 refused by the
+server, 5 unavailable, 6 secret store failed, 7 captcha required")]
 pub(crate) struct Args {
     /// E-mail address or user name
     #[arg(value_name = "LOGIN", conflicts_with = "source")]
@@ -43,19 +43,19 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Browser")]
 struct SourceArgs {
-    /// Sign in in a browser window, in a profile that is deleted afterwards
+    /// Open a browser window to sign in, with a temporary browser profile (REMEMBERIZER_BROWSER names the browser)
     #[arg(long, value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", group = "source", conflicts_with_all = WITH_PASSWORD)]
     browser: Option<OsString>,
-    /// Open this page instead of the profile's sign_in_url
+    /// Page to open in the browser [default: the profile's sign_in_url]
     #[arg(long, value_name = "URL", conflicts_with_all = ["cookies", "refresh_token_stdin", "refresh_token_file"])]
     sign_in_url: Option<PageUrl>,
-    /// Take over the session whose cookies were copied from a browser into a file, or stdin (-)
+    /// Take over a browser's session: read its cookies from a file, or from stdin (-)
     #[arg(long, value_name = "FILE|-", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
     cookies: Option<PathBuf>,
-    /// Take over the session of the refresh token on stdin
+    /// Take over a session: read its refresh token from stdin
     #[arg(long, help_heading = "Refresh token", group = "source", conflicts_with_all = WITH_PASSWORD)]
     refresh_token_stdin: bool,
-    /// Take over the session of the refresh token in a file
+    /// Take over a session: read its refresh token from a file
     #[arg(long, help_heading = "Refresh token", value_name = "PATH", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
     refresh_token_file: Option<PathBuf>,
 }

@@ -9,22 +9,23 @@ use crate::exit::Failure;
 use crate::model::ProfileName;
 use crate::session::{Revocation, TokenVariables};
 
-/// End the session
+/// Sign out
 ///
-/// Revokes it on the server, then forgets it here, and says which of the two
-/// happened.
+/// Revokes the session on the server, removes it from the store, and prints which of
+/// the two succeeded.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer logout
   rememberizer logout --all --local
 
-Exit codes: 5 forgotten here, the server could not be told; 6 the secret store")]
+Exit codes: 4 removed here, but the server refused to revoke it; 5 removed here,
+but the server could not be reached; 6 secret store failed")]
 pub(crate) struct Args {
-    /// Every profile
+    /// Sign out of every profile
     #[arg(long, conflicts_with = "profile")]
     pub all: bool,
-    /// Do not call the server
+    /// Remove the session here without revoking it on the server
     #[arg(long)]
     pub local: bool,
 }

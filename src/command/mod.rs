@@ -37,8 +37,7 @@ use crate::error::Error;
 use crate::globals::Globals;
 use crate::settings::Purpose;
 
-/// Keep your account session with the Rememberizer API: sign up, log in, verify
-/// the e-mail address, renew the tokens, log out, show who is signed in.
+/// Sign in to Rememberizer, and use its API from commands and scripts
 #[derive(Debug, clap::Args)]
 #[command(
     version,
@@ -53,12 +52,12 @@ Examples:
   rememberizer whoami --json
 
 Exit codes:
-  0 done                    5 unavailable: try again
-  1 anything else           6 the secret store
-  2 bad flags or input      7 a captcha is wanted
+  0 done                    5 unavailable, try again
+  1 any other error         6 secret store failed
+  2 bad or missing input    7 captcha required
   3 not signed in           8 too many requests
-  4 refused by the server   9 another process is busy
-  129, 130, 143: ended by SIGHUP, Ctrl-C, SIGTERM"
+  4 refused by the server   9 locked by another process
+  129, 130, 143 ended by SIGHUP, Ctrl-C, SIGTERM"
 )]
 struct Program {
     #[command(flatten)]
@@ -124,19 +123,19 @@ macro_rules! commands {
 
 commands! {
     signup Signup "Create an account"
-    login Login "Start a session"
+    login Login "Sign in"
     verify Verify "Confirm the e-mail address"
     refresh Refresh "Renew the tokens now"
-    logout Logout "End the session"
+    logout Logout "Sign out"
     whoami Whoami "Show who is signed in"
-    token Token "Print the access token, renewed first where it is about to end"
-    exec Exec "Run a command with an access token in its environment"
-    api Api "Send one authenticated request"
-    profile Profile "List, show and change profiles"
+    token Token "Print the access token, renewing it if it is about to expire"
+    exec Exec "Run a command with the access token in its environment"
+    api Api "Send an authenticated request"
+    profile Profile "Manage profiles, one per account or server"
     doctor Doctor "Check the setup and suggest fixes"
-    completions Completions "Print the completion script of a shell"
+    completions Completions "Print the completion script for a shell"
     man Man "Write the manual pages into a directory, one per command"
-    store Store "Serve this machine's secret store to others"
+    store Store "Serve this machine's secret store to other machines"
 }
 
 fn program() -> clap::Command {

@@ -15,14 +15,14 @@ use crate::model::ProfileName;
 use crate::session::{SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
-/// List, show and change profiles
+/// Manage profiles, one per account or server
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer profile list
   rememberizer profile set store file --profile work
 
-Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
+Exit codes: 1 no such profile, 6 secret store failed, 9 locked by another process")]
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Action,
@@ -30,50 +30,50 @@ pub(crate) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// List the profiles: name, server, login, store, whether signed in
+    /// List the profiles
     #[command(after_help = "\
 Examples:
   rememberizer profile list
   rememberizer profile list --json")]
     List,
-    /// Show what is recorded of a profile
+    /// Show the settings of a profile
     #[command(after_help = "\
 Examples:
   rememberizer profile show
   rememberizer profile show work --json
 
-Exit codes: 1 there is no such profile")]
+Exit codes: 1 no such profile")]
     Show {
-        /// The profile; the one in use where left out
+        /// Name of the profile [default: the profile in use]
         #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
-    /// Make a profile the default one
+    /// Make a profile the default
     #[command(after_help = "\
 Examples:
   rememberizer profile use work
   rememberizer profile use
 
-Exit codes: 1 there is no such profile, 2 no name and nobody to ask")]
+Exit codes: 1 no such profile, 2 no name given, and prompting is not possible")]
     Use {
-        /// The profile; at a terminal a list asks for it
+        /// Name of the profile [default: choose from a list]
         #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
-    /// Change a fact of the profile in use; an empty value removes it
+    /// Change a setting of the profile in use; an empty value removes it
     Set(set::Args),
-    /// Forget a profile and end its session
+    /// Remove a profile and sign out of it
     #[command(after_help = "\
 Examples:
   rememberizer profile remove work
   rememberizer profile remove work --yes
 
-Exit codes: 1 there is no such profile, 6 the secret store, 9 busy")]
+Exit codes: 1 no such profile, 6 secret store failed, 9 locked by another process")]
     Remove {
-        /// The profile
+        /// Name of the profile
         #[arg(add = crate::completers::profile_names())]
         name: ProfileName,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(short, long)]
         yes: bool,
     },

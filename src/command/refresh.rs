@@ -15,7 +15,7 @@ use crate::settings::REFRESH_TOKEN;
 
 /// Renew the tokens now
 ///
-/// Exchanges the refresh token and stores what comes back before anything is
+/// Exchanges the refresh token, and stores the new tokens before anything is
 /// printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -24,12 +24,13 @@ Examples:
   rememberizer refresh --min-ttl 10m
   rememberizer refresh --all --quiet
 
-Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
+Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
+6 secret store failed; 9 locked by another process")]
 pub(crate) struct Args {
-    /// Do nothing while the access token lasts longer than this, such as 90s or 5m
+    /// Do nothing if the access token is valid for longer than this, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub min_ttl: Option<Duration>,
-    /// Renew every signed-in profile
+    /// Renew the tokens of every signed-in profile
     #[arg(long, conflicts_with = "profile")]
     pub all: bool,
 }

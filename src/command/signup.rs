@@ -17,20 +17,21 @@ use crate::terminal::PromptError;
 
 /// Create an account
 ///
-/// Keeps the session if the server hands one over, and goes on to ask for the
-/// mailed code at a terminal; a blank answer there means later.
+/// Stores the session if the server starts one. At a terminal, asks for the mailed
+/// code; leave it blank to verify later.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer signup --browser
   rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 
-Exit codes: 4 refused by the server, 5 unavailable, 6 the secret store, 7 a captcha is wanted")]
+Exit codes: 4 refused by the server, 5 unavailable, 6 secret store failed,
+7 captcha required")]
 pub(crate) struct Args {
-    /// The account's e-mail address
+    /// E-mail address of the account
     #[arg(long, value_name = "ADDRESS", value_hint = clap::ValueHint::EmailAddress)]
     pub email: Option<String>,
-    /// The account's name
+    /// Name of the account
     #[arg(long)]
     pub name: Option<String>,
     /// Where the password comes from.
@@ -39,7 +40,7 @@ pub(crate) struct Args {
     /// Where the captcha response comes from.
     #[command(flatten)]
     pub captcha: CaptchaArgs,
-    /// Sign up in a browser window, in a profile that is deleted afterwards
+    /// Open a browser window to sign up, with a temporary browser profile (REMEMBERIZER_BROWSER names the browser)
     #[arg(long, help_heading = "Browser", value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["email", "name", "password_stdin", "password_file", "captcha"])]
     pub browser: Option<OsString>,
 }

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::error::Error;
 
-/// Serve this machine's secret store to others
+/// Serve this machine's secret store to other machines
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]

@@ -9,25 +9,26 @@ use crate::exit::Failure;
 use crate::globals::duration;
 use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 
-/// Print the access token, renewed first where it is about to end
+/// Print the access token, renewing it if it is about to expire
 ///
-/// Prints the token alone on stdout. One that lasts is printed without any
-/// request or write.
+/// Prints the token alone on stdout. Sends no request if the stored token is valid
+/// for long enough.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer token --header | curl -H @- \"$URL/account/\"
   token=$(rememberizer token --min-ttl 4m) || exit
 
-Exit codes: 3 not signed in or ended by the server, 5 unavailable, 6 the secret store, 9 busy")]
+Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
+6 secret store failed; 9 locked by another process")]
 pub(crate) struct Args {
-    /// Renew it first if it ends within this time, such as 90s or 5m
+    /// Renew the token first if it expires within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", hide_default_value = false)]
     pub min_ttl: Duration,
-    /// Print the refresh token instead, to hand the session on
+    /// Print the refresh token instead, to move the session to another machine
     #[arg(long, conflicts_with = "header")]
     pub refresh_token: bool,
-    /// Print `Authorization: Bearer` and the token
+    /// Print the header `Authorization: Bearer TOKEN` instead
     #[arg(long)]
     pub header: bool,
 }

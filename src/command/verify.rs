@@ -11,17 +11,17 @@ use crate::error::Error;
 
 /// Confirm the e-mail address
 ///
-/// Takes the code that was mailed at signup. At a terminal it is asked for, and
-/// a blank answer means later and costs no try.
+/// Sends the code that was mailed at signup. At a terminal, asks for it; leave it
+/// blank to verify later.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   rememberizer verify 123456
   rememberizer verify --code-stdin < code.txt
 
-Exit codes: 3 not signed in, 4 the code is wrong, 5 unavailable")]
+Exit codes: 3 not signed in, 4 wrong code, 5 unavailable")]
 pub(crate) struct Args {
-    /// The mailed code
+    /// Code from the e-mail
     #[arg(value_name = "CODE", conflicts_with = "code_stdin")]
     pub code: Option<String>,
     /// Read the code from stdin

@@ -15,7 +15,8 @@ use crate::terminal::clean_json;
 
 /// Show who is signed in
 ///
-/// The account, the profile, where the credential came from, and when it ends.
+/// Prints the account, the profile, where the session is stored, and when the session
+/// and the access token end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,15 +24,16 @@ Examples:
   rememberizer whoami --full --json
   rememberizer whoami --offline --expires-within 3days
 
-Exit codes: 3 not signed in, ended by the server or ending soon, 5 unavailable, 6 the secret store")]
+Exit codes: 3 not signed in, session ended by the server, or it ends soon
+(--expires-within); 5 unavailable; 6 secret store failed")]
 pub(crate) struct Args {
     /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]
     pub offline: bool,
-    /// Team, quota, usage and verification as well
+    /// Show team, quota, usage and verification too
     #[arg(long)]
     pub full: bool,
-    /// Fail if the session ends within this time, such as 3days or 12h
+    /// Exit with 3 if the session ends within this time, such as 12h or 3days
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub expires_within: Option<Duration>,
 }

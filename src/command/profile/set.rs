@@ -15,15 +15,15 @@ use crate::store::StoreKind;
 #[command(after_help = "\
 Keys:
   api_url          the API's base URL; another server ends the session
-  store            keyring or file; moves the session
-  login            offered at the next login
+  store            keyring, file or helper:NAME[:LOCATION]; moves the session
+  login            the login that the next sign-in suggests
   access_cookie    the name of the server's access cookie (access_token)
   refresh_cookie   the name of the server's refresh cookie (refresh_token)
   sign_in_url      the page to sign in on in a browser
   sign_up_url      the page to sign up on in a browser
   referer          the Referer header to send, for a server that checks it
   on_rotate        a command that gets each new refresh token on its stdin
-  on_rotate_check  a command that must succeed before a refresh token is spent
+  on_rotate_check  a command that must succeed before a refresh token is used
 
 Examples:
   rememberizer profile set store file --profile work
@@ -31,10 +31,10 @@ Examples:
 
 Exit codes: 2 bad value, 6 the secret store, 9 busy")]
 pub(crate) struct Args {
-    /// The fact to change
+    /// Setting to change
     #[arg(value_enum, hide_possible_values = true)]
     key: Fact,
-    /// The new value; a command and its arguments for on_rotate and on_rotate_check
+    /// New value; for on_rotate and on_rotate_check, a command and its arguments
     #[arg(required = true, num_args = 1..)]
     value: Vec<String>,
 }
