@@ -187,11 +187,13 @@ fn from_profiles(error: ProfilesError) -> Failure {
             "another process is writing the profiles file",
         )
         .hint("try again"),
-        ProfilesError::Malformed { .. } => {
-            Failure::new(Outcome::Failed, error.to_string()).hint("fix the file or move it away")
+        ProfilesError::Malformed { error: ref why, .. } => {
+            let hint = match why.newer {
+                Some(_) => "use the newer version of rememberizer that wrote it",
+                None => "fix the file or move it away",
+            };
+            Failure::new(Outcome::Failed, error.to_string()).hint(hint)
         }
-        ProfilesError::Newer { .. } => Failure::new(Outcome::Failed, error.to_string())
-            .hint("use the newer version of rememberizer that wrote it"),
         ProfilesError::Name(_) => Failure::usage(error.to_string()).hint("choose another name"),
         ProfilesError::Io { .. } => Failure::new(Outcome::Failed, error.to_string())
             .hint("choose another directory with --config-dir DIR"),

@@ -90,66 +90,48 @@ pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
     let metadata = fs::symlink_metadata(dir)
         .map_err(|e| StoreError::failed(format!("cannot read {}: {e}", dir.display())))?;
     if !metadata.is_dir() {
-        return Err(StoreError::failed(format!(
-            "{} is not a directory",
-            dir.display()
-        )));
+        let message = format!("{} is not a directory", dir.display());
+        return Err(StoreError::failed(message));
     }
     check_owner_and_mode(dir, &metadata, 0o700, 0o077)
 }
 
-#[cfg(unix)]
+#[cfg_attr(
+    not(unix),
+    expect(unused_variables, reason = "directories have access lists")
+)]
 fn check_owner_and_mode(
     path: &Path,
     metadata: &fs::Metadata,
     mode: u32,
     forbidden: u32,
 ) -> Result<(), StoreError> {
-    use std::os::unix::fs::MetadataExt;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
 
-    let user = rustix::process::geteuid().as_raw();
-    if metadata.uid() != user {
-        return Err(StoreError::failed(format!(
-            "{} belongs to another user (uid {})",
-            path.display(),
-            metadata.uid()
-        ))
-        .hint("run it as that user"));
+        let shown = path.display();
+        let (owner, actual) = (metadata.uid(), metadata.mode() & 0o7777);
+        if owner != rustix::process::geteuid().as_raw() {
+            let message = format!("{shown} belongs to another user (uid {owner})");
+            return Err(StoreError::failed(message).hint("run it as that user"));
+        }
+        if actual & forbidden != 0 {
+            let message = format!("{shown} can be read by others (mode {actual:04o})");
+            let hint = format!("chmod {mode:o} {}", quoted(path));
+            return Err(StoreError::failed(message).hint(hint));
+        }
     }
-    if metadata.mode() & forbidden != 0 {
-        return Err(StoreError::failed(format!(
-            "{} can be read by others (mode {:04o})",
-            path.display(),
-            metadata.mode() & 0o7777
-        ))
-        .hint(format!("chmod {mode:o} {}", quoted(path))));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_owner_and_mode(
-    _path: &Path,
-    _metadata: &fs::Metadata,
-    _mode: u32,
-    _forbidden: u32,
-) -> Result<(), StoreError> {
     Ok(())
 }
 
 /// Refuses a file that belongs to another user: after a replacement that user could
 /// no longer use it. Accepts a path that does not exist.
-#[cfg(unix)]
 pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => check_owner_and_mode(path, &metadata, 0, 0),
         Err(_) => Ok(()),
     }
-}
-
-#[cfg(not(unix))]
-pub(super) fn check_owner(_path: &Path) -> Result<(), StoreError> {
-    Ok(())
 }
 
 /// Quotes a path for a shell, if it needs quoting.
@@ -195,35 +177,29 @@ pub(super) fn read(
     path: &Path,
     forbidden: u32,
 ) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
-    let failed = |e: &io::Error| StoreError::failed(format!("cannot read {}: {e}", path.display()));
+    let shown = path.display();
+    let failed = |e: io::Error| StoreError::failed(format!("cannot read {shown}: {e}"));
     let mut file = match open_no_follow(OpenOptions::new().read(true), path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if is_link(path) => {
-            return Err(StoreError::failed(format!(
-                "{} is a symbolic link, which is not followed ({e})",
-                path.display()
-            ))
-            .hint(format!("rm {}", quoted(path))));
+            let message = format!("{shown} is a symbolic link, which is not followed ({e})");
+            return Err(StoreError::failed(message).hint(format!("rm {}", quoted(path))));
         }
-        Err(e) => return Err(failed(&e)),
+        Err(e) => return Err(failed(e)),
     };
-    let metadata = file.metadata().map_err(|e| failed(&e))?;
+    let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(StoreError::failed(format!(
-            "{} is not a regular file",
-            path.display()
-        )));
+        let message = format!("{shown} is not a regular file");
+        return Err(StoreError::failed(message));
     }
     check_owner_and_mode(path, &metadata, 0o600, forbidden)?;
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(StoreError::failed(format!(
-            "{} is too large ({} bytes)",
-            path.display(),
-            metadata.len()
-        )));
+    let size = metadata.len();
+    if size > MAX_FILE_BYTES {
+        let message = format!("{shown} is too large ({size} bytes)");
+        return Err(StoreError::failed(message));
     }
-    let bytes = read_at_most(&mut file, MAX_FILE_BYTES).map_err(|e| failed(&e))?;
+    let bytes = read_at_most(&mut file, MAX_FILE_BYTES).map_err(failed)?;
     Ok(Some(bytes))
 }
 
@@ -327,14 +303,12 @@ pub(super) fn remove(path: &Path) -> io::Result<bool> {
     Ok(existed)
 }
 
-#[cfg(unix)]
+/// Makes a rename durable. Windows opens no directory as a file.
 fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
-#[cfg(not(unix))]
-fn sync_dir(_dir: &Path) -> io::Result<()> {
-    Ok(())
+    match cfg!(unix) {
+        true => File::open(dir)?.sync_all(),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

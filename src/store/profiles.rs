@@ -29,68 +29,41 @@ const LOCK: &str = "profiles.json.lock";
 #[serde(default)]
 pub struct Profile {
     /// The server that the session belongs to, if it is not the default one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub api_url: Option<Origin>,
+    pub(crate) api_url: Option<Origin>,
     /// The login, offered again at the next login.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub login: Option<String>,
-    /// Where the session is stored.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub store: Option<StoreKind>,
+    pub(crate) login: Option<String>,
+    pub(crate) store: Option<StoreKind>,
     /// Whether a session was stored and has not ended since, so that a list needs no keyring.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub signed_in: Option<bool>,
+    pub(crate) signed_in: Option<bool>,
     /// The name of the server's access cookie, if it is not the usual one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub access_cookie: Option<String>,
+    pub(crate) access_cookie: Option<String>,
     /// The name of the server's refresh cookie, if it is not the usual one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub refresh_cookie: Option<String>,
-    /// The page to sign in on in a browser.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sign_in_url: Option<PageUrl>,
-    /// The page to sign up on in a browser.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sign_up_url: Option<PageUrl>,
+    pub(crate) refresh_cookie: Option<String>,
+    pub(crate) sign_in_url: Option<PageUrl>,
+    pub(crate) sign_up_url: Option<PageUrl>,
     /// The `Referer` header to send, for a server that checks it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub referer: Option<PageUrl>,
+    pub(crate) referer: Option<PageUrl>,
     /// Whether the server is known to want a captcha response at login. Recorded, not settable.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub captcha: Option<bool>,
+    pub(crate) captcha: Option<bool>,
     /// The command and arguments that receive each new refresh token on stdin.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub on_rotate: Vec<String>,
+    pub(crate) on_rotate: Vec<String>,
     /// The command and arguments that must succeed before a refresh token is spent.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub on_rotate_check: Vec<String>,
+    pub(crate) on_rotate_check: Vec<String>,
     /// When the user was last warned that the session ends soon.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub end_warned_at: Option<Timestamp>,
+    pub(crate) end_warned_at: Option<Timestamp>,
     /// The server's clock minus this machine's in milliseconds, as last seen. Only for
     /// sessions that machines share: their entries hold the server's time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub clock_skew: Option<i64>,
+    pub(crate) clock_skew: Option<i64>,
 }
 
 impl Profile {
-    /// The keys of a profile in the file.
-    pub const KEYS: [&'static str; 14] = [
-        "api_url",
-        "login",
-        "store",
-        "signed_in",
-        "access_cookie",
-        "refresh_cookie",
-        "sign_in_url",
-        "sign_up_url",
-        "referer",
-        "captcha",
-        "on_rotate",
-        "on_rotate_check",
-        "end_warned_at",
-        "clock_skew",
-    ];
+    /// Returns the keys of a profile in the file.
+    #[must_use]
+    pub fn keys() -> Vec<String> {
+        let value = serde_json::to_value(Self::default()).unwrap_or_default();
+        let keys = value.as_object().into_iter().flat_map(Map::keys);
+        keys.cloned().collect()
+    }
 
     pub(crate) fn cookie_names(&self) -> CookieNames {
         CookieNames::new(
@@ -118,40 +91,15 @@ pub struct UnknownKey {
 /// Why the profiles file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfilesError {
-    /// It cannot be read or written.
+    /// It cannot be read or written; `what` was to be done.
     #[error("cannot {what} {}: {source}", .path.display())]
     Io {
-        /// `read`, `create`, `write`.
         what: &'static str,
-        /// The file or directory.
         path: PathBuf,
-        /// Why.
         source: std::io::Error,
     },
-    /// The content is invalid at this position.
-    #[error("{}:{line}:{column}: {why}", .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-        /// What is wrong there.
-        why: String,
-    },
-    /// A newer version of the program wrote it.
-    #[error("{}:{line}:{column}: the file has version {version}, and this program knows {VERSION}", .path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version in it.
-        version: u64,
-        /// The line, from 1.
-        line: usize,
-        /// The column, from 1.
-        column: usize,
-    },
+    #[error("{}:{error}", .path.display())]
+    Malformed { path: PathBuf, error: Malformed },
     /// A profile of this name must not be created.
     #[error("{0}")]
     Name(String),
@@ -224,11 +172,12 @@ impl Profiles {
             let mut profile = Profile::deserialize(&*slot).map_err(invalid)?;
             change(&mut profile);
             let known = serde_json::to_value(profile).map_err(invalid)?;
-            for key in Profile::KEYS {
-                match known.get(key) {
-                    Some(value) => drop(slot.insert(key.to_owned(), value.clone())),
-                    // `shift_remove` keeps the order of the other keys.
-                    None => drop(slot.shift_remove(key)),
+            for (key, value) in known.as_object().into_iter().flatten() {
+                if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
+                    // Keeps the order of the other keys.
+                    slot.shift_remove(key);
+                } else {
+                    slot.insert(key.clone(), value.clone());
                 }
             }
             Ok(())
@@ -317,23 +266,10 @@ impl Profiles {
             return Ok(None);
         };
         let result = Document::parse(&text).and_then(read);
-        result.map(Some).map_err(|error| {
-            let (path, line, column) = (self.path(), error.line, error.column);
-            match error.newer {
-                Some(version) => ProfilesError::Newer {
-                    path,
-                    version,
-                    line,
-                    column,
-                },
-                None => ProfilesError::Malformed {
-                    path,
-                    line,
-                    column,
-                    why: error.why,
-                },
-            }
-        })
+        let path = self.path();
+        result
+            .map(Some)
+            .map_err(|error| ProfilesError::Malformed { path, error })
     }
 
     fn text(&self) -> Result<Option<String>, ProfilesError> {

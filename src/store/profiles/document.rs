@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
-/// Keys that earlier versions wrote; they are ignored.
-const FORMER_KEYS: [&str; 1] = ["site_key"];
+/// A key that earlier versions wrote; it is ignored.
+const FORMER_KEY: &str = "site_key";
 
 /// The profile that a run uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub(crate) struct Selected {
 }
 
 /// What is wrong with the text, and where: lines from 1, columns in characters from 1.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{line}:{column}: {why}")]
 pub(crate) struct Malformed {
     pub(crate) line: usize,
     pub(crate) column: usize,
@@ -156,6 +157,7 @@ impl<'a> Document<'a> {
             let (line, column) = position(self.text, self.key_offset(key, value));
             unknown.push(UnknownKey { path, line, column });
         };
+        let known = Profile::keys();
         let root: Members<'a> = parse_value(self.text, self.text)?;
         for (key, value) in &root.0 {
             match &**key {
@@ -164,7 +166,7 @@ impl<'a> Document<'a> {
                     for (name, value) in &self.profiles.0 {
                         let profile: Members<'a> = parse_value(self.text, value.get())?;
                         for (key, value) in &profile.0 {
-                            if !Profile::KEYS.contains(&&**key) && !FORMER_KEYS.contains(&&**key) {
+                            if !known.iter().any(|known| known == key) && *key != FORMER_KEY {
                                 note(format!("profiles.{name}.{key}"), key, value);
                             }
                         }
@@ -202,12 +204,17 @@ impl<'a> Document<'a> {
 impl Malformed {
     fn new(text: &str, offset: usize, why: impl ToString) -> Self {
         let (line, column) = position(text, offset);
+        // A newer version explains any other error.
+        let newer = version(text).filter(|version| *version > VERSION);
+        let why = newer.map_or_else(
+            || why.to_string(),
+            |version| format!("the file has version {version}, and this program knows {VERSION}"),
+        );
         Self {
             line,
             column,
-            why: why.to_string(),
-            // A newer version explains any other error.
-            newer: version(text).filter(|version| *version > VERSION),
+            why,
+            newer,
         }
     }
 
