@@ -26,6 +26,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The profile's cookies.
 const COOKIES: &str = "Default/Cookies";
+const JOURNAL: &str = "Default/Cookies-journal";
 
 /// Both runs: nothing is asked at the first start, and the keyring is not touched.
 const SHARED: [&str; 4] = [
@@ -258,9 +259,16 @@ impl Hint {
         self.done
     }
 
+    /// Whether the cookies have changed. While the database is written, its journal
+    /// holds the former pages, and a copy would be read without the new ones.
     fn has_changed(&mut self) -> bool {
-        let file = std::fs::metadata(self.directory.profile().join(COOKIES));
-        let now = file.ok().and_then(|m| Some((m.len(), m.modified().ok()?)));
+        let file = |name| std::fs::metadata(self.directory.profile().join(name));
+        if file(JOURNAL).is_ok_and(|journal| journal.len() > 0) {
+            return false;
+        }
+        let now = file(COOKIES)
+            .ok()
+            .and_then(|m| Some((m.len(), m.modified().ok()?)));
         let changed = now.is_some() && now != self.seen;
         self.seen = now;
         changed

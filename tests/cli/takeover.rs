@@ -135,8 +135,13 @@ pub fn wait_until_signed_in(world: &World) -> String {
 /// Starts a login, and waits until it has printed this.
 pub fn start(world: &World, login: &mut Command, text: &str) -> Child {
     let stderr = std::fs::File::create(world.home().join("stderr")).unwrap();
-    let child = login.stderr(stderr).spawn().unwrap();
-    wait_for(text, || printed(world).contains(text).then_some(()));
+    let mut child = login.stderr(stderr).spawn().unwrap();
+    wait_for(text, || {
+        let has_ended = child.try_wait().unwrap().is_some();
+        let printed = printed(world);
+        assert!(!has_ended || printed.contains(text), "{printed}");
+        printed.contains(text).then_some(())
+    });
     child
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::Settings;
 use crate::support::world::EMAIL;
 use crate::support::{Output, Store, Test, World, test};
-use crate::takeover::{expect_gone, login, script};
+use crate::takeover::{expect_gone, login, printed, script, start};
 use crate::takeover_cookies::expect_names;
 
 pub fn tests() -> Vec<Test> {
@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Test> {
         test("takeover_pipe::pair_of_other_names", pair_of_other_names),
         test("takeover_pipe::hangs", hangs),
         test("takeover_pipe::answers_strangely", answers_strangely),
+        test("takeover_pipe::hint_while_writing", hint_while_writing),
         test("takeover_pipe::hangs_at_the_end", hangs_at_the_end),
     ]
 }
@@ -131,6 +132,36 @@ fn answers_strangely() {
             world.run(&["logout"]).expect(0);
         }
     }
+}
+
+/// The cookies are looked for when their database is whole, not while it is written.
+fn hint_while_writing() {
+    let world = World::new(Store::File);
+    let token = world.api.begin_session(EMAIL).refresh.unwrap();
+    let text = format!(
+        r#"for word in "$@"; do case $word in --user-data-dir=*) dir=${{word#*=}}/Default ;; esac; done
+        case "$*" in *remote-debugging-pipe*)
+            [ -e "$dir/Cookies" ] && ! [ -s "$dir/Cookies-journal" ] && cookie='
+                {{"name":"refresh_token","value":"{token}","domain":"127.0.0.1"}}'
+            printf '{{"id":1,"result":{{"cookies":[%s]}}}}\0' "$cookie" >&4
+            cat <&3 >/dev/null
+            exit ;;
+        esac
+        echo old pages >"$dir/Cookies-journal"
+        echo new pages >"$dir/Cookies"
+        sleep 1
+        : >"$dir/Cookies-journal"
+        until [ -e "$HOME/close" ]; do sleep 0.1; done"#
+    );
+    let mut login = login(&world, &script(&world, "fake", &text), "https://a.test/");
+    let mut login = start(
+        &world,
+        &mut login,
+        "you are signed in: close the window now",
+    );
+    std::fs::write(world.home().join("close"), "").unwrap();
+    assert!(login.wait().unwrap().success(), "{}", printed(&world));
+    expect_gone(&world);
 }
 
 /// A browser that answers and then does not end is ended.
