@@ -184,7 +184,7 @@ impl<'h> Context<'h> {
                 ..failure
             }
             .into()),
-            None if self.settings.json => Ok(self.terminal.answer_json(json)?),
+            None if self.settings.json => Ok(self.terminal.print_json(json)?),
             None => Ok(()),
         }
     }

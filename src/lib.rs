@@ -51,7 +51,7 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
         Ok(cli) => run_command(cli, host, &mut names),
         Err(error) => usage::text_to_display(&error)
             .map_err(Error::from)
-            .and_then(|text| Ok(host.terminal.answer_bytes(text.as_bytes())?)),
+            .and_then(|text| Ok(host.terminal.print_bytes(text.as_bytes())?)),
     };
     finish(host, json, result, names)
 }
@@ -115,7 +115,7 @@ fn report(terminal: &Terminal, json: bool, failure: &Failure) {
     }
     if json {
         // If stdout is closed, nobody reads this.
-        drop(terminal.answer_json(failure.to_json()));
+        drop(terminal.print_json(failure.to_json()));
     } else {
         terminal.error(&failure.message, failure.hint.as_deref());
     }

@@ -123,9 +123,9 @@ impl Pages {
                 self.status = Some(status);
                 self.pages.push(to_json(&bytes)?);
             } else {
-                context.terminal.answer_document(&bytes)?;
+                context.terminal.print_document(&bytes)?;
                 if !bytes.ends_with(b"\n") {
-                    context.terminal.answer_document(b"\n")?;
+                    context.terminal.print_document(b"\n")?;
                 }
             }
             if let Some(failure) = status_error(status, retry_after, &bytes) {
@@ -239,7 +239,7 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
         for (name, value) in &response.headers {
             head += &format!("{name}: {value}\n");
         }
-        terminal.answer_document((head + "\n").as_bytes())?;
+        terminal.print_document((head + "\n").as_bytes())?;
     }
     // An error is classified by the start of its body.
     let mut start = Vec::new();
@@ -262,10 +262,10 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
         if start.len() < MAX_ERROR {
             start.extend_from_slice(&chunk);
         }
-        terminal.answer_document(&chunk)?;
+        terminal.print_document(&chunk)?;
     }
     if terminal.stdout_is_terminal() && !start.is_empty() && !start.ends_with(b"\n") {
-        terminal.answer_document(b"\n")?;
+        terminal.print_document(b"\n")?;
     }
     match status_error(status, retry_after, &start) {
         None => Ok(()),
@@ -317,7 +317,7 @@ fn finish(
     document: &impl Serialize,
 ) -> Result<(), Error> {
     match failure {
-        None => Ok(context.terminal.answer_json_document(document)?),
+        None => Ok(context.terminal.print_json_document(document)?),
         Some(failure) => Err(Failure {
             partial_result: serde_json::to_value(document).ok(),
             ..failure

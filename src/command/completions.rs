@@ -42,5 +42,5 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let script = SCRIPTS.iter().find(|(shell, _)| *shell == args.shell);
     let script = script.map_or("", |(_, script)| script);
-    Ok(context.terminal.answer_bytes(script.as_bytes())?)
+    Ok(context.terminal.print_bytes(script.as_bytes())?)
 }

@@ -113,7 +113,7 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
             .iter()
             .map(|(name, profile)| facts(name, &default, profile))
             .collect();
-        return Ok(context.terminal.answer_json(json!({"profiles": all}))?);
+        return Ok(context.terminal.print_json(json!({"profiles": all}))?);
     }
     if profiles.is_empty() {
         context
@@ -122,7 +122,7 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
     }
     let width = profiles.iter().map(|(n, _)| n.as_str().len()).max();
     for (name, profile) in &profiles {
-        context.terminal.answer(&format!(
+        context.terminal.print_line(&format!(
             "{} {name:<width$}  {}  {}  {}  {}",
             if *name == default { '*' } else { ' ' },
             profile.origin(),
@@ -161,7 +161,7 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
     json["on_rotate"] = json!(profile.on_rotate);
     json["on_rotate_check"] = json!(profile.on_rotate_check);
     if context.settings.json {
-        return Ok(context.terminal.answer_json(json)?);
+        return Ok(context.terminal.print_json(json)?);
     }
     for (key, value) in json.as_object().into_iter().flatten() {
         let text = match value {
@@ -174,7 +174,7 @@ fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> 
             other => other.as_str().unwrap_or_default().to_owned(),
         };
         let text = if text.is_empty() { "-" } else { &text };
-        context.terminal.answer(&format!("{key:<16}{text}"))?;
+        context.terminal.print_line(&format!("{key:<16}{text}"))?;
     }
     Ok(())
 }

@@ -162,7 +162,7 @@ fn finish(
     report::warn_of_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
-        context.terminal.answer_json(Value::Object(json))?;
+        context.terminal.print_json(Value::Object(json))?;
     }
     Ok(())
 }

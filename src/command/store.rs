@@ -24,6 +24,6 @@ Example, as the program rememberizer-store-ssh in PATH:
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let Action::Serve = args.action;
     let server = context.store_server()?;
-    let mut print = |line: &[u8]| context.terminal.answer_bytes(line);
+    let mut print = |line: &[u8]| context.terminal.print_bytes(line);
     Ok(server.run(&mut std::io::stdin().lock(), &mut print)?)
 }

@@ -55,12 +55,12 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         (false, false) => ("access_token", "", credential.access()?.secret()),
     };
     if !context.settings.json {
-        return Ok(context.terminal.answer_secret(prefix, secret)?);
+        return Ok(context.terminal.print_secret(prefix, secret)?);
     }
     let expires_at = report::ends_json(credential.access_expiry());
     let expires_at = (!args.refresh_token).then_some(expires_at);
     let terminal = context.terminal;
-    Ok(terminal.answer_secret_json(key, prefix, secret, expires_at)?)
+    Ok(terminal.print_secret_json(key, prefix, secret, expires_at)?)
 }
 
 fn with_refresh_token<'m>(

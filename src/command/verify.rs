@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if context.settings.json {
         context
             .terminal
-            .answer_json(json!({"profile": manager.profile, "verified": verified}))?;
+            .print_json(json!({"profile": manager.profile, "verified": verified}))?;
     }
     Ok(())
 }

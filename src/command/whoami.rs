@@ -106,7 +106,7 @@ fn ends_within(context: &Context<'_>, facts: &Facts, within: Duration) -> Option
 fn print(context: &Context<'_>, facts: Facts, full: bool) -> Result<(), Error> {
     let settings = &context.settings;
     let now = (context.host.now)();
-    let line = |label: &str, text: &str| context.terminal.answer(&format!("{label:<9}{text}"));
+    let line = |label: &str, text: &str| context.terminal.print_line(&format!("{label:<9}{text}"));
     // Nested text would be shown in JSON's own escapes, so it is cleaned first.
     let mut account = facts.account.map(Value::Object);
     account.iter_mut().for_each(clean_json);
@@ -141,7 +141,7 @@ fn print(context: &Context<'_>, facts: Facts, full: bool) -> Result<(), Error> {
             let text = value
                 .as_str()
                 .map_or_else(|| value.to_string(), str::to_owned);
-            context.terminal.answer(&format!("{key}: {text}"))?;
+            context.terminal.print_line(&format!("{key}: {text}"))?;
         }
     }
     Ok(())

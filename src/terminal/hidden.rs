@@ -87,7 +87,7 @@ impl Terminal {
                 _ => {}
             }
         };
-        self.print("\n");
+        self.write_stderr("\n");
         if is_closed {
             Err(PromptError::Closed)
         } else {

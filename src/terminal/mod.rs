@@ -79,7 +79,7 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The stderr of the process, for a child's stdout: ours is the answer.
+/// Returns the stderr of the process for a child's stdout: our own stdout is for results.
 pub(crate) fn stderr_for_child() -> std::process::Stdio {
     io::stderr().into()
 }
@@ -202,7 +202,7 @@ impl Terminal {
         if self.stderr_is_terminal() {
             // The cursor is behind a prompt, or behind the terminal's own `^C`. What ran
             // in this terminal before may have hidden it.
-            self.print(match (self.style().dumb, prompting) {
+            self.write_stderr(match (self.style().dumb, prompting) {
                 (true, _) => "\n",
                 (false, true) => "\n\u{1b}[?25h",
                 (false, false) => "\r\u{1b}[2K\u{1b}[?25h",
@@ -211,7 +211,7 @@ impl Terminal {
     }
 
     /// Writes to stderr; errors are ignored, since nothing is left to report them to.
-    fn print(&self, text: &str) {
+    fn write_stderr(&self, text: &str) {
         lock(&self.0.screen).print(text.as_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! What is printed: the answer on stdout, messages on stderr.
+//! Prints results on stdout and messages on stderr.
 
 use std::io::{self, Write};
 
@@ -12,37 +12,37 @@ use super::{Terminal, clean, clean_json, lock};
 use crate::model::Secret;
 
 impl Terminal {
-    /// Prints the answer, one line on stdout.
-    pub(crate) fn answer(&self, line: &str) -> io::Result<()> {
-        self.answer_bytes(format!("{}\n", clean(line)).as_bytes())
+    /// Prints one line on stdout.
+    pub(crate) fn print_line(&self, line: &str) -> io::Result<()> {
+        self.print_bytes(format!("{}\n", clean(line)).as_bytes())
     }
 
-    /// Prints the answer, one JSON value on a line of stdout. Its `error` is a
+    /// Prints one JSON value on a line of stdout. Its `error` is a
     /// message and is cleaned; everything else is data and is printed whole.
-    pub(crate) fn answer_json(&self, mut value: Value) -> io::Result<()> {
+    pub(crate) fn print_json(&self, mut value: Value) -> io::Result<()> {
         if let Some(error) = value.get_mut("error") {
             clean_json(error);
         }
-        self.answer_bytes(&Zeroizing::new(json_line(&value)?))
+        self.print_bytes(&Zeroizing::new(json_line(&value)?))
     }
 
-    /// Prints the answer, a document on a line of stdout, unchanged.
-    pub(crate) fn answer_json_document(&self, document: &impl Serialize) -> io::Result<()> {
-        self.answer_bytes(&json_line(document)?)
+    /// Prints a document on a line of stdout, unchanged.
+    pub(crate) fn print_json_document(&self, document: &impl Serialize) -> io::Result<()> {
+        self.print_bytes(&json_line(document)?)
     }
 
-    /// Prints the answer, a secret after `prefix`.
-    pub(crate) fn answer_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
+    /// Prints a secret after `prefix` on stdout.
+    pub(crate) fn print_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
         let secret = secret.expose();
         let mut line = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len() + 1));
         line.extend_from_slice(prefix.as_bytes());
         line.extend_from_slice(secret.as_bytes());
         line.push(b'\n');
-        self.answer_bytes(&line)
+        self.print_bytes(&line)
     }
 
     /// Prints a JSON object with a secret in it, and leaves no copy of it in memory.
-    pub(crate) fn answer_secret_json(
+    pub(crate) fn print_secret_json(
         &self,
         key: &str,
         prefix: &str,
@@ -60,25 +60,22 @@ impl Terminal {
             line.extend_from_slice(format!(",\"expires_at\":{expires_at}").as_bytes());
         }
         line.extend_from_slice(b"}\n");
-        self.answer_bytes(&line)
+        self.print_bytes(&line)
     }
 
     /// Prints a chunk of a document unchanged; on a terminal, where a chunk should
     /// be whole lines, with control characters in a visible form.
-    pub(crate) fn answer_document(&self, chunk: &[u8]) -> io::Result<()> {
+    pub(crate) fn print_document(&self, chunk: &[u8]) -> io::Result<()> {
         if self.stdout_is_terminal() {
             let text = String::from_utf8_lossy(chunk);
-            self.answer_bytes(visible(&text).as_bytes())
+            self.print_bytes(visible(&text).as_bytes())
         } else {
-            self.answer_bytes(chunk)
+            self.print_bytes(chunk)
         }
     }
 
-    /// Prints the answer as it is.
-    ///
-    /// # Errors
-    /// `BrokenPipe` if the reader has closed the pipe.
-    pub(crate) fn answer_bytes(&self, bytes: &[u8]) -> io::Result<()> {
+    /// Prints on stdout. Fails with `BrokenPipe` if the reader has closed the pipe.
+    pub(crate) fn print_bytes(&self, bytes: &[u8]) -> io::Result<()> {
         lock(&self.0.screen).hide();
         // Stdout is buffered by lines; a secret should not stay in its buffer.
         let mut stdout = lock(&self.0.stdout);
@@ -89,19 +86,19 @@ impl Terminal {
     /// Prints a confirmation.
     pub(crate) fn note(&self, line: &str) {
         if !self.style().quiet {
-            self.print(&format!("{}\n", clean(line)));
+            self.instruct(line);
         }
     }
 
     /// Prints what the person must do for the run to continue, even with `--quiet`.
     pub(crate) fn instruct(&self, line: &str) {
-        self.print(&format!("{}\n", clean(line)));
+        self.write_stderr(&format!("{}\n", clean(line)));
     }
 
     /// Prints a warning.
     pub(crate) fn warn(&self, line: &str) {
         let label = Label::Warning.paint(self.stderr_has_color());
-        self.print(&format!("{label} {}\n", clean(line)));
+        self.write_stderr(&format!("{label} {}\n", clean(line)));
     }
 
     /// Prints an error, and what to do next.
@@ -111,14 +108,14 @@ impl Terminal {
         if let Some(hint) = hint {
             text += &format!("{} {}\n", Label::Hint.paint(colored), clean(hint));
         }
-        self.print(&text);
+        self.write_stderr(&text);
     }
 
     /// Logs a request or a decision, under `-v`.
     pub(crate) fn verbose(&self, line: &str) {
         if self.is_verbose() {
             let line = format!("* {}", clean(line));
-            self.print(&format!("{}\n", dim(&line, self.stderr_has_color())));
+            self.write_stderr(&format!("{}\n", dim(&line, self.stderr_has_color())));
         }
     }
 }
@@ -163,14 +160,14 @@ mod tests {
             verbose: true,
             ..Style::default()
         });
-        terminal.answer("a\u{1b}[31mb\nc").unwrap();
+        terminal.print_line("a\u{1b}[31mb\nc").unwrap();
         terminal
-            .answer_json(serde_json::json!({"k\u{202e}": "\u{7}v", "error": "\u{7}v"}))
+            .print_json(serde_json::json!({"k\u{202e}": "\u{7}v", "error": "\u{7}v"}))
             .unwrap();
         terminal
-            .answer_secret("Bearer ", &Secret::new("s3cret".to_owned()))
+            .print_secret("Bearer ", &Secret::new("s3cret".to_owned()))
             .unwrap();
-        terminal.answer_bytes(b"\x1b[1mours\n").unwrap();
+        terminal.print_bytes(b"\x1b[1mours\n").unwrap();
         terminal.note("noted\u{9b}2J");
         terminal.warn("careful\n");
         terminal.verbose("GET /");
@@ -216,7 +213,7 @@ mod tests {
                 ..Terminals::default()
             };
             let (terminal, stdout, _) = terminal(b"", terminals);
-            terminal.answer_document(b"\x1b[2Ja\n").unwrap();
+            terminal.print_document(b"\x1b[2Ja\n").unwrap();
             assert_eq!(stdout.text(), shown);
         }
     }

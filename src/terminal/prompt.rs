@@ -161,12 +161,12 @@ impl Terminal {
         loop {
             self.draw(|out| theme.format_select_prompt(out, &clean(prompt)))?;
             for (index, item) in items.iter().enumerate() {
-                self.print("\n");
+                self.write_stderr("\n");
                 self.draw(|out| {
                     theme.format_select_prompt_item(out, &clean(item), index == chosen)
                 })?;
             }
-            self.print("\n");
+            self.write_stderr("\n");
             let key = self.read_key()?;
             Term::stderr().clear_last_lines(items.len() + 1)?;
             chosen = match key {
@@ -175,7 +175,7 @@ impl Terminal {
                 Key::Enter => {
                     let (prompt, item) = (clean(prompt), clean(items[chosen]));
                     self.draw(|out| theme.format_select_prompt_selection(out, &prompt, &item))?;
-                    self.print("\n");
+                    self.write_stderr("\n");
                     return Ok(chosen);
                 }
                 Key::Escape | CTRL_D => return Err(PromptError::Closed),
@@ -194,7 +194,7 @@ impl Terminal {
             match self.read_key()? {
                 Key::Char(c) if !c.is_control() => break c,
                 key @ (Key::Enter | CTRL_D) => {
-                    self.print("\n");
+                    self.write_stderr("\n");
                     return if key == CTRL_D {
                         Err(PromptError::Closed)
                     } else {
@@ -258,7 +258,7 @@ impl Terminal {
     pub(super) fn draw(&self, format: impl FnOnce(&mut String) -> fmt::Result) -> Result<()> {
         let mut text = String::new();
         format(&mut text).map_err(io::Error::other)?;
-        self.print(&text);
+        self.write_stderr(&text);
         Ok(())
     }
 

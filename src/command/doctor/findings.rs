@@ -75,9 +75,9 @@ impl<'c> Findings<'c> {
                 fix,
             } in found
             {
-                terminal.answer(&format!("{level:<9}{topic:<10}{text}"))?;
+                terminal.print_line(&format!("{level:<9}{topic:<10}{text}"))?;
                 if let Some(fix) = fix {
-                    terminal.answer(&format!("{:19}fix: {fix}", ""))?;
+                    terminal.print_line(&format!("{:19}fix: {fix}", ""))?;
                 }
             }
         }
