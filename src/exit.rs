@@ -27,51 +27,60 @@ pub enum Outcome {
     Terminated,
 }
 
-/// The exit code of an outcome, and the `code` of its JSON error, empty for success.
-#[expect(missing_docs, reason = "described above")]
-pub struct Row {
-    pub outcome: Outcome,
-    pub exit: u8,
-    pub code: &'static str,
-}
-
-const fn row(outcome: Outcome, exit: u8, code: &'static str) -> Row {
-    Row {
-        outcome,
-        exit,
-        code,
-    }
-}
-
 impl Outcome {
-    /// Every outcome, in the order of the variants.
-    pub const TABLE: [Row; 18] = [
-        row(Self::Done, 0, ""),
-        row(Self::Failed, 1, "failed"),
-        row(Self::Usage, 2, "usage"),
-        row(Self::InputRequired, 2, "input_required"),
-        row(Self::NotSignedIn, 3, "not_signed_in"),
-        row(Self::SessionEnded, 3, "session_ended"),
-        row(Self::SessionEnding, 3, "session_ending"),
-        row(Self::Rejected, 4, "rejected"),
-        row(Self::Unavailable, 5, "unavailable"),
-        row(Self::StoreUnavailable, 6, "store_unavailable"),
-        row(Self::StoreLocked, 6, "store_locked"),
-        row(Self::StoreFailed, 6, "store_failed"),
-        row(Self::CaptchaRequired, 7, "captcha_required"),
-        row(Self::RateLimited, 8, "rate_limited"),
-        row(Self::Busy, 9, "busy"),
-        row(Self::HungUp, 129, "interrupted"),
-        row(Self::Interrupted, 130, "interrupted"),
-        row(Self::Terminated, 143, "interrupted"),
+    /// Every outcome.
+    pub const ALL: [Self; 18] = [
+        Self::Done,
+        Self::Failed,
+        Self::Usage,
+        Self::InputRequired,
+        Self::NotSignedIn,
+        Self::SessionEnded,
+        Self::SessionEnding,
+        Self::Rejected,
+        Self::Unavailable,
+        Self::StoreUnavailable,
+        Self::StoreLocked,
+        Self::StoreFailed,
+        Self::CaptchaRequired,
+        Self::RateLimited,
+        Self::Busy,
+        Self::HungUp,
+        Self::Interrupted,
+        Self::Terminated,
     ];
 
+    /// The exit code, and the `code` of the JSON error, which is empty for success.
+    #[must_use]
+    pub const fn codes(self) -> (u8, &'static str) {
+        match self {
+            Self::Done => (0, ""),
+            Self::Failed => (1, "failed"),
+            Self::Usage => (2, "usage"),
+            Self::InputRequired => (2, "input_required"),
+            Self::NotSignedIn => (3, "not_signed_in"),
+            Self::SessionEnded => (3, "session_ended"),
+            Self::SessionEnding => (3, "session_ending"),
+            Self::Rejected => (4, "rejected"),
+            Self::Unavailable => (5, "unavailable"),
+            Self::StoreUnavailable => (6, "store_unavailable"),
+            Self::StoreLocked => (6, "store_locked"),
+            Self::StoreFailed => (6, "store_failed"),
+            Self::CaptchaRequired => (7, "captcha_required"),
+            Self::RateLimited => (8, "rate_limited"),
+            Self::Busy => (9, "busy"),
+            Self::HungUp => (129, "interrupted"),
+            Self::Interrupted => (130, "interrupted"),
+            Self::Terminated => (143, "interrupted"),
+        }
+    }
+
     pub(crate) fn exit_code(self) -> u8 {
-        Self::TABLE[self as usize].exit
+        self.codes().0
     }
 
     pub(crate) fn json_code(self) -> &'static str {
-        Self::TABLE[self as usize].code
+        self.codes().1
     }
 
     /// Whether it is a failure of the secret store.
@@ -90,15 +99,6 @@ impl Outcome {
         }
     }
 }
-
-const _: () = {
-    let mut index = 0;
-    while index < Outcome::TABLE.len() {
-        assert!(Outcome::TABLE[index].outcome as usize == index);
-        index += 1;
-    }
-    assert!(index == Outcome::Terminated as usize + 1);
-};
 
 /// The report of a run that did not succeed.
 #[derive(Debug, Clone, thiserror::Error)]
