@@ -1,25 +1,25 @@
-//! The file store: one private file per account, under the data directory.
+//! The file store: one private file per account, in the data directory.
 
 use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::{SecretStore, StoreError, StoreKind, private};
+use super::private::{self, IfExposed};
+use super::{SecretStore, StoreError, StoreKind};
 
-/// Keeps each session in a file of mode 0600 in a directory of mode 0700.
+/// Stores each secret in a file of mode 0600 in a directory of mode 0700.
 #[derive(Debug)]
 pub(crate) struct FileStore {
     dir: PathBuf,
 }
 
 impl FileStore {
-    /// Creates a store in `dir`, which the first write creates.
+    /// Keeps the files in `dir`. The first write creates the directory.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Returns the path of the file of `account`.
-    pub(crate) fn path(&self, account: &str) -> PathBuf {
+    fn path(&self, account: &str) -> PathBuf {
         self.dir.join(format!("{account}.json"))
     }
 }
@@ -34,11 +34,11 @@ impl SecretStore for FileStore {
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        private::read(&self.path(account), 0o077)
+        private::read(&self.path(account), IfExposed::Refuse)
     }
 
     fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        private::read(&self.path(account), 0)
+        private::read(&self.path(account), IfExposed::Read)
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
@@ -47,14 +47,14 @@ impl SecretStore for FileStore {
             StoreError::failed(format!("cannot create {}: {e}", self.dir.display()))
         })?;
         private::check_dir(&self.dir)?;
-        private::check_owner(&path)?;
+        private::check_replaceable(&path)?;
         private::replace(&path, secret)
             .map_err(|e| StoreError::failed(format!("cannot write {}: {e}", path.display())))
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
         let path = self.path(account);
-        private::check_owner(&path)?;
+        private::check_replaceable(&path)?;
         private::remove(&path)
             .map_err(|e| StoreError::failed(format!("cannot remove {}: {e}", path.display())))
     }

@@ -1,25 +1,25 @@
-//! One lock per profile, across processes and threads: `flock` on a file that
-//! is never unlinked (a lock on an unlinked file excludes nobody).
+//! One lock per profile, across processes and threads: `flock` on a file that is never
+//! unlinked, since a lock on an unlinked file would exclude nobody.
 //!
-//! The system releases the lock when its holder ends, however it ends, so there
-//! are no stale locks to break.
+//! The operating system releases a lock when its holder exits or is killed, so no lock
+//! becomes stale.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use super::blocking::run_with_timeout;
 use super::{StoreError, private};
 use crate::model::ProfileName;
 
-/// The directory that holds the lock files.
+/// The directory of the lock files.
 #[derive(Debug)]
 pub(crate) struct Locks {
     dir: PathBuf,
 }
 
-/// The exclusive right to change one profile's session, held until dropped.
+/// The exclusive right to change one profile's session, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct ProfileLock {
     _file: File,
@@ -29,7 +29,7 @@ pub(crate) struct ProfileLock {
 /// Why a lock was not acquired.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LockError {
-    /// Another process held it for the whole timeout.
+    /// Another process held the lock for the whole timeout.
     #[error("another process held the lock for {} s", .0.as_secs_f32())]
     Busy(Duration),
     /// The lock file cannot be used.
@@ -38,42 +38,37 @@ pub(crate) enum LockError {
 }
 
 impl ProfileLock {
-    /// The profile whose session it guards.
     pub(crate) fn profile(&self) -> &ProfileName {
         &self.profile
     }
 }
 
 impl Locks {
-    /// Locks in `dir`, which is created at the first use.
+    /// Keeps the lock files in `dir`. The first lock creates the directory.
     pub(crate) fn new(dir: PathBuf) -> Self {
         Self { dir }
     }
 
-    /// Takes the lock of `profile` if nobody holds it.
+    /// Acquires the lock of `profile`, or returns `None` if another process holds it.
     pub(crate) fn try_acquire(
         &self,
         profile: &ProfileName,
     ) -> Result<Option<ProfileLock>, StoreError> {
-        let path = self.path(profile);
-        let file = open(&path)?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(ProfileLock {
-                _file: file,
-                profile: profile.clone(),
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => Err(cannot_lock(&path, &e)),
-        }
+        let (file, is_locked) = try_lock(&self.path(profile))?;
+        Ok(is_locked.then(|| ProfileLock {
+            _file: file,
+            profile: profile.clone(),
+        }))
     }
 
-    /// Waits until nobody holds the lock of `profile`, at most `limit`.
+    /// Waits until the lock of `profile` is released, without acquiring it.
     ///
-    /// It does not take the lock: all waiters wake together, each checks whether
-    /// the holder has renewed the session, and only one that still needs the
-    /// lock tries to take it.
-    pub(crate) fn wait(&self, profile: &ProfileName, limit: Duration) -> Result<(), LockError> {
-        wait_shared(&self.path(profile), limit)
+    /// All waiting processes continue at once. Each checks whether the holder has renewed
+    /// the session, and tries to acquire the lock only if it still needs to.
+    pub(crate) fn wait(&self, profile: &ProfileName, timeout: Duration) -> Result<(), LockError> {
+        let path = self.path(profile);
+        let file = open(&path)?;
+        lock_with_timeout(&path, timeout, move || file.lock_shared())
     }
 
     fn path(&self, profile: &ProfileName) -> PathBuf {
@@ -81,74 +76,54 @@ impl Locks {
     }
 }
 
-/// Locks the file at `path` until the returned file is dropped. Waits at most `limit`.
-pub(super) fn hold(path: &Path, limit: Duration) -> Result<File, LockError> {
-    let path = path.to_owned();
-    let file = open(&path)?;
-    match file.try_lock() {
-        Ok(()) => return Ok(file),
-        Err(TryLockError::WouldBlock) => {}
-        Err(TryLockError::Error(e)) => return Err(cannot_lock(&path, &e).into()),
+/// Locks the file at `path` until the returned file is dropped.
+pub(super) fn acquire(path: &Path, timeout: Duration) -> Result<File, LockError> {
+    let (file, is_locked) = try_lock(path)?;
+    if is_locked {
+        return Ok(file);
     }
-    bounded(path, limit, move || {
-        file.lock()?;
-        Ok(file)
-    })
+    lock_with_timeout(path, timeout, move || file.lock().map(|()| file))
 }
 
-fn wait_shared(path: &Path, limit: Duration) -> Result<(), LockError> {
-    let path = path.to_owned();
-    let file = open(&path)?;
-    bounded(path, limit, move || file.lock_shared())
+/// Opens a lock file, and returns whether it could be locked at once.
+fn try_lock(path: &Path) -> Result<(File, bool), StoreError> {
+    let file = open(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok((file, true)),
+        Err(TryLockError::WouldBlock) => Ok((file, false)),
+        Err(TryLockError::Error(e)) => Err(cannot_lock(path, &e)),
+    }
 }
 
-/// Runs a blocking lock call in a thread, which is left behind at the timeout:
-/// a blocked `flock` cannot be ended otherwise.
-fn bounded<T: Send + 'static>(
-    path: PathBuf,
-    limit: Duration,
-    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+fn lock_with_timeout<T: Send + 'static>(
+    path: &Path,
+    timeout: Duration,
+    lock: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, LockError> {
-    let (sender, receiver) = mpsc::sync_channel(1);
-    std::thread::Builder::new()
-        .name("lock".to_owned())
-        .stack_size(64 * 1024)
-        .spawn(move || {
-            // After the timeout nobody receives the result; it is dropped, which unlocks.
-            drop(sender.send(call()));
-        })
-        .map_err(|e| cannot_lock(&path, &e))?;
-    match receiver.recv_timeout(limit) {
-        Ok(result) => result.map_err(|e| cannot_lock(&path, &e).into()),
-        Err(RecvTimeoutError::Timeout) => Err(LockError::Busy(limit)),
-        Err(RecvTimeoutError::Disconnected) => {
-            Err(cannot_lock(&path, &io::Error::other("the waiting thread ended")).into())
-        }
+    match run_with_timeout(timeout, lock) {
+        Ok(Some(Ok(locked))) => Ok(locked),
+        Ok(Some(Err(e))) | Err(e) => Err(cannot_lock(path, &e).into()),
+        Ok(None) => Err(LockError::Busy(timeout)),
     }
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    let there = private::open_no_follow(OpenOptions::new().read(true).write(true), path);
-    let opened = match there {
+    let existing = private::open_no_follow(OpenOptions::new().read(true).write(true), path);
+    let opened = match existing {
         Err(e) if e.kind() == io::ErrorKind::NotFound => create(path),
-        other => other,
+        result => result,
     };
     opened.map_err(|e| cannot_lock(path, &e))
 }
 
-/// Creates the lock file, or opens the one that another process just created.
+/// Creates a lock file, or opens it if another process has just created it.
 fn create(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         private::create_dir(dir)?;
     }
-    let file = private::open_no_follow(
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false),
-        path,
-    )?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let file = private::open_no_follow(&mut options, path)?;
     private::restrict(&file)?;
     Ok(file)
 }

@@ -3,6 +3,7 @@
 //! Only this module opens keyrings and session files. It does not know servers,
 //! flags or environment variables; callers pass directories and choices.
 
+mod blocking;
 mod entry;
 mod file;
 mod helper;

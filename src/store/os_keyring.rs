@@ -1,14 +1,14 @@
 //! The keyrings of macOS and Windows as secret stores, through the keyring crate.
 //!
-//! The system's calls have no timeout of their own, so each runs in a thread
-//! that is abandoned at its deadline.
+//! The operating system's calls have no timeout, so each call runs in a thread that is
+//! abandoned at the timeout.
 
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use keyring::{Entry, Error};
 use zeroize::Zeroizing;
 
+use super::blocking::run_with_timeout;
 use super::keyring::SERVICE_NAME;
 use super::{KeyringOptions, SecretStore, StoreError, StoreErrorKind, StoreKind};
 
@@ -17,37 +17,30 @@ pub(super) struct OsKeyring {
 }
 
 impl OsKeyring {
-    /// macOS may show a prompt within any call, so the longer limit applies to
-    /// all calls where a person can answer it.
+    /// macOS may show a prompt in any call. If a person can respond, all calls therefore
+    /// have the timeout of a prompt.
     pub(super) fn new(options: &KeyringOptions) -> Self {
         Self {
             timeout: options.prompt_timeout.unwrap_or(options.timeout),
         }
     }
 
-    fn call<T: Send + 'static>(
+    /// Runs `call` on the entry of `account`. Returns `None` if there is no entry.
+    fn with_entry<T: Send + 'static>(
         &self,
         account: &str,
         call: impl FnOnce(&Entry) -> Result<T, Error> + Send + 'static,
     ) -> Result<Option<T>, StoreError> {
         let account = account.to_owned();
-        let (sender, receiver) = mpsc::sync_channel(1);
-        std::thread::Builder::new()
-            .name("keyring".to_owned())
-            .spawn(move || {
-                let result = match Entry::store_status() {
-                    Ok(()) => open(&account).and_then(|entry| call(&entry)),
-                    Err(e) => Err(Error::NoStorageAccess(e.to_string().into())),
-                };
-                // After the deadline there is no receiver; the result is dropped.
-                drop(sender.send(result));
-            })
-            .map_err(|e| StoreError::failed(format!("cannot start a thread: {e}")))?;
-        match receiver.recv_timeout(self.timeout) {
-            Ok(Ok(value)) => Ok(Some(value)),
-            Ok(Err(Error::NoEntry)) => Ok(None),
-            Ok(Err(e)) => Err(e.into()),
-            Err(RecvTimeoutError::Timeout) => Err(StoreError {
+        let result = run_with_timeout(self.timeout, move || match Entry::store_status() {
+            Ok(()) => open(&account).and_then(|entry| call(&entry)),
+            Err(e) => Err(Error::NoStorageAccess(e.to_string().into())),
+        });
+        match result {
+            Ok(Some(Ok(value))) => Ok(Some(value)),
+            Ok(Some(Err(Error::NoEntry))) => Ok(None),
+            Ok(Some(Err(e))) => Err(e.into()),
+            Ok(None) => Err(StoreError {
                 kind: StoreErrorKind::Unavailable,
                 message: format!(
                     "the keyring did not answer within {} s",
@@ -55,15 +48,14 @@ impl OsKeyring {
                 ),
                 hint: None,
             }),
-            Err(RecvTimeoutError::Disconnected) => {
-                Err(StoreError::failed("the call to the keyring ended early"))
-            }
+            Err(e) => Err(StoreError::failed(format!("cannot call the keyring: {e}"))),
         }
     }
 }
 
-/// Keeps credentials on this machine. By default Windows copies them to the user's
-/// other machines, and two machines that rotate one refresh token end the session.
+/// Opens an entry that stays on this machine. By default Windows copies credentials to the
+/// user's other machines, and a session ends if two machines exchange the same refresh
+/// token.
 #[cfg(windows)]
 fn open(account: &str) -> Result<Entry, Error> {
     let modifiers = std::collections::HashMap::from([("persistence", "Local")]);
@@ -87,22 +79,22 @@ impl SecretStore for OsKeyring {
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        self.call(account, |entry| entry.get_secret().map(Zeroizing::new))
+        self.with_entry(account, |entry| entry.get_secret().map(Zeroizing::new))
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
         let secret = Zeroizing::new(secret.to_vec());
-        self.call(account, move |entry| entry.set_secret(&secret))?
-            .ok_or_else(|| StoreError::failed("the keyring did not keep the entry"))
+        self.with_entry(account, move |entry| entry.set_secret(&secret))?
+            .ok_or_else(|| StoreError::failed("the keyring did not store the entry"))
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
-        let deleted = self.call(account, Entry::delete_credential)?;
+        let deleted = self.with_entry(account, Entry::delete_credential)?;
         Ok(deleted.is_some())
     }
 }
 
-/// Some of these errors carry the secret, so their `Display` is not used.
+/// Does not use the `Display` of the keyring's errors, since some contain the secret.
 impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         let message = match error {
@@ -114,7 +106,7 @@ impl From<Error> for StoreError {
                 };
             }
             Error::TooLong(name, limit) => {
-                format!("the keyring takes at most {limit} bytes ({name})")
+                format!("the keyring accepts at most {limit} bytes ({name})")
             }
             Error::BadEncoding(_) | Error::BadDataFormat(..) => {
                 "the keyring's entry cannot be decoded".to_owned()

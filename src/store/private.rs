@@ -1,24 +1,39 @@
-//! Files and directories that only their owner may use. They are opened without
-//! following links, checked for owner and mode, and replaced atomically.
+//! Files and directories that only their owner may use. They are opened without following
+//! symbolic links, checked for owner and mode, and replaced atomically.
 
-use std::fs::{self, File, OpenOptions};
+#[cfg_attr(unix, path = "private/unix.rs")]
+#[cfg_attr(not(unix), path = "private/windows.rs")]
+mod platform;
+
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-#[cfg(not(unix))]
-use std::time::Duration;
+
+use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::model::read_at_most;
+use platform::{check_mode, check_owner, sync_dir};
 
-/// Maximum size of a file that we read.
+pub(super) use platform::{open_no_follow, restrict, restrict_dir, retry_while_open};
+
+/// Maximum size of a file that is read.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Creates `dir` and its missing parents, with mode 0700 whatever the umask.
+/// What to do with a file that other users can read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum IfExposed {
+    Refuse,
+    Read,
+}
+
+/// Creates `dir` and its missing parents with mode 0700, regardless of the umask.
 pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
     }
-    // The parent of a relative name is empty: the working directory, which exists.
+    // The parent of a relative name is the empty path, which stands for the working
+    // directory. The working directory exists.
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_dir(parent)?;
     }
@@ -29,62 +44,6 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     }
 }
 
-#[cfg(unix)]
-pub(super) fn restrict_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
-}
-
-/// Gives the directory an access control list of its own, which files in it
-/// inherit: that of its parent without the groups of all users. The owner keeps
-/// full access. `icacls` is part of Windows and is found in the system directory
-/// before `PATH`; setting the list by a call would be `unsafe`.
-#[cfg(not(unix))]
-pub(super) fn restrict_dir(dir: &Path) -> io::Result<()> {
-    const OWNER: &str = "*S-1-3-4:(OI)(CI)F";
-    const EVERYONE: &str = "*S-1-1-0";
-    const AUTHENTICATED_USERS: &str = "*S-1-5-11";
-    const INTERACTIVE: &str = "*S-1-5-4";
-    const USERS: &str = "*S-1-5-32-545";
-    // `icacls` takes what begins with a slash for an option.
-    let dir = std::path::absolute(dir)?;
-    for arguments in [
-        &["/inheritance:d", "/grant", OWNER][..],
-        &[
-            "/remove:g",
-            EVERYONE,
-            AUTHENTICATED_USERS,
-            INTERACTIVE,
-            USERS,
-        ],
-    ] {
-        let output = std::process::Command::new("icacls")
-            .arg(&dir)
-            .args(arguments)
-            .output()?;
-        if !output.status.success() {
-            return Err(io::Error::other(format!(
-                "icacls failed ({}): {}",
-                output.status,
-                String::from_utf8_lossy(&output.stderr).trim()
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Sets mode 0600 on an open file, whatever the umask.
-#[cfg(unix)]
-pub(super) fn restrict(file: &File) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o600))
-}
-
-#[cfg(not(unix))]
-pub(super) fn restrict(_file: &File) -> io::Result<()> {
-    Ok(())
-}
-
 /// Refuses a directory that other users can enter, or that belongs to another user.
 pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
     let metadata = fs::symlink_metadata(dir)
@@ -93,48 +52,20 @@ pub(super) fn check_dir(dir: &Path) -> Result<(), StoreError> {
         let message = format!("{} is not a directory", dir.display());
         return Err(StoreError::failed(message));
     }
-    check_owner_and_mode(dir, &metadata, 0o700, 0o077)
+    check_owner(dir, &metadata)?;
+    check_mode(dir, &metadata, 0o700)
 }
 
-#[cfg_attr(
-    not(unix),
-    expect(unused_variables, reason = "directories have access lists")
-)]
-fn check_owner_and_mode(
-    path: &Path,
-    metadata: &fs::Metadata,
-    mode: u32,
-    forbidden: u32,
-) -> Result<(), StoreError> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-
-        let shown = path.display();
-        let (owner, actual) = (metadata.uid(), metadata.mode() & 0o7777);
-        if owner != rustix::process::geteuid().as_raw() {
-            let message = format!("{shown} belongs to another user (uid {owner})");
-            return Err(StoreError::failed(message).hint("run it as that user"));
-        }
-        if actual & forbidden != 0 {
-            let message = format!("{shown} can be read by others (mode {actual:04o})");
-            let hint = format!("chmod {mode:o} {}", quoted(path));
-            return Err(StoreError::failed(message).hint(hint));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses a file that belongs to another user: after a replacement that user could
-/// no longer use it. Accepts a path that does not exist.
-pub(super) fn check_owner(path: &Path) -> Result<(), StoreError> {
+/// Refuses to replace the file of another user, since that user could not use the new
+/// file. Accepts a path that does not exist.
+pub(super) fn check_replaceable(path: &Path) -> Result<(), StoreError> {
     match fs::symlink_metadata(path) {
-        Ok(metadata) => check_owner_and_mode(path, &metadata, 0, 0),
+        Ok(metadata) => check_owner(path, &metadata),
         Err(_) => Ok(()),
     }
 }
 
-/// Quotes a path for a shell, if it needs quoting.
+/// Quotes a path for a shell, if needed.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text
@@ -147,38 +78,24 @@ fn quoted(path: &Path) -> String {
     }
 }
 
-/// Resolves the links in `path`, without the `\\?\` that Windows puts before a drive.
-pub(super) fn follow_links(path: &Path) -> io::Result<PathBuf> {
+/// Resolves the symbolic links in `path`. Removes the prefix `\\?\` that Windows puts
+/// before a drive.
+pub(super) fn resolve_links(path: &Path) -> io::Result<PathBuf> {
     let target = fs::canonicalize(path)?;
-    let plain = target
+    let without_prefix = target
         .to_str()
         .and_then(|text| text.strip_prefix(r"\\?\"))
         .filter(|text| text.as_bytes().get(1) == Some(&b':'));
-    Ok(plain.map_or_else(|| target.clone(), PathBuf::from))
+    Ok(without_prefix.map_or_else(|| target.clone(), PathBuf::from))
 }
 
-/// Opens `path` without following a link.
-pub(super) fn open_no_follow(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        // Without O_NONBLOCK, opening a FIFO would block.
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-        options
-            .mode(0o600)
-            .custom_flags(i32::try_from(flags.bits()).unwrap_or(0));
-    }
-    options.open(path)
-}
-
-/// Reads a private file. Returns `None` if there is none. The mode must have
-/// none of the bits of `forbidden`.
+/// Reads a private file. Returns `None` if it does not exist.
 pub(super) fn read(
     path: &Path,
-    forbidden: u32,
-) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
+    if_exposed: IfExposed,
+) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
     let shown = path.display();
-    let failed = |e: io::Error| StoreError::failed(format!("cannot read {shown}: {e}"));
+    let cannot_read = |e: io::Error| StoreError::failed(format!("cannot read {shown}: {e}"));
     let mut file = match open_no_follow(OpenOptions::new().read(true), path) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -186,20 +103,23 @@ pub(super) fn read(
             let message = format!("{shown} is a symbolic link, which is not followed ({e})");
             return Err(StoreError::failed(message).hint(format!("rm {}", quoted(path))));
         }
-        Err(e) => return Err(failed(e)),
+        Err(e) => return Err(cannot_read(e)),
     };
-    let metadata = file.metadata().map_err(failed)?;
+    let metadata = file.metadata().map_err(cannot_read)?;
     if !metadata.is_file() {
         let message = format!("{shown} is not a regular file");
         return Err(StoreError::failed(message));
     }
-    check_owner_and_mode(path, &metadata, 0o600, forbidden)?;
+    check_owner(path, &metadata)?;
+    if if_exposed == IfExposed::Refuse {
+        check_mode(path, &metadata, 0o600)?;
+    }
     let size = metadata.len();
     if size > MAX_FILE_BYTES {
         let message = format!("{shown} is too large ({size} bytes)");
         return Err(StoreError::failed(message));
     }
-    let bytes = read_at_most(&mut file, MAX_FILE_BYTES).map_err(failed)?;
+    let bytes = read_at_most(&mut file, MAX_FILE_BYTES).map_err(cannot_read)?;
     Ok(Some(bytes))
 }
 
@@ -207,46 +127,47 @@ fn is_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_symlink())
 }
 
-/// Returns the path of the temporary file for `path`. Its name is fixed, so that
-/// the next run overwrites what a killed run left. The caller of [`replace`] holds
-/// the lock for `path`.
-fn next_path(path: &Path) -> PathBuf {
+/// Returns the path of the temporary file that becomes the new `path`. The name is fixed,
+/// so that a run overwrites the temporary file of a killed run. Callers of [`replace`]
+/// must hold a lock for `path`.
+fn temporary_path(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".next");
     path.with_file_name(name)
 }
 
-/// Replaces the content of `path`: a new file beside it with mode 0600, synced,
-/// renamed over it, directory synced. The old content stays until the new one is durable.
+/// Replaces the file at `path` atomically: writes a temporary file with mode 0600, syncs
+/// it, renames it to `path`, and syncs the directory. The new content is durable when this
+/// returns.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    check_owner(path).map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
-    let next = next_path(path);
+    check_replaceable(path).map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
+    let temporary = temporary_path(path);
     let create = || {
         tempfile::Builder::new()
-            .prefix(next.file_name().unwrap_or_default())
+            .prefix(temporary.file_name().unwrap_or_default())
             .rand_bytes(0)
             .tempfile_in(dir)
     };
     let mut file = match create() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-            fs::remove_file(&next)?;
+            fs::remove_file(&temporary)?;
             create().map_err(without_path)?
         }
-        other => other.map_err(without_path)?,
+        result => result.map_err(without_path)?,
     };
     restrict(file.as_file())?;
     file.write_all(content).map_err(without_path)?;
     file.as_file().sync_all()?;
-    let (file, next) = file.keep().map_err(|e| e.error)?;
+    let (file, temporary) = file.keep().map_err(|e| e.error)?;
     drop(file);
-    retry_while_open(|| fs::rename(&next, path))?;
+    retry_while_open(|| fs::rename(&temporary, path))?;
     sync_dir(dir)
 }
 
-/// The system's error in one of tempfile's, which names its own path: the caller
-/// names the file that is meant.
+/// Returns the operating system's error from an error of tempfile. tempfile adds the
+/// temporary path, while the caller's message names the file to be replaced.
 fn without_path(error: io::Error) -> io::Error {
     error
         .get_ref()
@@ -256,58 +177,21 @@ fn without_path(error: io::Error) -> io::Error {
         .map_or(error, io::Error::from_raw_os_error)
 }
 
-#[cfg(unix)]
-pub(super) fn retry_while_open<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    operation()
-}
-
-/// Windows refuses to replace or remove a file that another process has open.
-/// Programs have it open for moments only, so the operation is retried for a second.
-#[cfg(not(unix))]
-pub(super) fn retry_while_open<T>(mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    use io::ErrorKind::{DirectoryNotEmpty, PermissionDenied};
-
-    const TIMEOUT: Duration = Duration::from_secs(1);
-    const PAUSE: Duration = Duration::from_millis(10);
-    /// `ERROR_SHARING_VIOLATION` of winerror.h.
-    const IN_USE: i32 = 32;
-    let started = std::time::Instant::now();
-    loop {
-        match operation() {
-            Err(e)
-                if (matches!(e.kind(), PermissionDenied | DirectoryNotEmpty)
-                    || e.raw_os_error() == Some(IN_USE))
-                    && started.elapsed() < TIMEOUT =>
-            {
-                std::thread::sleep(PAUSE);
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Removes `path`, and the temporary file of a killed run. Returns whether `path`
-/// existed.
+/// Removes `path`, and the temporary file of a killed run. Returns whether `path` existed.
 pub(super) fn remove(path: &Path) -> io::Result<bool> {
-    let mut existed = false;
-    for (path, counts) in [(next_path(path), false), (path.to_owned(), true)] {
-        match retry_while_open(|| fs::remove_file(&path)) {
-            Ok(()) => existed |= counts,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
+    remove_file(&temporary_path(path))?;
+    let existed = remove_file(path)?;
     if existed {
         sync_dir(path.parent().unwrap_or(Path::new(".")))?;
     }
     Ok(existed)
 }
 
-/// Makes a rename durable. Windows opens no directory as a file.
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    match cfg!(unix) {
-        true => File::open(dir)?.sync_all(),
-        false => Ok(()),
+fn remove_file(path: &Path) -> io::Result<bool> {
+    match retry_while_open(|| fs::remove_file(path)) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

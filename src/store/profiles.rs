@@ -229,7 +229,7 @@ impl Profiles {
     /// repository, and a rename would replace the link.
     fn target(&self) -> PathBuf {
         let path = self.path();
-        private::follow_links(&path).unwrap_or(path)
+        private::resolve_links(&path).unwrap_or(path)
     }
 
     fn rewrite(
@@ -238,7 +238,7 @@ impl Profiles {
         change: impl FnOnce(&mut Map<String, Value>) -> Result<(), ProfilesError>,
     ) -> Result<(), ProfilesError> {
         self.create_dir()?;
-        let _lock = lock::hold(&self.dir.join(LOCK), limit)?;
+        let _lock = lock::acquire(&self.dir.join(LOCK), limit)?;
         // An invalid file is not changed.
         self.all()?;
         let before = self.text()?;

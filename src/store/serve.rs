@@ -1,10 +1,10 @@
-//! The helper's side of the protocol, for a store of this machine: other
-//! machines reach it through ssh, and dev containers and WSL through a pipe.
+//! Serves a store of this machine to others with the protocol of store helpers: to other
+//! machines over ssh, to dev containers and WSL over a pipe.
 //!
-//! The store has no versions. Each entry is kept with a random one, which never
-//! comes back, and is read and written under a lock. A removed entry stays
-//! without content, so that its version stays as well.
+//! The store has no versions, so each entry is stored with a random version, and is read and
+//! written under a lock. A removed entry is stored without content, to keep its version.
 
+use std::fs::File;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,39 +14,41 @@ use zeroize::Zeroizing;
 use super::helper::message::{self, ErrorCode, MAX_LINE, Request};
 use super::{LockError, SecretStore, StoreError, StoreErrorKind, StoreKind, lock};
 
-/// How long a request waits for another one. The client waits 2.5 s for a result.
+/// How long a request waits for other requests to finish. Shorter than the 2.5 s that the
+/// client waits for the response.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-/// What an entry begins with.
+/// The first bytes of an entry, before its version.
 const MAGIC: &[u8] = b"rememberizer-shared 1 ";
-const ABSENT: &str = "0";
+/// The version of an entry that was never written.
+const ABSENT_VERSION: &str = "0";
 
-/// Serves `store` until `input` ends.
+/// Serves `store` with the protocol of store helpers.
 pub(crate) struct Server<'a> {
     store: &'a dyn SecretStore,
-    lock: PathBuf,
+    lock_path: PathBuf,
 }
 
-struct Stored {
+struct StoredEntry {
     version: String,
     content: Option<Zeroizing<Vec<u8>>>,
 }
 
 impl<'a> Server<'a> {
-    /// `locks` is the directory of the lock files.
-    pub(crate) fn new(store: &'a dyn SecretStore, locks: &Path) -> Result<Self, StoreError> {
+    /// Keeps the lock file in `locks_dir`.
+    pub(crate) fn new(store: &'a dyn SecretStore, locks_dir: &Path) -> Result<Self, StoreError> {
         if matches!(store.kind(), StoreKind::Helper(_)) || store.limit().is_some() {
             return Err(StoreError::failed(
-                "only a local store without a size limit is served",
+                "only a local store without a size limit can be served",
             ));
         }
         Ok(Self {
             store,
-            // A profile's name has no dot: no lock of a profile is called so.
-            lock: locks.join("served.entries.lock"),
+            // No profile's lock has this name, since a profile's name contains no dot.
+            lock_path: locks_dir.join("served.entries.lock"),
         })
     }
 
-    /// Answers each line of `input` with one of `print`.
+    /// Responds to each line of `input` with one call of `print`, until `input` ends.
     pub(crate) fn run(
         &self,
         input: &mut dyn BufRead,
@@ -62,14 +64,14 @@ impl<'a> Server<'a> {
                 return Ok(());
             }
             let response = match message::parse_request(&line) {
-                Ok(request) => self.answer(&request),
+                Ok(request) => self.respond(&request),
                 Err(error) => message::error(ErrorCode::Failed, error.0),
             };
             print(&response)?;
         }
     }
 
-    fn answer(&self, request: &Request) -> Zeroizing<Vec<u8>> {
+    fn respond(&self, request: &Request) -> Zeroizing<Vec<u8>> {
         match self.handle(request) {
             Ok(response) => response,
             Err(error) => {
@@ -84,19 +86,9 @@ impl<'a> Server<'a> {
     }
 
     fn handle(&self, request: &Request) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-        if matches!(request, Request::Unknown) {
-            return Ok(message::error(ErrorCode::Unsupported, "unknown operation"));
-        }
-        let _lock = lock::hold(&self.lock, LOCK_TIMEOUT).map_err(|error| match error {
-            LockError::Store(error) => error,
-            LockError::Busy(_) => StoreError {
-                kind: StoreErrorKind::Unavailable,
-                message: "another request holds the lock".to_owned(),
-                hint: None,
-            },
-        })?;
         match request {
             Request::Get { key } => {
+                let _lock = self.lock()?;
                 let stored = self.read(key)?;
                 Ok(message::value(
                     &stored.version,
@@ -108,6 +100,7 @@ impl<'a> Server<'a> {
                 expected,
                 value,
             } => {
+                let _lock = self.lock()?;
                 let stored = self.read(key)?;
                 if *expected != stored.version {
                     return Ok(message::error(
@@ -122,20 +115,28 @@ impl<'a> Server<'a> {
         }
     }
 
-    fn read(&self, key: &str) -> Result<Stored, StoreError> {
+    fn lock(&self) -> Result<File, StoreError> {
+        lock::acquire(&self.lock_path, LOCK_TIMEOUT).map_err(|error| match error {
+            LockError::Store(error) => error,
+            LockError::Busy(_) => StoreError {
+                kind: StoreErrorKind::Unavailable,
+                message: "another request holds the lock".to_owned(),
+                hint: None,
+            },
+        })
+    }
+
+    fn read(&self, key: &str) -> Result<StoredEntry, StoreError> {
         let Some(bytes) = self.store.read(&account(key))? else {
-            return Ok(Stored {
-                version: ABSENT.to_owned(),
+            return Ok(StoredEntry {
+                version: ABSENT_VERSION.to_owned(),
                 content: None,
             });
         };
-        let rest = bytes.strip_prefix(MAGIC);
-        let end = rest.and_then(|rest| rest.iter().position(|byte| *byte == b'\n'));
-        let (Some(rest), Some(end)) = (rest, end) else {
-            return Err(StoreError::failed("the entry is not one that was served"));
-        };
-        let (version, content) = (&rest[..end], &rest[end + 1..]);
-        Ok(Stored {
+        let (version, content) = split_entry(&bytes).ok_or_else(|| {
+            StoreError::failed("the stored entry was not written by `rememberizer store serve`")
+        })?;
+        Ok(StoredEntry {
             version: String::from_utf8_lossy(version).into_owned(),
             content: (!content.is_empty()).then(|| Zeroizing::new(content.to_vec())),
         })
@@ -143,7 +144,7 @@ impl<'a> Server<'a> {
 
     fn write(&self, key: &str, content: Option<&[u8]>) -> Result<String, StoreError> {
         let random =
-            || getrandom::u64().map_err(|_| StoreError::failed("there is no source of randomness"));
+            || getrandom::u64().map_err(|_| StoreError::failed("no random numbers are available"));
         let version = format!("{:016x}{:016x}", random()?, random()?);
         let content = content.unwrap_or_default();
         let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 33 + content.len()));
@@ -156,7 +157,15 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Where an entry is kept. A profile's name has no dot, so no session is there.
+/// Splits a stored entry into its version and its content.
+fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = bytes.strip_prefix(MAGIC)?;
+    let version_len = rest.iter().position(|byte| *byte == b'\n')?;
+    Some((&rest[..version_len], &rest[version_len + 1..]))
+}
+
+/// Returns the account of an entry. No profile has this account, since a profile's name
+/// contains no dot.
 fn account(key: &str) -> String {
     format!("served.{key}")
 }

@@ -1,11 +1,11 @@
-//! The secret stores of a run, each of which its first use opens.
+//! The secret stores of a run. Each store is opened at its first use.
 
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
 use super::{FileStore, HelperStores, SecretStore, StoreKind};
 
-/// Creates the keyring. The argument is whether it may prompt a person.
+/// Opens the keyring. The argument is whether the keyring may prompt a person.
 type OpenKeyring<'h> = Box<dyn Fn(bool) -> Box<dyn SecretStore> + 'h>;
 
 /// The secret stores by their kind.
@@ -18,9 +18,9 @@ pub(crate) struct Stores<'h> {
 }
 
 impl<'h> Stores<'h> {
-    pub(crate) fn new(sessions: PathBuf, open_keyring: OpenKeyring<'h>) -> Self {
+    pub(crate) fn new(sessions_dir: PathBuf, open_keyring: OpenKeyring<'h>) -> Self {
         Self {
-            files: FileStore::new(sessions),
+            files: FileStore::new(sessions_dir),
             helpers: HelperStores::default(),
             keyring: OnceCell::new(),
             keyring_unprompted: OnceCell::new(),
@@ -28,7 +28,7 @@ impl<'h> Stores<'h> {
         }
     }
 
-    /// Returns a store. It may prompt a person only with `may_prompt`.
+    /// Returns a store. The keyring prompts a person only if `may_prompt` is true.
     pub(crate) fn get(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
         let keyring = match kind {
             StoreKind::File => return &self.files,

@@ -1,6 +1,6 @@
-//! A file that holds the current access token for the command of `exec`, in a
-//! private directory of its own. A lock tells a live directory from one that a
-//! killed run left behind.
+//! The file with the current access token that `exec --token-file` keeps for its command.
+//! Each run creates a private directory for its token file and locks the directory, so
+//! that later runs can recognize and remove the directories of killed runs.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,35 +11,37 @@ use super::lock::{self, LockError};
 use super::{StoreError, private};
 use crate::model::AccessToken;
 
-const PREFIX: &str = "exec-";
-const TOKEN: &str = "token";
-const LOCK: &str = "lock";
-/// How long another process may take to create a directory.
-const CREATE_TIMEOUT: Duration = Duration::from_secs(10);
+const DIR_PREFIX: &str = "exec-";
+const TOKEN_FILE: &str = "token";
+const LOCK_FILE: &str = "lock";
 
-/// The file. Its directory is removed when it is closed or dropped.
+/// How long to wait while another process creates its directory.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A token file. Closing or dropping it removes its directory.
 #[derive(Debug)]
 pub(crate) struct TokenFile {
-    // Closed before the directory goes: Windows keeps a file that is open.
+    // Declared before `dir`, to be dropped first: Windows cannot remove an open file.
     lock: Option<File>,
     dir: tempfile::TempDir,
 }
 
 impl TokenFile {
-    /// Creates a directory in `parent`, and removes those of killed runs.
+    /// Creates a directory in `parent`, and removes the directories of killed runs.
     pub(crate) fn create(parent: &Path) -> Result<Self, StoreError> {
-        let failed = |e: io::Error| cannot("create", parent, &e);
-        private::create_dir(parent).map_err(failed)?;
+        let cannot_create = |e: io::Error| cannot("create", parent, &e);
+        private::create_dir(parent).map_err(cannot_create)?;
         private::check_dir(parent)?;
-        // While it is held, no directory is without its lock.
-        let _creating = hold(&parent.join(LOCK))?;
-        sweep(parent);
+        // Hold this lock until the new directory is locked, so that another process does
+        // not remove the directory before.
+        let _parent_lock = acquire_lock(parent)?;
+        remove_unlocked_dirs(parent);
         let dir = tempfile::Builder::new()
-            .prefix(PREFIX)
+            .prefix(DIR_PREFIX)
             .tempdir_in(parent)
-            .map_err(failed)?;
-        private::restrict_dir(dir.path()).map_err(failed)?;
-        let lock = hold(&dir.path().join(LOCK))?;
+            .map_err(cannot_create)?;
+        private::restrict_dir(dir.path()).map_err(cannot_create)?;
+        let lock = acquire_lock(dir.path())?;
         Ok(Self {
             lock: Some(lock),
             dir,
@@ -47,17 +49,17 @@ impl TokenFile {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.path().join(TOKEN)
+        self.dir.path().join(TOKEN_FILE)
     }
 
-    /// Makes `token` the content of the file, in one step.
+    /// Replaces the token in the file atomically.
     pub(crate) fn write(&self, token: &AccessToken) -> Result<(), StoreError> {
         let path = self.path();
         private::replace(&path, token.secret().expose().as_bytes())
             .map_err(|e| cannot("write", &path, &e))
     }
 
-    /// Removes the file, so that nobody reads an expired token.
+    /// Removes the file, so that the command cannot read an expired token.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
         let path = self.path();
         private::remove(&path)
@@ -65,7 +67,7 @@ impl TokenFile {
             .map_err(|e| cannot("remove", &path, &e))
     }
 
-    /// Removes the directory. Nothing can be written afterwards.
+    /// Removes the directory. Later writes fail.
     pub(crate) fn close(&mut self) {
         self.lock = None;
         drop(private::retry_while_open(|| {
@@ -74,26 +76,26 @@ impl TokenFile {
     }
 }
 
-fn cannot(what: &str, path: &Path, error: &io::Error) -> StoreError {
-    StoreError::failed(format!("cannot {what} {}: {error}", path.display()))
+fn cannot(action: &str, path: &Path, error: &io::Error) -> StoreError {
+    StoreError::failed(format!("cannot {action} {}: {error}", path.display()))
 }
 
-fn hold(path: &Path) -> Result<File, StoreError> {
-    lock::hold(path, CREATE_TIMEOUT).map_err(|error| match error {
+fn acquire_lock(dir: &Path) -> Result<File, StoreError> {
+    lock::acquire(&dir.join(LOCK_FILE), LOCK_TIMEOUT).map_err(|error| match error {
         LockError::Store(error) => error,
         busy @ LockError::Busy(_) => StoreError::failed(busy.to_string()),
     })
 }
 
-/// Removes the directories whose lock nobody holds. What cannot be removed stays.
-fn sweep(parent: &Path) {
+/// Removes the directories of runs that no longer hold their lock. Ignores failures.
+fn remove_unlocked_dirs(parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
     for entry in entries.flatten() {
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let is_ours = entry.file_name().to_string_lossy().starts_with(DIR_PREFIX);
         let dir = entry.path();
-        if is_ours && lock::hold(&dir.join(LOCK), Duration::ZERO).is_ok() {
+        if is_ours && lock::acquire(&dir.join(LOCK_FILE), Duration::ZERO).is_ok() {
             drop(fs::remove_dir_all(&dir));
         }
     }

@@ -1,6 +1,5 @@
-//! Stores that compare and set: an entry has a version, and a write is done
-//! only if the version is still the one that was read. Such a store can be
-//! shared by machines.
+//! Stores with compare-and-set: each entry has a version, and a write succeeds only if the
+//! entry still has the version that was read before. Machines can share such a store.
 
 use std::time::Duration;
 
@@ -8,32 +7,32 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 
-/// The version of an entry. It is never that of another content, before or after.
+/// The version of an entry's content. A store never reuses a version for other content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(pub(crate) String);
 
-/// What became of a conditional write.
+/// The outcome of a conditional write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// It was done, and this is the version of what was written.
+    /// The content was written and has this version.
     Stored(Version),
-    /// The entry has another version. Nothing was done.
+    /// The entry has another version than expected. Nothing was written.
     Conflict,
-    /// Nobody knows whether it was done. A read decides.
+    /// It is not known whether the content was written. The caller must read the entry.
     Unknown,
 }
 
-/// An entry as it was read: its version, and its content if there is any.
+/// The version of an entry, and its content unless the entry is absent.
 pub type VersionedEntry = (Version, Option<Zeroizing<Vec<u8>>>);
 
 /// Reads and conditional writes of one store.
 pub trait Versioned {
-    /// Reads the entry of `account`. An absent one has a version as well.
+    /// Reads the entry of `account`. An absent entry has a version, too.
     fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError>;
 
-    /// Replaces the entry of `account`, or removes it if `secret` is `None`, on
-    /// the condition that its version is `expected`. It is durable when this
-    /// returns `Stored`. An error means that nothing was done.
+    /// Replaces the entry of `account`, or removes it if `secret` is `None`, if its version
+    /// is `expected`. `Stored` means that the write is durable, an error that nothing was
+    /// written.
     fn put(
         &self,
         account: &str,
