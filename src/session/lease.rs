@@ -176,23 +176,32 @@ enum Step {
 type Outcome<T, W> = Result<T, LeaseError<<W as World>::Error>>;
 
 impl<W: World> SharedSession<'_, W> {
-    /// Reads the entry. Retries while the store does not answer, until `limit`
-    /// on the watcher's clock, but at least `attempts` times.
+    /// Reads and parses the entry. See [`Self::read`].
     pub(super) fn look_up(
         &self,
         limit: Duration,
         timeout: Duration,
         attempts: u32,
     ) -> Result<(Version, Option<SharedEntry>), StoreError> {
+        let (version, bytes) = self.read(limit, timeout, attempts)?;
+        let entry = bytes.map(|bytes| self.parse(&bytes)).transpose()?;
+        Ok((version, entry))
+    }
+
+    /// Reads the entry. Retries while the store does not answer, until `limit`
+    /// on the watcher's clock, but at least `attempts` times.
+    fn read(
+        &self,
+        limit: Duration,
+        timeout: Duration,
+        attempts: u32,
+    ) -> Result<VersionedEntry, StoreError> {
         let mut backoff = Backoff::default();
         let mut made = 0;
         loop {
             made += 1;
             match self.world.get(timeout) {
-                Ok((version, None)) => return Ok((version, None)),
-                Ok((version, Some(bytes))) => {
-                    return Ok((version, Some(self.parse(&bytes)?)));
-                }
+                Ok(read) => return Ok(read),
                 Err(error) => {
                     // While a result waits, whatever the store says is tried again.
                     let is_final = error.kind != StoreErrorKind::Unavailable && attempts < 2;
@@ -237,19 +246,19 @@ impl<W: World> SharedSession<'_, W> {
                 return Err(LeaseError::NotSignedIn);
             };
             let known = before.or(first_read.as_ref());
-            if self.usable(&entry, known, lapsed.as_ref())?.is_some() {
+            let session = self.session_of(&entry, lapsed.as_ref())?;
+            let is_renewed = known.is_some_and(|known| !session.has_same_tokens(known));
+            if is_renewed {
                 self.world
                     .log("another run or machine has renewed the session");
-                return self.theirs(entry);
+            }
+            if is_renewed || is_fresh(session) {
+                return entry.renewed_by_others();
             }
             // A failure writes another journal mark into the session.
-            let pending = entry.session.as_ref().and_then(|session| session.pending);
-            let has_failed = known.is_some_and(|known| known.pending != pending);
+            let has_failed = known.is_some_and(|known| known.pending != session.pending);
             if known.is_none() {
                 first_read = self.reparsed(&entry)?.session;
-            }
-            if entry.session.as_ref().is_some_and(is_fresh) {
-                return self.theirs(entry);
             }
             // Late, and the tokens are still those of the start.
             if has_tried && self.world.watcher_clock() >= limit {
@@ -290,43 +299,35 @@ impl<W: World> SharedSession<'_, W> {
         }
     }
 
-    /// Checks that the entry holds a session of this server. `Theirs` if its
-    /// tokens are not those of `before`.
-    fn usable(
+    /// Returns the session of an entry. It must be one of this server that has not ended.
+    fn session_of<'e>(
         &self,
-        entry: &SharedEntry,
-        before: Option<&Session>,
+        entry: &'e SharedEntry,
         lapsed: Option<&Lease>,
-    ) -> Outcome<Option<Renewal>, W> {
-        let Some(session) = &entry.session else {
-            return Err(LeaseError::NotSignedIn);
-        };
+    ) -> Outcome<&'e Session, W> {
+        let session = entry.session.as_ref().ok_or(LeaseError::NotSignedIn)?;
         if session.origin != *self.origin {
             return Err(LeaseError::OtherOrigin(session.origin.clone()));
         }
-        let is_other = before.is_some_and(|before| !session.has_same_tokens(before));
-        if let Some(ended) = &entry.sharing.ended {
-            return Err(LeaseError::Ended {
+        match &entry.sharing.ended {
+            None => Ok(session),
+            Some(ended) => Err(LeaseError::Ended {
                 message: ended.message.clone(),
                 lapsed: lapsed.cloned(),
                 pending: session.pending,
-            });
+            }),
         }
-        Ok(match is_other {
-            true => self.reparsed(entry)?.session.map(Renewal::Theirs),
-            false => None,
-        })
     }
 
     /// A second copy of an entry, whose tokens have no `Clone`.
     fn reparsed(&self, entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
         self.parse(&entry.to_bytes()?)
     }
+}
 
-    fn theirs(&self, entry: SharedEntry) -> Outcome<Renewal, W> {
-        entry
-            .session
-            .map(Renewal::Theirs)
-            .ok_or(LeaseError::NotSignedIn)
+impl SharedEntry {
+    fn renewed_by_others<E>(self) -> Result<Renewal, LeaseError<E>> {
+        let session = self.session.ok_or(LeaseError::NotSignedIn)?;
+        Ok(Renewal::Theirs(session))
     }
 }

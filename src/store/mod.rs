@@ -9,6 +9,7 @@ mod file;
 mod helper;
 mod keyring;
 mod lock;
+mod members;
 #[cfg(any(target_os = "macos", windows))]
 mod os_keyring;
 mod private;

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
-use super::{StoreError, StoreKind, private};
+use super::{StoreError, StoreKind, members, private};
 use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
 use document::{Document, Malformed};
 

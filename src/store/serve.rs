@@ -54,7 +54,7 @@ impl<'a> Server<'a> {
         input: &mut dyn BufRead,
         print: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        print(&message::hello(true))?;
+        print(message::HELLO)?;
         loop {
             let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
             input
@@ -90,10 +90,8 @@ impl<'a> Server<'a> {
             Request::Get { key } => {
                 let _lock = self.lock()?;
                 let stored = self.read(key)?;
-                Ok(message::value(
-                    &stored.version,
-                    stored.content.as_deref().map(Vec::as_slice),
-                ))
+                let content = stored.content.as_deref().map(Vec::as_slice);
+                Ok(message::success(&stored.version, Some(content)))
             }
             Request::Put {
                 key,
@@ -109,7 +107,7 @@ impl<'a> Server<'a> {
                     ));
                 }
                 let version = self.write(key, value.as_deref().map(Vec::as_slice))?;
-                Ok(message::stored(&version))
+                Ok(message::success(&version, None))
             }
             Request::Unknown => Ok(message::error(ErrorCode::Unsupported, "unknown operation")),
         }

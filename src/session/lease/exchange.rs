@@ -217,12 +217,12 @@ impl<W: World> SharedSession<'_, W> {
             let Some(mut entry) = entry else {
                 return Err(LeaseError::NotSignedIn);
             };
-            if let Some(theirs) =
-                self.usable(&entry, taken.entry.session.as_ref(), lapsed.as_ref())?
-            {
+            let session = self.session_of(&entry, lapsed.as_ref())?;
+            let refused = taken.entry.session.as_ref();
+            if refused.is_some_and(|refused| !session.has_same_tokens(refused)) {
                 self.world
                     .log("the refused token is not the stored one any more");
-                return Ok(Step::Done(theirs));
+                return entry.renewed_by_others().map(Step::Done);
             }
             if entry
                 .sharing

@@ -1,12 +1,10 @@
 //! Login, logout and the test of a shared store. None of them waits for a lease.
 
-use std::time::Duration;
-
 use super::watch::Backoff;
 use super::{LeaseError, LoggedOut, MIN_ATTEMPTS, Outcome, SharedSession, World};
 use crate::model::Session;
 use crate::session::StoreProof;
-use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError, StoreErrorKind, Version};
+use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError, StoreErrorKind};
 
 impl<W: World> SharedSession<'_, W> {
     /// Stores the session of a login: it wins over whatever is there. Returns
@@ -28,8 +26,10 @@ impl<W: World> SharedSession<'_, W> {
         let mut former = None;
         let mut failed = None;
         loop {
-            let found = self.replaceable_entry(limit);
-            let (version, entry) = found.map_err(LeaseError::Lost)?;
+            let read = self.read(limit, self.timing.attempt, MIN_ATTEMPTS);
+            let (version, found) = read.map_err(LeaseError::Lost)?;
+            // An entry that cannot be parsed is replaced as well.
+            let entry = found.and_then(|bytes| self.parse(&bytes).ok());
             let is_mine = entry
                 .as_ref()
                 .is_some_and(|entry| entry.sharing.lineage == new.sharing.lineage);
@@ -57,31 +57,6 @@ impl<W: World> SharedSession<'_, W> {
                 })));
             }
             self.world.sleep(backoff.next(self.world.random()));
-        }
-    }
-
-    /// The entry, for one who replaces it: what cannot be parsed is none.
-    fn replaceable_entry(
-        &self,
-        limit: Duration,
-    ) -> Result<(Version, Option<SharedEntry>), StoreError> {
-        let mut backoff = Backoff::default();
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            match self.world.get(self.timing.attempt) {
-                Ok((version, bytes)) => {
-                    let entry = bytes.and_then(|bytes| self.parse(&bytes).ok());
-                    return Ok((version, entry));
-                }
-                Err(error)
-                    if self.world.is_abandoned()
-                        || (self.world.watcher_clock() >= limit && attempts >= MIN_ATTEMPTS) =>
-                {
-                    return Err(error);
-                }
-                Err(_) => self.world.sleep(backoff.next(self.world.random())),
-            }
         }
     }
 

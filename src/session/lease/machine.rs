@@ -3,6 +3,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -41,29 +42,32 @@ pub(super) enum Removed {
     OwnSkew,
 }
 
-/// Probabilities and spans of a scenario; what is not named does not happen.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Scenario {
-    pub(super) machines: usize,
-    pub(super) latecomers: usize,
-    pub(super) skew: f64,
-    pub(super) drift: f64,
-    pub(super) crash: f64,
-    pub(super) pause: f64,
-    pub(super) suspend: f64,
-    pub(super) pause_at_taking: f64,
-    pub(super) suspend_at_taking: f64,
-    pub(super) slow_store: f64,
-    pub(super) lose_store: f64,
-    pub(super) slow_server: f64,
-    pub(super) very_slow_server: f64,
-    pub(super) lose_server: f64,
-    pub(super) no_family: bool,
-    pub(super) retry_window: f64,
-    pub(super) outage: Option<(f64, f64)>,
-    pub(super) server_down: bool,
-    pub(super) logout: bool,
-    pub(super) login: bool,
+/// What happens in a run, by name: probabilities, seconds and counts. What is not
+/// named does not happen.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scenario(HashMap<&'static str, f64>);
+
+impl Scenario {
+    /// Parses settings such as `machines=3 crash=0.5`.
+    pub(super) fn new(settings: &'static str) -> Self {
+        Self::default().with(settings)
+    }
+
+    pub(super) fn with(mut self, settings: &'static str) -> Self {
+        for setting in settings.split_whitespace() {
+            let (name, value) = setting.split_once('=').unwrap();
+            self.0.insert(name, value.parse().unwrap());
+        }
+        self
+    }
+
+    pub(super) fn get(&self, name: &str) -> f64 {
+        self.0.get(name).copied().unwrap_or_default()
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
 }
 
 /// A small generator (SplitMix64): every run has a seed.

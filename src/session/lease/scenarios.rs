@@ -38,197 +38,83 @@ pub(super) enum End {
 
 type Ends = Arc<Mutex<Vec<Option<End>>>>;
 
+/// The scenarios that every property holds in.
+pub(super) const SCENARIOS: [(&str, &str); 20] = [
+    ("calm", ""),
+    (
+        "messy store",
+        "slow_store=0.15 lose_store=0.08 slow_server=0.3",
+    ),
+    (
+        "clocks",
+        "skew=7200 drift=0.02 slow_store=0.05 slow_server=0.4",
+    ),
+    ("crashes", "STORE crash=0.5"),
+    ("pauses", "STORE pause=0.6"),
+    ("pauses, no family", "STORE pause=0.6 no_family=1"),
+    ("suspends", "suspend=0.6 slow_store=0.05"),
+    ("lost answers", "lose_server=0.1 very_slow_server=0.1"),
+    (
+        "lost answers, window",
+        "lose_server=0.1 very_slow_server=0.1 retry_window=60",
+    ),
+    (
+        "store away 3 to 25 s",
+        "STORE outage_from=3 outage_to=25 slow_server=0.4",
+    ),
+    (
+        "store away 20 to 80 s",
+        "STORE outage_from=20 outage_to=80 slow_server=0.4 latecomers=2",
+    ),
+    ("everything", "EVERYTHING"),
+    ("everything, no family", "EVERYTHING no_family=1"),
+    (
+        "suspended while taking",
+        "suspend_at_taking=0.5 slow_server=0.3",
+    ),
+    ("paused while taking", "pause_at_taking=0.5 slow_server=0.3"),
+    ("logout", "STORE logout=1 lose_store=0.03"),
+    ("logout, pauses", "STORE logout=1 pause=0.4 crash=0.1"),
+    ("login", "STORE login=1 lose_store=0.03"),
+    ("login, pauses", "STORE login=1 pause=0.4 crash=0.1"),
+    ("latecomers", "STORE crash=0.5 latecomers=3"),
+];
+
 pub(super) fn calm() -> Scenario {
-    Scenario {
-        machines: 3,
-        slow_server: 0.1,
-        ..Scenario::default()
-    }
+    Scenario::new("machines=3 slow_server=0.1")
 }
 
-pub(super) fn scenarios() -> Vec<(&'static str, Scenario)> {
-    let calm = calm();
-    let store = Scenario {
-        slow_store: 0.05,
-        lose_store: 0.02,
-        slow_server: 0.3,
-        ..calm
-    };
-    let everything = Scenario {
-        skew: 3600.0,
-        drift: 0.02,
-        crash: 0.3,
-        pause: 0.3,
-        suspend: 0.2,
-        slow_store: 0.1,
-        lose_store: 0.05,
-        lose_server: 0.03,
-        very_slow_server: 0.03,
-        slow_server: 0.3,
-        ..calm
-    };
-    vec![
-        ("calm", calm),
-        (
-            "messy store",
-            Scenario {
-                slow_store: 0.15,
-                lose_store: 0.08,
-                slow_server: 0.3,
-                ..calm
-            },
-        ),
-        (
-            "clocks",
-            Scenario {
-                skew: 7200.0,
-                drift: 0.02,
-                slow_store: 0.05,
-                slow_server: 0.4,
-                ..calm
-            },
-        ),
-        (
-            "crashes",
-            Scenario {
-                crash: 0.5,
-                ..store
-            },
-        ),
-        (
-            "pauses",
-            Scenario {
-                pause: 0.6,
-                ..store
-            },
-        ),
-        (
-            "pauses, no family",
-            Scenario {
-                pause: 0.6,
-                no_family: true,
-                ..store
-            },
-        ),
-        (
-            "suspends",
-            Scenario {
-                suspend: 0.6,
-                slow_store: 0.05,
-                ..calm
-            },
-        ),
-        (
-            "lost answers",
-            Scenario {
-                lose_server: 0.1,
-                very_slow_server: 0.1,
-                ..calm
-            },
-        ),
-        (
-            "lost answers, window",
-            Scenario {
-                lose_server: 0.1,
-                very_slow_server: 0.1,
-                retry_window: 60.0,
-                ..calm
-            },
-        ),
-        (
-            "store away 3 to 25 s",
-            Scenario {
-                outage: Some((3.0, 25.0)),
-                slow_server: 0.4,
-                ..store
-            },
-        ),
-        (
-            "store away 20 to 80 s",
-            Scenario {
-                outage: Some((20.0, 80.0)),
-                slow_server: 0.4,
-                latecomers: 2,
-                ..store
-            },
-        ),
-        ("everything", everything),
-        (
-            "everything, no family",
-            Scenario {
-                no_family: true,
-                ..everything
-            },
-        ),
-        (
-            "suspended while taking",
-            Scenario {
-                suspend_at_taking: 0.5,
-                slow_server: 0.3,
-                ..calm
-            },
-        ),
-        (
-            "paused while taking",
-            Scenario {
-                pause_at_taking: 0.5,
-                slow_server: 0.3,
-                ..calm
-            },
-        ),
-        (
-            "logout",
-            Scenario {
-                logout: true,
-                lose_store: 0.03,
-                ..store
-            },
-        ),
-        (
-            "logout, pauses",
-            Scenario {
-                logout: true,
-                pause: 0.4,
-                crash: 0.1,
-                ..store
-            },
-        ),
-        (
-            "login",
-            Scenario {
-                login: true,
-                lose_store: 0.03,
-                ..store
-            },
-        ),
-        (
-            "login, pauses",
-            Scenario {
-                login: true,
-                pause: 0.4,
-                crash: 0.1,
-                ..store
-            },
-        ),
-        (
-            "latecomers",
-            Scenario {
-                crash: 0.5,
-                latecomers: 3,
-                ..store
-            },
-        ),
-    ]
+/// Makes the scenario of these settings, from that of calm machines.
+pub(super) fn scenario(settings: &'static str) -> Scenario {
+    settings.split_whitespace().fold(calm(), |scenario, word| {
+        scenario.with(match word {
+            "STORE" => "slow_store=0.05 lose_store=0.02 slow_server=0.3",
+            "EVERYTHING" => {
+                "skew=3600 drift=0.02 crash=0.3 pause=0.3 suspend=0.2 slow_store=0.1 \
+                 lose_store=0.05 lose_server=0.03 very_slow_server=0.03 slow_server=0.3"
+            }
+            word => word,
+        })
+    })
+}
+
+/// Runs the protocol's code on a machine.
+pub(super) fn with_shared<T>(
+    machine: &Machine,
+    timing: Timing,
+    run: impl FnOnce(&SharedSession<'_, Machine>) -> T,
+) -> T {
+    run(&SharedSession {
+        world: machine,
+        timing: &timing,
+        origin: &origin(),
+    })
 }
 
 pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &Session) -> End {
-    let origin = origin();
-    let shared = SharedSession {
-        world: machine,
-        timing: &timing,
-        origin: &origin,
-    };
-    match shared.renew(Some(before), &|_| false) {
+    match with_shared(machine, timing, |shared| {
+        shared.renew(Some(before), &|_| false)
+    }) {
         Ok(Renewal::Own(session)) => End::Own(token_of(&session)),
         Ok(Renewal::Theirs(session)) => End::Theirs(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
@@ -249,13 +135,7 @@ pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before:
 }
 
 fn log_out(machine: &Machine, timing: Timing) -> End {
-    let origin = origin();
-    let shared = SharedSession {
-        world: machine,
-        timing: &timing,
-        origin: &origin,
-    };
-    match shared.log_out() {
+    match with_shared(machine, timing, |shared| shared.log_out()) {
         Ok(done) => End::LoggedOut(done.revocations.iter().all(|revoked| *revoked)),
         Err(LeaseError::Store(_)) => End::Away,
         Err(_) => End::Busy,
@@ -263,13 +143,7 @@ fn log_out(machine: &Machine, timing: Timing) -> End {
 }
 
 fn log_in(machine: &Machine, timing: Timing) -> End {
-    let origin = origin();
-    let shared = SharedSession {
-        world: machine,
-        timing: &timing,
-        origin: &origin,
-    };
-    match shared.log_in(session("login")) {
+    match with_shared(machine, timing, |shared| shared.log_in(session("login"))) {
         Ok((_, former)) => {
             if let Some(former) = former {
                 machine.revoke(&former);
@@ -284,11 +158,11 @@ fn log_in(machine: &Machine, timing: Timing) -> End {
 /// that it broke, and how many exchanges there were.
 pub(super) fn run(
     seed: u64,
-    scenario: Scenario,
+    scenario: &Scenario,
     removed: Removed,
     timings: &[Timing],
 ) -> (Vec<&'static str>, u32, Vec<End>) {
-    let mut sim = Simulation::new(seed, scenario);
+    let mut sim = Simulation::new(seed, scenario.clone());
     let ends: Ends = Ends::default();
     let add = |sim: &mut Simulation,
                start: f64,
@@ -305,9 +179,10 @@ pub(super) fn run(
             ends.lock().unwrap()[slot] = Some(end);
         })
     };
-    for index in 0..scenario.machines + scenario.latecomers {
+    let machines = scenario.get("machines") as usize;
+    for index in 0..machines + scenario.get("latecomers") as usize {
         let timing = timings[index % timings.len()];
-        let start = match index < scenario.machines {
+        let start = match index < machines {
             true => sim.random.within(0.0, 0.5),
             false => sim.random.within(20.0, 120.0),
         };
@@ -319,7 +194,7 @@ pub(super) fn run(
         );
     }
     let timing = timings[0];
-    if scenario.logout {
+    if scenario.has("logout") {
         let start = sim.random.within(0.0, 1.5);
         add(
             &mut sim,
@@ -328,7 +203,7 @@ pub(super) fn run(
             timing,
         );
     }
-    if scenario.login {
+    if scenario.has("login") {
         let start = sim.random.within(0.0, 1.5);
         add(
             &mut sim,
@@ -367,7 +242,7 @@ pub(super) fn run(
         broken.push("P3");
     }
     let last = others.last().cloned().flatten();
-    if scenario.logout {
+    if scenario.has("logout") {
         if let Some(End::LoggedOut(was_revoked)) = last {
             if *visitor != Some(End::NotSignedIn) {
                 broken.push("P4");
@@ -379,7 +254,7 @@ pub(super) fn run(
         if doubles > 0 && !is_excused {
             broken.push("P1");
         }
-    } else if scenario.login {
+    } else if scenario.has("login") {
         if last == Some(End::LoggedIn) {
             let lineage = sim.stored().map(|entry| entry.sharing.lineage);
             let is_overwritten = lineage.is_none_or(|lineage| lineage == "one");

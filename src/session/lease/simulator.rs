@@ -40,7 +40,7 @@ struct Seat {
     took_at: f64,
     has_unsaved: bool,
     is_exchanging: bool,
-    pub(super) is_done: bool,
+    is_done: bool,
 }
 
 /// The store, the server and the scheduler of one run.
@@ -80,8 +80,9 @@ impl Simulation {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let (op_sender, op_receiver) = channel();
         let mut random = Random(seed);
-        let down = scenario.outage.map(|(from, to)| {
+        let down = scenario.has("outage_to").then(|| {
             let start = random.within(0.0, 2.0);
+            let (from, to) = (scenario.get("outage_from"), scenario.get("outage_to"));
             (start, start + random.within(from, to))
         });
         let entry = SharedEntry {
@@ -134,9 +135,9 @@ impl Simulation {
     /// From here on nothing goes wrong any more.
     pub(super) fn calm_down(&mut self) {
         self.down = None;
-        self.scenario = Scenario {
-            no_family: self.scenario.no_family,
-            ..Scenario::default()
+        self.scenario = match self.scenario.has("no_family") {
+            true => Scenario::new("no_family=1"),
+            false => Scenario::default(),
         };
     }
 
@@ -193,25 +194,26 @@ impl Simulation {
     ) -> usize {
         let id = self.seats.len();
         let (answers, received) = channel();
-        let s = self.scenario;
         let r = &mut self.random;
         let clocks = Arc::new(Clocks {
             now: Arc::clone(&self.now),
             suspended: AtomicU64::new(0),
-            rate: 1.0 + r.within(-1.0, 1.0) * s.drift,
-            offset: r.within(-1.0, 1.0) * s.skew,
+            rate: 1.0 + r.within(-1.0, 1.0) * self.scenario.get("drift"),
+            offset: r.within(-1.0, 1.0) * self.scenario.get("skew"),
             start: r.within(0.0, 1e5),
         });
         let mut pauses = HashMap::new();
-        if r.hits(s.pause) {
+        if r.hits(self.scenario.get("pause")) {
             let step = 1 + (r.next() % 10) as u32;
             pauses.insert(step, (false, r.choose(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0])));
         }
-        if r.hits(s.suspend) {
+        if r.hits(self.scenario.get("suspend")) {
             let step = 1 + (r.next() % 10) as u32;
             pauses.insert(step, (true, r.choose(&[20.0, 60.0, 600.0])));
         }
-        let crash_at = r.hits(s.crash).then(|| 1 + (r.next() % 10) as u32);
+        let crash_at = r
+            .hits(self.scenario.get("crash"))
+            .then(|| 1 + (r.next() % 10) as u32);
         let machine = Machine {
             id,
             ops: self.op_sender.clone(),
@@ -293,7 +295,6 @@ impl Simulation {
 
     fn answer(&mut self, id: usize, op: u64, answer: Answer) {
         let time = self.time();
-        let s = self.scenario;
         let seat = &mut self.seats[id];
         if seat.op != op || seat.answers.is_none() {
             return; // Its time is over, or the machine is.
@@ -311,8 +312,12 @@ impl Simulation {
         }
         let mut pause = seat.pauses.remove(&seat.steps);
         if seat.last == Some(Kind::Lease) && !seat.has_paused_at_taking && pause.is_none() {
-            let is_suspend = s.suspend_at_taking > 0.0;
-            if self.random.hits(s.pause_at_taking.max(s.suspend_at_taking)) {
+            let is_suspend = self.scenario.get("suspend_at_taking") > 0.0;
+            if self.random.hits(
+                self.scenario
+                    .get("pause_at_taking")
+                    .max(self.scenario.get("suspend_at_taking")),
+            ) {
                 let time = self.random.choose(&[10.0, 20.0, 40.0, 90.0, 600.0]);
                 pause = Some((is_suspend, time));
             }
@@ -362,7 +367,7 @@ impl Simulation {
     }
 
     fn store_delay(&mut self) -> f64 {
-        let slow = self.scenario.slow_store;
+        let slow = self.scenario.get("slow_store");
         match self.random.hits(slow) {
             true => self.random.within(1.0, 14.0),
             false => self.random.within(0.001, 0.03),
@@ -370,7 +375,7 @@ impl Simulation {
     }
 
     fn begin(&mut self, id: usize, op: Op) {
-        let (time, s) = (self.time(), self.scenario);
+        let time = self.time();
         self.seats[id].op += 1;
         let number = self.seats[id].op;
         match op {
@@ -381,7 +386,7 @@ impl Simulation {
             }
             Op::Get(_) | Op::Put(..) => {
                 let (there, back) = (self.store_delay(), self.store_delay());
-                let mut back = (!self.random.hits(s.lose_store)).then_some(back);
+                let mut back = (!self.random.hits(self.scenario.get("lose_store"))).then_some(back);
                 if self.lost_answers.1 > 0 && time > self.lost_answers.0 {
                     self.lost_answers.1 -= 1;
                     back = None;
@@ -402,7 +407,7 @@ impl Simulation {
                     time + timeout.as_secs_f64(),
                     Event::Answer(id, number, late),
                 );
-                if !self.random.hits(s.lose_store) {
+                if !self.random.hits(self.scenario.get("lose_store")) {
                     self.at(time + there, Event::AtStore(id, number, op, back));
                 }
             }
@@ -412,14 +417,14 @@ impl Simulation {
                     _ => 10.0,
                 };
                 let is_exchange = matches!(op, Op::Exchange(..));
-                let mut slow = match self.random.hits(s.slow_server) {
+                let mut slow = match self.random.hits(self.scenario.get("slow_server")) {
                     true => self.random.within(1.0, 9.0),
                     false => self.random.within(0.02, 0.4),
                 };
-                if self.random.hits(s.very_slow_server) {
+                if self.random.hits(self.scenario.get("very_slow_server")) {
                     slow = self.random.within(10.0, 40.0);
                 }
-                let is_lost = self.random.hits(s.lose_server);
+                let is_lost = self.random.hits(self.scenario.get("lose_server"));
                 let late = if is_exchange {
                     Answer::Silence
                 } else {
@@ -427,7 +432,9 @@ impl Simulation {
                 };
                 self.seats[id].is_exchanging = is_exchange;
                 self.at(time + timeout, Event::Answer(id, number, late));
-                if !self.random.hits(s.lose_server) && !s.server_down {
+                if !self.random.hits(self.scenario.get("lose_server"))
+                    && !self.scenario.has("server_down")
+                {
                     self.at(time + slow, Event::AtServer(id, number, op, is_lost));
                 }
             }
@@ -492,7 +499,8 @@ impl Simulation {
             }
             Op::Revoke(token) => {
                 if let Some(lineage) = self.lineage.get(&token)
-                    && (!self.scenario.no_family || self.in_force.get(lineage) == Some(&token))
+                    && (!self.scenario.has("no_family")
+                        || self.in_force.get(lineage) == Some(&token))
                 {
                     self.revoked.insert(*lineage);
                 }
@@ -517,12 +525,12 @@ impl Simulation {
         self.first_exchange.get_or_insert(time);
         if let Some(spent) = self.spent.get(token) {
             self.doubles += 1;
-            let is_retry = time - spent <= self.scenario.retry_window
+            let is_retry = time - spent <= self.scenario.get("retry_window")
                 && self.successor.get(token) == self.in_force.get(&lineage);
-            if is_retry && self.scenario.retry_window > 0.0 {
+            if is_retry && self.scenario.get("retry_window") > 0.0 {
                 return Answer::Tokens(self.in_force[&lineage].clone());
             }
-            if !self.scenario.no_family {
+            if !self.scenario.has("no_family") {
                 self.revoked.insert(lineage);
                 self.was_family_revoked = true;
             }

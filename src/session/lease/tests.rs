@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::machine::{Kind, Removed, Scenario, origin, session, token_of};
-use super::scenarios::{End, calm, renew, run, scenarios, timing};
+use super::machine::{Kind, Removed, Scenario, session, token_of};
+use super::scenarios::{End, SCENARIOS, calm, renew, run, scenario, timing, with_shared};
 use super::simulator::Simulation;
-use super::{SharedSession, Timing, World};
+use super::{Timing, World};
 use crate::model::{Session, Timestamp};
 use crate::store::EndedMark;
 
@@ -14,9 +14,9 @@ use crate::store::EndedMark;
 const SEEDS: u64 = 150;
 
 fn hold(seeds: u64) {
-    for (name, scenario) in scenarios() {
+    for (name, settings) in SCENARIOS {
         for seed in 0..seeds {
-            let (broken, _, ends) = run(seed, scenario, Removed::Nothing, &[timing()]);
+            let (broken, _, ends) = run(seed, &scenario(settings), Removed::Nothing, &[timing()]);
             assert!(
                 broken.is_empty(),
                 "{name}, seed {seed}: {broken:?} {ends:?}"
@@ -39,21 +39,18 @@ fn every_property_holds_in_many_runs() {
 #[test]
 fn calm_machines_exchange_once() {
     for seed in 0..SEEDS {
-        let (_, exchanges, ends) = run(seed, calm(), Removed::Nothing, &[timing()]);
+        let (_, exchanges, ends) = run(seed, &calm(), Removed::Nothing, &[timing()]);
         assert_eq!(exchanges, 1, "seed {seed}: {ends:?}");
     }
 }
 
 fn many() -> Scenario {
-    Scenario {
-        machines: 64,
-        ..calm()
-    }
+    calm().with("machines=64")
 }
 
 #[test]
 fn many_machines_exchange_once() {
-    let (broken, exchanges, ends) = run(1, many(), Removed::Nothing, &[timing()]);
+    let (broken, exchanges, ends) = run(1, &many(), Removed::Nothing, &[timing()]);
     assert_eq!(
         (broken.len(), exchanges, ends.len()),
         (0, 1, 64),
@@ -61,12 +58,16 @@ fn many_machines_exchange_once() {
     );
 }
 
+fn named(name: &str) -> Scenario {
+    let found = SCENARIOS.into_iter().find(|(other, _)| *other == name);
+    scenario(found.expect("a scenario").1)
+}
+
 /// Whether a removed rule breaks one of `properties` within some runs of a scenario.
 fn breaks(removed: Removed, name: &str, timings: &[Timing], properties: &[&str]) {
-    let found = scenarios().into_iter().find(|(other, _)| *other == name);
-    let (_, scenario) = found.expect("a scenario");
+    let scenario = named(name);
     let broken = (0..3000).find_map(|seed| {
-        let (broken, ..) = run(seed, scenario, removed, timings);
+        let (broken, ..) = run(seed, &scenario, removed, timings);
         broken
             .into_iter()
             .find(|property| properties.contains(property))
@@ -204,10 +205,7 @@ fn taking_an_unanswered_put_for_undone() {
 fn longest_delay(timing: Timing) -> f64 {
     let delay = |seed: u32| {
         let back = 20.0 + f64::from(seed % 10);
-        let scenario = Scenario {
-            machines: 1,
-            ..Scenario::default()
-        };
+        let scenario = Scenario::default();
         let mut sim = Simulation::new(seed.into(), scenario);
         // The lease is there after 90 ms. The result may be, in a fast run.
         sim.set_outage(0.1, back);
@@ -235,22 +233,13 @@ fn long_attempts_to_save_come_late() {
 /// clock. Returns how many exchanges there were, when the first one was, and
 /// when the ended token was last used.
 fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
-    let scenario = Scenario {
-        skew: 7200.0,
-        ..calm()
-    };
+    let scenario = calm().with("skew=7200");
     let mut sim = Simulation::new(seed, scenario);
     let used = Arc::new(Mutex::new(0.0));
     for _ in 0..6 {
         let start = sim.random.within(200.0, 500.0);
         let used = Arc::clone(&used);
         sim.add(start, removed, timing(), move |machine| {
-            let timing = timing();
-            let shared = SharedSession {
-                world: machine,
-                timing: &timing,
-                origin: &origin(),
-            };
             let is_fresh = |session: &Session| {
                 let access = session.access.as_ref().expect("an access token");
                 access
@@ -258,11 +247,16 @@ fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
                     .outlasts(Duration::from_secs(30), machine.now())
             };
             let limit = machine.watcher_clock() + Duration::from_secs(15);
-            let (_, entry) = shared.look_up(limit, timing.request, 1).expect("an entry");
-            let read = entry.and_then(|entry| entry.session).expect("a session");
-            if !is_fresh(&read) {
-                shared.renew(Some(&read), &is_fresh).expect("a renewal");
-            } else if token_of(&read) == "t1" {
+            let timeout = timing().request;
+            let read = with_shared(machine, timing(), |shared| {
+                let (_, entry) = shared.look_up(limit, timeout, 1).expect("an entry");
+                let read = entry.and_then(|entry| entry.session).expect("a session");
+                if !is_fresh(&read) {
+                    shared.renew(Some(&read), &is_fresh).expect("a renewal");
+                }
+                read
+            });
+            if is_fresh(&read) && token_of(&read) == "t1" {
                 *used.lock().unwrap() = machine.clocks.real();
             }
         });
@@ -314,10 +308,7 @@ fn without_putting_over_a_taker() {
 
 /// One machine whose exchange takes some seconds, and what `meanwhile` does to it.
 fn slow_exchange(meanwhile: impl FnOnce(&mut Simulation)) -> Simulation {
-    let scenario = Scenario {
-        slow_server: 1.0,
-        ..Scenario::default()
-    };
+    let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
     sim.add(0.0, Removed::Nothing, timing(), |machine| {
         renew(machine, timing(), Removed::Nothing, &session("t1"));
@@ -352,10 +343,7 @@ fn a_result_replaces_what_others_made_of_the_spent_token() {
 /// answer at first.
 #[test]
 fn a_run_that_was_paused_has_some_attempts_left() {
-    let scenario = Scenario {
-        slow_server: 1.0,
-        ..Scenario::default()
-    };
+    let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
     let end = Arc::new(Mutex::new(None));
     let ended = Arc::clone(&end);
@@ -384,10 +372,7 @@ fn new_tokens_of_a_session_that_is_gone_are_revoked() {
 /// never saw that one's lease.
 #[test]
 fn a_failure_is_shared_with_those_who_did_not_watch_it() {
-    let scenario = Scenario {
-        server_down: true,
-        ..Scenario::default()
-    };
+    let scenario = Scenario::new("server_down=1");
     let mut sim = Simulation::new(1, scenario);
     let ends = Arc::new(Mutex::new(Vec::new()));
     for start in [0.0, 20.0] {
@@ -449,11 +434,10 @@ fn with_a_lock_timeout_below_the_lease() {
 
 /// How many of some runs end with a session that nobody can use.
 fn lost(name: &str, timing: Timing) -> usize {
-    let found = scenarios().into_iter().find(|(other, _)| *other == name);
-    let (_, scenario) = found.expect("a scenario");
+    let scenario = named(name);
     (0..400)
         .filter(|seed| {
-            let (_, _, ends) = run(*seed, scenario, Removed::Nothing, &[timing]);
+            let (_, _, ends) = run(*seed, &scenario, Removed::Nothing, &[timing]);
             ends.iter().any(|end| matches!(end, End::Lost | End::Ended))
         })
         .count()
@@ -488,12 +472,9 @@ fn with_few_or_long_attempts_to_save_sessions_are_lost() {
 
 #[test]
 fn a_failure_is_shared() {
-    let scenario = Scenario {
-        server_down: true,
-        ..many()
-    };
+    let scenario = many().with("server_down=1");
     let asked = |removed| {
-        let (_, _, ends) = run(1, scenario, removed, &[timing()]);
+        let (_, _, ends) = run(1, &scenario, removed, &[timing()]);
         assert_eq!(ends.len(), 64);
         ends.iter().filter(|end| **end == End::NoAnswer).count()
     };

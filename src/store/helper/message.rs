@@ -1,18 +1,21 @@
-//! The lines of the protocol: requests are written and responses are parsed
-//! here. `helpers/README.md` specifies both.
+//! The lines of the protocol: requests and responses are written and parsed here.
+//! `helpers/README.md` specifies both.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+use crate::store::members::{Members, Text};
 
 /// Maximum size of a line in bytes.
 pub(in crate::store) const MAX_LINE: usize = 128 * 1024;
 /// Maximum size of a value in bytes.
 pub(super) const MAX_VALUE: usize = 64 * 1024;
+/// The first line of the side that answers, for a store with versions.
+pub(in crate::store) const HELLO: &[u8] = b"{\"v\":[1],\"cas\":true}\n";
 
 /// What a helper says of itself in its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +27,8 @@ pub(super) struct Hello {
 }
 
 /// The kinds of error that the protocol knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(in crate::store) enum ErrorCode {
     Conflict,
     Unavailable,
@@ -48,62 +52,6 @@ pub(super) enum Response {
     },
 }
 
-/// A line that is not of this protocol. The text never quotes the line.
-#[derive(Debug, PartialEq, Eq)]
-pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
-
-/// Returns the line that asks for the entry `key`.
-pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
-    line(&["{\"v\":1,\"op\":\"get\",\"key\":\"", key, "\"}\n"])
-}
-
-/// Returns the line that replaces the entry `key`, or removes it if `value` is
-/// `None`, on the condition that its version is `expected`, if one is given.
-pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let condition = match expected {
-        Some(version) => ["\",\"if\":\"", version],
-        None => ["", ""],
-    };
-    let head = [
-        "{\"v\":1,\"op\":\"put\",\"key\":\"",
-        key,
-        condition[0],
-        condition[1],
-    ];
-    match value {
-        None => line(&[head[0], head[1], head[2], head[3], "\",\"value\":null}\n"]),
-        Some(value) => {
-            let value = encoded(value);
-            line(&[
-                head[0],
-                head[1],
-                head[2],
-                head[3],
-                "\",\"value\":\"",
-                &value,
-                "\"}\n",
-            ])
-        }
-    }
-}
-
-/// Returns the base64 of `value` in a buffer that is wiped.
-pub(super) fn encoded(value: &[u8]) -> Zeroizing<String> {
-    // Room for all of it, so that the buffer never moves: what it leaves behind is not wiped.
-    let mut text = Zeroizing::new(String::with_capacity(value.len().div_ceil(3) * 4));
-    STANDARD.encode_string(value, &mut text);
-    text
-}
-
-fn line(parts: &[&str]) -> Zeroizing<Vec<u8>> {
-    let length = parts.iter().map(|part| part.len()).sum();
-    let mut line = Zeroizing::new(Vec::with_capacity(length));
-    for part in parts {
-        line.extend_from_slice(part.as_bytes());
-    }
-    line
-}
-
 /// A request, for the side that answers.
 #[derive(Debug)]
 pub(in crate::store) enum Request {
@@ -119,143 +67,103 @@ pub(in crate::store) enum Request {
     Unknown,
 }
 
-/// Parses a request of a client that knows that this side has versions.
-pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed> {
-    let fields = parse(line)?;
-    let op = fields.op.ok_or(Malformed("a request has no \"op\""))?;
-    let key = fields.key.ok_or(Malformed("a request has no \"key\""))?;
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if !(1..=128).contains(&key.len()) || !key.bytes().all(is_plain) {
-        return Err(Malformed("not a valid key"));
-    }
-    let key = key.into_owned();
-    match &*op {
-        "get" => Ok(Request::Get { key }),
-        "put" => {
-            let expected = fields.expected.ok_or(Malformed("a put has no \"if\""))?;
-            let value = match (fields.value, fields.has_null_value) {
-                (Some(text), _) => Some(decoded(&text)?),
-                (None, true) => None,
-                (None, false) => return Err(Malformed("a put has no \"value\"")),
-            };
-            Ok(Request::Put {
-                key,
-                expected: expected.into_owned(),
-                value,
-            })
-        }
-        _ => Ok(Request::Unknown),
-    }
+/// A line that is not of this protocol. The text never quotes the line.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
+
+/// A line to write. Keys that are `None` are left out.
+#[derive(Default, Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    op: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(rename = "if", skip_serializing_if = "Option::is_none")]
+    expected: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ok: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorCode>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<&'a str>,
+    /// `Some(None)` is written as null.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Option<&'a str>>,
 }
 
-/// The first line of the side that answers.
-pub(in crate::store) fn hello(cas: bool) -> Zeroizing<Vec<u8>> {
-    line(&[
-        "{\"v\":[1],\"cas\":",
-        if cas { "true" } else { "false" },
-        "}\n",
-    ])
-}
-
-/// The response to a get.
-pub(in crate::store) fn value(version: &str, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let head = "{\"ok\":true,\"version\":\"";
-    match value {
-        None => line(&[head, version, "\",\"value\":null}\n"]),
-        Some(value) => line(&[head, version, "\",\"value\":\"", &encoded(value), "\"}\n"]),
+impl Line<'_> {
+    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        // Room for all of it, so that the buffer never moves: what it leaves behind is not wiped.
+        let value = self.value.flatten().unwrap_or_default();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + 1024));
+        // Strings and numbers in a buffer: nothing of this can fail.
+        let _ = serde_json::to_writer(&mut *bytes, self);
+        bytes.push(b'\n');
+        bytes
     }
 }
 
-/// The response to a put that was done.
-pub(in crate::store) fn stored(version: &str) -> Zeroizing<Vec<u8>> {
-    line(&["{\"ok\":true,\"version\":\"", version, "\"}\n"])
+/// Returns the line that asks for the entry `key`.
+pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
+    let line = Line {
+        v: Some(1),
+        op: Some("get"),
+        key: Some(key),
+        ..Line::default()
+    };
+    line.to_bytes()
 }
 
-/// A response that is an error.
+/// Returns the line that replaces the entry `key`, or removes it if `value` is
+/// `None`, on the condition that its version is `expected`, if one is given.
+pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+    let value = value.map(encoded);
+    let line = Line {
+        v: Some(1),
+        op: Some("put"),
+        key: Some(key),
+        expected,
+        value: Some(value.as_ref().map(|value| value.as_str())),
+        ..Line::default()
+    };
+    line.to_bytes()
+}
+
+/// Returns the response to a get, or with `None` outside to a put that was done.
+pub(in crate::store) fn success(version: &str, value: Option<Option<&[u8]>>) -> Zeroizing<Vec<u8>> {
+    let value = value.map(|value| value.map(encoded));
+    let line = Line {
+        ok: Some(true),
+        version: Some(version),
+        value: value
+            .as_ref()
+            .map(|value| value.as_ref().map(|v| v.as_str())),
+        ..Line::default()
+    };
+    line.to_bytes()
+}
+
+/// Returns a response that is an error.
 pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u8>> {
-    let code = match code {
-        ErrorCode::Conflict => "conflict",
-        ErrorCode::Unavailable => "unavailable",
-        ErrorCode::Locked => "locked",
-        ErrorCode::Denied => "denied",
-        ErrorCode::Failed => "failed",
-        ErrorCode::Unsupported => "unsupported",
+    let line = Line {
+        ok: Some(false),
+        error: Some(code),
+        message: Some(message),
+        ..Line::default()
     };
-    let plain = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
-    let message: String = message.chars().filter(plain).take(200).collect();
-    line(&[
-        "{\"ok\":false,\"error\":\"",
-        code,
-        "\",\"message\":\"",
-        &message,
-        "\"}\n",
-    ])
+    line.to_bytes()
 }
 
-/// Whether `version` is one that can be sent.
-pub(super) fn is_version(version: &str) -> bool {
-    (1..=128).contains(&version.len())
-        && version
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
-}
-
-/// Parses the first line of a helper.
-pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
-    let fields = parse(line)?;
-    if !fields
-        .versions
-        .is_some_and(|versions| versions.contains(&1))
-    {
-        return Err(Malformed("it does not speak version 1 of the protocol"));
-    }
-    let cas = fields
-        .cas
-        .ok_or(Malformed("its first line has no \"cas\""))?;
-    let max = match fields.max {
-        None => None,
-        Some(_) if cas => return Err(Malformed("its first line has \"max\" beside \"cas\"")),
-        // Smaller than this, not even the label of a part fits.
-        Some(max @ 256..) => Some(usize::try_from(max).map_or(MAX_VALUE, |max| max.min(MAX_VALUE))),
-        Some(_) => return Err(Malformed("its \"max\" is too small")),
-    };
-    Ok(Hello { cas, max })
-}
-
-/// Parses a response of a helper that has said `hello`.
-pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malformed> {
-    let fields = parse(line)?;
-    let ok = fields.ok.ok_or(Malformed("a response has no \"ok\""))?;
-    if !ok {
-        let code = match fields.error.as_deref() {
-            Some("conflict") => ErrorCode::Conflict,
-            Some("unavailable") => ErrorCode::Unavailable,
-            Some("locked") => ErrorCode::Locked,
-            Some("denied") => ErrorCode::Denied,
-            Some("failed") => ErrorCode::Failed,
-            Some("unsupported") => ErrorCode::Unsupported,
-            _ => return Err(Malformed("an error is none of the protocol's")),
-        };
-        return Ok(Response::Error {
-            code,
-            message: fields.message.map(Cow::into_owned).unwrap_or_default(),
-        });
-    }
-    let version = match fields.version {
-        Some(version) if hello.cas => {
-            if !is_version(&version) {
-                return Err(Malformed("a version is not one"));
-            }
-            Some(version.into_owned())
-        }
-        None if hello.cas => return Err(Malformed("a response has no version")),
-        _ => None,
-    };
-    let value = match fields.value {
-        None => None,
-        Some(text) => Some(decoded(&text)?),
-    };
-    Ok(Response::Success { version, value })
+/// Returns the base64 of `value` in a buffer that is wiped.
+pub(super) fn encoded(value: &[u8]) -> Zeroizing<String> {
+    // Room for all of it, as above.
+    let mut text = Zeroizing::new(String::with_capacity(value.len().div_ceil(3) * 4));
+    STANDARD.encode_string(value, &mut text);
+    text
 }
 
 fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
@@ -269,144 +177,134 @@ fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     Ok(value)
 }
 
-fn parse(line: &[u8]) -> Result<Fields<'_>, Malformed> {
-    serde_json::from_slice(line).map_err(|_| Malformed("a line is not a flat JSON object"))
-}
+/// The fields of one line: a flat object without duplicate keys.
+struct Fields<'a>(Members<'a>);
 
-/// The keys that this side knows, of one flat object without doubled keys.
-#[derive(Default)]
-struct Fields<'a> {
-    versions: Option<Vec<u64>>,
-    cas: Option<bool>,
-    max: Option<u64>,
-    ok: Option<bool>,
-    version: Option<Cow<'a, str>>,
-    value: Option<Cow<'a, str>>,
-    /// Whether "value" is there and null.
-    has_null_value: bool,
-    op: Option<Cow<'a, str>>,
-    key: Option<Cow<'a, str>>,
-    expected: Option<Cow<'a, str>>,
-    error: Option<Cow<'a, str>>,
-    message: Option<Cow<'a, str>>,
-}
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a flat JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
-                let mut seen = Vec::new();
-                while let Some(Text(key)) = map.next_key()? {
-                    if seen.contains(&key) {
-                        return Err(A::Error::custom("a key twice"));
-                    }
-                    match (&*key, map.next_value()?) {
-                        ("v", Scalar::Numbers(versions)) => fields.versions = Some(versions),
-                        (_, Scalar::Numbers(_)) => return Err(A::Error::custom("a nested value")),
-                        ("cas", Scalar::Bool(cas)) => fields.cas = Some(cas),
-                        ("max", Scalar::Number(max)) => fields.max = Some(max),
-                        ("ok", Scalar::Bool(ok)) => fields.ok = Some(ok),
-                        ("version", Scalar::Text(text)) => fields.version = Some(text),
-                        ("value", Scalar::Text(text)) => fields.value = Some(text),
-                        ("error", Scalar::Text(text)) => fields.error = Some(text),
-                        ("message", Scalar::Text(text)) => fields.message = Some(text),
-                        ("op", Scalar::Text(text)) => fields.op = Some(text),
-                        ("key", Scalar::Text(text)) => fields.key = Some(text),
-                        ("if", Scalar::Text(text)) => fields.expected = Some(text),
-                        ("value", Scalar::Other) => fields.has_null_value = true,
-                        ("message", Scalar::Other) => {}
-                        ("cas" | "max" | "ok" | "version" | "value" | "error" | "message", _) => {
-                            return Err(A::Error::custom("a value of the wrong type"));
-                        }
-                        _ => {}
-                    }
-                    seen.push(key);
-                }
-                Ok(fields)
-            }
+impl<'a> Fields<'a> {
+    fn parse(line: &'a [u8]) -> Result<Self, Malformed> {
+        const NOT_FLAT: Malformed = Malformed("a line is not a flat JSON object");
+        let members: Members<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
+        let is_nested = |value: &str| value.starts_with(['{', '[']);
+        // The versions in the first line are the one list.
+        let mut values = members.0.iter().filter(|(key, _)| key != "v");
+        if values.any(|(_, value)| is_nested(value.get())) || members.duplicate().is_some() {
+            return Err(NOT_FLAT);
         }
+        Ok(Self(members))
+    }
 
-        deserializer.deserialize_map(Object)
+    fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, Malformed> {
+        let Some((_, value)) = self.0.0.iter().find(|(name, _)| name == key) else {
+            return Ok(None);
+        };
+        let value = serde_json::from_str(value.get());
+        value
+            .map(Some)
+            .map_err(|_| Malformed("a value has the wrong type"))
+    }
+
+    fn text(&self, key: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
+        Ok(self.get::<Text<'a>>(key)?.map(|Text(text)| text))
+    }
+
+    /// Returns the value, or `None` outside if there is none, inside if it is null.
+    fn value(&self) -> Result<Option<Option<Zeroizing<Vec<u8>>>>, Malformed> {
+        let value = self.get::<Option<Text<'a>>>("value")?;
+        let decode = |value: Option<Text<'_>>| value.map(|Text(text)| decoded(&text)).transpose();
+        value.map(decode).transpose()
     }
 }
 
-/// A string that is borrowed from the line if it holds no escape.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Text<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Scalar::deserialize(deserializer)? {
-            Scalar::Text(text) => Ok(Self(text)),
-            _ => Err(D::Error::custom("not a string")),
-        }
+/// Parses a request of a client that knows that this side has versions.
+pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed> {
+    let fields = Fields::parse(line)?;
+    let op = fields
+        .text("op")?
+        .ok_or(Malformed("a request has no \"op\""))?;
+    let key = fields
+        .text("key")?
+        .ok_or(Malformed("a request has no \"key\""))?;
+    if key.len() > 128 || !is_key(&key) {
+        return Err(Malformed("not a valid key"));
     }
+    let key = key.into_owned();
+    Ok(match &*op {
+        "get" => Request::Get { key },
+        "put" => Request::Put {
+            key,
+            expected: fields
+                .text("if")?
+                .ok_or(Malformed("a put has no \"if\""))?
+                .into_owned(),
+            value: fields.value()?.ok_or(Malformed("a put has no \"value\""))?,
+        },
+        _ => Request::Unknown,
+    })
 }
 
-/// A value of a flat object. `Numbers` is there for the "v" of the first line alone.
-enum Scalar<'a> {
-    Text(Cow<'a, str>),
-    Bool(bool),
-    Number(u64),
-    Numbers(Vec<u64>),
-    /// `null`, or a number that is not a natural one.
-    Other,
+/// Whether a helper can split `key` from the rest of its line.
+pub(super) fn is_key(key: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    !key.is_empty() && key.bytes().all(is_plain)
 }
 
-impl<'de> Deserialize<'de> for Scalar<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
+fn is_version(version: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._:-".contains(&b);
+    (1..=128).contains(&version.len()) && version.bytes().all(is_plain)
+}
 
-        impl<'de> Visitor<'de> for Any {
-            type Value = Scalar<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, number, boolean or null")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Text(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Text(Cow::Owned(text.to_owned())))
-            }
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Bool(value))
-            }
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Number(value))
-            }
-            fn visit_i64<E>(self, _: i64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Other)
-            }
-            fn visit_f64<E>(self, _: f64) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Other)
-            }
-            fn visit_unit<E>(self) -> Result<Scalar<'de>, E> {
-                Ok(Scalar::Other)
-            }
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar<'de>, A::Error> {
-                let mut numbers = Vec::new();
-                while let Some(number) = seq.next_element()? {
-                    if numbers.len() == 32 {
-                        while seq.next_element::<IgnoredAny>()?.is_some() {}
-                        break;
-                    }
-                    numbers.push(number);
-                }
-                Ok(Scalar::Numbers(numbers))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
+/// Parses the first line of a helper.
+pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
+    let fields = Fields::parse(line)?;
+    let versions: Vec<u64> = fields.get("v")?.unwrap_or_default();
+    if !versions.contains(&1) {
+        return Err(Malformed("it does not speak version 1 of the protocol"));
     }
+    let cas = fields
+        .get("cas")?
+        .ok_or(Malformed("its first line has no \"cas\""))?;
+    let max = match fields.get("max")? {
+        None => None,
+        Some(_) if cas => return Err(Malformed("its first line has \"max\" beside \"cas\"")),
+        // Smaller than this, not even the label of a part fits.
+        Some(max @ 256u64..) => {
+            Some(usize::try_from(max).map_or(MAX_VALUE, |max| max.min(MAX_VALUE)))
+        }
+        Some(_) => return Err(Malformed("its \"max\" is too small")),
+    };
+    Ok(Hello { cas, max })
+}
+
+/// Parses a response of a helper that has said `hello`.
+pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malformed> {
+    let fields = Fields::parse(line)?;
+    let ok: bool = fields
+        .get("ok")?
+        .ok_or(Malformed("a response has no \"ok\""))?;
+    if !ok {
+        let code = fields.get("error").ok().flatten();
+        let message: Option<Option<Text<'_>>> = fields.get("message")?;
+        return Ok(Response::Error {
+            code: code.ok_or(Malformed("an error is none of the protocol's"))?,
+            message: message
+                .flatten()
+                .map(|Text(text)| text.into_owned())
+                .unwrap_or_default(),
+        });
+    }
+    let version = match hello.cas {
+        true => {
+            let version = fields.text("version")?;
+            let version = version.ok_or(Malformed("a response has no version"))?;
+            if !is_version(&version) {
+                return Err(Malformed("a version is not valid"));
+            }
+            Some(version.into_owned())
+        }
+        false => None,
+    };
+    let value = fields.value()?.flatten();
+    Ok(Response::Success { version, value })
 }
 
 #[cfg(test)]

@@ -150,7 +150,7 @@ impl HelperStore {
 
     /// Reads an entry with its version, if the store has versions.
     fn fetch(&self, account: &str, timeout: Duration) -> Result<Fetched, StoreError> {
-        check_key(account)?;
+        check(account, None)?;
         let is_reused = self.process.borrow().is_some();
         let mut answer = self.request(message::get(account), &[], timeout)?;
         // A helper that was kept may have ended meanwhile. A silent one has had its time.
@@ -170,8 +170,7 @@ impl HelperStore {
     /// finds out whether an unanswered write was done. The file lock keeps the
     /// other processes of this machine away.
     fn store(&self, account: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
-        check_key(account)?;
-        check_size(secret)?;
+        check(account, secret)?;
         if self.hello()?.cas {
             return Err(
                 self.failed("an entry that machines share is not written without its version")
@@ -280,8 +279,7 @@ impl Versioned for HelperStore {
         secret: Option<&[u8]>,
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
-        check_key(account)?;
-        check_size(secret)?;
+        check(account, secret)?;
         // A helper that was restarted and has no versions any more would write unconditionally.
         if !self.hello()?.cas {
             return Err(self.failed("it had versions before, and has none now"));
@@ -303,19 +301,12 @@ impl Versioned for HelperStore {
     }
 }
 
-/// Refuses what a helper could not split from the rest of its line.
-fn check_key(key: &str) -> Result<(), StoreError> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    if !key.is_empty() && key.bytes().all(is_plain) {
-        Ok(())
-    } else {
-        Err(StoreError::failed(
-            "the name of the entry cannot be sent to a store helper",
-        ))
+/// Refuses what cannot be sent to a helper.
+fn check(key: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
+    if !message::is_key(key) {
+        let text = "the name of the entry cannot be sent to a store helper";
+        return Err(StoreError::failed(text));
     }
-}
-
-fn check_size(secret: Option<&[u8]>) -> Result<(), StoreError> {
     if secret.is_some_and(|secret| secret.len() > MAX_VALUE) {
         return Err(StoreError::failed(
             "the session is too large for a store helper",

@@ -2,12 +2,11 @@
 //! asked for: finding one among a thousand is a single pass over the text.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::members::Members;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
@@ -51,38 +50,6 @@ struct Fields<'a> {
     default: Option<&'a RawValue>,
     #[serde(borrow, default)]
     profiles: Members<'a>,
-}
-
-/// The members of an object in their order, with unparsed values.
-#[derive(Default)]
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
-                // A derived newtype: `Cow` itself never borrows.
-                #[derive(Deserialize)]
-                struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-                let mut members = Vec::new();
-                while let Some((Key(key), value)) = map.next_entry()? {
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
-        }
-
-        deserializer.deserialize_map(Object)
-    }
 }
 
 impl<'a> Document<'a> {
@@ -179,8 +146,7 @@ impl<'a> Document<'a> {
     }
 
     fn refuse_duplicates(&self, members: &Members<'_>) -> Result<(), Malformed> {
-        let mut seen = std::collections::HashSet::new();
-        match members.0.iter().find(|(key, _)| !seen.insert(&**key)) {
+        match members.duplicate() {
             Some((key, value)) => Err(self.duplicate(key, value)),
             None => Ok(()),
         }

@@ -3,6 +3,8 @@
 #[path = "../../../src/store/profiles"]
 mod read {
     pub(crate) mod document;
+    #[path = "../members.rs"]
+    pub(crate) mod members;
 
     pub(crate) use rememberizer_cli::store::{Profile, UnknownKey};
 
