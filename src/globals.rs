@@ -16,37 +16,37 @@ use crate::terminal::ColorChoice;
 pub(crate) struct Globals {
     /// Profile to use [default: see `profile use`] [env: REMEMBERIZER_PROFILE]
     #[arg(short, long, global = true, value_name = "NAME", add = crate::completers::profile_names())]
-    pub profile: Option<ProfileName>,
+    pub(crate) profile: Option<ProfileName>,
     /// Base URL of the API [default: the profile's] [env: REMEMBERIZER_API_URL]
     #[arg(long, global = true, value_name = "URL")]
-    pub api_url: Option<Origin>,
+    pub(crate) api_url: Option<Origin>,
     /// Directory of profiles.json [env: REMEMBERIZER_CONFIG_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    pub config_dir: Option<PathBuf>,
+    pub(crate) config_dir: Option<PathBuf>,
     /// Where to store the session: keyring, file or helper:NAME[:LOCATION] [default: the profile's, or keyring] [env: REMEMBERIZER_STORE]
     #[arg(long, global = true, value_name = "KIND", add = crate::completers::store_kinds())]
-    pub store: Option<StoreKind>,
+    pub(crate) store: Option<StoreKind>,
     /// Print exactly one JSON object, also for errors [env: REMEMBERIZER_JSON]
     #[arg(long, global = true)]
-    pub json: bool,
+    pub(crate) json: bool,
     /// Never prompt [env: REMEMBERIZER_NO_INPUT]
     #[arg(long, global = true)]
-    pub no_input: bool,
+    pub(crate) no_input: bool,
     /// Suppress confirmations and spinners [env: REMEMBERIZER_QUIET]
     #[arg(short, long, global = true)]
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Log requests and decisions to stderr (never secrets) [env: REMEMBERIZER_VERBOSE]
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// Timeout per request, in seconds [default: 30] [env: REMEMBERIZER_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
-    pub timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     /// How long to wait for a lock that another process holds, in seconds [default: 30] [env: REMEMBERIZER_LOCK_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
-    pub lock_timeout: Option<Duration>,
+    pub(crate) lock_timeout: Option<Duration>,
     /// Trust the certificates in this PEM file too [env: REMEMBERIZER_CA_CERT]
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    pub ca_cert: Option<PathBuf>,
+    pub(crate) ca_cert: Option<PathBuf>,
     /// When to use colors: auto, always or never [default: auto] [env: REMEMBERIZER_COLOR]
     #[arg(
         long,
@@ -55,7 +55,7 @@ pub(crate) struct Globals {
         hide_possible_values = true,
         value_enum
     )]
-    pub color: Option<ColorChoice>,
+    pub(crate) color: Option<ColorChoice>,
 }
 
 /// Parses the value of `--color` as clap does.

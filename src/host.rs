@@ -37,7 +37,6 @@ pub struct Host {
 
 impl Host {
     /// Returns the real environment of this process.
-    #[must_use]
     pub fn real() -> Self {
         let restore_limits = disable_core_dumps();
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");

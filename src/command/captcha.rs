@@ -11,7 +11,7 @@ use crate::model::Secret;
 pub(crate) struct CaptchaArgs {
     /// Response to the service's captcha, valid for two minutes and one use
     #[arg(long, value_name = "TOKEN")]
-    pub captcha: Option<String>,
+    pub(super) captcha: Option<String>,
 }
 
 impl CaptchaArgs {

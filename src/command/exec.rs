@@ -30,16 +30,16 @@ Exit codes: that of the command; 3, 5, 6 or 9 as for `token` if it does not star
 pub(crate) struct Args {
     /// Variable to set to the token
     #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
-    pub env: String,
+    env: String,
     /// Renew the token first if it expires within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
-    pub min_ttl: Duration,
+    min_ttl: Duration,
     /// Keep the current token in a file, and set REMEMBERIZER_TOKEN_FILE to its path
     #[arg(long, conflicts_with = "env")]
-    pub token_file: bool,
+    token_file: bool,
     /// The command and its arguments
     #[arg(required = true, last = true, value_name = "CMD", add = crate::completers::command_words())]
-    pub command: Vec<OsString>,
+    command: Vec<OsString>,
 }
 
 fn variable_name(text: &str) -> Result<String, String> {

@@ -27,14 +27,11 @@ server, 5 unavailable, 6 secret store failed, 7 captcha required")]
 pub(crate) struct Args {
     /// E-mail address or user name
     #[arg(value_name = "LOGIN", conflicts_with = "source")]
-    pub login: Option<String>,
-    /// Where the password comes from.
+    login: Option<String>,
     #[command(flatten)]
-    pub password: PasswordArgs,
-    /// Where the captcha response comes from.
+    password: PasswordArgs,
     #[command(flatten)]
-    pub captcha: CaptchaArgs,
-    /// Where a session to take over comes from.
+    captcha: CaptchaArgs,
     #[command(flatten)]
     source: SourceArgs,
 }

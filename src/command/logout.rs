@@ -24,10 +24,10 @@ but the server could not be reached; 6 secret store failed")]
 pub(crate) struct Args {
     /// Sign out of every profile
     #[arg(long, conflicts_with = "profile")]
-    pub all: bool,
+    all: bool,
     /// Remove the session here without revoking it on the server
     #[arg(long)]
-    pub local: bool,
+    local: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -149,7 +149,6 @@ fn program_without_globals() -> clap::Command {
 
 impl Cli {
     /// Describes all commands.
-    #[must_use]
     pub fn command() -> clap::Command {
         program().subcommands(ROWS.iter().map(Row::with_arguments))
     }
@@ -179,7 +178,6 @@ impl Cli {
     }
 
     /// Describes what the completion of `words` needs.
-    #[must_use]
     pub fn to_complete(words: &[OsString]) -> clap::Command {
         program_without_globals().subcommands(ROWS.iter().map(|row| {
             if row.is_among(words) {

@@ -29,10 +29,10 @@ Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
 pub(crate) struct Args {
     /// Do nothing if the access token is valid for longer than this, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub min_ttl: Option<Duration>,
+    min_ttl: Option<Duration>,
     /// Renew the tokens of every signed-in profile
     #[arg(long, conflicts_with = "profile")]
-    pub all: bool,
+    all: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -30,19 +30,17 @@ Exit codes: 4 refused by the server, 5 unavailable, 6 secret store failed,
 pub(crate) struct Args {
     /// E-mail address of the account
     #[arg(long, value_name = "ADDRESS", value_hint = clap::ValueHint::EmailAddress)]
-    pub email: Option<String>,
+    email: Option<String>,
     /// Name of the account
     #[arg(long)]
-    pub name: Option<String>,
-    /// Where the password comes from.
+    name: Option<String>,
     #[command(flatten)]
-    pub password: PasswordArgs,
-    /// Where the captcha response comes from.
+    password: PasswordArgs,
     #[command(flatten)]
-    pub captcha: CaptchaArgs,
+    captcha: CaptchaArgs,
     /// Open a browser window to sign up, with a temporary browser profile (REMEMBERIZER_BROWSER names the browser)
     #[arg(long, help_heading = "Browser", value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", conflicts_with_all = ["email", "name", "password_stdin", "password_file", "captcha"])]
-    pub browser: Option<OsString>,
+    browser: Option<OsString>,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

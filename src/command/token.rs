@@ -24,13 +24,13 @@ Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
 pub(crate) struct Args {
     /// Renew the token first if it expires within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", hide_default_value = false)]
-    pub min_ttl: Duration,
+    min_ttl: Duration,
     /// Print the refresh token instead, to move the session to another machine
     #[arg(long, conflicts_with = "header")]
-    pub refresh_token: bool,
+    refresh_token: bool,
     /// Print the header `Authorization: Bearer TOKEN` instead
     #[arg(long)]
-    pub header: bool,
+    header: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -23,10 +23,10 @@ Exit codes: 3 not signed in, 4 wrong code, 5 unavailable")]
 pub(crate) struct Args {
     /// Code from the e-mail
     #[arg(value_name = "CODE", conflicts_with = "code_stdin")]
-    pub code: Option<String>,
+    code: Option<String>,
     /// Read the code from stdin
     #[arg(long)]
-    pub code_stdin: bool,
+    code_stdin: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -29,13 +29,13 @@ Exit codes: 3 not signed in, session ended by the server, or it ends soon
 pub(crate) struct Args {
     /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]
-    pub offline: bool,
+    offline: bool,
     /// Show team, quota, usage and verification too
     #[arg(long)]
-    pub full: bool,
+    full: bool,
     /// Exit with 3 if the session ends within this time, such as 12h or 3days
     #[arg(long, value_name = "DURATION", value_parser = duration)]
-    pub expires_within: Option<Duration>,
+    expires_within: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -16,7 +16,6 @@ impl CookieNames {
     pub(crate) const REFRESH: &str = "refresh_token";
 
     /// Takes the default for a name that is not given.
-    #[must_use]
     pub fn new(access: Option<&str>, refresh: Option<&str>) -> Self {
         Self {
             access: access.unwrap_or(Self::ACCESS).to_owned(),
@@ -26,7 +25,6 @@ impl CookieNames {
 
     /// Finds the only pair of names with `access` and `refresh` in them, for a
     /// server that does not use the configured names.
-    #[must_use]
     pub fn find_pair<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<Self> {
         let only = |word: &str, other: &str| {
             let mut found = names.clone().filter(|name| {
@@ -41,7 +39,6 @@ impl CookieNames {
     }
 
     /// Whether a cookie can have this name: a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
-    #[must_use]
     pub fn is_valid(name: &str) -> bool {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
         !name.is_empty() && name.bytes().all(is_token)

@@ -40,7 +40,6 @@ pub enum Remaining {
 
 impl Expiry {
     /// Makes an expiry of a lifetime in milliseconds, if it is known.
-    #[must_use]
     pub fn new(received_at: Timestamp, lifetime: Option<i64>) -> Self {
         Self {
             received_at,
@@ -71,7 +70,6 @@ impl Expiry {
     /// A `now` well before receipt means that the clock was set back. The time that
     /// has passed is then unknown, and the token counts as expired; one exchange
     /// brings a token that was received on the new clock.
-    #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Remaining {
         let Some(lifetime) = self.lifetime else {
             return Remaining::Unknown;

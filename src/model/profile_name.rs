@@ -14,7 +14,6 @@ impl ProfileName {
     pub(crate) const DEFAULT: &'static str = "default";
 
     /// The text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -16,7 +16,6 @@ pub(crate) fn read_at_most(reader: &mut dyn Read, limit: u64) -> io::Result<Zero
 
 /// Decodes UTF-8, or UTF-16 with a byte order mark, which PowerShell 5 writes.
 /// The mark is not part of the text.
-#[must_use]
 pub fn decode_text(bytes: &[u8]) -> Option<Zeroizing<String>> {
     let utf16 = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
         let (units, rest) = bytes.as_chunks();

@@ -33,13 +33,11 @@ pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes ownership of the text. The caller must keep no copy.
-    #[must_use]
     pub fn new(text: String) -> Self {
         Self(Zeroizing::new(text))
     }
 
     /// The text itself. Each caller is a place where the secret leaves the process.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -76,13 +74,11 @@ pub struct RefreshToken(Secret);
 
 impl AccessToken {
     /// Wraps a token as the server sent it.
-    #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self(secret)
     }
 
     /// The secret inside.
-    #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0
     }
@@ -90,13 +86,11 @@ impl AccessToken {
 
 impl RefreshToken {
     /// Wraps a token as the server sent it.
-    #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self(secret)
     }
 
     /// The secret inside.
-    #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.0
     }

@@ -99,7 +99,6 @@ impl Session {
     }
 
     /// Whether both hold the same tokens, so that neither was renewed since.
-    #[must_use]
     pub fn has_same_tokens(&self, other: &Self) -> bool {
         self.refresh.value == other.refresh.value
             && self.access.as_ref().map(|t| &t.value) == other.access.as_ref().map(|t| &t.value)

@@ -22,25 +22,21 @@ impl Timestamp {
     }
 
     /// The time `seconds` after the epoch.
-    #[must_use]
     pub fn from_secs(seconds: i64) -> Self {
         Self::from_millis(seconds.saturating_mul(1000))
     }
 
     /// Milliseconds since the epoch.
-    #[must_use]
     pub fn millis(self) -> i64 {
         self.0
     }
 
     /// The milliseconds from `earlier` to this time, negative if `earlier` is later.
-    #[must_use]
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
     /// This time plus `milliseconds`.
-    #[must_use]
     pub fn offset(self, milliseconds: i64) -> Self {
         Self::from_millis(self.0.saturating_add(milliseconds))
     }

@@ -25,19 +25,16 @@ pub struct PageUrl(String);
 
 impl Origin {
     /// The base URL, without a slash at its end.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether the connection is encrypted.
-    #[must_use]
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
 
     /// The host and port, as the URL has them.
-    #[must_use]
     pub fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         rest.split('/').next().unwrap_or(rest)
@@ -129,7 +126,6 @@ fn is_loopback(host: &Host<&str>) -> bool {
 
 /// Whether a host is the domain or below it (RFC 6265 §5.1.3). A suffix of an
 /// IP address is not a domain above it.
-#[must_use]
 pub fn domain_matches(host: &str, domain: &str) -> bool {
     let split = host.len().checked_sub(domain.len());
     let Some((above, suffix)) = split.and_then(|at| host.split_at_checked(at)) else {

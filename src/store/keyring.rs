@@ -11,14 +11,14 @@ pub(super) const SERVICE_NAME: &str = "rememberizer";
 /// Timeouts for the calls to a keyring, and callbacks for its prompts and log.
 pub struct KeyringOptions {
     /// Timeout of one call that does not prompt.
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// How long to wait for a person's response to a prompt of the keyring. `None` if no
     /// person can respond; then no prompt is shown.
-    pub prompt_timeout: Option<Duration>,
+    pub(crate) prompt_timeout: Option<Duration>,
     /// Called before the keyring shows a prompt.
-    pub on_prompt: OnPrompt,
+    pub(crate) on_prompt: OnPrompt,
     /// Receives a line for the log that `-v` prints.
-    pub log: Box<dyn Fn(&str) + Send + Sync>,
+    pub(crate) log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 /// Receives a line to print for the person, and a function that dismisses the prompt, to

@@ -58,7 +58,6 @@ pub struct Profile {
 
 impl Profile {
     /// Returns the keys of a profile in the file.
-    #[must_use]
     pub fn keys() -> Vec<String> {
         let value = serde_json::to_value(Self::default()).unwrap_or_default();
         let keys = value.as_object().into_iter().flat_map(Map::keys);

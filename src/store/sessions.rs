@@ -42,7 +42,6 @@ struct Head {
 
 impl<'a> SessionStore<'a> {
     /// Returns the handle on the session of `profile` in `store`.
-    #[must_use]
     pub fn new(store: &'a dyn SecretStore, profile: &'a ProfileName) -> Self {
         Self { store, profile }
     }

@@ -16,7 +16,6 @@ use serde_json::Value;
 const MAX_MESSAGE: usize = 2_000;
 
 /// Returns a message as one line that is safe to print.
-#[must_use]
 pub fn clean(text: &str) -> Cow<'_, str> {
     clean_to(text, MAX_MESSAGE)
 }
@@ -45,7 +44,6 @@ pub(crate) fn clean_json(value: &mut Value) {
 
 /// Returns a part of a document with each dangerous character in a visible form:
 /// `^[` for a control character, `\u{202e}` for others. Line breaks and tabs stay.
-#[must_use]
 pub(super) fn visible(text: &str) -> Cow<'_, str> {
     if text
         .bytes()

@@ -35,17 +35,17 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Style {
     /// When colours are used.
-    pub color: ColorChoice,
+    pub(crate) color: ColorChoice,
     /// `NO_COLOR` is set and not empty.
-    pub no_color_env: bool,
+    pub(crate) no_color_env: bool,
     /// The terminal cannot move its cursor (`TERM=dumb`): no colours, no spinner.
-    pub dumb: bool,
+    pub(crate) dumb: bool,
     /// Suppress confirmations and spinners.
-    pub quiet: bool,
+    pub(crate) quiet: bool,
     /// Log requests and decisions.
-    pub verbose: bool,
+    pub(crate) verbose: bool,
     /// Never prompt.
-    pub no_input: bool,
+    pub(crate) no_input: bool,
 }
 
 /// Which of the three streams are terminals.
@@ -86,7 +86,6 @@ pub(crate) fn stderr_for_child() -> std::process::Stdio {
 
 impl Terminal {
     /// Returns the streams of the process.
-    #[must_use]
     pub fn real() -> Self {
         let terminals = Terminals {
             stdin: io::stdin().is_terminal(),
@@ -98,7 +97,6 @@ impl Terminal {
 
     /// Returns a terminal over any three streams. Prompts read from the process's own
     /// stdin, and only if `terminals` says that it is a terminal.
-    #[must_use]
     pub fn new(
         stdin: impl Read + Send + 'static,
         stdout: impl Write + Send + 'static,

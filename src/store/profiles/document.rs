@@ -17,11 +17,11 @@ const FORMER_KEY: &str = "site_key";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Selected {
     /// Its name.
-    pub name: ProfileName,
+    pub(crate) name: ProfileName,
     /// The name of the default profile.
-    pub default_name: ProfileName,
+    pub(crate) default_name: ProfileName,
     /// What the file records; `None` if the file does not contain the profile.
-    pub profile: Option<Profile>,
+    pub(crate) profile: Option<Profile>,
 }
 
 /// What is wrong with the text, and where: lines from 1, columns in characters from 1.
