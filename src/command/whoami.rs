@@ -61,11 +61,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     };
     let within = args.expires_within;
     let ending = within.and_then(|within| ends_within(context, &facts, within));
-    let json = to_json(context, &facts);
-    if !context.settings.json {
-        print(context, facts, args.full)?;
+    if context.settings.json {
+        return context.conclude(to_json(context, &facts), ending);
     }
-    context.conclude(json, ending)
+    print(context, facts, args.full)?;
+    context.conclude(Value::Null, ending)
 }
 
 /// What is known of the credential in use, and of its account.
