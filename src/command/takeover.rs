@@ -11,7 +11,7 @@ use super::{begin, input};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, Origin, RefreshToken, read_at_most};
+use crate::model::{CookieNames, Origin, PageUrl, RefreshToken, read_at_most};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, Found, Wanted};
 
@@ -46,39 +46,32 @@ impl Page<'_> {
     #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
     fn url(self, context: &Context<'_>) -> Result<String, Failure> {
         let profile = context.profile();
-        let (flag, recorded, default, hint) = match self {
+        let (flag, key, recorded, default) = match self {
             Self::SignIn(flag) => (
                 flag,
+                "sign_in_url",
                 profile.sign_in_url,
                 "https://rememberizer.ai/sign-in",
-                "give it with --sign-in-url URL, or record it",
             ),
             Self::SignUp => (
                 None,
+                "sign_up_url",
                 profile.sign_up_url,
                 "https://rememberizer.ai/sign-up",
-                "record it",
             ),
         };
-        let known = flag
-            .map(str::to_owned)
-            .or_else(|| Some(recorded?.as_str().to_owned()));
-        let is_default = context.settings.origin == Origin::default();
-        known
-            .or_else(|| is_default.then(|| default.to_owned()))
-            .ok_or_else(|| {
-                let key = if matches!(self, Self::SignUp) {
-                    "sign_up_url"
-                } else {
-                    "sign_in_url"
-                };
-                let command = context.command_line(&format!("profile set {key} URL"));
-                Failure::usage(format!(
-                    "the page of {} is not known",
-                    context.settings.origin.host()
-                ))
-                .hint(format!("{hint}: {command}"))
-            })
+        let origin = &context.settings.origin;
+        let default = Some(default).filter(|_| *origin == Origin::default());
+        let known = flag.or(recorded.as_ref().map(PageUrl::as_str)).or(default);
+        known.map(str::to_owned).ok_or_else(|| {
+            let command = context.command_line(&format!("profile set {key} URL"));
+            let by_flag = match self {
+                Self::SignIn(_) => "give it with --sign-in-url URL, or ",
+                Self::SignUp => "",
+            };
+            Failure::usage(format!("the page of {} is not known", origin.host()))
+                .hint(format!("{by_flag}record it: {command}"))
+        })
     }
 }
 

@@ -65,13 +65,6 @@ struct Message<'t> {
     error: Option<&'t RawValue>,
 }
 
-/// What comes out of the pipe.
-enum Event {
-    Answer(Zeroizing<Vec<u8>>),
-    TooLong,
-    Closed,
-}
-
 /// What happens to the browser after it answered.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterAnswer {
@@ -88,7 +81,7 @@ pub(super) fn cookies(
     command: &Command,
     profile: &Path,
     after: AfterAnswer,
-) -> Result<Zeroizing<Vec<u8>>, PipeError> {
+) -> Answer {
     let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", WITH_PIPE, "sh"])
@@ -122,22 +115,25 @@ pub(super) fn cookies(
     })
 }
 
-fn ask(child: &mut Child) -> Result<Zeroizing<Vec<u8>>, PipeError> {
-    let ended = || PipeError::Ended(None);
-    let stdout = child.stdout.take().ok_or_else(ended)?;
-    let (sender, events) = mpsc::channel();
+/// The JSON of an answer, which holds cookies.
+type Answer = Result<Zeroizing<Vec<u8>>, PipeError>;
+
+fn ask(child: &mut Child) -> Answer {
+    let ended = PipeError::Ended(None);
+    let (Some(stdin), Some(stdout)) = (child.stdin.as_mut(), child.stdout.take()) else {
+        return Err(ended);
+    };
+    let (sender, answer) = mpsc::channel();
     let reader = std::thread::Builder::new().name("pipe".to_owned());
     let reader = reader.spawn(move || drop(sender.send(read_answer(stdout))));
     reader.map_err(|error| PipeError::Start(error.to_string()))?;
-    let stdin = child.stdin.as_mut().ok_or_else(ended)?;
     // A browser that has ended already is told by the other pipe.
     drop(stdin.write_all(ASK));
-    let message = match events.recv_timeout(ANSWER_TIMEOUT) {
-        Ok(Event::Answer(message)) => message,
-        Ok(Event::TooLong) => return Err(PipeError::TooLong),
-        Ok(Event::Closed) | Err(RecvTimeoutError::Disconnected) => return Err(ended()),
-        Err(RecvTimeoutError::Timeout) => return Err(PipeError::TimedOut(ANSWER_TIMEOUT)),
-    };
+    let answer = answer.recv_timeout(ANSWER_TIMEOUT);
+    let message = answer.map_err(|error| match error {
+        RecvTimeoutError::Timeout => PipeError::TimedOut(ANSWER_TIMEOUT),
+        RecvTimeoutError::Disconnected => ended,
+    })??;
     let refusal = serde_json::from_slice::<Message<'_>>(&message).ok();
     match refusal.and_then(|message| message.error) {
         Some(error) => Err(PipeError::Refused(error.get().chars().take(200).collect())),
@@ -146,22 +142,22 @@ fn ask(child: &mut Child) -> Result<Zeroizing<Vec<u8>>, PipeError> {
 }
 
 /// Reads messages until one has the number of the question.
-fn read_answer(mut pipe: impl Read) -> Event {
+fn read_answer(mut pipe: impl Read) -> Answer {
     // Large enough that it does not grow, which would leave copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024 * 1024));
     let mut piece = Zeroizing::new([0; 16 * 1024]);
     loop {
         let Ok(read @ 1..) = pipe.read(&mut *piece) else {
-            return Event::Closed;
+            return Err(PipeError::Ended(None));
         };
         for part in piece[..read].split_inclusive(|byte| *byte == 0) {
             bytes.extend_from_slice(part);
             if bytes.len() > LONGEST_ANSWER {
-                return Event::TooLong;
+                return Err(PipeError::TooLong);
             }
             if bytes.pop_if(|last| *last == 0).is_some() {
                 if is_answer(&bytes) {
-                    return Event::Answer(bytes);
+                    return Ok(bytes);
                 }
                 bytes.clear();
             }

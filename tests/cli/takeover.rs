@@ -35,6 +35,7 @@ pub fn tests() -> Vec<Test> {
     let root = [CHROMIUM, Part::Root];
     tests.extend([
         test("takeover::no_sandbox_for_root", no_sandbox_for_root).needs(&root),
+        test("takeover::policy", policy).needs(&root),
         test("takeover::no_browser", no_browser),
         test("takeover::unknown_page", unknown_page),
     ]);
@@ -328,6 +329,28 @@ fn no_sandbox_for_root() {
         !output.stderr.contains("a browser window opens"),
         "nobody is sent off"
     );
+    expect_gone(&world);
+}
+
+/// A policy of the machine forbids remote control.
+fn policy() {
+    let world = World::new(Store::File);
+    let managed = world.home().join("chromium/policies/managed");
+    std::fs::create_dir_all(&managed).unwrap();
+    std::fs::write(
+        managed.join("a.json"),
+        r#"{"RemoteDebuggingAllowed": false}"#,
+    )
+    .unwrap();
+    let text = r#"exec unshare -m sh -c '
+        mount --bind "$HOME/chromium" /etc/chromium && exec chromium --headless=new --no-sandbox "$@"
+    ' sh "$@""#;
+    let output = run(&world, &script(&world, "browser", text), &page(&world, "")).expect(1);
+    let told =
+        "it ended without an answer: DevTools remote debugging is disallowed by the system admin";
+    assert!(output.stderr.contains(told), "{output:?}");
+    assert!(output.stderr.contains("login --cookies FILE"), "{output:?}");
+    assert!(!output.stderr.contains("a browser window opens"));
     expect_gone(&world);
 }
 

@@ -17,32 +17,17 @@ pub(super) fn is_command(text: &str) -> bool {
         .any(|curl| word.eq_ignore_ascii_case(curl))
 }
 
-/// Offers the cookies of the wanted name, of each command in the text.
+/// Offers the cookies of each command in the text.
 pub(super) fn read(text: &str, search: &mut Search<'_>) {
     let is_cmd = text.contains("^\"") || text.lines().any(|line| line.trim_end().ends_with(" ^"));
-    let unescaped;
-    let mut words = if is_cmd {
-        unescaped = without_carets(text);
-        Words::new(&unescaped, Quoting::Windows)
+    let commands = if is_cmd {
+        Splitter::new(&without_carets(text), false).commands()
     } else {
-        Words::new(text, Quoting::Posix)
+        Splitter::new(text, true).commands()
     };
-    let mut command = Command::default();
-    while words.read_next() {
-        if words.begins_command {
-            std::mem::take(&mut command).offer(search);
-        }
-        command.read(&words.word);
+    for words in commands {
+        offer(&words, search);
     }
-    command.offer(search);
-}
-
-/// What one curl command says.
-#[derive(Default)]
-struct Command {
-    option: Option<Kind>,
-    url: Option<url::Url>,
-    cookies: Vec<Zeroizing<String>>,
 }
 
 #[derive(Clone, Copy)]
@@ -54,117 +39,109 @@ enum Kind {
     Other,
 }
 
-/// Options with a value, in both spellings.
-const OPTIONS: [(&str, &str, Kind); 9] = [
-    ("-b", "--cookie", Kind::Cookie),
-    ("-H", "--header", Kind::Header),
-    ("", "--url", Kind::Url),
-    ("-d", "--data", Kind::Other),
-    ("", "--data-raw", Kind::Other),
-    ("", "--data-binary", Kind::Other),
-    ("-e", "--referer", Kind::Other),
-    ("-A", "--user-agent", Kind::Other),
-    ("-x", "--proxy", Kind::Other),
+/// Options with a value.
+const OPTIONS: [(&str, Kind); 15] = [
+    ("-b", Kind::Cookie),
+    ("--cookie", Kind::Cookie),
+    ("-H", Kind::Header),
+    ("--header", Kind::Header),
+    ("--url", Kind::Url),
+    ("-d", Kind::Other),
+    ("--data", Kind::Other),
+    ("--data-raw", Kind::Other),
+    ("--data-binary", Kind::Other),
+    ("-e", Kind::Other),
+    ("--referer", Kind::Other),
+    ("-A", Kind::Other),
+    ("--user-agent", Kind::Other),
+    ("-x", Kind::Other),
+    ("--proxy", Kind::Other),
 ];
 
-impl Command {
-    fn read(&mut self, word: &str) {
-        let known = |(short, long, kind): &(&str, &'static str, Kind)| {
-            if word == *long || !short.is_empty() && word == *short {
-                return Some((*kind, None));
-            }
-            let joined = word
-                .strip_prefix(long)
-                .and_then(|rest| rest.strip_prefix('='));
-            let short = Some(*short).filter(|short| !short.is_empty());
-            let joined = joined.or_else(|| word.strip_prefix(short?));
-            joined.map(|value| (*kind, Some(value)))
+/// Returns the kind of an option, and its value if it is in the same word.
+fn option(word: &str) -> Option<(Kind, Option<&str>)> {
+    OPTIONS.iter().find_map(|(name, kind)| {
+        let rest = word.strip_prefix(name)?;
+        let joined = if name.starts_with("--") {
+            rest.strip_prefix('=')
+        } else {
+            Some(rest)
         };
-        match self.option.take() {
-            Some(kind) => self.value_of(kind, word),
-            None => match OPTIONS.iter().find_map(known) {
-                Some((kind, Some(value))) => self.value_of(kind, value),
-                Some((kind, None)) => self.option = Some(kind),
-                None if word.starts_with("http") => self.value_of(Kind::Url, word),
-                None => {}
-            },
+        (rest.is_empty() || joined.is_some())
+            .then_some((*kind, joined.filter(|_| !rest.is_empty())))
+    })
+}
+
+/// Offers the cookies of one command.
+fn offer(words: &[Zeroizing<String>], search: &mut Search<'_>) {
+    let (mut url, mut headers) = (None, Vec::new());
+    let mut words = words.iter().map(|word| word.as_str());
+    while let Some(word) = words.next() {
+        let (kind, value) = match option(word) {
+            Some((kind, joined)) => (kind, joined.or_else(|| words.next())),
+            None if word.starts_with("http") => (Kind::Url, Some(word)),
+            None => continue,
+        };
+        let Some(value) = value else {
+            break;
+        };
+        match kind {
+            Kind::Cookie => headers.push(value),
+            Kind::Header => headers.extend(header_value(value, "cookie")),
+            Kind::Url => url = url.or_else(|| url::Url::parse(value).ok()),
+            Kind::Other => {}
         }
     }
-
-    fn value_of(&mut self, kind: Kind, value: &str) {
-        let header = match kind {
-            Kind::Cookie => Some(value),
-            Kind::Header => header_value(value, "cookie"),
-            Kind::Url => {
-                self.url = self.url.take().or_else(|| url::Url::parse(value).ok());
-                None
-            }
-            Kind::Other => None,
-        };
-        let header = header.map(|header| Zeroizing::new(header.to_owned()));
-        self.cookies.extend(header);
-    }
-
-    fn offer(self, search: &mut Search<'_>) {
-        let host = self.url.as_ref().and_then(url::Url::host_str);
-        for header in &self.cookies {
-            search.offer_header(header, host.map_or(Scope::Unknown, Scope::SentTo));
-        }
+    let host = url.as_ref().and_then(url::Url::host_str);
+    for header in headers {
+        search.offer_header(header, host.map_or(Scope::Unknown, Scope::SentTo));
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Quoting {
-    /// Bash, `$'…'` included.
-    Posix,
-    /// The rules of Microsoft's C runtime, after cmd has read its own.
-    Windows,
-}
-
-/// The words of a command line, one at a time in one buffer.
-struct Words<'t> {
+/// Splits a text into commands, and these into words.
+struct Splitter<'t> {
     chars: Peekable<Chars<'t>>,
-    quoting: Quoting,
+    /// Whether the quoting is that of bash, `$'…'` included. Otherwise it is that of
+    /// Microsoft's C runtime, after cmd has read its own.
+    posix: bool,
     word: Zeroizing<String>,
-    /// Whether the word is the first one of another command.
-    begins_command: bool,
-    /// Whether the last word ended at a separator of commands.
-    separated: bool,
 }
 
-impl<'t> Words<'t> {
-    fn new(text: &'t str, quoting: Quoting) -> Self {
+impl<'t> Splitter<'t> {
+    fn new(text: &'t str, posix: bool) -> Self {
         Self {
             chars: text.chars().peekable(),
-            quoting,
+            posix,
             word: buffer(text.len()),
-            begins_command: false,
-            separated: false,
         }
     }
 
-    /// Reads the next word. Returns false at the end of the text.
-    fn read_next(&mut self) -> bool {
-        self.word.clear();
-        self.begins_command = std::mem::take(&mut self.separated);
-        let posix = self.quoting == Quoting::Posix;
+    fn commands(mut self) -> Vec<Vec<Zeroizing<String>>> {
+        let (mut commands, mut words) = (Vec::new(), Vec::new());
+        loop {
+            if self.read_word() {
+                words.push(self.word.clone());
+                self.word.clear();
+            }
+            match self.chars.next() {
+                Some('\n' | ';' | '&' | '|') => commands.push(std::mem::take(&mut words)),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        commands.push(words);
+        commands
+    }
+
+    /// Reads up to what separates words. Returns whether there is a word.
+    fn read_word(&mut self) -> bool {
         let mut begun = false;
-        while let Some(c) = self.chars.next() {
+        while let Some(c) = self.chars.next_if(|c| !" \t\r\n;&|".contains(*c)) {
             match c {
-                ' ' | '\t' | '\r' if begun => return true,
-                ' ' | '\t' | '\r' => continue,
-                '\n' | ';' | '&' | '|' if begun => {
-                    self.separated = true;
-                    return true;
-                }
-                '\n' | ';' | '&' | '|' => {
-                    self.begins_command = true;
-                    continue;
-                }
-                '\'' if posix => self.single_quoted(),
-                '$' if posix && self.chars.next_if_eq(&'\'').is_some() => self.ansi_quoted(),
+                '\'' if self.posix => self.single_quoted(),
+                '$' if self.posix && self.chars.next_if_eq(&'\'').is_some() => self.ansi_quoted(),
                 '"' => self.double_quoted(),
-                '\\' if posix => match self.chars.next() {
+                '\\' if self.posix => match self.chars.next() {
                     Some('\n') | None => continue,
                     // A line that ends in CRLF goes on as well.
                     Some('\r') if self.chars.next_if_eq(&'\n').is_some() => continue,
@@ -184,13 +161,12 @@ impl<'t> Words<'t> {
     }
 
     fn double_quoted(&mut self) {
-        let posix = self.quoting == Quoting::Posix;
         while let Some(c) = self.chars.next() {
             match c {
                 // Two quotes inside of quotes are one (Windows).
-                '"' if !posix && self.chars.next_if_eq(&'"').is_some() => self.word.push('"'),
+                '"' if !self.posix && self.chars.next_if_eq(&'"').is_some() => self.word.push('"'),
                 '"' => return,
-                '\\' if posix => match self.chars.next_if(|c| "$`\"\\\n".contains(*c)) {
+                '\\' if self.posix => match self.chars.next_if(|c| "$`\"\\\n".contains(*c)) {
                     Some('\n') => {}
                     Some(escaped) => self.word.push(escaped),
                     None => self.word.push('\\'),
