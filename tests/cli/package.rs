@@ -14,14 +14,19 @@ pub fn tests() -> Vec<Test> {
         test("package::deb::in_a_root_of_its_own", deb_in_root).needs(&[
             Part::Root,
             Part::Command("dpkg"),
-            Part::Deb,
+            Part::Package("deb"),
+        ]),
+        test("package::rpm::in_a_root_of_its_own", rpm_in_root).needs(&[
+            Part::Root,
+            Part::Command("rpm"),
+            Part::Package("rpm"),
         ]),
         test("package::deb::on_this_machine", deb_on_machine).needs(&[
             Part::Root,
             Part::Command("dpkg"),
             Part::Command("tmux"),
             Part::Command("man"),
-            Part::Deb,
+            Part::Package("deb"),
         ]),
     ]
 }
@@ -135,12 +140,12 @@ fn templates() {
     }
 }
 
-/// The package that `packaging/build` made.
-pub fn deb() -> Option<PathBuf> {
+/// The package of this kind that `packaging/build` made.
+pub fn package(extension: &str) -> Option<PathBuf> {
     let packages = std::fs::read_dir(root().join("target/packages")).ok()?;
     packages
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .find(|path| path.extension().is_some_and(|e| e == "deb"))
+        .find(|path| path.extension().is_some_and(|e| e == extension))
 }
 
 fn dpkg(args: &[&str]) {
@@ -182,7 +187,7 @@ fn deb_in_root() {
         std::fs::write(database.join(name), "").unwrap();
     }
     let flag = format!("--root={}", dir.path().display());
-    let package = deb().unwrap().display().to_string();
+    let package = package("deb").unwrap().display().to_string();
     // The C library is not in that root.
     dpkg(&[&flag, "--force-depends", "--install", &package]);
     version_of(&dir.path().join("usr/bin/rememberizer"));
@@ -203,6 +208,33 @@ fn deb_in_root() {
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
+fn rpm_in_root() {
+    let dir = tempfile::tempdir().unwrap();
+    let rpm = |args: &[&str]| {
+        let output = Command::new("rpm")
+            // A Debian machine has no database of rpm, and no dependencies in it.
+            .args(["--force-debian", "--nodeps", "--dbpath", "/db", "--root"])
+            .arg(dir.path())
+            .args(args)
+            .output();
+        Output::of(output.unwrap()).expect(0)
+    };
+    rpm(&["-i", &package("rpm").unwrap().display().to_string()]);
+    version_of(&dir.path().join("usr/bin/rememberizer"));
+    for file in [
+        "usr/share/man/man1/rememberizer-login.1.gz",
+        "usr/share/bash-completion/completions/rememberizer",
+        "usr/share/zsh/site-functions/_rememberizer",
+        "usr/share/fish/vendor_completions.d/rememberizer.fish",
+        "usr/share/licenses/rememberizer/LICENSE",
+    ] {
+        assert!(dir.path().join(file).is_file(), "{file}");
+    }
+    rpm(&["-e", "rememberizer"]);
+    let left = files_below(&dir.path().join("usr"));
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
 fn deb_on_machine() {
     let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
     assert!(
@@ -210,7 +242,7 @@ fn deb_on_machine() {
         "the package is installed on this machine already"
     );
     let world = World::new(Store::File);
-    dpkg(&["--install", &deb().unwrap().display().to_string()]);
+    dpkg(&["--install", &package("deb").unwrap().display().to_string()]);
     let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
     let listed = Output::of(listed.unwrap()).expect(0).stdout;
     // A failure in between must not leave the package behind.

@@ -33,8 +33,8 @@ pub enum Part {
     File(&'static str),
     /// Nushell, which npm brings.
     Nushell,
-    /// A package that `packaging/build` has made.
-    Deb,
+    /// A package that `packaging/build` has made, by its extension.
+    Package(&'static str),
     /// A module of Python's.
     Python(&'static str),
     /// The rights of root, to mount and to become another user.
@@ -59,7 +59,9 @@ impl Part {
                 let found = dir.is_ok_and(|dir| std::path::Path::new(dir.trim()).is_dir());
                 (!found).then_some(target)
             }
-            Self::Deb => (crate::package::deb().is_none()).then_some("packaging/build deb"),
+            Self::Package(kind) => {
+                (crate::package::package(kind).is_none()).then_some("a package of packaging/build")
+            }
             Self::Python(module) => {
                 let found = std::process::Command::new("/usr/bin/python3")
                     .args(["-c", &format!("import {module}")])
