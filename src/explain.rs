@@ -42,13 +42,13 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             let message = match cause {
                 None => message,
                 Some(LikelyCause::InterruptedRun(began)) => format!(
-                    "{message}; a run was interrupted during an exchange that began at {began}, which most likely spent the refresh token"
+                    "{message}; a run was interrupted during an exchange that began at {began}, which most likely used the refresh token"
                 ),
                 Some(LikelyCause::LostResponse(began)) => format!(
-                    "{message}; an exchange that began at {began} got no usable response, and most likely spent the refresh token"
+                    "{message}; an exchange that began at {began} got no usable response, and most likely used the refresh token"
                 ),
                 Some(LikelyCause::LapsedLease { host, began }) => format!(
-                    "{message}; the run on {host} that began an exchange at {began} did not finish, and most likely spent the refresh token"
+                    "{message}; the run on {host} that began an exchange at {began} did not finish, and most likely used the refresh token"
                 ),
             };
             Failure::new(Outcome::SessionEnded, message).hint(login())
@@ -81,7 +81,7 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             ..Failure::new(Outcome::StoreFailed, message)
         }
         .hint(format!(
-            "the stored refresh token may be spent: fix the store, then {}",
+            "the stored refresh token may have been used: fix the store, then {}",
             login()
         )),
         SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).hint(format!(
@@ -93,9 +93,9 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             })
         )),
         SessionError::RotationCheck { .. } => Failure::new(Outcome::StoreFailed, message)
-            .hint("nothing was spent: make the command work, then try again"),
+            .hint("no token was used: fix the command, then try again"),
         SessionError::HandOver { .. } => Failure::new(Outcome::StoreFailed, message)
-            .hint("make the command work: the next run hands the token over first"),
+            .hint("fix the command: the next run passes the token to it first"),
         SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
             .hint(format!("start a new session: {}", login())),
         SessionError::RotationOfShared { name } => Failure::usage(message).hint(format!(

@@ -49,11 +49,11 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
     let mut names = None;
     let result = match Cli::parse(args) {
         Ok(cli) => run_command(cli, host, &mut names),
-        Err(error) => usage::text_to_display(&error)
+        Err(error) => usage::text_to_display(&error, args)
             .map_err(Error::from)
             .and_then(|text| Ok(host.terminal.print_bytes(text.as_bytes())?)),
     };
-    finish(host, json, result, names)
+    finish(host, args, json, result, names)
 }
 
 /// The profile in use and the default one. Hints name the first if they differ.
@@ -94,17 +94,31 @@ fn interrupts(host: &Host, json: bool) -> Interrupts {
     )
 }
 
-fn finish(host: &Host, json: bool, result: Result<(), Error>, names: ProfileNames) -> i32 {
+fn finish(
+    host: &Host,
+    args: &[OsString],
+    json: bool,
+    result: Result<(), Error>,
+    names: ProfileNames,
+) -> i32 {
     let Err(error) = result else {
         return 0;
     };
     if is_closed_pipe(&error) {
         return 0;
     }
-    let failure = explain(error, &|command| match &names {
+    let mut failure = explain(error, &|command| match &names {
         Some((profile, default)) => context::command_line(command, profile, default),
         None => format!("rememberizer {command}"),
     });
+    if matches!(
+        failure.outcome,
+        Outcome::Usage | Outcome::InputRequired | Outcome::Rejected
+    ) {
+        failure
+            .hint
+            .get_or_insert_with(|| usage::help_command(args));
+    }
     report(&host.terminal, json, &failure);
     failure.exit_code()
 }

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::command::Cli;
 use crate::exit::Failure;
 use crate::globals::switch;
 use crate::host::Host;
@@ -27,17 +28,31 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
 }
 
 /// Returns the text of `--help` or `--version`, or the error of the command line.
-pub(crate) fn text_to_display(error: &clap::Error) -> Result<String, Failure> {
+pub(crate) fn text_to_display(error: &clap::Error, args: &[OsString]) -> Result<String, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Err(Failure::usage("no command given").hint("see rememberizer --help"))
+            Err(Failure::usage("no command given").hint(help_command(args)))
         }
-        _ => Err(from_clap_error(error)),
+        _ => Err(from_clap_error(error, args)),
     }
 }
 
-fn from_clap_error(error: &clap::Error) -> Failure {
+/// Returns the command line that prints the help of the command in `args`.
+pub(crate) fn help_command(args: &[OsString]) -> String {
+    let program = Cli::command();
+    let mut command = &program;
+    let mut line = program.get_name().to_owned();
+    for word in args.iter().skip(1).take_while(|arg| *arg != "--") {
+        if let Some(inner) = command.find_subcommand(word) {
+            line = format!("{line} {}", inner.get_name());
+            command = inner;
+        }
+    }
+    line + " --help"
+}
+
+fn from_clap_error(error: &clap::Error, args: &[OsString]) -> Failure {
     let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
     let is_unexpected = matches!(
         error.kind(),
@@ -56,20 +71,22 @@ fn from_clap_error(error: &clap::Error) -> Failure {
             format!("{argument}: {}", why.unwrap_or_default())
         }
         ErrorKind::InvalidValue => {
-            let values = match error.get(ContextKind::ValidValue) {
-                Some(ContextValue::Strings(values)) => values.join(", "),
-                _ => String::new(),
-            };
-            format!("invalid value for '{argument}' [possible values: {values}]")
+            match error.get(ContextKind::ValidValue) {
+                Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                    let values = values.join(", ");
+                    format!("invalid value for '{argument}' [possible values: {values}]")
+                }
+                _ => format!("'{argument}' needs a value"),
+            }
         }
         ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
         ErrorKind::UnknownArgument if !is_flag(argument) => {
             let message = "unexpected argument (not repeated here, in case it is a secret)";
-            return Failure::usage(message).hint(hint(error, false));
+            return Failure::usage(message).hint(hint(error, args, false));
         }
         _ => first_paragraph(error),
     };
-    Failure::usage(message).hint(hint(error, true))
+    Failure::usage(message).hint(hint(error, args, true))
 }
 
 /// Returns whether `argument` can only be the name of a flag: `--email`, `-x`.
@@ -88,8 +105,9 @@ fn first_paragraph(error: &clap::Error) -> String {
     first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns clap's tip, if it may be repeated and there is one, or else the usage.
-fn hint(error: &clap::Error, allow_tip: bool) -> String {
+/// Returns clap's tip, if it may be repeated and there is one, or else the usage or the
+/// command for the help.
+fn hint(error: &clap::Error, args: &[OsString], allow_tip: bool) -> String {
     let text = error.render().to_string();
     let paragraph = |start: &str| {
         text.split("\n\n")
@@ -98,7 +116,7 @@ fn hint(error: &clap::Error, allow_tip: bool) -> String {
     let tip = paragraph("tip: ").filter(|_| allow_tip).map(str::to_owned);
     let usage = || Some(format!("usage: {}", paragraph("Usage: ")?.lines().next()?));
     tip.or_else(usage)
-        .unwrap_or_else(|| "see --help".to_owned())
+        .unwrap_or_else(|| help_command(args))
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {

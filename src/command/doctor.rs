@@ -72,9 +72,10 @@ fn check_config(context: &Context<'_>, found: &mut Findings<'_>) {
         }
         Ok((default, all)) => {
             let count = all.len();
+            let plural = if count == 1 { "" } else { "s" };
             found.ok(
                 "config",
-                format!("{path}: profiles {count}, the default is {default}"),
+                format!("{path}: {count} profile{plural}, the default is {default}"),
             );
         }
     }

@@ -48,7 +48,7 @@ fn variable_name(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.bytes().enumerate().all(good) {
         Ok(text.to_owned())
     } else {
-        Err("letters, digits and `_`, no digit first".to_owned())
+        Err("must contain only letters, digits and `_`, and not start with a digit".to_owned())
     }
 }
 

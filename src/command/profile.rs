@@ -222,8 +222,9 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
         if !context.terminal.can_prompt() {
             return Err(Failure::new(
                 Outcome::InputRequired,
-                format!("removing profile {name} wants a confirmation (--yes)"),
+                format!("removing profile {name} needs confirmation"),
             )
+            .hint(context.command_line(&format!("profile remove {name} --yes")))
             .into());
         }
         let question = format!("Remove the Rememberizer profile {name} and end its session?");

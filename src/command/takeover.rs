@@ -65,11 +65,11 @@ impl Page<'_> {
         let known = flag.or(recorded.as_ref().map(PageUrl::as_str)).or(default);
         known.map(str::to_owned).ok_or_else(|| {
             let command = context.command_line(&format!("profile set {key} URL"));
-            let by_flag = match self {
-                Self::SignIn(_) => "give it with --sign-in-url URL, or ",
-                Self::SignUp => "",
+            let (page, by_flag) = match self {
+                Self::SignIn(_) => ("sign-in page", "give it with --sign-in-url URL, or "),
+                Self::SignUp => ("sign-up page", ""),
             };
-            Failure::usage(format!("the page of {} is not known", origin.host()))
+            Failure::usage(format!("the {page} of {} is not known", origin.host()))
                 .hint(format!("{by_flag}record it: {command}"))
         })
     }

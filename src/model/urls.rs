@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 /// The base URL of the default service.
 const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
@@ -101,16 +101,18 @@ impl FromStr for PageUrl {
 
 /// Parses a URL of a scheme and host that may carry secrets, without a user.
 fn parse(text: &str, name: &str) -> Result<Url, String> {
-    let url = Url::parse(text.trim()).map_err(|e| format!("{name} is not a valid URL ({e})"))?;
+    let scheme_required = || format!("{name} must start with https:// (http:// only for localhost)");
+    let url = Url::parse(text.trim()).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => scheme_required(),
+        error => format!("{name} is not a valid URL ({error})"),
+    })?;
     let is_allowed = match (url.scheme(), url.host()) {
         ("https", Some(_)) => true,
         ("http", Some(host)) => is_loopback(&host),
         _ => false,
     };
     if !is_allowed {
-        return Err(format!(
-            "{name} must start with https:// (http:// only for localhost)"
-        ));
+        return Err(scheme_required());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err(format!("{name} must not contain a user name or a password"));
@@ -163,11 +165,11 @@ mod tests {
     #[test]
     fn other_origins_are_refused() {
         for (text, why) in [
-            ("", "not a valid URL"),
-            ("x", "not a valid URL"),
-            ("//host", "not a valid URL"),
+            ("", "must start with https://"),
+            ("x", "must start with https://"),
+            ("//host", "must start with https://"),
             ("https://", "not a valid URL"),
-            ("api.example.test", "not a valid URL"),
+            ("api.example.test", "must start with https://"),
             ("ftp://host/", "must start with https://"),
             ("http://127.0.0.1.evil.test", "must start with https://"),
             ("http://example.test", "must start with https://"),
@@ -199,7 +201,7 @@ mod tests {
             ("file:///etc/passwd", "must start with https://"),
             ("javascript:alert(1)", "must start with https://"),
             ("https://u:p@h.test/", "a user name or a password"),
-            ("sign-in", "not a valid URL"),
+            ("sign-in", "must start with https://"),
         ] {
             let error = text.parse::<PageUrl>().unwrap_err();
             assert!(error.contains(why), "{text:?}: {error}");

@@ -82,16 +82,16 @@ pub(crate) enum SessionError {
         missing: &'static str,
     },
     /// The `on_rotate_check` command failed, so the refresh token was not sent.
-    #[error("the check before a refresh token is used has failed: {command}: {reason}")]
+    #[error("the command of on_rotate_check failed: {command}: {reason}")]
     RotationCheck { command: String, reason: String },
     /// The new refresh token is stored, but the `on_rotate` command failed.
     #[error(
-        "the session is stored, but its new refresh token was not handed over: {command}: {reason}"
+        "the session is stored, but the command of on_rotate failed: {command}: {reason}"
     )]
     HandOver { command: String, reason: String },
     /// The `on_rotate` command failed, and the new refresh token is in no store.
     #[error(
-        "the new refresh token was not handed over, and is not stored here: {command}: {reason}"
+        "the new refresh token is not stored, and the command of on_rotate failed: {command}: {reason}"
     )]
     HandOverLost { command: String, reason: String },
     /// The store is shared by machines, and the profile has a command to run at a rotation.

@@ -92,7 +92,7 @@ fn finish(mut child: Child, stdin: Option<&RefreshToken>) -> Result<(), String> 
     match (status.success(), written) {
         (true, Ok(())) => Ok(()),
         (true, Err(error)) => Err(format!("it did not read the token: {error}")),
-        (false, _) => Err(format!("it ended with {status}")),
+        (false, _) => Err(status.to_string()),
     }
 }
 

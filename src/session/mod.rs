@@ -178,7 +178,7 @@ impl SessionManager<'_> {
             });
         if is_due && recorded.is_ok() {
             self.terminal.warn(&format!(
-                "the session of profile {} ends at {ends_at}: log in again before then",
+                "the session of profile {} ends at {ends_at}: renew it or log in again before then",
                 self.profile
             ));
         }

@@ -102,7 +102,7 @@ impl FromStr for StoreKind {
             "keyring" => Ok(Self::Keyring),
             "file" => Ok(Self::File),
             helper if helper.starts_with("helper:") => helper.parse().map(Self::Helper),
-            _ => Err("a store is `keyring`, `file` or `helper:NAME[:LOCATION]`".to_owned()),
+            _ => Err("the store must be `keyring`, `file` or `helper:NAME[:LOCATION]`".to_owned()),
         }
     }
 }

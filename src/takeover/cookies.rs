@@ -28,7 +28,7 @@ pub(crate) struct Wanted<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CookieError {
     #[error(
-        "not a form of cookies that is known (cookies.txt, a Cookie: header, JSON, copy as cURL)"
+        "unknown form of cookies (supported: cookies.txt, a Cookie: header, JSON, copy as cURL)"
     )]
     UnknownForm,
     #[error("the text has no cookie named {0}")]

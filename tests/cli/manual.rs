@@ -166,6 +166,6 @@ fn pages_go_nowhere() {
     let output = world.run_env(&[("SOURCE_DATE_EPOCH", "today")], &["man", "."]);
     assert_eq!(
         output.expect(2).stderr,
-        "error: SOURCE_DATE_EPOCH must be a number of seconds since 1970\n"
+        "error: SOURCE_DATE_EPOCH must be a number of seconds since 1970\nhint: rememberizer man --help\n"
     );
 }

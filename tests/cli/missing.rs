@@ -61,7 +61,7 @@ fn first_minute() {
         .expect(4);
     assert_eq!(
         wrong.stderr,
-        "error: Unable to log in with provided credentials.\n"
+        "error: Unable to log in with provided credentials.\nhint: rememberizer login --help\n"
     );
     assert_eq!(world.entry(), None);
     world.login();
@@ -201,8 +201,20 @@ fn no_value_is_repeated() {
             "error: unrecognized subcommand 'whomi'\nhint: a similar subcommand exists: 'whoami'\n",
         ),
         (
+            &["profile"],
+            "error: no command given\nhint: rememberizer profile --help\n",
+        ),
+        (
+            &["whoami", "--expires-within"],
+            "error: '--expires-within <DURATION>' needs a value\nhint: rememberizer whoami --help\n",
+        ),
+        (
+            &["profile", "set", "api_url", "example.com"],
+            "error: the API URL must start with https:// (http:// only for localhost)\nhint: rememberizer profile set --help\n",
+        ),
+        (
             &["whoami", "--store=atic"],
-            "error: --store <KIND>: a store is `keyring`, `file` or `helper:NAME[:LOCATION]`\nhint: see --help\n",
+            "error: --store <KIND>: the store must be `keyring`, `file` or `helper:NAME[:LOCATION]`\nhint: rememberizer whoami --help\n",
         ),
     ] {
         assert_eq!(world.run(args).expect(2).stderr, stderr, "{args:?}");

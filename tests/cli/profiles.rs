@@ -199,8 +199,8 @@ fn origins() {
         ),
         ("https://example.com/?q=hunter2", "a query or a fragment"),
         ("ftp://example.com", "must start with https://"),
-        ("example.com", "is not a valid URL"),
-        ("", "is not a valid URL"),
+        ("example.com", "must start with https://"),
+        ("", "must start with https://"),
     ] {
         let output = world.run(&["profile", "set", "api_url", bad]).expect(2);
         assert!(output.stderr.contains(why), "{bad}: {output:?}");
@@ -293,7 +293,7 @@ fn malformed() {
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"store\":\"attic\"}}}",
             "1:52",
-            "a store is `keyring`, `file`",
+            "the store must be `keyring`, `file`",
         ),
         (
             "{\"version\":1,\"profiles\":{\"default\":{\"api_url\":\"http://evil.test\"}}}",

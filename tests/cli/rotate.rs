@@ -77,7 +77,7 @@ fn hand_over_fails(world: &World) {
         .to_owned();
     assert!(
         message
-            .starts_with("the session is stored, but its new refresh token was not handed over: ")
+            .starts_with("the session is stored, but the command of on_rotate failed: ")
             && message.ends_with("exit status: 3"),
         "{message}"
     );
@@ -106,8 +106,8 @@ fn check_fails() {
     assert!(
         output
             .stderr
-            .contains("the check before a refresh token is used has failed: ")
-            && output.stderr.contains("\nhint: nothing was spent"),
+            .contains("the command of on_rotate_check failed: ")
+            && output.stderr.contains("\nhint: no token was used"),
         "{output:?}"
     );
     assert_eq!((world.entry(), world.api.requests().len()), (before, 0));
@@ -154,7 +154,7 @@ fn variable() {
     let new = std::fs::read_to_string(world.home().join("new")).unwrap();
     assert!(world.api.refresh_works(&new));
     let output = run(&new, &bad, "").expect(6);
-    assert!(output.stderr.contains("is not stored here"), "{output:?}");
+    assert!(output.stderr.contains("the new refresh token is not stored, "), "{output:?}");
 }
 
 fn login() {

