@@ -107,17 +107,19 @@ fn finish(
     if is_closed_pipe(&error) {
         return 0;
     }
-    let mut failure = explain(error, &|command| match &names {
+    let command_line = |command: &str| match &names {
         Some((profile, default)) => context::command_line(command, profile, default),
         None => format!("rememberizer {command}"),
-    });
-    if matches!(
-        failure.outcome,
-        Outcome::Usage | Outcome::InputRequired | Outcome::Rejected
-    ) {
-        failure
-            .hint
-            .get_or_insert_with(|| usage::help_command(args));
+    };
+    let mut failure = explain(error, &command_line);
+    if failure.hint.is_none() {
+        failure.hint = match failure.outcome {
+            Outcome::Usage | Outcome::InputRequired | Outcome::Rejected => {
+                Some(usage::help_command(args))
+            }
+            outcome if outcome.is_store() => Some(command_line("doctor")),
+            _ => None,
+        };
     }
     report(&host.terminal, json, &failure);
     failure.exit_code()
