@@ -257,7 +257,7 @@ fn locked_between() {
         json["error"]["hint"]
             .as_str()
             .unwrap()
-            .contains("may be spent"),
+            .contains("may have been used"),
         "{json}"
     );
 }

@@ -342,7 +342,7 @@ fn one_pair_of_cookies() {
         },
     );
     let output = world.login();
-    let text = "the server's cookies are app.access and app.refresh; the profile now says so\n";
+    let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
     assert!(output.stderr.contains(text), "{output:?}");
     let shown = world.run(&["profile", "show", "--json"]).expect(0).json();
     assert_eq!(
