@@ -70,15 +70,13 @@ fn from_clap_error(error: &clap::Error, args: &[OsString]) -> Failure {
             let why = std::error::Error::source(error).map(ToString::to_string);
             format!("{argument}: {}", why.unwrap_or_default())
         }
-        ErrorKind::InvalidValue => {
-            match error.get(ContextKind::ValidValue) {
-                Some(ContextValue::Strings(values)) if !values.is_empty() => {
-                    let values = values.join(", ");
-                    format!("invalid value for '{argument}' [possible values: {values}]")
-                }
-                _ => format!("'{argument}' needs a value"),
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(values)) if !values.is_empty() => {
+                let values = values.join(", ");
+                format!("invalid value for '{argument}' [possible values: {values}]")
             }
-        }
+            _ => format!("'{argument}' needs a value"),
+        },
         ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
         ErrorKind::UnknownArgument if !is_flag(argument) => {
             let message = "unexpected argument (not repeated here, in case it is a secret)";
@@ -115,8 +113,7 @@ fn hint(error: &clap::Error, args: &[OsString], allow_tip: bool) -> String {
     };
     let tip = paragraph("tip: ").filter(|_| allow_tip).map(str::to_owned);
     let usage = || Some(format!("usage: {}", paragraph("Usage: ")?.lines().next()?));
-    tip.or_else(usage)
-        .unwrap_or_else(|| help_command(args))
+    tip.or_else(usage).unwrap_or_else(|| help_command(args))
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {

@@ -101,7 +101,8 @@ impl FromStr for PageUrl {
 
 /// Parses a URL of a scheme and host that may carry secrets, without a user.
 fn parse(text: &str, name: &str) -> Result<Url, String> {
-    let scheme_required = || format!("{name} must start with https:// (http:// only for localhost)");
+    let scheme_required =
+        || format!("{name} must start with https:// (http:// only for localhost)");
     let url = Url::parse(text.trim()).map_err(|error| match error {
         ParseError::RelativeUrlWithoutBase => scheme_required(),
         error => format!("{name} is not a valid URL ({error})"),

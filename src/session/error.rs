@@ -85,9 +85,7 @@ pub(crate) enum SessionError {
     #[error("the command of on_rotate_check failed: {command}: {reason}")]
     RotationCheck { command: String, reason: String },
     /// The new refresh token is stored, but the `on_rotate` command failed.
-    #[error(
-        "the session is stored, but the command of on_rotate failed: {command}: {reason}"
-    )]
+    #[error("the session is stored, but the command of on_rotate failed: {command}: {reason}")]
     HandOver { command: String, reason: String },
     /// The `on_rotate` command failed, and the new refresh token is in no store.
     #[error(

@@ -76,8 +76,7 @@ fn hand_over_fails(world: &World) {
         .unwrap()
         .to_owned();
     assert!(
-        message
-            .starts_with("the session is stored, but the command of on_rotate failed: ")
+        message.starts_with("the session is stored, but the command of on_rotate failed: ")
             && message.ends_with("exit status: 3"),
         "{message}"
     );
@@ -154,7 +153,12 @@ fn variable() {
     let new = std::fs::read_to_string(world.home().join("new")).unwrap();
     assert!(world.api.refresh_works(&new));
     let output = run(&new, &bad, "").expect(6);
-    assert!(output.stderr.contains("the new refresh token is not stored, "), "{output:?}");
+    assert!(
+        output
+            .stderr
+            .contains("the new refresh token is not stored, "),
+        "{output:?}"
+    );
 }
 
 fn login() {
