@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Outcome;
-use crate::model::{Remaining, Timestamp};
+use crate::model::{Expiry, Remaining, Timestamp};
 use crate::session::Credential;
 use crate::store::TokenFile;
 
@@ -22,17 +22,19 @@ pub(super) const TOKEN_FILE: &str = "REMEMBERIZER_TOKEN_FILE";
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Minimum pause between two attempts to renew the token.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
-/// Interval of the checks whether the token in the file has expired.
+/// Maximum interval of the checks whether the token in the file has expired.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long before it expires a token is removed from the file. Servers round
-/// to whole seconds.
-const EXPIRY_MARGIN: Duration = Duration::from_secs(1);
+/// to whole seconds, and the file may be read a moment before it is removed.
+const EXPIRY_MARGIN: Duration = Duration::from_millis(1250);
 
-/// Runs the command and returns its exit status.
+/// Runs the command and returns its exit status. `requested_at` is the time just
+/// before the credential was obtained.
 pub(super) fn supervise(
     context: &Context<'_>,
     mut credential: Credential<'_>,
+    requested_at: Timestamp,
     min_ttl: Duration,
     mut command: Command,
 ) -> Result<i32, Error> {
@@ -45,9 +47,11 @@ pub(super) fn supervise(
             usable_until: None,
         })),
         min_ttl,
+        expiry: None,
+        latency: Duration::ZERO,
         last_failure: None,
     };
-    updater.write(&credential)?;
+    updater.write(&credential, requested_at)?;
     context.interrupts.prepare_forwarding();
     let child = super::spawn(&mut command)?;
     updater.watch_expiry()?;
@@ -63,7 +67,7 @@ pub(super) fn supervise(
             drop(sender.send(status));
         })?;
     loop {
-        match ended.recv_timeout(updater.pause(&credential)) {
+        match ended.recv_timeout(updater.pause()) {
             Ok(status) => return Ok(exit_code(status?)),
             Err(RecvTimeoutError::Timeout) => updater.renew(&mut credential),
             Err(RecvTimeoutError::Disconnected) => {
@@ -112,6 +116,11 @@ struct FileUpdater<'c> {
     context: &'c Context<'c>,
     current: Arc<Mutex<Current>>,
     min_ttl: Duration,
+    /// The expiry of the token in the file, counted from the request: the server
+    /// may have issued the token at any time since.
+    expiry: Option<Expiry>,
+    /// The time from the request to its response.
+    latency: Duration,
     /// The exit code that stands for the last failure, so that a failure is
     /// reported once and not at every attempt.
     last_failure: Option<u8>,
@@ -119,13 +128,18 @@ struct FileUpdater<'c> {
 
 impl FileUpdater<'_> {
     /// Writes the token to the file, and records until when it may be used.
-    fn write(&self, credential: &Credential<'_>) -> Result<(), Error> {
+    fn write(&mut self, credential: &Credential<'_>, requested_at: Timestamp) -> Result<(), Error> {
+        let expiry = credential.access_expiry();
+        // A token that another run had received before has no latency.
+        let latency = expiry.map_or(0, |expiry| expiry.received_at().millis_since(requested_at));
+        let latency = latency.max(0);
+        self.latency = Duration::from_millis(latency.unsigned_abs());
+        self.expiry = expiry.map(|expiry| expiry.shifted(-latency));
         let mut current = lock(&self.current);
         current.file.write(credential.access()?)?;
-        current.usable_until = credential.access_expiry().and_then(|expiry| {
-            let margin = self
-                .lifetime(credential)
-                .map_or(EXPIRY_MARGIN, |lifetime| EXPIRY_MARGIN.min(lifetime / 3));
+        current.usable_until = self.expiry.and_then(|expiry| {
+            let margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
+            let margin = margin.map_or(EXPIRY_MARGIN, |margin| EXPIRY_MARGIN.min(margin));
             let margin = i64::try_from(margin.as_millis()).unwrap_or_default();
             Some(expiry.ends_at()?.offset(-margin))
         });
@@ -142,9 +156,12 @@ impl FileUpdater<'_> {
         );
         let watch = move || {
             loop {
-                std::thread::sleep(EXPIRY_CHECK_INTERVAL);
                 let mut current = lock(&current);
-                if current.usable_until.is_none_or(|end| now() < end) {
+                let left = current.usable_until.map(|end| end.millis_since(now()));
+                if left.is_none_or(|millis| millis > 0) {
+                    drop(current);
+                    let left = left.map_or(u64::MAX, i64::unsigned_abs);
+                    std::thread::sleep(Duration::from_millis(left).min(EXPIRY_CHECK_INTERVAL));
                     continue;
                 }
                 current.usable_until = None;
@@ -164,31 +181,30 @@ impl FileUpdater<'_> {
             .map(drop)
     }
 
-    fn lifetime(&self, credential: &Credential<'_>) -> Option<Duration> {
-        let expiry = credential.access_expiry()?;
+    fn lifetime(&self) -> Option<Duration> {
+        let expiry = self.expiry?;
         let millis = expiry.ends_at()?.millis_since(expiry.received_at());
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// The remaining lifetime at which the token is renewed: `--min-ttl`, or
-    /// half of the lifetime if that is less.
-    fn threshold(&self, credential: &Credential<'_>) -> Duration {
-        let half = self.lifetime(credential).map(|lifetime| lifetime / 2);
-        half.map_or(self.min_ttl, |half| self.min_ttl.min(half))
+    /// The remaining lifetime at which the token is renewed: `--min-ttl`, or two
+    /// thirds of the lifetime if that is less.
+    fn threshold(&self) -> Duration {
+        let most = self.lifetime().map(|lifetime| lifetime * 2 / 3);
+        most.map_or(self.min_ttl, |most| self.min_ttl.min(most))
     }
 
-    fn remaining(&self, credential: &Credential<'_>) -> Remaining {
+    fn remaining(&self) -> Remaining {
         let now = (self.context.host.now)();
-        credential
-            .access_expiry()
+        self.expiry
             .map_or(Remaining::Unknown, |expiry| expiry.remaining(now))
     }
 
     /// How long to wait for the command before the next check of the token.
-    fn pause(&self, credential: &Credential<'_>) -> Duration {
-        let until_due = match self.remaining(credential) {
+    fn pause(&self) -> Duration {
+        let until_due = match self.remaining() {
             Remaining::Time(left) if self.last_failure.is_some() => left / 4,
-            Remaining::Time(left) => left.saturating_sub(self.threshold(credential)),
+            Remaining::Time(left) => left.saturating_sub(self.threshold()),
             Remaining::Nothing | Remaining::Unknown => MAX_PAUSE,
         };
         until_due.clamp(MIN_PAUSE, MAX_PAUSE)
@@ -197,19 +213,20 @@ impl FileUpdater<'_> {
     /// Renews the token if that is due. Reports a failure, after which the next
     /// call tries again: another process may log in meanwhile.
     fn renew(&mut self, credential: &mut Credential<'_>) {
-        let due = match self.remaining(credential) {
+        let due = match self.remaining() {
             Remaining::Unknown => false,
             Remaining::Nothing => true,
-            Remaining::Time(left) => left <= self.threshold(credential),
+            Remaining::Time(left) => left <= self.threshold(),
         };
         if !due {
             return;
         }
         let terminal = self.context.terminal;
+        let requested_at = (self.context.host.now)();
         let renewed = credential
-            .keep_fresh(self.threshold(credential))
+            .keep_fresh(self.threshold() + self.latency)
             .map_err(Error::from)
-            .and_then(|()| self.write(credential));
+            .and_then(|()| self.write(credential, requested_at));
         match renewed {
             Ok(()) => {
                 if self.last_failure.take().is_some() {
