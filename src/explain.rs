@@ -188,7 +188,7 @@ fn from_profiles(error: ProfilesError) -> Failure {
         )
         .hint("try again"),
         ProfilesError::Malformed { error: ref why, .. } => {
-            let hint = match why.newer {
+            let hint = match why.newer_version {
                 Some(_) => "use the newer version of rememberizer that wrote it",
                 None => "fix the file or move it away",
             };

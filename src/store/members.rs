@@ -1,4 +1,4 @@
-//! JSON objects whose members stay unparsed until one is asked for.
+//! JSON objects whose members are parsed only when needed.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,16 +7,17 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// The members of an object in their order, with unparsed values.
+/// The members of a JSON object in their order, with unparsed values.
 #[derive(Default)]
 pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 
-/// A string that is borrowed if it holds no escape. `Cow` itself never borrows.
+/// A string that is borrowed from the input unless it contains an escape. `Cow` alone would
+/// always be copied.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl<'a> Members<'a> {
-    /// Returns a member whose key an earlier one has.
+    /// Returns the first member whose key an earlier member has, too.
     pub(super) fn duplicate(&self) -> Option<&(Cow<'a, str>, &'a RawValue)> {
         let mut seen = std::collections::HashSet::new();
         self.0.iter().find(|(key, _)| !seen.insert(&**key))
@@ -25,9 +26,9 @@ impl<'a> Members<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+        struct MembersVisitor;
 
-        impl<'de> Visitor<'de> for Object {
+        impl<'de> Visitor<'de> for MembersVisitor {
             type Value = Members<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +44,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
             }
         }
 
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(MembersVisitor)
     }
 }

@@ -1,7 +1,7 @@
 //! Persistent state: the secret stores, the locks and the profiles file.
 //!
-//! Only this module opens keyrings and session files. It does not know servers,
-//! flags or environment variables; callers pass directories and choices.
+//! Only this module accesses keyrings and session files. It knows nothing of servers, flags
+//! and environment variables: callers pass directories and settings as arguments.
 
 mod blocking;
 mod entry;
@@ -45,7 +45,7 @@ pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
 
-/// Returns the machine's name, for texts that a person reads.
+/// Returns the name of this machine, for messages.
 pub(crate) fn host_name() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -75,10 +75,10 @@ pub enum StoreKind {
 }
 
 impl StoreKind {
-    /// The stores of this machine, in the order in which they are offered.
+    /// The kinds that need no helper, in the order in which the user is offered them.
     pub(crate) const ALL: [Self; 2] = [Self::Keyring, Self::File];
 
-    /// Returns its name in flags, variables and files.
+    /// Returns the name of the kind in flags, variables and files.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Keyring => "keyring",
@@ -132,25 +132,24 @@ pub trait SecretStore {
     /// Returns the secret of `account`, or `None` if there is no entry.
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
 
-    /// Reads the secret even if others can read it too. A logout must, to
+    /// Reads the secret even if other users can read it, too. A logout needs the secret to
     /// revoke the session.
     fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.read(account)
     }
 
-    /// Creates or replaces the secret of `account`. It is durable when this returns.
+    /// Creates or replaces the secret of `account`. The secret is durable when this returns.
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError>;
 
     /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
 
-    /// Returns whether deleting `account` may open a dialog although no person is
-    /// there to answer it.
+    /// Returns whether deleting `account` may open a dialog that no person can respond to.
     fn deletion_may_prompt(&self, _account: &str) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Returns the conditional reads and writes of a store that has versions.
+    /// Returns the conditional reads and writes, if the store has versions.
     fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
         Ok(None)
     }
@@ -175,14 +174,22 @@ pub struct StoreError {
     pub kind: StoreErrorKind,
     /// The error message.
     pub message: String,
-    /// How to fix it, if that is known.
+    /// How to fix the failure, if that is known.
     pub hint: Option<String>,
 }
 
 impl StoreError {
     pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Failed, message)
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StoreErrorKind::Unavailable, message)
+    }
+
+    fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
         Self {
-            kind: StoreErrorKind::Failed,
+            kind,
             message: message.into(),
             hint: None,
         }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 
 use super::blocking::run_with_timeout;
 use super::keyring::SERVICE_NAME;
-use super::{KeyringOptions, SecretStore, StoreError, StoreErrorKind, StoreKind};
+use super::{KeyringOptions, SecretStore, StoreError, StoreKind};
 
 pub(super) struct OsKeyring {
     timeout: Duration,
@@ -40,14 +40,10 @@ impl OsKeyring {
             Ok(Some(Ok(value))) => Ok(Some(value)),
             Ok(Some(Err(Error::NoEntry))) => Ok(None),
             Ok(Some(Err(e))) => Err(e.into()),
-            Ok(None) => Err(StoreError {
-                kind: StoreErrorKind::Unavailable,
-                message: format!(
-                    "the keyring did not answer within {} s",
-                    self.timeout.as_secs()
-                ),
-                hint: None,
-            }),
+            Ok(None) => Err(StoreError::unavailable(format!(
+                "the keyring did not answer within {} s",
+                self.timeout.as_secs()
+            ))),
             Err(e) => Err(StoreError::failed(format!("cannot call the keyring: {e}"))),
         }
     }
@@ -99,11 +95,7 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         let message = match error {
             Error::NoStorageAccess(source) | Error::PlatformFailure(source) => {
-                return Self {
-                    kind: StoreErrorKind::Unavailable,
-                    message: format!("the keyring cannot be used: {source}"),
-                    hint: None,
-                };
+                return Self::unavailable(format!("the keyring cannot be used: {source}"));
             }
             Error::TooLong(name, limit) => {
                 format!("the keyring accepts at most {limit} bytes ({name})")

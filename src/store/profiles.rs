@@ -1,7 +1,7 @@
-//! `profiles.json`: the profiles, without any secret.
+//! Reads and writes `profiles.json`, which holds the profiles and no secrets.
 //!
-//! A malformed file is an error with a line and a column, and is never reset.
-//! Keys that this version does not know survive a rewrite.
+//! A malformed file is reported with line and column, and is never overwritten. Keys that
+//! this version does not know are kept when the file is rewritten.
 
 mod document;
 
@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
-use super::{StoreError, StoreKind, members, private};
+use super::{StoreKind, members, private};
 use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
 use document::{Document, Malformed};
 
 pub(crate) use document::Selected;
 
-/// The version written, and the newest one understood.
+/// The version that is written, and the newest version that can be read.
 const VERSION: u64 = 1;
 
-const FILE: &str = "profiles.json";
-const LOCK: &str = "profiles.json.lock";
+const FILE_NAME: &str = "profiles.json";
+const LOCK_FILE_NAME: &str = "profiles.json.lock";
 
 /// One profile: where its session belongs, where it is stored and how it is renewed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,29 +30,29 @@ const LOCK: &str = "profiles.json.lock";
 pub struct Profile {
     /// The server that the session belongs to, if it is not the default one.
     pub(crate) api_url: Option<Origin>,
-    /// The login, offered again at the next login.
+    /// The e-mail address or user name, suggested at the next login.
     pub(crate) login: Option<String>,
     pub(crate) store: Option<StoreKind>,
-    /// Whether a session was stored and has not ended since, so that a list needs no keyring.
+    /// Whether a session is stored. Cached, so that listing the profiles reads no keyring.
     pub(crate) signed_in: Option<bool>,
-    /// The name of the server's access cookie, if it is not the usual one.
+    /// The name of the server's access cookie, if it is not the default name.
     pub(crate) access_cookie: Option<String>,
-    /// The name of the server's refresh cookie, if it is not the usual one.
+    /// The name of the server's refresh cookie, if it is not the default name.
     pub(crate) refresh_cookie: Option<String>,
     pub(crate) sign_in_url: Option<PageUrl>,
     pub(crate) sign_up_url: Option<PageUrl>,
     /// The `Referer` header to send, for a server that checks it.
     pub(crate) referer: Option<PageUrl>,
-    /// Whether the server is known to want a captcha response at login. Recorded, not settable.
+    /// Whether the server has required a captcha response. Users cannot set it.
     pub(crate) captcha: Option<bool>,
     /// The command and arguments that receive each new refresh token on stdin.
     pub(crate) on_rotate: Vec<String>,
-    /// The command and arguments that must succeed before a refresh token is spent.
+    /// The command and arguments that must succeed before a refresh token is exchanged.
     pub(crate) on_rotate_check: Vec<String>,
     /// When the user was last warned that the session ends soon.
     pub(crate) end_warned_at: Option<Timestamp>,
-    /// The server's clock minus this machine's in milliseconds, as last seen. Only for
-    /// sessions that machines share: their entries hold the server's time.
+    /// The server's clock minus this machine's in milliseconds. Only recorded for sessions
+    /// that machines share, since their entries contain times by the server's clock.
     pub(crate) clock_skew: Option<i64>,
 }
 
@@ -79,7 +79,7 @@ impl Profile {
 /// A key in the file that this version does not know, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownKey {
-    /// The key, with the keys above it: `profiles.work.colour`.
+    /// The key with its parent keys, such as `profiles.work.colour`.
     pub path: String,
     /// Its line in the file, from 1.
     pub line: usize,
@@ -90,19 +90,19 @@ pub struct UnknownKey {
 /// Why the profiles file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProfilesError {
-    /// It cannot be read or written; `what` was to be done.
-    #[error("cannot {what} {}: {source}", .path.display())]
+    /// The file cannot be read or written. `action` is the verb of the message.
+    #[error("cannot {action} {}: {source}", .path.display())]
     Io {
-        what: &'static str,
+        action: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
     #[error("{}:{error}", .path.display())]
     Malformed { path: PathBuf, error: Malformed },
-    /// A profile of this name must not be created.
+    /// A profile with this name must not be created.
     #[error("{0}")]
     Name(String),
-    /// Another process holds the lock of the file.
+    /// The lock of the file was not acquired.
     #[error(transparent)]
     Lock(#[from] LockError),
 }
@@ -119,10 +119,10 @@ impl Profiles {
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.dir.join(FILE)
+        self.dir.join(FILE_NAME)
     }
 
-    /// Returns the profile `name`, or the default one, without parsing the others.
+    /// Returns the profile `name`, or the default profile. Does not parse other profiles.
     pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
         let selected = self.parse(|document| document.select(name))?;
         Ok(selected.unwrap_or_else(|| Selected {
@@ -131,12 +131,12 @@ impl Profiles {
         }))
     }
 
-    /// Returns the default profile's name, and all profiles in the order of the file.
+    /// Returns the name of the default profile, and all profiles in the order of the file.
     pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), ProfilesError> {
         Ok(self.parse(|document| document.all())?.unwrap_or_default())
     }
 
-    /// Returns the names for completion; none if the file is malformed.
+    /// Returns the names for shell completion, or no names if the file is malformed.
     pub(crate) fn names(&self) -> Vec<String> {
         let names = self.parse(|document| Ok(document.names()));
         names.ok().flatten().unwrap_or_default()
@@ -148,35 +148,34 @@ impl Profiles {
         Ok(keys.unwrap_or_default())
     }
 
-    /// Refuses `name` for a new profile if Windows reserves it, or if a profile
-    /// exists whose name differs in case only: where file names ignore case,
-    /// the two would share a session. Accepts the name of an existing profile.
+    /// Refuses `name` for a new profile if Windows reserves the name, or if the name of
+    /// another profile differs in case only: on file systems that ignore case, the two
+    /// profiles would share a session. Accepts the name of an existing profile.
     pub(crate) fn check_new_name(&self, name: &ProfileName) -> Result<(), ProfilesError> {
         let names = self.parse(|document| Ok(document.names()))?;
         check_new_name(name, names.iter().flatten().map(String::as_str))
     }
 
-    /// Changes one profile, or creates it. Nothing is written if `change` changes
-    /// nothing.
+    /// Changes one profile, or creates it. Does not write if `change` changes nothing.
     pub(crate) fn update(
         &self,
         name: &ProfileName,
-        limit: Duration,
+        lock_timeout: Duration,
         change: impl FnOnce(&mut Profile),
     ) -> Result<(), ProfilesError> {
-        self.rewrite(limit, |document| {
-            let profiles = object_at(document, "profiles")?;
+        self.rewrite(lock_timeout, |document| {
+            let profiles = object_or_insert(document, "profiles")?;
             check_new_name(name, profiles.keys().map(String::as_str))?;
-            let slot = object_at(profiles, name.as_str())?;
-            let mut profile = Profile::deserialize(&*slot).map_err(invalid)?;
+            let object = object_or_insert(profiles, name.as_str())?;
+            let mut profile = Profile::deserialize(&*object).map_err(rewrite_error)?;
             change(&mut profile);
-            let known = serde_json::to_value(profile).map_err(invalid)?;
-            for (key, value) in known.as_object().into_iter().flatten() {
+            let changed = serde_json::to_value(profile).map_err(rewrite_error)?;
+            for (key, value) in changed.as_object().into_iter().flatten() {
                 if value.is_null() || value.as_array().is_some_and(Vec::is_empty) {
-                    // Keeps the order of the other keys.
-                    slot.shift_remove(key);
+                    // Unlike `remove`, `shift_remove` keeps the order of the other keys.
+                    object.shift_remove(key);
                 } else {
-                    slot.insert(key.clone(), value.clone());
+                    object.insert(key.clone(), value.clone());
                 }
             }
             Ok(())
@@ -187,18 +186,22 @@ impl Profiles {
     pub(crate) fn set_default(
         &self,
         name: &ProfileName,
-        limit: Duration,
+        lock_timeout: Duration,
     ) -> Result<(), ProfilesError> {
-        self.rewrite(limit, |document| {
+        self.rewrite(lock_timeout, |document| {
             document.insert("default".to_owned(), Value::from(name.as_str()));
             Ok(())
         })
     }
 
-    /// Removes a profile. If it was the default one, the setting is removed, too.
-    pub(crate) fn remove(&self, name: &ProfileName, limit: Duration) -> Result<(), ProfilesError> {
-        self.rewrite(limit, |document| {
-            object_at(document, "profiles")?.shift_remove(name.as_str());
+    /// Removes a profile. If it is the default profile, resets the default.
+    pub(crate) fn remove(
+        &self,
+        name: &ProfileName,
+        lock_timeout: Duration,
+    ) -> Result<(), ProfilesError> {
+        self.rewrite(lock_timeout, |document| {
+            object_or_insert(document, "profiles")?.shift_remove(name.as_str());
             if document.get("default").and_then(Value::as_str) == Some(name.as_str()) {
                 document.shift_remove("default");
             }
@@ -206,8 +209,8 @@ impl Profiles {
         })
     }
 
-    /// Checks that the file is valid and that a file can be written beside it,
-    /// before anything depends on it.
+    /// Checks that the file is valid, and that a file can be written in its directory.
+    /// Called before a login, whose result must be recorded.
     pub(crate) fn prove_writable(&self) -> Result<(), ProfilesError> {
         self.all()?;
         self.create_dir()?;
@@ -224,44 +227,46 @@ impl Profiles {
         private::create_dir(&self.dir).map_err(|e| self.io_error("create", &self.dir, e))
     }
 
-    /// Resolves `profiles.json` if it is a link: people keep such files in a
-    /// repository, and a rename would replace the link.
+    /// Returns the file to replace. If `profiles.json` is a symbolic link, for example
+    /// into a repository of settings, this is the target of the link: a rename would
+    /// replace the link itself.
     fn target(&self) -> PathBuf {
         let path = self.path();
         private::resolve_links(&path).unwrap_or(path)
     }
 
+    /// Changes the file under its lock.
     fn rewrite(
         &self,
-        limit: Duration,
+        lock_timeout: Duration,
         change: impl FnOnce(&mut Map<String, Value>) -> Result<(), ProfilesError>,
     ) -> Result<(), ProfilesError> {
         self.create_dir()?;
-        let _lock = lock::acquire(&self.dir.join(LOCK), limit)?;
-        // An invalid file is not changed.
+        let _lock = lock::acquire(&self.dir.join(LOCK_FILE_NAME), lock_timeout)?;
+        // Refuse to change an invalid file.
         self.all()?;
-        let before = self.text()?;
-        let mut document = match &before {
+        let old_text = self.read_text()?;
+        let mut document = match &old_text {
             None => Map::from_iter([("version".to_owned(), Value::from(VERSION))]),
-            Some(text) => serde_json::from_str(text).map_err(invalid)?,
+            Some(text) => serde_json::from_str(text).map_err(rewrite_error)?,
         };
         let original = document.clone();
         change(&mut document)?;
-        if before.is_some() && document == original {
+        if old_text.is_some() && document == original {
             return Ok(());
         }
-        let mut bytes = serde_json::to_vec_pretty(&document).map_err(invalid)?;
+        let mut bytes = serde_json::to_vec_pretty(&document).map_err(rewrite_error)?;
         bytes.push(b'\n');
         let target = self.target();
         private::replace(&target, &bytes).map_err(|e| self.io_error("write", &target, e))
     }
 
-    /// Parses the file and returns the result of `read`; `None` if there is no file.
+    /// Parses the file and returns the result of `read`, or `None` if there is no file.
     fn parse<T>(
         &self,
         read: impl FnOnce(Document<'_>) -> Result<T, Malformed>,
     ) -> Result<Option<T>, ProfilesError> {
-        let Some(text) = self.text()? else {
+        let Some(text) = self.read_text()? else {
             return Ok(None);
         };
         let result = Document::parse(&text).and_then(read);
@@ -271,7 +276,7 @@ impl Profiles {
             .map_err(|error| ProfilesError::Malformed { path, error })
     }
 
-    fn text(&self) -> Result<Option<String>, ProfilesError> {
+    fn read_text(&self) -> Result<Option<String>, ProfilesError> {
         let path = self.path();
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(text)),
@@ -280,18 +285,12 @@ impl Profiles {
         }
     }
 
-    fn io_error(&self, what: &'static str, path: &Path, source: std::io::Error) -> ProfilesError {
+    fn io_error(&self, action: &'static str, path: &Path, source: std::io::Error) -> ProfilesError {
         ProfilesError::Io {
-            what,
+            action,
             path: path.to_owned(),
             source,
         }
-    }
-}
-
-impl From<StoreError> for ProfilesError {
-    fn from(error: StoreError) -> Self {
-        Self::Lock(LockError::Store(error))
     }
 }
 
@@ -315,20 +314,20 @@ fn check_new_name<'a>(
     }
 }
 
-/// Returns the object at `key`, which is created if it is missing.
-fn object_at<'a>(
+/// Returns the object at `key`. Inserts an empty object if there is none.
+fn object_or_insert<'a>(
     parent: &'a mut Map<String, Value>,
     key: &str,
 ) -> Result<&'a mut Map<String, Value>, ProfilesError> {
     let value = parent.entry(key).or_insert_with(|| Map::new().into());
-    let not_an_object = || invalid(std::io::Error::other(format!("{key} is not an object")));
+    let not_an_object = || rewrite_error(std::io::Error::other(format!("{key} is not an object")));
     value.as_object_mut().ok_or_else(not_an_object)
 }
 
-fn invalid(error: impl Into<std::io::Error>) -> ProfilesError {
+fn rewrite_error(error: impl Into<std::io::Error>) -> ProfilesError {
     ProfilesError::Io {
-        what: "rewrite",
-        path: FILE.into(),
+        action: "rewrite",
+        path: FILE_NAME.into(),
         source: error.into(),
     }
 }

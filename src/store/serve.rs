@@ -116,11 +116,7 @@ impl<'a> Server<'a> {
     fn lock(&self) -> Result<File, StoreError> {
         lock::acquire(&self.lock_path, LOCK_TIMEOUT).map_err(|error| match error {
             LockError::Store(error) => error,
-            LockError::Busy(_) => StoreError {
-                kind: StoreErrorKind::Unavailable,
-                message: "another request holds the lock".to_owned(),
-                hint: None,
-            },
+            LockError::Busy(_) => StoreError::unavailable("another request holds the lock"),
         })
     }
 

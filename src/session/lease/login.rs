@@ -4,7 +4,7 @@ use super::watch::Backoff;
 use super::{LeaseError, LoggedOut, MIN_ATTEMPTS, Outcome, SharedSession, World};
 use crate::model::Session;
 use crate::session::StoreProof;
-use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError, StoreErrorKind};
+use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError};
 
 impl<W: World> SharedSession<'_, W> {
     /// Stores the session of a login: it wins over whatever is there. Returns
@@ -147,9 +147,5 @@ impl<W: World> SharedSession<'_, W> {
 }
 
 fn unknown() -> StoreError {
-    StoreError {
-        kind: StoreErrorKind::Unavailable,
-        message: "the store did not say whether it wrote".to_owned(),
-        hint: None,
-    }
+    StoreError::unavailable("the store did not say whether it wrote")
 }

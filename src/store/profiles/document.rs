@@ -1,5 +1,5 @@
-//! Parses the text of `profiles.json`. The profiles stay unparsed until one is
-//! asked for: finding one among a thousand is a single pass over the text.
+//! Parses the text of `profiles.json`. Each profile is parsed only when needed, so that
+//! finding one profile among a thousand is a single pass over the text.
 
 use std::borrow::Cow;
 
@@ -10,21 +10,19 @@ use super::members::Members;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
-/// A key that earlier versions wrote; it is ignored.
-const FORMER_KEY: &str = "site_key";
+/// A key that earlier versions wrote. It is ignored.
+const OBSOLETE_KEY: &str = "site_key";
 
 /// The profile that a run uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Selected {
-    /// Its name.
     pub(crate) name: ProfileName,
-    /// The name of the default profile.
     pub(crate) default_name: ProfileName,
-    /// What the file records; `None` if the file does not contain the profile.
+    /// `None` if the file does not contain the profile.
     pub(crate) profile: Option<Profile>,
 }
 
-/// What is wrong with the text, and where: lines from 1, columns in characters from 1.
+/// An error in the text and its position. Lines and columns (in characters) count from 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{line}:{column}: {why}")]
 pub(crate) struct Malformed {
@@ -32,18 +30,18 @@ pub(crate) struct Malformed {
     pub(crate) column: usize,
     pub(crate) why: String,
     /// The version of the file, if it is newer than [`VERSION`].
-    pub(crate) newer: Option<u64>,
+    pub(crate) newer_version: Option<u64>,
 }
 
-/// The parsed document.
+/// The parsed file, with unparsed profiles.
 pub(crate) struct Document<'a> {
     text: &'a str,
-    default: ProfileName,
+    default_name: ProfileName,
     profiles: Members<'a>,
 }
 
 #[derive(Deserialize)]
-struct Fields<'a> {
+struct Root<'a> {
     #[serde(borrow)]
     version: &'a RawValue,
     #[serde(borrow)]
@@ -53,14 +51,14 @@ struct Fields<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses `text`, but not the profiles in it.
+    /// Parses `text`, but not the profiles in the text.
     pub(crate) fn parse(text: &'a str) -> Result<Self, Malformed> {
-        let fields: Fields<'a> = parse_object(text, text)?;
-        let version: u64 = parse_value(text, fields.version.get())?;
+        let root: Root<'a> = parse_object(text, text)?;
+        let version: u64 = parse_value(text, root.version.get())?;
         if version > VERSION {
-            return Err(Malformed::at(text, fields.version.get(), "a newer version"));
+            return Err(Malformed::at(text, root.version.get(), "a newer version"));
         }
-        let default = match fields.default {
+        let default_name = match root.default {
             None => ProfileName::default(),
             Some(value) => parse_value::<String>(text, value.get())?
                 .parse()
@@ -68,25 +66,25 @@ impl<'a> Document<'a> {
         };
         Ok(Self {
             text,
-            default,
-            profiles: fields.profiles,
+            default_name,
+            profiles: root.profiles,
         })
     }
 
-    /// Returns the profile `name`, or the default one.
+    /// Returns the profile `name`, or the default profile.
     pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, Malformed> {
-        let name = name.unwrap_or(&self.default);
+        let name = name.unwrap_or(&self.default_name);
         let has_name = |(key, _): &&(Cow<'_, str>, _)| *key == name.as_str();
-        let mut found = self.profiles.0.iter().filter(has_name);
-        let profile = match found.next() {
+        let mut matches = self.profiles.0.iter().filter(has_name);
+        let profile = match matches.next() {
             None => None,
             Some((_, value)) => Some(parse_object(self.text, value.get())?),
         };
-        match found.next() {
+        match matches.next() {
             Some((key, value)) => Err(self.duplicate(key, value)),
             None => Ok(Selected {
                 name: name.clone(),
-                default_name: self.default.clone(),
+                default_name: self.default_name.clone(),
                 profile,
             }),
         }
@@ -105,10 +103,10 @@ impl<'a> Document<'a> {
             self.refuse_duplicates(&parse_value(self.text, value.get())?)?;
             all.push((name, parse_object(self.text, value.get())?));
         }
-        Ok((self.default.clone(), all))
+        Ok((self.default_name.clone(), all))
     }
 
-    /// Returns the names of the profiles, valid or not.
+    /// Returns the names of all profiles, including invalid names.
     pub(crate) fn names(self) -> Vec<String> {
         self.profiles
             .0
@@ -120,7 +118,7 @@ impl<'a> Document<'a> {
     /// Returns the keys that this version does not know.
     pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, Malformed> {
         let mut unknown = Vec::new();
-        let mut note = |path: String, key: &str, value: &RawValue| {
+        let mut add = |path: String, key: &str, value: &RawValue| {
             let (line, column) = position(self.text, self.key_offset(key, value));
             unknown.push(UnknownKey { path, line, column });
         };
@@ -133,13 +131,13 @@ impl<'a> Document<'a> {
                     for (name, value) in &self.profiles.0 {
                         let profile: Members<'a> = parse_value(self.text, value.get())?;
                         for (key, value) in &profile.0 {
-                            if !known.iter().any(|known| known == key) && *key != FORMER_KEY {
-                                note(format!("profiles.{name}.{key}"), key, value);
+                            if !known.iter().any(|known| known == key) && *key != OBSOLETE_KEY {
+                                add(format!("profiles.{name}.{key}"), key, value);
                             }
                         }
                     }
                 }
-                _ => note(key.to_string(), key, value),
+                _ => add(key.to_string(), key, value),
             }
         }
         Ok(unknown)
@@ -157,11 +155,12 @@ impl<'a> Document<'a> {
         Malformed::new(self.text, self.key_offset(key, value), why)
     }
 
-    /// Returns the offset of the key of `value`. A key with an escape is a copy; the
-    /// offset of its value is returned instead.
+    /// Returns the offset in the text of the member with this `key` and `value`: the offset
+    /// of the quote before the key, or that of the value if the key contains an escape (then
+    /// `key` is not a slice of the text).
     fn key_offset(&self, key: &str, value: &RawValue) -> usize {
         offset_in(self.text, key)
-            .and_then(|after_quote| after_quote.checked_sub(1))
+            .and_then(|key_offset| key_offset.checked_sub(1))
             .or_else(|| offset_in(self.text, value.get()))
             .unwrap_or_default()
     }
@@ -170,9 +169,9 @@ impl<'a> Document<'a> {
 impl Malformed {
     fn new(text: &str, offset: usize, why: impl ToString) -> Self {
         let (line, column) = position(text, offset);
-        // A newer version explains any other error.
-        let newer = version(text).filter(|version| *version > VERSION);
-        let why = newer.map_or_else(
+        // If the file has a newer version, that is the cause of any other error.
+        let newer_version = parse_version(text).filter(|version| *version > VERSION);
+        let why = newer_version.map_or_else(
             || why.to_string(),
             |version| format!("the file has version {version}, and this program knows {VERSION}"),
         );
@@ -180,15 +179,17 @@ impl Malformed {
             line,
             column,
             why,
-            newer,
+            newer_version,
         }
     }
 
+    /// Returns an error at the beginning of `part`, which is a slice of `text`.
     fn at(text: &str, part: &str, why: impl ToString) -> Self {
         Self::new(text, offset_in(text, part).unwrap_or_default(), why)
     }
 
-    /// Translates the position of an error in `part` to one in `text`.
+    /// Converts an error from parsing `part`, and its position in `part` to the position in
+    /// `text`.
     fn from_json(text: &str, part: &str, error: &serde_json::Error) -> Self {
         let lines = part.split_inclusive('\n').map(str::len);
         let line_start: usize = lines.take(error.line().saturating_sub(1)).sum();
@@ -196,13 +197,15 @@ impl Malformed {
             + line_start
             + error.column().saturating_sub(1);
         let message = error.to_string();
-        // The position is printed before the message.
-        let why = message.rsplit_once(" at line ").map_or(&*message, |m| m.0);
+        // Remove the position that serde_json appends to the message.
+        let why = message
+            .rsplit_once(" at line ")
+            .map_or(&*message, |(why, _)| why);
         Self::new(text, offset, why)
     }
 }
 
-fn version(text: &str) -> Option<u64> {
+fn parse_version(text: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Version {
         version: u64,
@@ -216,7 +219,8 @@ fn parse_value<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, M
     serde_json::from_str(part).map_err(|e| Malformed::from_json(text, part, &e))
 }
 
-/// Like [`parse_value`], but refuses an array, which a derived struct accepts.
+/// Parses `part` like [`parse_value`], but refuses an array. `Deserialize` accepts an array
+/// for a struct.
 fn parse_object<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Malformed> {
     let value = parse_value(text, part)?;
     if part.trim_start().starts_with('{') {
@@ -226,12 +230,13 @@ fn parse_object<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, 
     }
 }
 
-/// Returns the offset of `part` in `text`, if it is a slice of it.
+/// Returns the offset of `part` in `text`, if `part` is a slice of `text`.
 fn offset_in(text: &str, part: &str) -> Option<usize> {
     let offset = (part.as_ptr() as usize).checked_sub(text.as_ptr() as usize)?;
     (offset + part.len() <= text.len()).then_some(offset)
 }
 
+/// Returns the line and the column of an offset, both from 1.
 fn position(text: &str, offset: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..offset.min(text.len())];
     let line_start = before

@@ -25,7 +25,7 @@ pub(crate) fn check(data: &[u8]) {
             let lines = text.matches('\n').count() + 1;
             assert!((1..=lines).contains(&error.line), "{error:?}");
             assert!(error.column > 0 && !error.why.is_empty(), "{error:?}");
-            assert!(error.newer.is_none_or(|version| version > 1));
+            assert!(error.newer_version.is_none_or(|version| version > 1));
             return;
         }
     };
