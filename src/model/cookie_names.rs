@@ -1,5 +1,8 @@
 //! The names of the cookies that carry a session's tokens.
 
+/// A longer name is not taken without being asked: it may be a part of a value.
+const LONGEST_NAME: usize = 64;
+
 /// The names of the access and the refresh cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CookieNames {
@@ -29,7 +32,8 @@ impl CookieNames {
         let only = |word: &str, other: &str| {
             let mut found = names.clone().filter(|name| {
                 let lower = name.to_ascii_lowercase();
-                lower.contains(word) && !lower.contains(other) && Self::is_valid(name)
+                let is_name = Self::is_valid(name) && name.len() <= LONGEST_NAME;
+                is_name && lower.contains(word) && !lower.contains(other)
             });
             let name = found.next()?;
             found.next().is_none().then_some(name)

