@@ -1,15 +1,17 @@
 //! A session that machines share, on a store with versions that is a file: clocks,
 //! commands that follow a rotation, what is claimed of the store, hostile helpers.
 
+use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use crate::fleet::{signal, wait_until};
 use crate::helpers::MISDEEDS;
-use crate::sandbox::Settings;
+use crate::sandbox::{BodyKind, Delay, Fault, Settings};
 use crate::support::machines::Machines;
 use crate::support::world::EMAIL;
-use crate::support::{Part, Test, test};
+use crate::support::{Output, Part, Test, test};
 
 pub fn tests() -> Vec<Test> {
     let python = [Part::Command("python3")];
@@ -19,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         test("fleet_file::rotation_commands", rotation_commands).needs(&python),
         test("fleet_file::doctor_during_a_lease", doctor_during_lease).needs(&python),
         test("fleet_file::a_store_that_is_gone_can_be_left", gone_store).needs(&python),
+        test("fleet_file::a_failure_is_shared", shared_failure).needs(&python),
         test(
             "fleet_file::a_store_that_overwrites_is_refused",
             overwriting_store,
@@ -139,6 +142,46 @@ fn doctor_during_lease() {
     );
     assert!(!tested.contains("refused"), "{tested}");
     assert_eq!(machines.helped.entry(), entry);
+}
+
+/// A renewal fails. The runs that waited for it, on its machine and on another one, take
+/// that for their answer.
+fn shared_failure() {
+    const REFRESH: &str = "/auth/custom-refresh/";
+    let machines = Machines::on_a_file(Settings::default());
+    let api = &machines.helped.world.api;
+    machines.login("+0", "one").expect(0);
+    machines.join("two");
+    // Each machine's clock is compared before.
+    machines.run("two", &["token"]).expect(0);
+    expire_access(&machines);
+    api.fault(Fault::status(503, BodyKind::Html).at(REFRESH).times(9));
+    api.set(|settings| {
+        let delay = Delay::before(Duration::from_secs(5)).at(REFRESH);
+        settings.delays.push(delay);
+    });
+    let holder = machines.spawn("one", &["token"]);
+    wait_until("the exchange begins", || api.count(REFRESH) > 0);
+    signal(holder.id(), "-STOP");
+    let others = ["one", "two"].map(|machine| {
+        let mut child = machines.spawn(machine, &["token", "-v"]);
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        while !seen.contains("waiting for the") {
+            assert!(stderr.read_line(&mut seen).unwrap() > 0, "{seen}");
+        }
+        (child, stderr)
+    });
+    signal(holder.id(), "-CONT");
+    let holder = Output::of(holder.wait_with_output().unwrap()).expect(5);
+    assert!(holder.stderr.contains("503"), "{holder:#?}");
+    for (mut child, mut stderr) in others {
+        let mut text = String::new();
+        stderr.read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(5), "{text}");
+        assert!(text.contains("another run could not renew"), "{text}");
+    }
+    assert_eq!(api.count(REFRESH), 1);
 }
 
 /// A helper that says that its store compares versions, and does not.
