@@ -9,16 +9,10 @@ use crate::model::Timestamp;
 use crate::store::{KeyringOptions, SecretStore, platform_keyring};
 use crate::terminal::Terminal;
 
-/// Reads a variable of the environment.
-pub type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
-
-/// Opens the keyring of a run.
-pub type OpenKeyring = Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>;
-
 /// The environment, terminal, clock, directories and keyring of the process.
 pub struct Host {
     /// Reads a variable of the environment.
-    pub variable: ReadVariable,
+    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
     /// Standard input, output and error.
     pub terminal: Terminal,
     /// Reads the local clock.
@@ -28,7 +22,7 @@ pub struct Host {
     /// The directory of locks and session files; `None` if unknown.
     pub data_dir: Option<PathBuf>,
     /// Opens the keyring of the system.
-    pub open_keyring: OpenKeyring,
+    pub open_keyring: Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>,
     /// Ends the process at once with an exit code, from any thread.
     pub end: fn(i32),
     /// Restores the limits of this process before `exec` replaces it.

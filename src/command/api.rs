@@ -148,22 +148,15 @@ impl Pages {
 
 fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     let mut path = args.path.clone();
-    let mut body = match &args.input {
-        None => None,
-        Some(input) => Some(read_input(input, context)?),
-    };
-    let get = args
-        .method
-        .as_ref()
-        .is_some_and(|m| m.eq_ignore_ascii_case("get") || m.eq_ignore_ascii_case("head"));
-    if !args.fields.is_empty() && get {
+    let input = args.input.as_deref();
+    let mut body = input.map(|input| read_input(input, context)).transpose()?;
+    let is = |name| args.method.iter().any(|m| m.eq_ignore_ascii_case(name));
+    let is_read = is("get") || is("head");
+    if !args.fields.is_empty() && is_read {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&args.fields);
-        path = format!(
-            "{path}{}{}",
-            if path.contains('?') { '&' } else { '?' },
-            query.finish()
-        );
+        let separator = if path.contains('?') { '&' } else { '?' };
+        path = format!("{path}{separator}{}", query.finish());
     } else if !args.fields.is_empty() {
         let fields = args.fields.iter().cloned();
         let fields: Map<_, _> = fields.map(|(k, v)| (k, Value::String(v))).collect();
@@ -171,10 +164,7 @@ fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     }
     let default_method = if body.is_some() { "POST" } else { "GET" };
     Ok(RawRequest {
-        method: args
-            .method
-            .clone()
-            .unwrap_or_else(|| default_method.to_owned()),
+        method: (args.method.clone()).unwrap_or_else(|| default_method.to_owned()),
         path,
         headers: args.headers.clone(),
         body,
