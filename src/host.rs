@@ -9,10 +9,13 @@ use crate::model::Timestamp;
 use crate::store::{KeyringOptions, SecretStore, platform_keyring};
 use crate::terminal::Terminal;
 
+/// Reads a variable of the environment.
+pub type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
+
 /// The environment, terminal, clock, directories and keyring of the process.
 pub struct Host {
     /// Reads a variable of the environment.
-    pub variable: Box<dyn Fn(&str) -> Option<OsString>>,
+    pub variable: ReadVariable,
     /// Standard input, output and error.
     pub terminal: Terminal,
     /// Reads the local clock.
