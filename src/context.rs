@@ -13,7 +13,7 @@ use crate::model::{Origin, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{
-    KeyringOptions, Locks, Profile, ProfilesError, Server, StoreError, StoreKind, Stores,
+    KeyringOptions, Locks, Profile, ProfilesError, StoreError, StoreKind, StoreServer, Stores,
 };
 use crate::terminal::Terminal;
 
@@ -61,9 +61,9 @@ impl<'h> Context<'h> {
     }
 
     /// A server that gives other machines access to the store in use.
-    pub(crate) fn store_server(&self) -> Result<Server<'_>, StoreError> {
-        let store = self.stores.get(self.settings.store, false);
-        Server::new(store, &self.settings.data_dir.join("locks"))
+    pub(crate) fn store_server(&self) -> Result<StoreServer<'_>, StoreError> {
+        let store = self.stores.get_unprompted(self.settings.store);
+        StoreServer::new(store, &self.settings.data_dir.join("locks"))
     }
 
     /// The session of the profile in use.

@@ -86,7 +86,11 @@ impl SessionManager<'_> {
     /// The profile's entry in the store `kind`. Only the profile's own store may
     /// prompt the user to unlock it.
     pub(crate) fn entry_in(&self, kind: StoreKind) -> SessionStore<'_> {
-        SessionStore::new(self.stores.get(kind, kind == self.store), &self.profile)
+        let store = match kind == self.store {
+            true => self.stores.get(kind),
+            false => self.stores.get_unprompted(kind),
+        };
+        SessionStore::new(store, &self.profile)
     }
 
     /// Reads the stored session. It must belong to the profile's server.

@@ -146,7 +146,7 @@ fn holder_clock(started: Instant) -> Duration {
 impl SessionManager<'_> {
     /// The conditional reads and writes of the profile's store, if it has them.
     pub(super) fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
-        self.stores.get(self.store, true).versioned()
+        self.stores.get(self.store).versioned()
     }
 
     /// Whether machines share the profile's session.

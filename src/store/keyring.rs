@@ -9,6 +9,10 @@ use super::SecretStore;
 pub(super) const SERVICE_NAME: &str = "rememberizer";
 
 /// Timeouts for the calls to a keyring, and callbacks for its prompts and log.
+#[cfg_attr(
+    any(target_os = "macos", windows),
+    expect(dead_code, reason = "only the Secret Service uses the callbacks")
+)]
 pub struct KeyringOptions {
     /// Timeout of one call that does not prompt.
     pub(crate) timeout: Duration,

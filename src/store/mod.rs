@@ -38,7 +38,7 @@ pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
 pub(crate) use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, UnknownKey};
 pub(crate) use profiles::{Profiles, ProfilesError, Selected};
-pub(crate) use serve::Server;
+pub(crate) use serve::StoreServer;
 pub use sessions::SessionStore;
 pub(crate) use shared::{EndedMark, FailedAttempt, Lease, SharedEntry, Sharing};
 pub(crate) use stores::Stores;

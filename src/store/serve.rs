@@ -23,7 +23,7 @@ const MAGIC: &[u8] = b"rememberizer-shared 1 ";
 const ABSENT_VERSION: &str = "0";
 
 /// Serves `store` with the protocol of store helpers.
-pub(crate) struct Server<'a> {
+pub(crate) struct StoreServer<'a> {
     store: &'a dyn SecretStore,
     lock_path: PathBuf,
 }
@@ -33,7 +33,7 @@ struct StoredEntry {
     content: Option<Zeroizing<Vec<u8>>>,
 }
 
-impl<'a> Server<'a> {
+impl<'a> StoreServer<'a> {
     /// Keeps the lock file in `locks_dir`.
     pub(crate) fn new(store: &'a dyn SecretStore, locks_dir: &Path) -> Result<Self, StoreError> {
         if matches!(store.kind(), StoreKind::Helper(_)) || store.limit().is_some() {
@@ -61,6 +61,7 @@ impl<'a> Server<'a> {
                 .take(MAX_LINE as u64 + 1)
                 .read_until(b'\n', &mut line)?;
             if line.pop() != Some(b'\n') {
+                // The input has ended, or the line is too long.
                 return Ok(());
             }
             let response = match message::parse_request(&line) {

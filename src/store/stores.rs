@@ -28,8 +28,17 @@ impl<'h> Stores<'h> {
         }
     }
 
-    /// Returns a store. The keyring prompts a person only if `may_prompt` is true.
-    pub(crate) fn get(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
+    /// Returns a store that may prompt a person.
+    pub(crate) fn get(&self, kind: StoreKind) -> &dyn SecretStore {
+        self.open(kind, true)
+    }
+
+    /// Returns a store that never prompts.
+    pub(crate) fn get_unprompted(&self, kind: StoreKind) -> &dyn SecretStore {
+        self.open(kind, false)
+    }
+
+    fn open(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
         let keyring = match kind {
             StoreKind::File => return &self.files,
             StoreKind::Helper(address) => return self.helpers.get(address),

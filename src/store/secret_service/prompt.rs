@@ -65,6 +65,17 @@ impl Question {
 }
 
 impl Bus {
+    async fn completion_signals(&self, prompt: &str) -> Result<MessageStream> {
+        let rule = MatchRule::builder()
+            .msg_type(Type::Signal)
+            .path(prompt)
+            .and_then(|rule| rule.interface(PROMPT_INTERFACE))
+            .and_then(|rule| rule.member("Completed"));
+        let rule = self.map_bus_err(rule)?.build();
+        let signals = MessageStream::for_match_rule(rule, &self.connection, Some(1)).await;
+        self.map_bus_err(signals)
+    }
+
     /// Runs a prompt and waits until the service completes it.
     pub(super) async fn complete_prompt(
         &self,
@@ -73,15 +84,7 @@ impl Bus {
         daemon: Daemon,
         options: &KeyringOptions,
     ) -> Result<()> {
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .path(prompt)
-            .and_then(|rule| rule.interface(PROMPT_INTERFACE))
-            .and_then(|rule| rule.member("Completed"));
-        let rule = self.map_bus_err(rule)?.build();
-        let signals = MessageStream::for_match_rule(rule, &self.connection, Some(1)).await;
-        let mut signals = pin!(self.map_bus_err(signals)?);
-
+        let mut signals = pin!(self.completion_signals(prompt).await?);
         let (interrupt, mut interrupted) = oneshot::channel::<()>();
         let (dismissal_done, wait_for_dismissal) = mpsc::channel::<()>();
         let dismiss = move || {
