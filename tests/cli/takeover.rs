@@ -439,6 +439,16 @@ fn nothing_else_is_touched() {
     let lines = command_lines(&world);
     assert!(lines.iter().any(|line| line.contains("user-data-dir")));
     assert!(!lines.iter().any(|line| line.contains(&token)));
+    let files_with_token = || {
+        let found = Command::new("grep")
+            .args(["-rlaF", &token])
+            .arg(world.home())
+            .output();
+        String::from_utf8(found.unwrap().stdout).unwrap()
+    };
+    for file in files_with_token().lines() {
+        assert!(Path::new(file).starts_with(dir), "{file}");
+    }
     // SIGINT to the browser alone, as when its window is closed.
     let leader = Command::new("pgrep")
         .args(["-f", "-o", &format!("user-data-dir={}", dir.display())])
@@ -451,12 +461,7 @@ fn nothing_else_is_touched() {
     let output = Output::of(login.wait_with_output().unwrap()).expect(0);
     expect_gone(&world);
     assert!(!output.stderr.contains(&token) && !output.stdout.contains(&token));
-    let found = Command::new("grep")
-        .args(["-rlaF", &token])
-        .arg(world.home())
-        .output()
-        .unwrap();
-    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    assert_eq!(files_with_token(), "");
     assert!(
         !std::fs::read_to_string(world.home().join("browser-env"))
             .unwrap()
