@@ -325,7 +325,7 @@ impl SessionManager<'_> {
         if session.skew.is_none() || is_from_future(&session, (self.now)()) {
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
-                    // A server that does not send the time is taken at its word.
+                    // Without a `Date` there is nothing to compare: the clocks count as equal.
                     let skew = pong.skew.unwrap_or(0);
                     self.record_skew(skew);
                     session.set_skew(Some(skew));
