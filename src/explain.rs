@@ -120,7 +120,7 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             fields,
             ..Failure::new(
                 Outcome::CaptchaRequired,
-                format!("the server wants a captcha response: {message}"),
+                format!("the server requires a captcha response: {message}"),
             )
         }
         .hint(captcha_hint(command_line)),

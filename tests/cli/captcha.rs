@@ -34,7 +34,7 @@ fn nobody_is_there() {
     assert!(
         output
             .stderr
-            .starts_with("error: the server wants a captcha response"),
+            .starts_with("error: the server requires a captcha response"),
         "{output:?}"
     );
     assert!(

@@ -1,16 +1,16 @@
-//! `doctor`: every finding with its fix, whatever else is broken, and no secret.
+//! `doctor` prints every finding with its fix, even if much is broken, and no secret.
 
 use crate::support::world::EMAIL;
 use crate::support::{Part, Store, Test, World, on_both, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        test("doctor::everything_is_broken", broken),
-        test("doctor::variables_in_force", variables),
-        test("doctor::clock_and_killed_run", clock),
-        test("doctor::bad_output_variables", bad_output),
+        test("doctor::everything_is_broken", everything_is_broken),
+        test("doctor::variables_in_force", variables_in_force),
+        test("doctor::clock_and_killed_run", clock_and_killed_run),
+        test("doctor::bad_output_variables", bad_output_variables),
         test("doctor::all_profiles", all_profiles),
-        test("doctor::keyring_states", states).needs(&[Part::Keyring]),
+        test("doctor::keyring_states", keyring_states).needs(&[Part::Keyring]),
     ];
     tests.extend(on_both("doctor::healthy", healthy));
     tests
@@ -65,7 +65,7 @@ fn healthy(world: &World) {
     );
 }
 
-fn broken() {
+fn everything_is_broken() {
     let world = World::new(Store::File);
     std::fs::create_dir_all(world.config_dir()).unwrap();
     std::fs::write(world.config_dir().join("profiles.json"), "{nonsense").unwrap();
@@ -91,7 +91,7 @@ fn broken() {
         (&json["ok"], &json["error"]["code"]),
         (&false.into(), &"failed".into())
     );
-    // Without any home at all.
+    // Without a home directory.
     let mut command = world.command(&["doctor", "--api-url", url]);
     command.env_remove("HOME").env("HOME", "/dev/null/nowhere");
     let output = crate::support::Output::of(command.output().unwrap());
@@ -99,7 +99,7 @@ fn broken() {
     assert!(output.stdout.contains("problem  store"), "{output:?}");
 }
 
-fn variables() {
+fn variables_in_force() {
     let world = World::new(Store::File);
     world.login();
     let proxy = "http://user:hunter2@proxy.test:3128";
@@ -122,8 +122,8 @@ fn variables() {
     }
 }
 
-/// `doctor` reports what is wrong with the way it prints, and continues.
-fn bad_output() {
+/// `doctor` reports invalid output variables, such as `REMEMBERIZER_COLOR`, and continues.
+fn bad_output_variables() {
     let world = World::new(Store::File);
     world.login();
     let url = format!("https://ann:hunter2@{}/?token=hunter2", "example.com");
@@ -224,7 +224,7 @@ fn all_profiles() {
     assert_eq!(output.stdout.matches("warning  ").count(), 6, "{output:#?}");
 }
 
-fn clock() {
+fn clock_and_killed_run() {
     let world = World::new(Store::File);
     world.api.set(|s| s.clock_offset = -3600);
     world.login();
@@ -242,7 +242,7 @@ fn clock() {
     );
 }
 
-fn states() {
+fn keyring_states() {
     let mut world = World::new(Store::Keyring);
     world.login();
     world.bus.as_ref().unwrap().lock();

@@ -1,5 +1,6 @@
-//! Bad machines: no home, a read-only or a full one, files in the way. Clear
-//! errors, nothing in the working directory, nothing lost.
+//! Machines without a home, with a read-only or full one, or with files where our
+//! directories belong: errors are clear, the working directory stays empty, and no
+//! session is lost.
 
 use std::process::Command;
 
@@ -11,16 +12,25 @@ pub fn tests() -> Vec<Test> {
     let strace = [Part::Command("strace")];
     let mut tests = vec![
         test("machine::no_home", no_home),
-        test("machine::read_only_home", read_only).needs(&unshare),
-        test("machine::full_home", full).needs(&unshare),
-        test("machine::directories_elsewhere", elsewhere),
-        test("machine::relative_config_dir", relative),
-        test("machine::directories_without_home", homeless)
-            .needs(&[Part::Command("setpriv"), Part::Root]),
-        test("machine::files_in_the_way", in_the_way),
-        test("machine::killed_at_each_file_operation", || kills(false)).needs(&strace),
-        test("machine::each_file_operation_fails", || kills(true)).needs(&strace),
-        test("machine::no_more_threads", no_threads).needs(&[
+        test("machine::read_only_home", read_only_home).needs(&unshare),
+        test("machine::full_home", full_home).needs(&unshare),
+        test("machine::directories_elsewhere", directories_elsewhere),
+        test("machine::relative_config_dir", relative_config_dir),
+        test(
+            "machine::directories_without_home",
+            directories_without_home,
+        )
+        .needs(&[Part::Command("setpriv"), Part::Root]),
+        test("machine::files_in_the_way", files_in_the_way),
+        test("machine::killed_at_each_file_operation", || {
+            interrupt_file_operations(Injection::Kill)
+        })
+        .needs(&strace),
+        test("machine::each_file_operation_fails", || {
+            interrupt_file_operations(Injection::Error)
+        })
+        .needs(&strace),
+        test("machine::no_more_threads", no_more_threads).needs(&[
             Part::Command("prlimit"),
             Part::Command("setpriv"),
             Part::Root,
@@ -49,7 +59,7 @@ fn no_home() {
                 .current_dir(&empty)
                 .env("REMEMBERIZER_PASSWORD", PASSWORD)
                 .env_remove("HOME");
-            // Without HOME the password database is asked: keep it out of there.
+            // Without HOME, `directories` reads the home from the password database.
             command
                 .env("XDG_CONFIG_HOME", "/dev/null/c")
                 .env("XDG_DATA_HOME", "/dev/null/d");
@@ -77,7 +87,7 @@ fn no_home() {
     assert!(world.api.requests().is_empty());
 }
 
-/// Runs a script where a tmpfs can be mounted over the home's directories.
+/// Runs a script in a mount namespace, where it can mount a tmpfs over our directories.
 fn unshared(world: &World, script: &str) -> Output {
     let mut command = Command::new("unshare");
     world.dress(&mut command);
@@ -93,7 +103,7 @@ fn unshared(world: &World, script: &str) -> Output {
     Output::of(command.output().unwrap())
 }
 
-fn read_only() {
+fn read_only_home() {
     let world = World::new(Store::File);
     world.login();
     let before = world.entry();
@@ -121,7 +131,7 @@ fn read_only() {
     );
 }
 
-fn full() {
+fn full_home() {
     let world = World::new(Store::File);
     world.login();
     let script = "cp -a \"$HOME\" /tmp/full.$$; mount -t tmpfs -o size=200k tmpfs \"$HOME\"; cp -a /tmp/full.$$/. \"$HOME/\"; rm -rf /tmp/full.$$
@@ -145,7 +155,7 @@ fn full() {
     assert!(world.api.requests().is_empty());
 }
 
-fn elsewhere() {
+fn directories_elsewhere() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
     let (config, data) = (world.home().join("c"), world.home().join("d"));
@@ -163,7 +173,7 @@ fn elsewhere() {
     world.run_env(&env, &["whoami"]).expect(0);
 }
 
-fn relative() {
+fn relative_config_dir() {
     let world = World::new(Store::File);
     let set = ["profile", "set", "login", "bob", "--config-dir", "new/dir"];
     world.run(&set).expect(0);
@@ -173,7 +183,7 @@ fn relative() {
 }
 
 /// A user without HOME and without a passwd entry, as in some containers.
-fn homeless() {
+fn directories_without_home() {
     let world = World::new(Store::File);
     let program = world.home().join("program");
     std::fs::copy(World::program(), &program).unwrap();
@@ -214,7 +224,7 @@ fn homeless() {
     }
 }
 
-fn in_the_way() {
+fn files_in_the_way() {
     let world = World::new(Store::File);
     world.login();
     let before = world.entry();
@@ -244,9 +254,17 @@ fn in_the_way() {
     world.run(&["refresh"]).expect(0);
 }
 
-/// Each file operation of a renewal, one by one: the process is killed in it,
-/// or it fails. The session is whole afterwards, the former or the new one.
-fn kills(fail: bool) {
+/// What strace does to one file operation.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Injection {
+    Kill,
+    Error,
+}
+
+/// Interrupts each file operation of a renewal in turn. Afterwards the stored entry is
+/// complete: the old session or the new one.
+fn interrupt_file_operations(injection: Injection) {
+    let fail = injection == Injection::Error;
     let calls = [
         "openat", "write", "fsync", "rename", "fchmod", "flock", "unlink",
     ];
@@ -360,7 +378,7 @@ fn few_descriptors(world: &World) {
 }
 
 /// A user who may start no more processes, and so no threads.
-fn no_threads() {
+fn no_more_threads() {
     let world = World::new(Store::File);
     world.login();
     let program = world.home().join("program");

@@ -1,5 +1,5 @@
-//! What is said when an input is missing, wrong, or nobody is there: whole
-//! outputs and exit codes.
+//! Outputs and exit codes if an input is missing or wrong, or if prompting is not
+//! possible.
 
 use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Store, Test, World, test};
@@ -8,7 +8,10 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("missing::no_value_is_repeated", no_value_is_repeated),
         test("missing::everything_at_once", everything_at_once),
-        test("missing::outcomes_of_the_first_minute", first_minute),
+        test(
+            "missing::outcomes_of_the_first_minute",
+            outcomes_of_the_first_minute,
+        ),
         test("missing::secrets_are_no_values", secrets_are_no_values),
         test("missing::line_endings", line_endings),
         test("missing::pinned", pinned),
@@ -45,7 +48,7 @@ fn everything_at_once() {
     assert!(world.api.requests().is_empty());
 }
 
-fn first_minute() {
+fn outcomes_of_the_first_minute() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
     let nobody = world.run(&["whoami", "--store=file"]).expect(3);
@@ -66,7 +69,7 @@ fn first_minute() {
     assert_eq!(world.entry(), None);
     world.login();
     drop(world);
-    // Nobody listens there any more.
+    // No server listens on that port any more.
     let world = World::new(Store::File);
     let down = world
         .run_env(
@@ -162,8 +165,8 @@ fn pinned() {
     );
 }
 
-/// A usage error may be about a secret in the wrong place. Names of flags and
-/// commands are shown, with what is similar.
+/// The argument that a usage error is about may be a secret, so only names of flags and
+/// commands are repeated, with similar names.
 fn no_value_is_repeated() {
     let world = World::new(Store::File);
     for args in [

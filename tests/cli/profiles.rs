@@ -1,4 +1,4 @@
-//! The profiles file: looked up, changed, never reset.
+//! Commands that read and change the profiles file, which is never reset.
 
 use serde_json::json;
 
@@ -7,22 +7,34 @@ use crate::support::{Part, Screen, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("profiles::list_show_use_set_remove", commands),
+        test(
+            "profiles::list_show_use_set_remove",
+            list_show_use_set_remove,
+        ),
         test("profiles::remove_asks", remove_asks).needs(&[Part::Command("tmux")]),
         test("profiles::names", names),
         test("profiles::names_that_clash", names_that_clash),
         test("profiles::origins", origins),
-        test("profiles::another_origin_ends_the_session", another_origin),
-        test("profiles::malformed_is_never_reset", malformed),
-        test("profiles::unknown_keys_survive", unknown_keys),
-        test("profiles::every_key_survives", every_key),
-        test("profiles::two_processes_lose_nothing", two_processes),
+        test(
+            "profiles::another_origin_ends_the_session",
+            another_origin_ends_the_session,
+        ),
+        test(
+            "profiles::malformed_is_never_reset",
+            malformed_is_never_reset,
+        ),
+        test("profiles::unknown_keys_survive", unknown_keys_survive),
+        test("profiles::every_key_survives", every_key_survives),
+        test(
+            "profiles::two_processes_lose_nothing",
+            two_processes_lose_nothing,
+        ),
         test("profiles::a_thousand", a_thousand),
-        test("profiles::default_written_last", default_last),
+        test("profiles::default_written_last", default_written_last),
     ]
 }
 
-fn commands() {
+fn list_show_use_set_remove() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
     assert_eq!(
@@ -133,8 +145,8 @@ fn names() {
         .expect(3);
 }
 
-/// Where file names ignore case, `Work` and `work` would share a session; and
-/// no file can be named `con` on Windows.
+/// `Work` and `work` would share a session on file systems that ignore case, and
+/// Windows does not allow a file named `con`.
 fn names_that_clash() {
     let world = World::new(Store::File);
     world.login_as("Work");
@@ -172,7 +184,7 @@ fn names_that_clash() {
             .run(&["profile", "set", "login", "bob", "-p", name])
             .expect(0);
     }
-    // Profiles that exist already go on working.
+    // Profiles with such names that exist already can still be used.
     let mut profiles = world.profiles();
     for name in ["work", "aux"] {
         profiles["profiles"][name] = profiles["profiles"]["Work"].clone();
@@ -236,7 +248,7 @@ fn origins() {
     }
 }
 
-fn another_origin() {
+fn another_origin_ends_the_session() {
     let world = World::new(Store::File);
     world.login();
     let refresh = world.entry_json()["refresh_token"]
@@ -253,7 +265,7 @@ fn another_origin() {
         "{output:?}"
     );
     assert!(!world.api.refresh_works(&refresh) && world.entry().is_none());
-    // A session that is another server's is never sent to this one.
+    // The session of another server is never sent to this one.
     world
         .run(&["profile", "set", "api_url", &world.api.base_url()])
         .expect(0);
@@ -268,7 +280,7 @@ fn another_origin() {
             .contains("belongs to https://127.0.0.1:9, another server than the profile's"),
         "{output:?}"
     );
-    // Its own server is asked to revoke it, and does not answer.
+    // The revocation is sent to the session's own server, which does not answer.
     let output = world.run(&["logout"]).expect(5);
     assert!(
         output.stderr.contains("not revoked on the server: ")
@@ -278,7 +290,7 @@ fn another_origin() {
     assert!(world.api.requests().is_empty() && world.entry().is_none());
 }
 
-fn malformed() {
+fn malformed_is_never_reset() {
     let world = World::new(Store::File);
     world.login();
     let file = world.config_dir().join("profiles.json");
@@ -343,7 +355,7 @@ fn malformed() {
     assert!(world.entry().is_some(), "nothing is lost");
 }
 
-fn unknown_keys() {
+fn unknown_keys_survive() {
     let world = World::new(Store::File);
     world.login();
     let file = world.config_dir().join("profiles.json");
@@ -375,8 +387,8 @@ fn unknown_keys() {
     assert_eq!(world.profiles()["profiles"]["default"]["login"], "bob");
 }
 
-/// All keys that this version knows, and `site_key`, which earlier versions knew.
-fn every_key() {
+/// Writes all keys of this version, and `site_key` of earlier versions.
+fn every_key_survives() {
     let world = World::new(Store::File);
     world.login();
     let file = world.config_dir().join("profiles.json");
@@ -412,7 +424,7 @@ fn every_key() {
     }
 }
 
-fn two_processes() {
+fn two_processes_lose_nothing() {
     let world = World::new(Store::File);
     let children: Vec<_> = (0..24)
         .map(|i| {
@@ -467,7 +479,7 @@ fn a_thousand() {
 }
 
 /// A file written by hand may name the default after the profiles.
-fn default_last() {
+fn default_written_last() {
     let world = World::new(Store::File);
     world.login_as("work");
     let profile = world.profiles()["profiles"]["work"].clone();

@@ -23,13 +23,13 @@ pub enum Dialect {
 /// What an exchange does to the refresh token that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RotationPolicy {
-    /// It stays, and only a new access token is sent.
+    /// Keep it, and send only a new access token.
     Off,
-    /// A new one is sent, and the old one still works.
+    /// Send a new one, and keep accepting the old one.
     Rotate,
-    /// A new one is sent, and the old one is refused from then on.
+    /// Send a new one, and refuse the old one from then on.
     Blacklist,
-    /// As `Blacklist`, and a spent token that comes back ends the whole session.
+    /// Send a new one, and end the whole session if the old one is used again.
     RevokeFamily,
 }
 
@@ -42,9 +42,9 @@ pub enum SignupTokens {
     Body,
     /// In the body, as `access_token` and `refresh_token`.
     BodyLong,
-    /// There are none: 201 with a `detail`.
+    /// Send none: 201 with a `detail`.
     None,
-    /// There are none: 204 without a body.
+    /// Send none: 204 without a body.
     NoContent,
 }
 
@@ -53,7 +53,7 @@ pub enum SignupTokens {
 pub enum Envelope {
     /// Bare objects.
     Bare,
-    /// `{data, message, code}` around what succeeded, errors bare.
+    /// `{data, message, code}` around successes; errors are bare.
     Success,
     /// `{data, message, code}` around everything.
     All,
@@ -100,10 +100,10 @@ pub struct Settings {
     /// Form of cookies and refresh tokens
     #[arg(long, value_enum, default_value_t = Dialect::SimpleJwt)]
     pub dialect: Dialect,
-    /// Set what an exchange does to the old refresh token
+    /// What to do with the old refresh token at an exchange
     #[arg(long, value_enum, default_value_t = RotationPolicy::RevokeFamily)]
     pub rotation: RotationPolicy,
-    /// Where the response to a signup has the tokens
+    /// Where to put the tokens in the response to a signup
     #[arg(long, value_enum, default_value_t = SignupTokens::Cookies)]
     pub signup_tokens: SignupTokens,
     /// Require a captcha and accept this response once; repeatable
