@@ -49,7 +49,7 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
     let mut names = None;
     let result = match Cli::parse(args) {
         Ok(cli) => run_command(cli, host, &mut names),
-        Err(error) => usage::text_to_display(&error, args)
+        Err(error) => usage::text_to_display(&error, &|| Cli::help_command(args))
             .map_err(Error::from)
             .and_then(|text| Ok(host.terminal.print_bytes(text.as_bytes())?)),
     };
@@ -115,7 +115,7 @@ fn finish(
     if failure.hint.is_none() {
         failure.hint = match failure.outcome {
             Outcome::Usage | Outcome::InputRequired | Outcome::Rejected => {
-                Some(usage::help_command(args))
+                Some(Cli::help_command(args))
             }
             outcome if outcome.is_store() => Some(command_line("doctor")),
             _ => None,

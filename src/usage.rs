@@ -4,7 +4,6 @@ use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::command::Cli;
 use crate::exit::Failure;
 use crate::globals::switch;
 use crate::host::Host;
@@ -27,32 +26,21 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
         || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
 }
 
+/// Returns the command line that prints the help of the command in use.
+type HelpCommand<'a> = &'a dyn Fn() -> String;
+
 /// Returns the text of `--help` or `--version`, or the error of the command line.
-pub(crate) fn text_to_display(error: &clap::Error, args: &[OsString]) -> Result<String, Failure> {
+pub(crate) fn text_to_display(error: &clap::Error, help_command: HelpCommand<'_>) -> Result<String, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Err(Failure::usage("no command given").hint(help_command(args)))
+            Err(Failure::usage("no command given").hint(help_command()))
         }
-        _ => Err(from_clap_error(error, args)),
+        _ => Err(from_clap_error(error, help_command)),
     }
 }
 
-/// Returns the command line that prints the help of the command in `args`.
-pub(crate) fn help_command(args: &[OsString]) -> String {
-    let program = Cli::command();
-    let mut command = &program;
-    let mut line = program.get_name().to_owned();
-    for word in args.iter().skip(1).take_while(|arg| *arg != "--") {
-        if let Some(inner) = command.find_subcommand(word) {
-            line = format!("{line} {}", inner.get_name());
-            command = inner;
-        }
-    }
-    line + " --help"
-}
-
-fn from_clap_error(error: &clap::Error, args: &[OsString]) -> Failure {
+fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failure {
     let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
     let is_unexpected = matches!(
         error.kind(),
@@ -80,11 +68,11 @@ fn from_clap_error(error: &clap::Error, args: &[OsString]) -> Failure {
         ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
         ErrorKind::UnknownArgument if !is_flag(argument) => {
             let message = "unexpected argument (not repeated here, in case it is a secret)";
-            return Failure::usage(message).hint(hint(error, args, false));
+            return Failure::usage(message).hint(hint(error, help_command, false));
         }
         _ => first_paragraph(error),
     };
-    Failure::usage(message).hint(hint(error, args, true))
+    Failure::usage(message).hint(hint(error, help_command, true))
 }
 
 /// Returns whether `argument` can only be the name of a flag: `--email`, `-x`.
@@ -105,7 +93,7 @@ fn first_paragraph(error: &clap::Error) -> String {
 
 /// Returns clap's tip, if it may be repeated and there is one, or else the usage or the
 /// command for the help.
-fn hint(error: &clap::Error, args: &[OsString], allow_tip: bool) -> String {
+fn hint(error: &clap::Error, help_command: HelpCommand<'_>, allow_tip: bool) -> String {
     let text = error.render().to_string();
     let paragraph = |start: &str| {
         text.split("\n\n")
@@ -113,7 +101,7 @@ fn hint(error: &clap::Error, args: &[OsString], allow_tip: bool) -> String {
     };
     let tip = paragraph("tip: ").filter(|_| allow_tip).map(str::to_owned);
     let usage = || Some(format!("usage: {}", paragraph("Usage: ")?.lines().next()?));
-    tip.or_else(usage).unwrap_or_else(|| help_command(args))
+    tip.or_else(usage).unwrap_or_else(help_command)
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {

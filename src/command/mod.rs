@@ -177,6 +177,20 @@ impl Cli {
         })
     }
 
+    /// Returns the command line that prints the help of the command in `words`.
+    pub(crate) fn help_command(words: &[OsString]) -> String {
+        let program = Self::command();
+        let mut command = &program;
+        let mut line = program.get_name().to_owned();
+        for word in words.iter().skip(1).take_while(|word| *word != "--") {
+            if let Some(inner) = command.find_subcommand(word) {
+                line = format!("{line} {}", inner.get_name());
+                command = inner;
+            }
+        }
+        line + " --help"
+    }
+
     /// Describes what the completion of `words` needs.
     pub fn to_complete(words: &[OsString]) -> clap::Command {
         program_without_globals().subcommands(ROWS.iter().map(|row| {

@@ -42,8 +42,16 @@ impl Secret {
         &self.0
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn contains(&self, character: char) -> bool {
+        self.0.contains(character)
+    }
+
     /// Checks that the text can be sent as a token.
-    pub(crate) fn validate_as_token(&self) -> Result<(), &'static str> {
+    pub fn validate_as_token(&self) -> Result<(), &'static str> {
         validate_token_text(&self.0).map(drop)
     }
 }

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{CookieNames, Secret, decode_text, domain_matches, validate_token_text};
+use crate::model::{CookieNames, Secret, decode_text, domain_matches};
 
 /// The most hosts that an error names.
 const MOST_HOSTS: usize = 5;
@@ -155,11 +155,11 @@ impl<'a> Search<'a> {
             return;
         };
         // An empty value is a cookie that was cleared.
-        let Some(value) = value().filter(|value| !value.expose().is_empty()) else {
+        let Some(value) = value().filter(|value| !value.is_empty()) else {
             return;
         };
         // A value with a space was damaged on its way here.
-        if validate_token_text(value.expose()).is_err() || value.expose().contains(' ') {
+        if value.validate_as_token().is_err() || value.contains(' ') {
             self.unusable = true;
         } else if self.best.as_ref().is_none_or(|(best, _)| *best < rank) {
             self.best = Some((rank, value));

@@ -1,6 +1,5 @@
-//! A tour: the stand-in API on loopback, and a session's whole life with the
-//! real program, each command line and its answer printed. Ends with a code
-//! other than 0 if any step is not as it should be.
+//! A tour: runs the real program against the stand-in API on loopback, from signup to
+//! logout, and prints each command line and its output. Exits with 1 if a check fails.
 //!
 //! It leaves nothing behind: settings and locks are in a temporary directory,
 //! and the entry in the keyring, if there is a keyring, is removed.
@@ -93,13 +92,13 @@ fn main() -> ExitCode {
     );
 
     if tour.wrong == 0 {
-        println!("# the tour is over, and every step was as it should be");
+        println!("# the tour is over: every step succeeded");
         ExitCode::SUCCESS
     } else {
         // Whatever went wrong, no entry stays in the keyring.
         drop(tour.command(&["logout", "--local"]).output());
         println!(
-            "# the tour is over; {} steps were not as they should be",
+            "# the tour is over: {} checks failed",
             tour.wrong
         );
         ExitCode::FAILURE
@@ -158,9 +157,7 @@ impl Tour<'_> {
             .is_ok_and(|output| output.status.code() == Some(3))
     }
 
-    /// Runs the program, prints what it was asked and what it answered, and
-    /// looks whether that is what it should be.
-    /// Cookies as a browser's extension exports them.
+    /// Signs in with cookies in a file, as a browser's extension exports them.
     fn cookies(&mut self, api: &sandbox::Handle) {
         let refresh = api.begin_session(EMAIL).refresh.unwrap_or_default();
         let text = format!(
@@ -175,13 +172,13 @@ impl Tour<'_> {
         self.step(&["logout"], 0, &["revoked on the server"]);
     }
 
-    /// A browser without a window, and a page that signs in by itself.
+    /// Signs in with a browser without a window, on a page that submits itself.
     #[cfg(unix)]
     fn browser(&mut self, api: &sandbox::Handle) {
         use std::os::unix::fs::PermissionsExt;
         let path = std::env::var_os("PATH").unwrap_or_default();
         if !std::env::split_paths(&path).any(|dir| dir.join("chromium").is_file()) {
-            println!("# there is no chromium: the sign-in in a browser is left out\n");
+            println!("# chromium is not installed: the sign-in in a browser is skipped\n");
             return;
         }
         let script = self.dir.join("browser");
@@ -203,6 +200,8 @@ impl Tour<'_> {
     #[cfg(not(unix))]
     fn browser(&mut self, _api: &sandbox::Handle) {}
 
+    /// Runs the program, prints its command line and output, and checks its exit code
+    /// and that its output contains `texts`.
     fn step(&mut self, args: &[&str], code: i32, texts: &[&str]) {
         println!("$ rememberizer {}", args.join(" "));
         let output = self.command(args).output().expect("the program runs");
@@ -227,7 +226,7 @@ impl Tour<'_> {
     fn check(&mut self, holds: bool, what: &str) {
         if !holds {
             self.wrong += 1;
-            println!("# WRONG: it should be that {what}");
+            println!("# FAILED: expected: {what}");
         }
     }
 }
