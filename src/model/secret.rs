@@ -42,10 +42,12 @@ impl Secret {
         &self.0
     }
 
+    /// Whether the text is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Whether the text contains this character.
     pub fn contains(&self, character: char) -> bool {
         self.0.contains(character)
     }
