@@ -30,7 +30,10 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
 type HelpCommand<'a> = &'a dyn Fn() -> String;
 
 /// Returns the text of `--help` or `--version`, or the error of the command line.
-pub(crate) fn text_to_display(error: &clap::Error, help_command: HelpCommand<'_>) -> Result<String, Failure> {
+pub(crate) fn text_to_display(
+    error: &clap::Error,
+    help_command: HelpCommand<'_>,
+) -> Result<String, Failure> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {

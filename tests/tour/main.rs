@@ -97,10 +97,7 @@ fn main() -> ExitCode {
     } else {
         // Whatever went wrong, no entry stays in the keyring.
         drop(tour.command(&["logout", "--local"]).output());
-        println!(
-            "# the tour is over: {} checks failed",
-            tour.wrong
-        );
+        println!("# the tour is over: {} checks failed", tour.wrong);
         ExitCode::FAILURE
     }
 }
