@@ -29,10 +29,6 @@ impl SecretStore for FileStore {
         StoreKind::File
     }
 
-    fn limit(&self) -> Option<usize> {
-        None
-    }
-
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         private::read(&self.path(account), IfExposed::Refuse)
     }

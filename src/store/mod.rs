@@ -127,7 +127,9 @@ pub trait SecretStore {
     fn kind(&self) -> StoreKind;
 
     /// Returns the maximum size of one secret in bytes, if the store has one.
-    fn limit(&self) -> Option<usize>;
+    fn limit(&self) -> Option<usize> {
+        None
+    }
 
     /// Returns the secret of `account`, or `None` if there is no entry.
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;

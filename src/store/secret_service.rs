@@ -31,10 +31,6 @@ impl SecretStore for SecretServiceStore {
         StoreKind::Keyring
     }
 
-    fn limit(&self) -> Option<usize> {
-        None
-    }
-
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.with_service(async |service| service.read(account).await)
     }

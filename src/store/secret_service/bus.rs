@@ -14,7 +14,7 @@ use tokio::runtime::Runtime;
 use zbus::address::Transport;
 use zbus::address::transport::UnixSocket;
 use zbus::connection::Builder;
-use zbus::zvariant::{self, DynamicType};
+use zbus::zvariant::{DynamicType, Type};
 use zbus::{Address, Connection, Message};
 
 use super::SecretServiceError;
@@ -109,34 +109,26 @@ async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
 
 impl Bus {
     /// Calls a method of the Secret Service.
-    pub(super) async fn call<B, A>(
+    pub(super) async fn call<T: DeserializeOwned + Type>(
         &self,
         path: &str,
         interface: &str,
         method: &str,
-        body: &B,
-    ) -> Result<A>
-    where
-        B: Serialize + DynamicType,
-        A: DeserializeOwned + zvariant::Type,
-    {
+        body: &(impl Serialize + DynamicType),
+    ) -> Result<T> {
         self.call_to(SECRET_SERVICE, path, interface, method, body)
             .await
     }
 
     /// Calls a method of the service that owns the bus name `destination`.
-    pub(super) async fn call_to<B, A>(
+    pub(super) async fn call_to<T: DeserializeOwned + Type>(
         &self,
         destination: &str,
         path: &str,
         interface: &str,
         method: &str,
-        body: &B,
-    ) -> Result<A>
-    where
-        B: Serialize + DynamicType,
-        A: DeserializeOwned + zvariant::Type,
-    {
+        body: &(impl Serialize + DynamicType),
+    ) -> Result<T> {
         let reply = self
             .call_raw(destination, path, interface, method, body)
             .await?;
@@ -144,17 +136,14 @@ impl Bus {
     }
 
     /// Calls a method and returns the reply without deserializing its body.
-    pub(super) async fn call_raw<B>(
+    pub(super) async fn call_raw(
         &self,
         destination: &str,
         path: &str,
         interface: &str,
         method: &str,
-        body: &B,
-    ) -> Result<Message>
-    where
-        B: Serialize + DynamicType,
-    {
+        body: &(impl Serialize + DynamicType),
+    ) -> Result<Message> {
         let reply = self
             .connection
             .call_method(Some(destination), path, Some(interface), method, body)

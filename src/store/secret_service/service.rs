@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Runtime;
-use zbus::zvariant::{self, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Value};
+use zbus::zvariant::{DynamicType, ObjectPath, OwnedObjectPath, OwnedValue, Type, Value};
 use zeroize::Zeroizing;
 
 use super::SecretServiceError;
@@ -104,7 +104,8 @@ impl Service {
         Ok(Some(Zeroizing::new(value.to_vec())))
     }
 
-    /// Writes the secret of an account. It is durable when this returns.
+    /// Writes the secret of an account, and makes the change durable as far as
+    /// [`Service::flush`] can.
     pub(super) async fn write(&mut self, account: &str, secret: &[u8]) -> Result<()> {
         // `flush` needs to know the daemon. Identify it while the service writes.
         let identified = match self.daemon {
@@ -326,11 +327,11 @@ impl Service {
 
     /// Calls a method of the service object. A refused call is retried once, see
     /// [`Service::session`].
-    pub(super) async fn call_service<B, A>(&self, method: &str, body: &B) -> Result<A>
-    where
-        B: Serialize + DynamicType,
-        A: DeserializeOwned + zvariant::Type,
-    {
+    pub(super) async fn call_service<T: DeserializeOwned + Type>(
+        &self,
+        method: &str,
+        body: &(impl Serialize + DynamicType),
+    ) -> Result<T> {
         let call = || self.bus.call(SERVICE_PATH, SERVICE_INTERFACE, method, body);
         match call().await {
             Err(SecretServiceError::Other(_)) => call().await,
