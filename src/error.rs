@@ -25,6 +25,9 @@ pub(crate) enum Error {
     /// Reading stdin or writing stdout failed.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// Any other failure, with its context.
+    #[error("{0:#}")]
+    Other(#[from] anyhow::Error),
 }
 
 impl From<ApiError> for Error {

@@ -19,6 +19,7 @@ pub(crate) fn explain(error: Error, command_line: CommandLine<'_>) -> Failure {
         Error::Profiles(error) => from_profiles(error),
         Error::Prompt(error) => from_prompt(&error),
         Error::Io(error) => Failure::new(Outcome::Failed, error.to_string()),
+        Error::Other(error) => Failure::new(Outcome::Failed, format!("{error:#}")),
     }
 }
 

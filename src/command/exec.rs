@@ -10,7 +10,7 @@ use supervise::supervise;
 
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit::{Failure, Outcome};
+use crate::exit::Failure;
 use crate::globals::duration;
 use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
 
@@ -75,11 +75,9 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         run_command(command, context).map_err(Error::from)
     };
     let status = status.map_err(|error| match error {
-        Error::Io(e) => Failure::new(
-            Outcome::Failed,
-            format!("cannot run {}: {e}", program.to_string_lossy()),
-        )
-        .into(),
+        Error::Io(error) => anyhow::Error::new(error)
+            .context(format!("cannot run {}", program.to_string_lossy()))
+            .into(),
         other => other,
     })?;
     match status {

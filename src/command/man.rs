@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 
 use super::Cli;
 use crate::context::Context;
 use crate::error::Error;
-use crate::exit::{Failure, Outcome};
+use crate::exit::Failure;
 use crate::host::Host;
 use crate::model::Timestamp;
 
@@ -28,11 +29,9 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut root = Cli::command();
     root.build();
-    let dir = args.dir.display();
-    write(&root, &args.dir, &day(context.host)?).map_err(|error| {
-        let message = format!("cannot write the manual pages into {dir}: {error}");
-        Failure::new(Outcome::Failed, message).into()
-    })
+    write(&root, &args.dir, &day(context.host)?)
+        .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))?;
+    Ok(())
 }
 
 fn day(host: &Host) -> Result<String, Failure> {
