@@ -64,7 +64,10 @@ impl Trust {
 /// Reads the certificates of a PEM file that can be roots.
 fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
     let fail = |why: &str| {
-        ApiError::InvalidArgument(format!("cannot use the CA certificates in {}: {why}", path.display()))
+        ApiError::InvalidArgument(format!(
+            "cannot use the CA certificates in {}: {why}",
+            path.display()
+        ))
     };
     let bytes = File::open(path)
         .and_then(|mut file| read_at_most(&mut file, MAX_FILE))
