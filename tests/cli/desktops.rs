@@ -49,8 +49,9 @@ fn life(service: Service) {
     world.run(&["profile", "set", "store", "file"]).expect(0);
     world.run(&["profile", "set", "store", "keyring"]).expect(0);
     world.api.clear_requests();
-    // The last change is on the disk of KeePassXC half a second later.
-    std::thread::sleep(Duration::from_millis(500));
+    if let Service::KeePassXc = service {
+        desktop.wait_until_saved();
+    }
 
     desktop.lock();
     let world = &desktop.world;
@@ -87,8 +88,7 @@ fn life(service: Service) {
 fn keepassxc_asks() {
     let mut desktop = Desktop::new(Service::KeePassXc);
     desktop.world.login();
-    // The last change is on the disk half a second later.
-    std::thread::sleep(Duration::from_millis(500));
+    desktop.wait_until_saved();
     desktop.kill();
     desktop.confirms = true;
     desktop.restart();

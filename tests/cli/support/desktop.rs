@@ -162,6 +162,18 @@ impl Desktop {
         wait("end of the service", || !self.bus().has_secret_service());
     }
 
+    /// Waits for `KeePassXC` to save its database, half a second after a change at
+    /// the earliest: until the file has not changed for two seconds.
+    pub fn wait_until_saved(&self) {
+        const QUIET: Duration = Duration::from_secs(2);
+        let file = self.world.home().join("t.kdbx");
+        let called = Instant::now();
+        wait("save", || {
+            let modified = file.metadata().unwrap().modified().unwrap();
+            called.elapsed() > QUIET && modified.elapsed().is_ok_and(|age| age > QUIET)
+        });
+    }
+
     /// Starts the service with an open wallet, or an unlocked database.
     pub fn restart(&mut self) {
         self.start();
