@@ -60,11 +60,7 @@ pub fn chromium(world: &World, flags: &str) -> PathBuf {
 
 /// The page, which signs in by itself; with more in its query.
 pub fn page(world: &World, more: &str) -> String {
-    let password = PASSWORD.replace(' ', "+");
-    format!(
-        "{}/sign-in?login={EMAIL}&password={password}{more}",
-        world.api.origin()
-    )
+    format!("{}/sign-in?account={EMAIL}{more}", world.api.origin())
 }
 
 /// A login in the browser on a page of this URL, not yet run.

@@ -183,8 +183,7 @@ impl Tour<'_> {
         std::fs::write(&script, text).expect("a script");
         std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))
             .expect("a script that runs");
-        let password = PASSWORD.replace(' ', "+");
-        let page = format!("{}/sign-in?login={EMAIL}&password={password}", api.origin());
+        let page = format!("{}/sign-in?account={EMAIL}", api.origin());
         let login = ["login", "--browser=./browser", "--sign-in-url", &page];
         self.step(
             &login,

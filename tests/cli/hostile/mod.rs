@@ -112,7 +112,7 @@ fn one(
     let started = Instant::now();
     let output = world.run_stdin(PASSWORD.as_bytes(), &args);
     let took = started.elapsed();
-    prop_assert!(took < Duration::from_secs(20), "{command:?} took {took:?}");
+    prop_assert!(took < Duration::from_secs(60), "{command:?} took {took:?}");
     let known = Outcome::ALL
         .iter()
         .any(|outcome| i32::from(outcome.codes().0) == output.code);

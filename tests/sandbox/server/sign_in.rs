@@ -1,5 +1,5 @@
 //! The page that people sign in on with a browser, outside of the API's base: `/sign-in`, and
-//! `/sign-up` beside it. With `?login=…&password=…` it signs in by itself and closes its window
+//! `/sign-up` beside it. With `?account=LOGIN` it signs in by itself, without a password, and closes its window
 //! (`&stay` leaves it open, `&then=URL` leads on); `?ask` asks before it closes, `?close` closes it
 //! at once. `?many` sets so many cookies that Chromium writes all that it has to the disk at once,
 //! which it does after 30 s otherwise. `/sign-in/elsewhere?URL` sets a cookie of
@@ -25,7 +25,7 @@ const blocked = event => event.preventDefault();
 if (query.has('ask')) addEventListener('beforeunload', blocked);
 if (query.has('close')) window.close();
 if (query.has('many')) for (let n = 0; n < 512; n++) document.cookie = `c${n}=; Max-Age=600`;
-if (query.has('login')) fetch(location.pathname, {
+if (query.has('account')) fetch(location.pathname, {
   method: 'POST',
   headers: {'Content-Type': 'application/x-www-form-urlencoded'},
   body: query,
@@ -66,11 +66,14 @@ pub fn answer(world: &mut World, request: &RecordedRequest) -> Option<Reply> {
             .find(|(key, _)| key == name)
             .map(|(_, value)| value.into_owned())
     };
-    let login = field("login").unwrap_or_default();
-    let account = world.state.by_login(&login);
-    let Some(account) =
-        account.filter(|account| Some(&account.password) == field("password").as_ref())
-    else {
+    let account = match field("account") {
+        Some(login) => world.state.by_login(&login),
+        None => {
+            let account = world.state.by_login(&field("login").unwrap_or_default());
+            account.filter(|account| Some(&account.password) == field("password").as_ref())
+        }
+    };
+    let Some(account) = account else {
         return Some(html(
             403,
             "<!doctype html><title>No</title><h1>Wrong password</h1>",
