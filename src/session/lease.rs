@@ -1,12 +1,14 @@
-//! The renewal of a session that machines share: a lease in the store comes
-//! before the exchange, because a compare-and-set after it is too late. By then
-//! two machines have redeemed the token.
+//! Renews a session that several machines share. A machine must acquire a lease
+//! in the store before it exchanges the refresh token. A compare-and-set only
+//! when the result is stored would be too late: two machines could already have
+//! used the same token.
 //!
-//! The holder's clock starts before the write that takes the lease, a watcher's
-//! after it; so a holder that has kept to its deadline has ended before anybody
-//! takes over. Wall clocks decide nothing. A write without an answer is looked
-//! up, never guessed. Store, server, clocks and sleeps are parameters
-//! ([`World`]), so that the tests run this code in virtual time.
+//! The holder measures its lease from before the write that acquires it, and
+//! every watcher from after that write. So a holder that keeps its deadline has
+//! finished before another machine takes over. No decision compares wall clocks.
+//! If the response to a write is missing, the entry is read to find out whether
+//! the write was done. The store, the server and the clocks belong to the
+//! [`Environment`], which tests replace to run this code in virtual time.
 
 mod exchange;
 mod login;
@@ -22,26 +24,27 @@ mod watch;
 
 use std::time::Duration;
 
-use self::watch::{Backoff, Watch};
+use self::watch::{Backoff, LeaseWatch};
 use crate::model::{Grant, Origin, PendingExchange, RefreshToken, Session, Timestamp};
 use crate::store::{
     Lease, PutOutcome, SharedEntry, StoreError, StoreErrorKind, Version, VersionedEntry,
 };
 
-/// The outcome of an exchange.
-pub(super) enum Exchanged<E> {
+/// The outcome of an exchange of the refresh token.
+pub(super) enum ExchangeOutcome<E> {
     Granted(Grant),
-    /// The server has ended the session.
+    /// The server refused the token: the session has ended.
     Refused(E),
-    /// Nothing usable came back. The token may be spent.
+    /// There was no usable response. The server may have accepted the token.
     NoAnswer(E),
 }
 
-/// What a run of the protocol needs of the world.
-pub(super) trait World {
-    /// A failed request.
+/// The store, the server, the clocks and the sleep that the protocol uses. Tests
+/// replace them.
+pub(super) trait Environment {
+    /// Describes a failed request.
     type Error: std::fmt::Display;
-    /// What became of a revocation.
+    /// The outcome of a revocation.
     type Revocation;
 
     fn get(&self, timeout: Duration) -> Result<VersionedEntry, StoreError>;
@@ -51,75 +54,80 @@ pub(super) trait World {
         entry: &[u8],
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError>;
-    fn exchange(&self, refresh: &RefreshToken) -> Exchanged<Self::Error>;
+    fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<Self::Error>;
     fn revoke(&self, session: &Session) -> Self::Revocation;
-    /// A clock that runs on while the machine is suspended.
+    /// Returns the time of a clock that advances while the machine is suspended.
     fn holder_clock(&self) -> Duration;
-    /// A monotonic clock. One that stands still in a suspend is the safer one.
+    /// Returns the time of a monotonic clock, preferably one that stops while the
+    /// machine is suspended: a watcher must not count that time.
     fn watcher_clock(&self) -> Duration;
     fn now(&self) -> Timestamp;
-    fn sleep(&self, time: Duration);
+    fn sleep(&self, duration: Duration);
     fn random(&self) -> u64;
     fn host(&self) -> String;
-    fn pid(&self) -> u32;
-    /// The server's clock minus this machine's, in milliseconds, if it is known.
+    /// Returns the server's clock minus this machine's, in milliseconds, if it is known.
     fn skew(&self) -> Option<i64>;
-    /// Whether the person has given up on saving a result.
+    /// Whether the user has interrupted the run again while a result is being stored.
     fn is_abandoned(&self) -> bool;
     fn log(&self, text: &str);
 }
 
-/// The protocol's times.
+/// The durations and timeouts of the protocol.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timing {
-    pub(super) lease: Duration,
-    /// The longest that one phase of an exchange takes. It has two: head and body.
-    pub(super) exchange: Duration,
-    /// Kept free at the end of the lease: rates of clocks, the way to the server.
+    pub(super) lease_duration: Duration,
+    /// Timeout for the response head, and again for the response body. An exchange
+    /// takes at most twice this time.
+    pub(super) exchange_timeout: Duration,
+    /// Part of the lease reserved for differing clock rates and network delays.
     pub(super) margin: Duration,
     pub(super) lock_timeout: Duration,
-    /// Whether a person chose `lock_timeout`; else it grows with the lease watched.
+    /// Whether the user set `lock_timeout`. If not, it is extended to outlast the
+    /// lease of another machine.
     pub(super) is_lock_timeout_given: bool,
-    /// A get, and a put that can be repeated from the start.
-    pub(super) request: Duration,
-    /// One attempt to put the result.
-    pub(super) attempt: Duration,
+    /// Timeout for a get, and for a put before the exchange or after a refusal.
+    pub(super) request_timeout: Duration,
+    /// Timeout for one attempt to store a result or to release the lease.
+    pub(super) save_attempt_timeout: Duration,
+    /// How long storing a result is retried.
     pub(super) save_timeout: Duration,
-    /// The most that a gap between two answers of the store adds to what was watched.
+    /// Maximum time between two reads that counts as watching the lease. While the
+    /// store is unavailable, the holder cannot store its result either.
     pub(super) max_gap: Duration,
 }
 
 impl Timing {
     pub(super) const DEFAULT: Self = Self {
-        lease: Duration::from_secs(30),
-        exchange: Duration::from_secs(10),
+        lease_duration: Duration::from_secs(30),
+        exchange_timeout: Duration::from_secs(10),
         margin: Duration::from_secs(5),
         lock_timeout: Duration::from_secs(45),
         is_lock_timeout_given: false,
-        request: Duration::from_secs(10),
-        attempt: Duration::from_millis(2500),
+        request_timeout: Duration::from_secs(10),
+        save_attempt_timeout: Duration::from_millis(2500),
         save_timeout: Duration::from_secs(600),
         max_gap: Duration::from_secs(3),
     };
 }
 
-/// No lease lasts longer, whatever an entry says.
+/// Maximum duration of a lease. Longer durations in an entry are cut to this.
 const MAX_LEASE: Duration = Duration::from_secs(600);
-/// Attempts to put a result, however late it is: a run that was paused has some left.
-const MIN_ATTEMPTS: u32 = 5;
+/// Minimum number of attempts to store a result, even after the deadline. A run
+/// that was paused may reach its deadline before its first attempt.
+const MIN_SAVE_ATTEMPTS: u32 = 5;
 
 /// A successful renewal.
 #[derive(Debug)]
 pub(super) enum Renewal {
-    Own(Session),
-    /// Another run or machine has renewed the session.
-    Theirs(Session),
+    ByThisRun(Session),
+    /// Another run, here or on another machine, has renewed the session.
+    ByOthers(Session),
 }
 
 impl Renewal {
-    pub(super) fn session(self) -> Session {
+    pub(super) fn into_session(self) -> Session {
         match self {
-            Self::Own(session) | Self::Theirs(session) => session,
+            Self::ByThisRun(session) | Self::ByOthers(session) => session,
         }
     }
 }
@@ -131,19 +139,21 @@ pub(super) enum LeaseError<E> {
     OtherOrigin(Origin),
     Ended {
         message: String,
-        /// The lease that ran out before, whose holder most likely spent the token.
-        lapsed: Option<Lease>,
-        /// An exchange of that token that got no usable response.
+        /// The lease that expired before. Its holder most likely used the token.
+        expired_lease: Option<Lease>,
+        /// An earlier exchange of the token that got no usable response.
         pending: Option<PendingExchange>,
     },
+    /// The lock timeout has passed. Contains another machine's lease, if there is one.
     Busy(Option<Lease>),
     /// The exchange got no usable response.
     Request(E),
-    /// The run that this one waited for got no usable response.
-    Shared(String),
-    NoAccess,
+    /// Another run exchanged the token meanwhile and got no usable response.
+    OtherRunFailed(String),
+    /// The server's response contained no access token.
+    NoAccessToken,
     Store(StoreError),
-    /// The server issued tokens that the store did not take.
+    /// The server issued tokens, and storing them failed.
     Lost(StoreError),
 }
 
@@ -153,158 +163,184 @@ impl<E> From<StoreError> for LeaseError<E> {
     }
 }
 
-/// What a logout found and did.
+/// The result of a logout.
 #[derive(Debug)]
 pub(super) struct LoggedOut<R> {
-    pub(super) was_there: bool,
+    /// Whether the entry existed and was not marked as logged out.
+    pub(super) existed: bool,
+    /// The outcome of each revocation. There are several if the session changed
+    /// during the logout.
     pub(super) revocations: Vec<R>,
 }
 
-/// Runs the protocol on one entry.
-pub(super) struct SharedSession<'a, W> {
-    pub(super) world: &'a W,
+/// Runs the protocol on one entry of the store.
+pub(super) struct SharedSession<'a, E> {
+    pub(super) environment: &'a E,
     pub(super) timing: &'a Timing,
     pub(super) origin: &'a Origin,
 }
 
-/// What to do after a step.
+/// How a renewal continues after an exchange under the lease.
 enum Step {
-    Done(Renewal),
-    Again,
+    Renewed(Renewal),
+    /// Read the entry again and start over.
+    Retry,
 }
 
-type Outcome<T, W> = Result<T, LeaseError<<W as World>::Error>>;
+type LeaseResult<T, E> = Result<T, LeaseError<<E as Environment>::Error>>;
 
-impl<W: World> SharedSession<'_, W> {
-    /// Reads and parses the entry. See [`Self::read`].
-    pub(super) fn look_up(
+impl<E: Environment> SharedSession<'_, E> {
+    /// Reads and parses the entry. Retries as [`Self::read_bytes`] does.
+    pub(super) fn read_entry(
         &self,
-        limit: Duration,
+        deadline: Duration,
         timeout: Duration,
-        attempts: u32,
+        min_attempts: u32,
     ) -> Result<(Version, Option<SharedEntry>), StoreError> {
-        let (version, bytes) = self.read(limit, timeout, attempts)?;
+        let (version, bytes) = self.read_bytes(deadline, timeout, min_attempts)?;
         let entry = bytes.map(|bytes| self.parse(&bytes)).transpose()?;
         Ok((version, entry))
     }
 
-    /// Reads the entry. Retries while the store does not answer, until `limit`
-    /// on the watcher's clock, but at least `attempts` times.
-    fn read(
+    /// Reads the entry. Retries while the store is unavailable, until `deadline` on
+    /// the watcher's clock, and makes at least `min_attempts` attempts.
+    ///
+    /// With more than one required attempt, new tokens wait to be stored, so that
+    /// every error of the store is retried.
+    fn read_bytes(
         &self,
-        limit: Duration,
+        deadline: Duration,
         timeout: Duration,
-        attempts: u32,
+        min_attempts: u32,
     ) -> Result<VersionedEntry, StoreError> {
         let mut backoff = Backoff::default();
-        let mut made = 0;
+        let mut attempts_made = 0;
         loop {
-            made += 1;
-            match self.world.get(timeout) {
+            attempts_made += 1;
+            match self.environment.get(timeout) {
                 Ok(read) => return Ok(read),
                 Err(error) => {
-                    // While a result waits, whatever the store says is tried again.
-                    let is_final = error.kind != StoreErrorKind::Unavailable && attempts < 2;
-                    let is_late = self.world.watcher_clock() >= limit && made >= attempts;
-                    if is_final || is_late || self.world.is_abandoned() {
+                    let is_permanent =
+                        error.kind != StoreErrorKind::Unavailable && min_attempts < 2;
+                    let has_timed_out = self.has_passed(deadline) && attempts_made >= min_attempts;
+                    if is_permanent || has_timed_out || self.environment.is_abandoned() {
                         return Err(error);
                     }
-                    self.world.log(&format!("asking the store again: {error}"));
+                    self.environment
+                        .log(&format!("store error, retrying: {error}"));
                 }
             }
-            self.world.sleep(backoff.next(self.world.random()));
+            self.pause(&mut backoff);
         }
     }
 
-    /// Parses an entry, with the receipts by this machine's clock.
+    /// Parses an entry. Converts its times of receipt to this machine's clock.
     fn parse(&self, bytes: &[u8]) -> Result<SharedEntry, StoreError> {
-        SharedEntry::from_bytes(bytes, self.world.skew())
+        SharedEntry::from_bytes(bytes, self.environment.skew())
     }
 
-    fn after(&self, time: Duration) -> Duration {
-        self.world.watcher_clock() + time
+    /// Returns the time of the watcher's clock at which `timeout` has passed.
+    pub(super) fn deadline_in(&self, timeout: Duration) -> Duration {
+        self.environment.watcher_clock() + timeout
     }
 
-    /// Renews the session, or takes what another one has renewed. `before` is
-    /// the session as this run has read it, if it has. One that `is_fresh` is
-    /// returned as it is.
+    fn has_passed(&self, deadline: Duration) -> bool {
+        self.environment.watcher_clock() >= deadline
+    }
+
+    /// Sleeps for the next pause of `backoff`.
+    fn pause(&self, backoff: &mut Backoff) {
+        self.environment
+            .sleep(backoff.next_pause(self.environment.random()));
+    }
+
+    fn random_id(&self) -> String {
+        let random = || self.environment.random();
+        format!("{:016x}{:016x}", random(), random())
+    }
+
+    /// Renews the session, or returns the session that another run has renewed.
+    ///
+    /// `last_read` is the session that the caller has read and found not fresh. If
+    /// it is `None`, the session is compared with the first one read here. A
+    /// stored session for which `is_fresh` holds is returned without an exchange.
     pub(super) fn renew(
         &self,
-        before: Option<&Session>,
+        last_read: Option<&Session>,
         is_fresh: &dyn Fn(&Session) -> bool,
-    ) -> Outcome<Renewal, W> {
-        let mut limit = self.after(self.timing.lock_timeout);
-        // The tokens that this run began with, if nobody has read them before.
+    ) -> LeaseResult<Renewal, E> {
+        let mut deadline = self.deadline_in(self.timing.lock_timeout);
         let mut first_read: Option<Session> = None;
-        let mut watch = Watch::default();
+        let mut watch = LeaseWatch::default();
         let mut backoff = Backoff::default();
-        let mut lapsed: Option<Lease> = None;
+        let mut expired_lease: Option<Lease> = None;
         let mut has_tried = false;
         loop {
-            let (version, entry) = self.look_up(limit, self.timing.request, 1)?;
+            let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
             let Some(entry) = entry else {
                 return Err(LeaseError::NotSignedIn);
             };
-            let known = before.or(first_read.as_ref());
-            let session = self.session_of(&entry, lapsed.as_ref())?;
-            let is_renewed = known.is_some_and(|known| !session.has_same_tokens(known));
+            let baseline = last_read.or(first_read.as_ref());
+            let session = self.current_session(&entry, expired_lease.as_ref())?;
+            let is_renewed = baseline.is_some_and(|baseline| !session.has_same_tokens(baseline));
             if is_renewed {
-                self.world
+                self.environment
                     .log("another run or machine has renewed the session");
             }
             if is_renewed || is_fresh(session) {
-                return entry.renewed_by_others();
+                return entry.into_renewal_by_others();
             }
-            // A failure writes another journal mark into the session.
-            let has_failed = known.is_some_and(|known| known.pending != session.pending);
-            if known.is_none() {
-                first_read = self.reparsed(&entry)?.session;
+            // A failed exchange changes the session's pending marker.
+            let has_failed = baseline.is_some_and(|baseline| baseline.pending != session.pending);
+            if baseline.is_none() {
+                first_read = self.copy_entry(&entry)?.session;
             }
-            // Late, and the tokens are still those of the start.
-            if has_tried && self.world.watcher_clock() >= limit {
-                return Err(LeaseError::Busy(lapsed));
+            if has_tried && self.has_passed(deadline) {
+                return Err(LeaseError::Busy(expired_lease));
             }
             if let Some(lease) = entry.sharing.lease.as_ref() {
-                let length = Duration::from_millis(lease.duration).min(MAX_LEASE);
-                let now = self.world.watcher_clock();
-                if !watch.is_over(&version, length, now, self.timing.max_gap) {
+                let lease_duration = Duration::from_millis(lease.duration_millis).min(MAX_LEASE);
+                let now = self.environment.watcher_clock();
+                if !watch.observe(&version, lease_duration, now, self.timing.max_gap) {
                     if !self.timing.is_lock_timeout_given {
-                        limit = limit.max(watch.began() + length + Duration::from_secs(5));
+                        deadline = deadline
+                            .max(watch.first_seen() + lease_duration + Duration::from_secs(5));
                     }
-                    if now >= limit {
+                    if now >= deadline {
                         return Err(LeaseError::Busy(Some(lease.clone())));
                     }
-                    if watch.began() == now {
-                        self.world
+                    if watch.first_seen() == now {
+                        self.environment
                             .log(&format!("waiting for the renewal on {}", lease.host));
                     }
-                    self.world.sleep(backoff.next(self.world.random()));
+                    self.pause(&mut backoff);
                     continue;
                 }
-                self.world
-                    .log(&format!("the lease of {} has run out", lease.host));
-                lapsed = Some(lease.clone());
+                self.environment
+                    .log(&format!("the lease of {} has expired", lease.host));
+                expired_lease = Some(lease.clone());
             } else if has_failed && let Some(failed) = &entry.sharing.failed {
-                return Err(LeaseError::Shared(failed.why.clone()));
+                return Err(LeaseError::OtherRunFailed(failed.why.clone()));
             }
-            if let Some(taken) = self.take(entry, &version)? {
-                if let Step::Done(renewal) = self.exchange(taken, &mut lapsed)? {
+            if let Some(held) = self.acquire_lease(entry, &version)? {
+                let step = self.exchange_under_lease(held, expired_lease.as_ref())?;
+                if let Step::Renewed(renewal) = step {
                     return Ok(renewal);
                 }
             } else {
-                self.world
-                    .sleep(Backoff::default().next(self.world.random()));
+                self.pause(&mut Backoff::default());
             }
             has_tried = true;
         }
     }
 
-    /// Returns the session of an entry. It must be one of this server that has not ended.
-    fn session_of<'e>(
+    /// Returns the session of `entry`. Fails if the session has ended or belongs to
+    /// another server.
+    fn current_session<'e>(
         &self,
         entry: &'e SharedEntry,
-        lapsed: Option<&Lease>,
-    ) -> Outcome<&'e Session, W> {
+        expired_lease: Option<&Lease>,
+    ) -> LeaseResult<&'e Session, E> {
         let session = entry.session.as_ref().ok_or(LeaseError::NotSignedIn)?;
         if session.origin != *self.origin {
             return Err(LeaseError::OtherOrigin(session.origin.clone()));
@@ -313,21 +349,21 @@ impl<W: World> SharedSession<'_, W> {
             None => Ok(session),
             Some(ended) => Err(LeaseError::Ended {
                 message: ended.message.clone(),
-                lapsed: lapsed.cloned(),
+                expired_lease: expired_lease.cloned(),
                 pending: session.pending,
             }),
         }
     }
 
-    /// A second copy of an entry, whose tokens have no `Clone`.
-    fn reparsed(&self, entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
+    /// Copies an entry through its stored form, because tokens do not implement `Clone`.
+    fn copy_entry(&self, entry: &SharedEntry) -> Result<SharedEntry, StoreError> {
         self.parse(&entry.to_bytes()?)
     }
 }
 
 impl SharedEntry {
-    fn renewed_by_others<E>(self) -> Result<Renewal, LeaseError<E>> {
+    fn into_renewal_by_others<E>(self) -> Result<Renewal, LeaseError<E>> {
         let session = self.session.ok_or(LeaseError::NotSignedIn)?;
-        Ok(Renewal::Theirs(session))
+        Ok(Renewal::ByOthers(session))
     }
 }

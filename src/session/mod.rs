@@ -131,9 +131,11 @@ impl SessionManager<'_> {
         let _waiting = self
             .terminal
             .spin("waiting for another process that uses this profile");
-        let remaining = self.patience().saturating_sub(started.elapsed());
+        let remaining = self
+            .effective_lock_timeout()
+            .saturating_sub(started.elapsed());
         match self.locks.wait(&self.profile, remaining) {
-            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.patience())),
+            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.effective_lock_timeout())),
             other => Ok(other?),
         }
     }

@@ -1,5 +1,5 @@
-//! The operations on a session that machines share: the lease's world as it is
-//! outside of tests, and what login, renewal and logout do with it.
+//! Login, renewal and logout of a session that machines share, with the
+//! environment in which the lease protocol runs outside of tests.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::end::EndedSession;
 use super::error::ends_session;
 use super::interrupts::Deferral;
-use super::lease::{Exchanged, LeaseError, Renewal, SharedSession, Timing, World};
+use super::lease::{Environment, ExchangeOutcome, LeaseError, Renewal, SharedSession, Timing};
 use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof};
 use crate::api::ApiError;
 use crate::model::{MAX_ROUNDING_MILLIS, RefreshToken, Session, Timestamp};
@@ -16,27 +16,27 @@ use crate::store::{
     host_name,
 };
 
-/// The lock timeout that a person did not choose.
-const USUAL_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+/// The lock timeout unless the user sets another one.
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long the request may take that compares the clocks.
+/// Timeout for the request that compares this machine's clock with the server's.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a read is retried while the store does not answer.
+/// How long a read is retried while the store is unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The world of the protocol: the store, the server and this machine's clocks.
-pub(super) struct SharedWorld<'m> {
+/// The profile's store, the server and this machine's clocks.
+pub(super) struct RealEnvironment<'m> {
     manager: &'m SessionManager<'m>,
     store: &'m dyn Versioned,
+    /// The watcher's clock counts from here.
     started: Instant,
-    exchange_timeout: Duration,
     skew: Option<i64>,
-    /// From the exchange on, signals wait for the result to be stored.
+    /// Set at the first exchange: defers signals until the result is stored.
     deferral: RefCell<Option<Deferral<'m>>>,
 }
 
-impl World for SharedWorld<'_> {
+impl Environment for RealEnvironment<'_> {
     type Error = ApiError;
     type Revocation = Revocation;
 
@@ -50,21 +50,24 @@ impl World for SharedWorld<'_> {
         entry: &[u8],
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
-        let account = self.manager.profile.as_str();
-        self.store.put(account, expected, Some(entry), timeout)
+        self.store.put(
+            self.manager.profile.as_str(),
+            expected,
+            Some(entry),
+            timeout,
+        )
     }
 
-    fn exchange(&self, refresh: &RefreshToken) -> Exchanged<ApiError> {
+    fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<ApiError> {
         let mut deferral = self.deferral.borrow_mut();
         if deferral.is_none() {
             *deferral = Some(self.manager.interrupts.defer());
         }
         let _waiting = self.manager.terminal.spin("waiting for the server");
-        let client = &self.manager.client;
-        match client.exchange_within(refresh, self.exchange_timeout) {
-            Ok(grant) => Exchanged::Granted(grant),
-            Err(error) if ends_session(&error) => Exchanged::Refused(error),
-            Err(error) => Exchanged::NoAnswer(error),
+        match self.manager.client.exchange_within(refresh, timeout) {
+            Ok(grant) => ExchangeOutcome::Granted(grant),
+            Err(error) if ends_session(&error) => ExchangeOutcome::Refused(error),
+            Err(error) => ExchangeOutcome::NoAnswer(error),
         }
     }
 
@@ -84,14 +87,14 @@ impl World for SharedWorld<'_> {
         (self.manager.now)()
     }
 
-    fn sleep(&self, time: Duration) {
+    fn sleep(&self, duration: Duration) {
         self.manager.interrupts.watch();
         let _waiting = self.manager.terminal.spin("waiting for the shared session");
-        std::thread::sleep(time);
+        std::thread::sleep(duration);
     }
 
     fn random(&self) -> u64 {
-        // Without randomness the process number still tells runs apart.
+        // If the system has no random numbers, use the process ID to tell runs apart.
         getrandom::u64().unwrap_or_else(|_| std::process::id().into())
     }
 
@@ -103,10 +106,6 @@ impl World for SharedWorld<'_> {
         self.skew
     }
 
-    fn pid(&self) -> u32 {
-        std::process::id()
-    }
-
     fn is_abandoned(&self) -> bool {
         self.manager.interrupts.is_repeated()
     }
@@ -116,26 +115,16 @@ impl World for SharedWorld<'_> {
     }
 }
 
-/// A clock that runs on in a suspend, where the system has one.
-#[cfg(target_os = "linux")]
+/// Returns the time of a clock that advances while the machine is suspended.
+/// `Instant` does not, neither on Linux nor on macOS.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 fn holder_clock(_: Instant) -> Duration {
     use rustix::time::{ClockId, clock_gettime};
-    let time = clock_gettime(ClockId::Boottime);
-    Duration::new(
-        time.tv_sec.try_into().unwrap_or(0),
-        time.tv_nsec.try_into().unwrap_or(0),
-    )
-}
-
-/// There, `CLOCK_MONOTONIC` runs on in a suspend, and `Instant` does not.
-#[cfg(target_os = "macos")]
-fn holder_clock(_: Instant) -> Duration {
-    use rustix::time::{ClockId, clock_gettime};
-    let time = clock_gettime(ClockId::Monotonic);
-    Duration::new(
-        time.tv_sec.try_into().unwrap_or(0),
-        time.tv_nsec.try_into().unwrap_or(0),
-    )
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::Boottime;
+    #[cfg(target_os = "macos")]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    Duration::try_from(clock_gettime(CLOCK)).unwrap_or_default()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
@@ -144,21 +133,21 @@ fn holder_clock(started: Instant) -> Duration {
 }
 
 impl SessionManager<'_> {
-    /// The conditional reads and writes of the profile's store, if it has them.
+    /// Returns the profile's store for conditional writes, if it has versions.
     pub(super) fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
         self.stores.get(self.store).versioned()
     }
 
-    /// Whether machines share the profile's session.
+    /// Whether the profile's store has versions, so that machines can share its session.
     pub(crate) fn is_shared(&self) -> Result<bool, StoreError> {
         Ok(self.versioned()?.is_some())
     }
 
-    /// How long to wait for a lock. A lease of another machine lasts longer
-    /// than the usual timeout.
-    pub(super) fn patience(&self) -> Duration {
+    /// Returns how long to wait for a lock or lease. The default for a store helper
+    /// is longer than a lease.
+    pub(super) fn effective_lock_timeout(&self) -> Duration {
         match self.store {
-            StoreKind::Helper(_) if self.lock_timeout == USUAL_LOCK_TIMEOUT => {
+            StoreKind::Helper(_) if self.lock_timeout == DEFAULT_LOCK_TIMEOUT => {
                 Timing::DEFAULT.lock_timeout
             }
             _ => self.lock_timeout,
@@ -167,55 +156,56 @@ impl SessionManager<'_> {
 
     fn timing(&self) -> Timing {
         Timing {
-            exchange: self.client.timeout().min(Timing::DEFAULT.exchange),
-            lock_timeout: self.patience(),
-            is_lock_timeout_given: self.lock_timeout != USUAL_LOCK_TIMEOUT,
+            exchange_timeout: self.client.timeout().min(Timing::DEFAULT.exchange_timeout),
+            lock_timeout: self.effective_lock_timeout(),
+            is_lock_timeout_given: self.lock_timeout != DEFAULT_LOCK_TIMEOUT,
             ..Timing::DEFAULT
         }
     }
 
-    /// Runs `operation` of the protocol on the shared entry. Returns `None` if
-    /// the profile's store has no versions.
+    /// Runs an operation of the lease protocol on the profile's entry. Returns `None`
+    /// if the store has no versions.
     fn with_shared<T>(
         &self,
-        operation: impl FnOnce(&SharedSession<'_, SharedWorld<'_>>) -> Result<T, LeaseError<ApiError>>,
+        operation: impl FnOnce(
+            &SharedSession<'_, RealEnvironment<'_>>,
+        ) -> Result<T, LeaseError<ApiError>>,
     ) -> Result<Option<T>, SessionError> {
         let Some(store) = self.versioned()? else {
             return Ok(None);
         };
         let timing = self.timing();
-        let world = SharedWorld {
+        let environment = RealEnvironment {
             manager: self,
             store,
             started: Instant::now(),
-            exchange_timeout: timing.exchange,
             skew: self.recorded_skew(),
             deferral: RefCell::new(None),
         };
         let shared = SharedSession {
-            world: &world,
+            environment: &environment,
             timing: &timing,
             origin: &self.origin,
         };
-        let result = operation(&shared).map_err(|error| self.lease_error(error));
-        match world.deferral.take() {
+        let result = operation(&shared).map_err(|error| self.map_lease_err(error));
+        match environment.deferral.take() {
             Some(deferral) => deferral.end_with(result),
             None => result,
         }
         .map(Some)
     }
 
-    fn lease_error(&self, error: LeaseError<ApiError>) -> SessionError {
+    fn map_lease_err(&self, error: LeaseError<ApiError>) -> SessionError {
         match error {
             LeaseError::NotSignedIn => SessionError::NotSignedIn,
             LeaseError::OtherOrigin(stored) => SessionError::OtherOrigin { stored },
             LeaseError::Ended {
                 message,
-                lapsed,
+                expired_lease,
                 pending,
             } => SessionError::Ended {
                 message,
-                cause: match lapsed {
+                cause: match expired_lease {
                     Some(lease) => Some(LikelyCause::LapsedLease {
                         host: lease.host,
                         began: lease.began,
@@ -227,10 +217,10 @@ impl SessionManager<'_> {
                 host: lease.host,
                 since: lease.began,
             },
-            LeaseError::Busy(None) => SessionError::Busy(self.patience()),
+            LeaseError::Busy(None) => SessionError::Busy(self.effective_lock_timeout()),
             LeaseError::Request(error) => SessionError::Api(error),
-            LeaseError::Shared(why) => SessionError::SharedFailure(why),
-            LeaseError::NoAccess => SessionError::NoToken {
+            LeaseError::OtherRunFailed(why) => SessionError::SharedFailure(why),
+            LeaseError::NoAccessToken => SessionError::NoToken {
                 missing: "access token",
             },
             LeaseError::Store(error) => SessionError::Store(error),
@@ -238,82 +228,76 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Reads the shared session. `None` outside if the store has no versions.
+    /// Reads the shared session. The outer `None` means that the store has no
+    /// versions, the inner `None` that it has no session.
     pub(super) fn load_shared(&self) -> Result<Option<Option<Session>>, SessionError> {
-        let read = self.with_shared(|shared| {
-            let limit = shared.world.watcher_clock() + READ_TIMEOUT;
-            Ok(shared.look_up(limit, shared.timing.request, 1)?)
-        })?;
-        let entry = match read {
-            None => return Ok(None),
-            Some((_, None)) => return Ok(Some(None)),
-            Some((_, Some(entry))) => entry,
-        };
-        if let Some(ended) = entry.sharing.ended {
-            return Err(SessionError::Ended {
-                message: ended.message,
-                cause: None,
-            });
-        }
-        Ok(Some(entry.session))
+        self.with_shared(|shared| {
+            let deadline = shared.deadline_in(READ_TIMEOUT);
+            let (_, entry) = shared.read_entry(deadline, shared.timing.request_timeout, 1)?;
+            let ended = entry.as_ref().and_then(|entry| entry.sharing.ended.clone());
+            match ended {
+                Some(ended) => Err(LeaseError::Ended {
+                    message: ended.message,
+                    expired_lease: None,
+                    pending: None,
+                }),
+                None => Ok(entry.and_then(|entry| entry.session)),
+            }
+        })
     }
 
-    /// Renews a shared session under its lease. The profile's lock is held, so
-    /// one process per machine contends.
+    /// Renews a shared session under a lease. Returns `None` if the store has no
+    /// versions. The caller holds the profile's lock, so only one process per
+    /// machine competes for the lease.
     pub(super) fn renew_shared(
         &self,
-        before: Option<&Session>,
+        last_read: Option<&Session>,
         policy: RefreshPolicy,
     ) -> Result<Option<Session>, SessionError> {
-        if self.is_shared()? {
-            self.refuse_rotation_commands()?;
+        self.refuse_rotation_commands()?;
+        let is_fresh = |session: &Session| self.is_fresh(session, policy);
+        let renewed = self.with_shared(|shared| shared.renew(last_read, &is_fresh))?;
+        if let Some(Renewal::ByThisRun(session)) = &renewed {
+            self.record_skew(session);
         }
-        let renewed = self.with_shared(|shared| {
-            shared.renew(before, &|session| self.is_fresh(session, policy))
-        })?;
-        if let Some(Renewal::Own(Session {
-            skew: Some(skew), ..
-        })) = &renewed
-        {
-            self.record_skew(*skew);
-        }
-        Ok(renewed.map(Renewal::session))
+        Ok(renewed.map(Renewal::into_session))
     }
 
-    /// Stores the session of a login. Returns it with the one that it replaced.
+    /// Stores the session of a login. Returns it with the session that it replaced.
     pub(super) fn log_in_shared(
         &self,
         session: Session,
     ) -> Result<(Session, Option<Session>), SessionError> {
-        if let Some(skew) = session.skew {
-            self.record_skew(skew);
-        }
+        self.record_skew(&session);
         self.with_shared(|shared| shared.log_in(session))?
-            .ok_or_else(|| StoreError::failed("the store has no versions any more").into())
+            .ok_or_else(|| StoreError::failed("the store no longer has versions").into())
     }
 
-    /// Proves that the shared store writes, and compares versions.
+    /// Tests that the shared store can be written and compares versions. Returns
+    /// `None` if the store has no versions.
     pub(super) fn test_shared(&self) -> Result<Option<StoreProof>, SessionError> {
-        if self.is_shared()? {
-            self.refuse_rotation_commands()?;
-        }
+        self.refuse_rotation_commands()?;
         self.with_shared(|shared| shared.test_store())
     }
 
-    /// Refuses the commands that follow a rotation. Every machine that shares a
-    /// session renews it, and the others would not run the commands of this one.
+    /// Fails if the session is shared and the profile has commands to run after a
+    /// rotation. Other machines renew the session too, and do not run the commands
+    /// of this one.
     pub(crate) fn refuse_rotation_commands(&self) -> Result<(), SessionError> {
-        match self.rotation_commands.first_key() {
-            Some(name) => Err(SessionError::RotationOfShared {
-                name: name.to_owned(),
-            }),
-            None => Ok(()),
+        if let Some(name) = self.rotation_commands.first_key()
+            && self.is_shared()?
+        {
+            let name = name.to_owned();
+            return Err(SessionError::RotationOfShared { name });
         }
+        Ok(())
     }
 
-    /// Reads the stored session, to use or renew it. The entry of a shared one is
-    /// in the server's time: if this machine's clock was never compared with the
-    /// server's, or the entry contradicts what is recorded, one request compares them.
+    /// Reads the stored session, to use or renew it.
+    ///
+    /// A shared entry has its times by the server's clock. Sends a request to
+    /// compare the clocks if no skew is recorded, or if the recorded skew would
+    /// mean that the token was received in the future.
     pub(crate) fn load_to_use(&self) -> Result<Option<Session>, SessionError> {
         let Some(mut session) = self.load()? else {
             return Ok(None);
@@ -325,14 +309,13 @@ impl SessionManager<'_> {
         if session.skew.is_none() || is_from_future(&session, (self.now)()) {
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
-                    // Without a `Date` there is nothing to compare: the clocks count as equal.
-                    let skew = pong.skew.unwrap_or(0);
-                    self.record_skew(skew);
-                    session.set_skew(Some(skew));
+                    // If the response has no `Date`, assume that the clocks agree.
+                    session.set_skew(Some(pong.skew.unwrap_or(0)));
+                    self.record_skew(&session);
                 }
                 Err(error) => self
                     .terminal
-                    .verbose(&format!("the clock was not compared: {error}")),
+                    .verbose(&format!("comparing the clocks failed: {error}")),
             }
         }
         Ok(Some(session))
@@ -343,40 +326,39 @@ impl SessionManager<'_> {
         selected.profile?.clock_skew
     }
 
-    fn record_skew(&self, skew: i64) {
+    fn record_skew(&self, session: &Session) {
         let recorded = self.recorded_skew();
-        if recorded
-            .is_some_and(|recorded| recorded.abs_diff(skew) <= MAX_ROUNDING_MILLIS.unsigned_abs())
+        let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_ROUNDING_MILLIS.unsigned_abs();
+        if let Some(skew) = session.skew
+            && recorded.is_none_or(|recorded| !is_close(recorded, skew))
+            && let Err(error) = self.record(|profile| profile.clock_skew = Some(skew))
         {
-            return;
-        }
-        if let Err(error) = self.record(|profile| profile.clock_skew = Some(skew)) {
             self.terminal
-                .verbose(&format!("the clock's skew was not recorded: {error}"));
+                .verbose(&format!("recording the clock skew failed: {error}"));
         }
     }
 
     /// Prints a warning if another machine wrote the session of a store without
-    /// versions, where nothing keeps two machines from renewing at once.
+    /// versions. Such a store cannot keep two machines from renewing at once.
     pub(super) fn warn_of_other_writer(&self, session: &Session) {
         if let Some(host) = &session.written_on
             && *host != host_name()
         {
             self.terminal.warn(&format!(
-                "{host} wrote the session in {} last; this store is for one machine only, and two \
-                 that renew at once lose the session",
+                "{host} wrote the session in {} last; use this store on one machine only, because \
+                 two machines that renew at once lose the session",
                 self.store
             ));
         }
     }
 
-    /// Makes the profile forget a shared store, and leaves the session there to the
-    /// other machines. Returns `None` if the store is this machine's own.
+    /// Removes a shared store from the profile, and keeps the session in the store
+    /// for the other machines. Returns `None` if the store is not shared.
     pub(super) fn leave_shared(&self) -> Result<Option<EndedSession>, SessionError> {
         if !matches!(self.store, StoreKind::Helper(_)) {
             return Ok(None);
         }
-        // A store that does not answer must not keep the profile.
+        // Leaving must also work while the store is unavailable.
         let unreadable = match self.is_shared() {
             Ok(false) => return Ok(None),
             Ok(true) => None,
@@ -395,24 +377,21 @@ impl SessionManager<'_> {
     /// Ends the shared session for all machines. Returns `None` if the store has
     /// no versions.
     pub(super) fn end_shared(&self) -> Result<Option<EndedSession>, SessionError> {
-        let Some(ended) = self.with_shared(|shared| shared.log_out())? else {
-            return Ok(None);
-        };
-        if ended.was_there {
+        let logout = self.with_shared(|shared| shared.log_out())?;
+        if logout.as_ref().is_some_and(|logout| logout.existed) {
             self.terminal
                 .note("this ends the session for all machines that share it");
         }
-        let mut revocations = ended.revocations;
-        Ok(Some(EndedSession {
+        Ok(logout.map(|logout| EndedSession {
             store: self.store,
-            revocation: revocations.pop(),
+            revocation: logout.revocations.into_iter().next_back(),
             unreadable: None,
-            removed: Ok(ended.was_there),
+            removed: Ok(logout.existed),
         }))
     }
 }
 
-/// Whether the newest token was received in the future.
+/// Whether the access token, or else the refresh token, was received in the future.
 fn is_from_future(session: &Session, now: Timestamp) -> bool {
     let access = session.access.as_ref().map(|access| access.expiry);
     let expiry = access.unwrap_or(session.refresh.expiry);

@@ -1,5 +1,5 @@
-//! Serves a store of this machine to others with the protocol of store helpers: to other
-//! machines over ssh, to dev containers and WSL over a pipe.
+//! Serves a store of this machine with the protocol of store helpers, for other machines
+//! over ssh, and for dev containers and WSL over a pipe.
 //!
 //! The store has no versions, so each entry is stored with a random version, and is read and
 //! written under a lock. A removed entry is stored without content, to keep its version.
@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 use super::helper::message::{self, ErrorCode, MAX_LINE, Request};
 use super::{LockError, SecretStore, StoreError, StoreErrorKind, StoreKind, lock};
 
-/// How long a request waits for other requests to finish. Shorter than the 2.5 s that the
-/// client waits for the response.
+/// How long a request waits for the lock. This is shorter than the 2.5 s that a client
+/// waits for the response.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// The first bytes of an entry, before its version.
 const MAGIC: &[u8] = b"rememberizer-shared 1 ";
@@ -34,7 +34,7 @@ struct StoredEntry {
 }
 
 impl<'a> StoreServer<'a> {
-    /// Keeps the lock file in `locks_dir`.
+    /// Creates a server for `store`, with its lock file in `locks_dir`.
     pub(crate) fn new(store: &'a dyn SecretStore, locks_dir: &Path) -> Result<Self, StoreError> {
         if matches!(store.kind(), StoreKind::Helper(_)) || store.limit().is_some() {
             return Err(StoreError::failed(
@@ -48,7 +48,7 @@ impl<'a> StoreServer<'a> {
         })
     }
 
-    /// Responds to each line of `input` with one call of `print`, until `input` ends.
+    /// Passes the response to each line of `input` to `print`, until `input` ends.
     pub(crate) fn run(
         &self,
         input: &mut dyn BufRead,

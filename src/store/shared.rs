@@ -5,7 +5,7 @@
 //! {"version":2,"lineage":"…","generation":3,"lease":{"by":"…","host":"ci-7","pid":42,"began":1795489145000,"for":30000},
 //!  "api_url":"https://…","refresh_token":"…", …}
 //! ```
-//! Here `received_at` is by the server's clock, since the clocks of two machines may differ
+//! Here `received_at` is in the server's time, since the clocks of two machines may differ
 //! by hours. Each reader subtracts the skew of its own clock.
 
 use serde::{Deserialize, Serialize};
@@ -28,13 +28,13 @@ pub(crate) struct SharedEntry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Sharing {
-    /// A random id of the login.
+    /// A random id of the login that created the session.
     pub(crate) lineage: String,
-    /// How many times the session was renewed.
+    /// Number of renewals since the login.
     pub(crate) generation: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
-    /// Set if the last holder of a lease got no usable response.
+    /// Set if the last run that held a lease got no usable response.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) failed: Option<FailedAttempt>,
     /// Set if the server has ended the session.
@@ -48,23 +48,25 @@ pub(crate) struct Sharing {
 /// The right to exchange the refresh token of the entry that contains the lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Lease {
-    /// A random id of the attempt to renew.
-    pub(crate) by: String,
+    /// A random id of the attempt to renew the session.
+    #[serde(rename = "by")]
+    pub(crate) attempt_id: String,
     pub(crate) host: String,
     pub(crate) pid: u32,
-    /// By the holder's clock. Only for messages: no decision depends on it.
+    /// When the lease was acquired, by the holder's wall clock. Used only in messages.
     pub(crate) began: Timestamp,
     /// How long another machine must have seen this lease before it may take over, in
     /// milliseconds.
     #[serde(rename = "for")]
-    pub(crate) duration: u64,
+    pub(crate) duration_millis: u64,
 }
 
-/// An attempt to renew that got no usable response.
+/// An attempt to renew the session that got no usable response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FailedAttempt {
-    /// The random id of the attempt, as in [`Lease::by`].
-    pub(crate) by: String,
+    /// The random id of the attempt, as in [`Lease::attempt_id`].
+    #[serde(rename = "by")]
+    pub(crate) attempt_id: String,
     pub(crate) why: String,
 }
 
@@ -130,10 +132,14 @@ mod tests {
     );
 
     #[test]
-    fn writes_what_it_reads() {
+    fn writing_a_parsed_entry_restores_its_text() {
         let entry = SharedEntry::from_bytes(TEXT.as_bytes(), None).expect("an entry");
         assert_eq!(
-            entry.sharing.lease.as_ref().map(|lease| lease.duration),
+            entry
+                .sharing
+                .lease
+                .as_ref()
+                .map(|lease| lease.duration_millis),
             Some(30_000)
         );
         let bytes = entry.to_bytes().expect("bytes");

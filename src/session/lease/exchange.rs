@@ -1,180 +1,218 @@
-//! Under the lease: taking it, the exchange, and what is written after it.
+//! Acquires the lease, exchanges the token under it, and stores the result.
 
 use std::time::Duration;
 
 use super::watch::Backoff;
-use super::{Exchanged, LeaseError, MIN_ATTEMPTS, Outcome, Renewal, SharedSession, Step, World};
+use super::{
+    Environment, ExchangeOutcome, LeaseError, LeaseResult, MIN_SAVE_ATTEMPTS, Renewal,
+    SharedSession, Step,
+};
 use crate::model::{Grant, PendingExchange};
 use crate::store::{EndedMark, FailedAttempt, Lease, PutOutcome, SharedEntry, StoreError, Version};
 
-impl<W: World> SharedSession<'_, W> {
-    /// Puts the lease. `None` if another one was faster.
-    pub(super) fn take(&self, entry: SharedEntry, version: &Version) -> Outcome<Option<Taken>, W> {
-        let began = self.world.holder_clock();
-        let by = format!("{:016x}{:016x}", self.world.random(), self.world.random());
-        let mut entry = entry;
+impl<E: Environment> SharedSession<'_, E> {
+    /// Writes this run's lease into the entry. Returns `None` if another run has
+    /// changed the entry.
+    pub(super) fn acquire_lease(
+        &self,
+        mut entry: SharedEntry,
+        version: &Version,
+    ) -> LeaseResult<Option<HeldLease>, E> {
+        let acquisition_started = self.environment.holder_clock();
+        let attempt_id = self.random_id();
         entry.sharing.failed = None;
         entry.sharing.lease = Some(Lease {
-            by: by.clone(),
-            host: self.world.host(),
-            pid: self.world.pid(),
-            began: self.world.now(),
-            duration: u64::try_from(self.timing.lease.as_millis()).unwrap_or(u64::MAX),
+            attempt_id: attempt_id.clone(),
+            host: self.environment.host(),
+            pid: std::process::id(),
+            began: self.environment.now(),
+            duration_millis: u64::try_from(self.timing.lease_duration.as_millis())
+                .unwrap_or(u64::MAX),
         });
         let put = self
-            .world
-            .put(version, &entry.to_bytes()?, self.timing.request)?;
+            .environment
+            .put(version, &entry.to_bytes()?, self.timing.request_timeout)?;
         match put {
-            PutOutcome::Stored(version) => Ok(Some(Taken {
+            PutOutcome::Stored(version) => Ok(Some(HeldLease {
                 entry,
                 version,
-                began,
-                by,
+                acquisition_started,
+                attempt_id,
             })),
             PutOutcome::Conflict => Ok(None),
             PutOutcome::Unknown => {
-                let limit = self.after(self.timing.lease);
-                let (version, found) = self.look_up(limit, self.timing.request, 1)?;
-                let is_mine = found
-                    .as_ref()
-                    .and_then(|entry| entry.sharing.lease.as_ref())
-                    .is_some_and(|lease| lease.by == by);
-                Ok(is_mine.then_some(Taken {
+                let deadline = self.deadline_in(self.timing.lease_duration);
+                let (version, found_entry) =
+                    self.read_entry(deadline, self.timing.request_timeout, 1)?;
+                let has_own_lease = found_entry
+                    .and_then(|entry| entry.sharing.lease)
+                    .is_some_and(|lease| lease.attempt_id == attempt_id);
+                Ok(has_own_lease.then_some(HeldLease {
                     entry,
                     version,
-                    began,
-                    by,
+                    acquisition_started,
+                    attempt_id,
                 }))
             }
         }
     }
 
-    /// Exchanges the token under a lease, unless the lease has become too short.
-    pub(super) fn exchange(&self, taken: Taken, lapsed: &mut Option<Lease>) -> Outcome<Step, W> {
+    /// Exchanges the token and stores the result. If too little time of the lease is
+    /// left for an exchange, releases the lease and returns [`Step::Retry`].
+    pub(super) fn exchange_under_lease(
+        &self,
+        held: HeldLease,
+        expired_lease: Option<&Lease>,
+    ) -> LeaseResult<Step, E> {
         let timing = self.timing;
-        let elapsed = self.world.holder_clock().saturating_sub(taken.began);
-        if elapsed + timing.exchange * 2 + timing.margin > timing.lease {
-            self.world
-                .log("taking the lease took too long: giving it back");
-            self.release(taken, None);
-            return Ok(Step::Again);
+        let elapsed = self
+            .environment
+            .holder_clock()
+            .saturating_sub(held.acquisition_started);
+        if elapsed + timing.exchange_timeout * 2 + timing.margin > timing.lease_duration {
+            self.environment
+                .log("acquiring the lease took too long, releasing it");
+            self.release(held, None);
+            return Ok(Step::Retry);
         }
-        let Some(session) = &taken.entry.session else {
+        let Some(session) = &held.entry.session else {
             return Err(LeaseError::NotSignedIn);
         };
-        match self.world.exchange(&session.refresh.value) {
-            Exchanged::Granted(grant) if grant.access.is_none() && grant.refresh.is_none() => {
-                self.release(taken, None);
-                Err(LeaseError::NoAccess)
+        match self
+            .environment
+            .exchange(&session.refresh.value, timing.exchange_timeout)
+        {
+            ExchangeOutcome::Granted(grant)
+                if grant.access.is_none() && grant.refresh.is_none() =>
+            {
+                self.release(held, None);
+                Err(LeaseError::NoAccessToken)
             }
-            Exchanged::Granted(grant) => {
+            ExchangeOutcome::Granted(grant) => {
                 let has_access = grant.access.is_some();
-                let renewal = self.persist(&taken, grant)?;
+                let renewal = self.store_result(&held, grant)?;
                 match renewal {
-                    Renewal::Own(_) if !has_access => Err(LeaseError::NoAccess),
-                    renewal => Ok(Step::Done(renewal)),
+                    Renewal::ByThisRun(_) if !has_access => Err(LeaseError::NoAccessToken),
+                    renewal => Ok(Step::Renewed(renewal)),
                 }
             }
-            Exchanged::NoAnswer(error) => {
-                let why = error.to_string();
-                self.release(taken, Some(why));
+            ExchangeOutcome::NoAnswer(error) => {
+                self.release(held, Some(error.to_string()));
                 Err(LeaseError::Request(error))
             }
-            Exchanged::Refused(error) => self.after_refusal(&taken, &error.to_string(), lapsed),
+            ExchangeOutcome::Refused(error) => {
+                self.handle_refusal(&held, &error.to_string(), expired_lease)
+            }
         }
     }
 
-    /// Gives the lease back, with the reason if the exchange got no usable
-    /// response. One attempt: if it fails, the lease runs out.
-    fn release(&self, taken: Taken, why: Option<String>) {
-        let Taken {
+    /// Removes the lease from the entry. `failure` tells other runs why the exchange
+    /// got no usable response. Makes only one attempt, because the lease expires.
+    fn release(&self, held: HeldLease, failure: Option<String>) {
+        let HeldLease {
             mut entry,
             version,
-            by,
+            attempt_id,
             ..
-        } = taken;
-        if why.is_some()
+        } = held;
+        if failure.is_some()
             && let Some(session) = &mut entry.session
         {
             session.pending = Some(PendingExchange {
-                began: self.world.now(),
+                began: self.environment.now(),
                 unanswered: true,
             });
         }
         entry.sharing.lease = None;
-        entry.sharing.failed = why.map(|why| FailedAttempt { by, why });
-        let put = entry
-            .to_bytes()
-            .and_then(|bytes| self.world.put(&version, &bytes, self.timing.attempt));
+        entry.sharing.failed = failure.map(|why| FailedAttempt { attempt_id, why });
+        let put = entry.to_bytes().and_then(|bytes| {
+            self.environment
+                .put(&version, &bytes, self.timing.save_attempt_timeout)
+        });
         match put {
             Ok(PutOutcome::Stored(_) | PutOutcome::Conflict) => {}
-            Ok(PutOutcome::Unknown) => self.world.log("the lease may stay until it runs out"),
-            Err(error) => self
-                .world
-                .log(&format!("the lease stays until it runs out: {error}")),
+            Ok(PutOutcome::Unknown) => self
+                .environment
+                .log("no response to the release of the lease; it may stay until it expires"),
+            Err(error) => self.environment.log(&format!(
+                "the lease was not released and stays until it expires: {error}"
+            )),
         }
     }
 
-    /// Puts the new tokens, in short attempts: with versions, a repetition does no harm.
-    fn persist(&self, taken: &Taken, grant: Grant) -> Outcome<Renewal, W> {
-        let after = self.renewed(taken, grant)?;
-        let bytes = after.to_bytes()?;
-        let limit = self.after(self.timing.save_timeout);
-        let mut version = taken.version.clone();
+    /// Stores the new tokens. Retries with a short timeout, which is safe because
+    /// every write is conditional on the version.
+    fn store_result(&self, held: &HeldLease, grant: Grant) -> LeaseResult<Renewal, E> {
+        let renewed_entry = self.renewed_entry(held, grant)?;
+        let bytes = renewed_entry.to_bytes()?;
+        let deadline = self.deadline_in(self.timing.save_timeout);
+        let mut version = held.version.clone();
         let mut backoff = Backoff::default();
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let failed = match self.world.put(&version, &bytes, self.timing.attempt) {
-                Ok(PutOutcome::Stored(_)) => return own(after),
-                Ok(PutOutcome::Conflict | PutOutcome::Unknown) => None,
-                Err(error) => Some(error),
-            };
-            let (found, entry) = self
-                .look_up(limit, self.timing.attempt, MIN_ATTEMPTS)
+            let put_error =
+                match self
+                    .environment
+                    .put(&version, &bytes, self.timing.save_attempt_timeout)
+                {
+                    Ok(PutOutcome::Stored(_)) => return into_renewal_by_this_run(renewed_entry),
+                    Ok(PutOutcome::Conflict | PutOutcome::Unknown) => None,
+                    Err(error) => Some(error),
+                };
+            let (found_version, found_entry) = self
+                .read_entry(
+                    deadline,
+                    self.timing.save_attempt_timeout,
+                    MIN_SAVE_ATTEMPTS,
+                )
                 .map_err(LeaseError::Lost)?;
-            let (Some(new), Some(redeemed)) = (&after.session, &taken.entry.session) else {
+            let (Some(new), Some(exchanged)) = (&renewed_entry.session, &held.entry.session) else {
                 return Err(LeaseError::NotSignedIn);
             };
-            let Some((entry, session)) = entry.and_then(|mut entry| {
-                let session = entry.session.take()?;
-                Some((entry, session))
-            }) else {
-                // Logged out meanwhile: what the server has just issued ends as well.
-                self.world.revoke(new);
+            let Some(SharedEntry {
+                session: Some(session),
+                sharing,
+            }) = found_entry
+            else {
+                // The session was logged out meanwhile, so revoke the new tokens too.
+                self.environment.revoke(new);
                 return Err(LeaseError::NotSignedIn);
             };
             if session.has_same_tokens(new) {
-                return own(after);
+                return into_renewal_by_this_run(renewed_entry);
             }
-            if entry.sharing.lineage != after.sharing.lineage {
-                self.world.revoke(new);
-                return Ok(Renewal::Theirs(session));
+            if sharing.lineage != renewed_entry.sharing.lineage {
+                self.environment.revoke(new);
+                return Ok(Renewal::ByOthers(session));
             }
-            if !session.has_same_tokens(redeemed) {
-                return Ok(Renewal::Theirs(session));
+            if !session.has_same_tokens(exchanged) {
+                return Ok(Renewal::ByOthers(session));
             }
-            // Still the token that this run has redeemed, whoever holds a lease
-            // on it or believes it ended: the new one belongs there.
-            version = found;
-            let is_late = self.world.watcher_clock() >= limit && attempts >= MIN_ATTEMPTS;
-            if is_late || self.world.is_abandoned() {
-                return Err(LeaseError::Lost(failed.unwrap_or_else(|| {
-                    StoreError::failed("the store did not take the renewed session")
+            // The entry still holds the token that this run has exchanged. Overwrite
+            // it, even if another run holds a lease on that token or marked it as
+            // ended: only this run has the new tokens.
+            version = found_version;
+            let has_timed_out = self.has_passed(deadline) && attempts >= MIN_SAVE_ATTEMPTS;
+            if has_timed_out || self.environment.is_abandoned() {
+                return Err(LeaseError::Lost(put_error.unwrap_or_else(|| {
+                    StoreError::failed("the store did not accept the renewed session")
                 })));
             }
             if attempts > 2 {
-                self.world.sleep(backoff.next(self.world.random()) / 4);
+                // Pause briefly: until the write succeeds, only this run has the tokens.
+                let pause = backoff.next_pause(self.environment.random()) / 4;
+                self.environment.sleep(pause);
             }
         }
     }
 
-    /// The entry after a renewal under the lease.
-    fn renewed(&self, taken: &Taken, grant: Grant) -> Result<SharedEntry, StoreError> {
+    /// Returns the entry to store after a successful exchange, without a lease.
+    fn renewed_entry(&self, held: &HeldLease, grant: Grant) -> Result<SharedEntry, StoreError> {
         let SharedEntry {
             session,
             mut sharing,
-        } = self.reparsed(&taken.entry)?;
+        } = self.copy_entry(&held.entry)?;
         let mut session =
             session.ok_or_else(|| StoreError::failed("the shared entry holds no session"))?;
         if grant.skew.is_some() {
@@ -183,7 +221,7 @@ impl<W: World> SharedSession<'_, W> {
         let has_access = grant.access.is_some();
         let mut session = session.renewed(grant);
         if !has_access {
-            // The former access token must not pass for a new one.
+            // Do not keep the previous access token as if it were new.
             session.access = None;
         }
         sharing.generation += 1;
@@ -196,53 +234,53 @@ impl<W: World> SharedSession<'_, W> {
         })
     }
 
-    /// Looks again before a refusal is believed: the token may not be the stored
-    /// one any more, or another run may hold it and know better.
-    fn after_refusal(
+    /// Marks the session as ended after the server refused the token. First reads
+    /// the entry again: it may hold a new token now, or another run's lease, whose
+    /// outcome decides.
+    fn handle_refusal(
         &self,
-        taken: &Taken,
+        held: &HeldLease,
         message: &str,
-        lapsed: &mut Option<Lease>,
-    ) -> Outcome<Step, W> {
-        let limit = self.after(self.timing.lock_timeout.max(Duration::from_secs(60)));
+        expired_lease: Option<&Lease>,
+    ) -> LeaseResult<Step, E> {
+        let deadline = self.deadline_in(self.timing.lock_timeout.max(Duration::from_secs(60)));
         let ended = || LeaseError::Ended {
             message: message.to_owned(),
-            lapsed: lapsed.clone(),
-            pending: taken.entry.session.as_ref().and_then(|s| s.pending),
+            expired_lease: expired_lease.cloned(),
+            pending: held.entry.session.as_ref().and_then(|s| s.pending),
         };
         loop {
-            let Ok((version, entry)) = self.look_up(limit, self.timing.request, 1) else {
+            let Ok((version, entry)) = self.read_entry(deadline, self.timing.request_timeout, 1)
+            else {
                 return Err(ended());
             };
             let Some(mut entry) = entry else {
                 return Err(LeaseError::NotSignedIn);
             };
-            let session = self.session_of(&entry, lapsed.as_ref())?;
-            let refused = taken.entry.session.as_ref();
+            let session = self.current_session(&entry, expired_lease)?;
+            let refused = held.entry.session.as_ref();
             if refused.is_some_and(|refused| !session.has_same_tokens(refused)) {
-                self.world
-                    .log("the refused token is not the stored one any more");
-                return entry.renewed_by_others().map(Step::Done);
+                self.environment
+                    .log("the refused token is no longer the stored one");
+                return entry.into_renewal_by_others().map(Step::Renewed);
             }
             if entry
                 .sharing
                 .lease
                 .as_ref()
-                .is_some_and(|lease| lease.by != taken.by)
+                .is_some_and(|lease| lease.attempt_id != held.attempt_id)
             {
-                return Ok(Step::Again);
+                return Ok(Step::Retry);
             }
             entry.sharing.lease = None;
             entry.sharing.ended = Some(EndedMark {
                 message: message.to_owned(),
-                at: self.world.now(),
+                at: self.environment.now(),
             });
-            let put = self
-                .world
-                .put(&version, &entry.to_bytes()?, self.timing.request);
-            if matches!(put, Ok(PutOutcome::Stored(_)) | Err(_))
-                || self.world.watcher_clock() >= limit
-            {
+            let put =
+                self.environment
+                    .put(&version, &entry.to_bytes()?, self.timing.request_timeout);
+            if matches!(put, Ok(PutOutcome::Stored(_)) | Err(_)) || self.has_passed(deadline) {
                 return Err(ended());
             }
         }
@@ -250,18 +288,18 @@ impl<W: World> SharedSession<'_, W> {
 }
 
 /// A lease that this run holds.
-pub(super) struct Taken {
-    /// The entry as it was put.
+pub(super) struct HeldLease {
+    /// The entry as written with the lease.
     entry: SharedEntry,
     version: Version,
-    /// The holder's clock before that put.
-    began: Duration,
-    by: String,
+    /// The holder's clock before that write.
+    acquisition_started: Duration,
+    attempt_id: String,
 }
 
-fn own<E>(entry: SharedEntry) -> Result<Renewal, LeaseError<E>> {
+fn into_renewal_by_this_run<E>(entry: SharedEntry) -> Result<Renewal, LeaseError<E>> {
     entry
         .session
-        .map(Renewal::Own)
+        .map(Renewal::ByThisRun)
         .ok_or(LeaseError::NotSignedIn)
 }

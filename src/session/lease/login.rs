@@ -1,143 +1,155 @@
-//! Login, logout and the test of a shared store. None of them waits for a lease.
+//! Login, logout and the test of a shared store. They do not wait for leases.
 
 use super::watch::Backoff;
-use super::{LeaseError, LoggedOut, MIN_ATTEMPTS, Outcome, SharedSession, World};
+use super::{Environment, LeaseError, LeaseResult, LoggedOut, MIN_SAVE_ATTEMPTS, SharedSession};
 use crate::model::Session;
 use crate::session::StoreProof;
 use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError};
 
-impl<W: World> SharedSession<'_, W> {
-    /// Stores the session of a login: it wins over whatever is there. Returns
-    /// the session that it replaced.
+impl<E: Environment> SharedSession<'_, E> {
+    /// Stores the session of a login in place of any stored session. Returns it
+    /// with the session that it replaced, if that had not ended.
     pub(in crate::session) fn log_in(
         &self,
         session: Session,
-    ) -> Outcome<(Session, Option<Session>), W> {
+    ) -> LeaseResult<(Session, Option<Session>), E> {
         let new = SharedEntry {
             session: Some(session),
             sharing: Sharing {
-                lineage: format!("{:016x}{:016x}", self.world.random(), self.world.random()),
+                lineage: self.random_id(),
                 ..Default::default()
             },
         };
         let bytes = new.to_bytes()?;
-        let limit = self.after(self.timing.save_timeout);
+        let deadline = self.deadline_in(self.timing.save_timeout);
         let mut backoff = Backoff::default();
-        let mut former = None;
-        let mut failed = None;
+        let mut replaced = None;
+        let mut put_error = None;
         loop {
-            let read = self.read(limit, self.timing.attempt, MIN_ATTEMPTS);
-            let (version, found) = read.map_err(LeaseError::Lost)?;
-            // An entry that cannot be parsed is replaced as well.
-            let entry = found.and_then(|bytes| self.parse(&bytes).ok());
-            let is_mine = entry
+            let read = self.read_bytes(
+                deadline,
+                self.timing.save_attempt_timeout,
+                MIN_SAVE_ATTEMPTS,
+            );
+            let (version, found_bytes) = read.map_err(LeaseError::Lost)?;
+            // Ignore parse errors: the login replaces an unreadable entry too.
+            let entry = found_bytes.and_then(|bytes| self.parse(&bytes).ok());
+            let is_own_entry = entry
                 .as_ref()
                 .is_some_and(|entry| entry.sharing.lineage == new.sharing.lineage);
-            // A put of ours that came through late is not what we replace.
-            if !is_mine {
-                former =
+            // An earlier put of this login may have been done without a response. Its
+            // session must not be reported as replaced, as that would be revoked.
+            if !is_own_entry {
+                replaced =
                     entry.and_then(|entry| entry.session.filter(|_| entry.sharing.ended.is_none()));
             }
-            let is_stored = is_mine
-                || match self.world.put(&version, &bytes, self.timing.attempt) {
+            let is_stored = is_own_entry
+                || match self
+                    .environment
+                    .put(&version, &bytes, self.timing.save_attempt_timeout)
+                {
                     Ok(PutOutcome::Stored(_)) => true,
                     Ok(PutOutcome::Conflict | PutOutcome::Unknown) => false,
                     Err(error) => {
-                        failed = Some(error);
+                        put_error = Some(error);
                         false
                     }
                 };
             if is_stored {
                 let session = new.session.ok_or(LeaseError::NotSignedIn)?;
-                return Ok((session, former));
+                return Ok((session, replaced));
             }
-            if self.world.watcher_clock() >= limit || self.world.is_abandoned() {
-                return Err(LeaseError::Lost(failed.unwrap_or_else(|| {
-                    StoreError::failed("the store did not take the session")
+            if self.has_passed(deadline) || self.environment.is_abandoned() {
+                return Err(LeaseError::Lost(put_error.unwrap_or_else(|| {
+                    StoreError::failed("the store did not accept the session")
                 })));
             }
-            self.world.sleep(backoff.next(self.world.random()));
+            self.pause(&mut backoff);
         }
     }
 
-    /// Ends the session for all machines: revokes it, then marks the entry. It
-    /// waits for no lease; a renewal under way revokes what it gets.
-    pub(in crate::session) fn log_out(&self) -> Outcome<LoggedOut<W::Revocation>, W> {
-        let limit = self.after(self.timing.lock_timeout);
+    /// Ends the session for all machines: revokes it, then marks the entry as
+    /// logged out. A run that is just renewing the session finds the mark and
+    /// revokes the new tokens.
+    pub(in crate::session) fn log_out(&self) -> LeaseResult<LoggedOut<E::Revocation>, E> {
+        let deadline = self.deadline_in(self.timing.lock_timeout);
         let mut backoff = Backoff::default();
         let mut revocations = Vec::new();
-        let mut revoked: Option<Session> = None;
-        let mut was_there = false;
+        let mut last_revoked: Option<Session> = None;
+        let mut existed = false;
         loop {
-            let (version, entry) = self.look_up(limit, self.timing.request, 1)?;
+            let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
             let Some(mut entry) = entry.filter(|entry| !entry.sharing.gone) else {
                 return Ok(LoggedOut {
-                    was_there,
+                    existed,
                     revocations,
                 });
             };
-            was_there = true;
+            existed = true;
             if let Some(session) = entry.session.take()
-                && revoked
+                && last_revoked
                     .as_ref()
-                    .is_none_or(|former| former.refresh.value != session.refresh.value)
+                    .is_none_or(|last| last.refresh.value != session.refresh.value)
             {
                 if entry.sharing.ended.is_none() {
-                    revocations.push(self.world.revoke(&session));
+                    revocations.push(self.environment.revoke(&session));
                 }
-                revoked = Some(session);
+                last_revoked = Some(session);
             }
             entry.sharing.gone = true;
             entry.sharing.lease = None;
             entry.sharing.failed = None;
             entry.sharing.ended = None;
-            let put = self
-                .world
-                .put(&version, &entry.to_bytes()?, self.timing.request)?;
+            let put =
+                self.environment
+                    .put(&version, &entry.to_bytes()?, self.timing.request_timeout)?;
             if matches!(put, PutOutcome::Stored(_)) {
                 return Ok(LoggedOut {
-                    was_there,
+                    existed,
                     revocations,
                 });
             }
-            if self.world.watcher_clock() >= limit {
+            if self.has_passed(deadline) {
                 return Err(LeaseError::Busy(None));
             }
-            self.world.sleep(backoff.next(self.world.random()));
+            self.pause(&mut backoff);
         }
     }
 
-    /// Proves that the store can be written, and refuses a former version.
-    /// Nothing is written while another machine renews.
-    pub(in crate::session) fn test_store(&self) -> Outcome<StoreProof, W> {
-        for _ in 0..MIN_ATTEMPTS {
-            let (version, bytes) = self.world.get(self.timing.request)?;
+    /// Tests that the store can be written and refuses a write with an old version.
+    /// Writes nothing if the entry contains a lease.
+    pub(in crate::session) fn test_store(&self) -> LeaseResult<StoreProof, E> {
+        for _ in 0..MIN_SAVE_ATTEMPTS {
+            let (version, bytes) = self.environment.get(self.timing.request_timeout)?;
             let entry = bytes.as_ref().map(|bytes| self.parse(bytes));
             if let Some(Ok(entry)) = entry
                 && let Some(lease) = entry.sharing.lease
             {
                 return Ok(StoreProof::Leased { host: lease.host });
             }
-            let gone = SharedEntry {
+            let empty_entry = SharedEntry {
                 session: None,
                 sharing: Sharing {
                     gone: true,
                     ..Default::default()
                 },
             };
-            let bytes = bytes.map_or_else(|| gone.to_bytes(), Ok)?;
-            let put = || self.world.put(&version, &bytes, self.timing.request);
+            let bytes = bytes.map_or_else(|| empty_entry.to_bytes(), Ok)?;
+            let put = || {
+                self.environment
+                    .put(&version, &bytes, self.timing.request_timeout)
+            };
             match put()? {
                 PutOutcome::Stored(_) => {}
-                // Another machine has written meanwhile.
+                // Another machine has changed the entry. Read it again.
                 PutOutcome::Conflict => continue,
-                PutOutcome::Unknown => return Err(unknown().into()),
+                PutOutcome::Unknown => return Err(outcome_unknown().into()),
             }
             return match put()? {
                 PutOutcome::Conflict => Ok(StoreProof::Compared),
-                PutOutcome::Unknown => Err(unknown().into()),
+                PutOutcome::Unknown => Err(outcome_unknown().into()),
                 PutOutcome::Stored(_) => Err(StoreError::failed(
-                    "the store claims to compare versions, and overwrote",
+                    "the store claims to compare versions, but overwrote a newer version",
                 )
                 .into()),
             };
@@ -146,6 +158,6 @@ impl<W: World> SharedSession<'_, W> {
     }
 }
 
-fn unknown() -> StoreError {
-    StoreError::unavailable("the store did not say whether it wrote")
+fn outcome_unknown() -> StoreError {
+    StoreError::unavailable("the store did not confirm the write")
 }

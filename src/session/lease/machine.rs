@@ -1,5 +1,5 @@
 //! A simulated machine: the clocks, and the operations that it hands to the
-//! scheduler. Rules are taken away here, at the border of the program's code.
+//! scheduler. Protocol rules are removed here, where the program calls its environment.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::{Exchanged, SharedEntry, Timing, World};
+use super::{Environment, ExchangeOutcome, SharedEntry, Timing};
 use crate::model::{
     AccessToken, Expiry, Grant, Origin, RefreshToken, Secret, Session, Timestamp, Token,
 };
 use crate::store::{PutOutcome, StoreError, StoreErrorKind, Version, VersionedEntry};
 
-/// A rule that is taken away, at the border between the code and its world.
+/// A rule of the protocol that a test removes, to show what the rule prevents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Removed {
     Nothing,
@@ -204,7 +204,7 @@ pub(super) fn seconds(time: f64) -> Duration {
     Duration::from_secs_f64(time.max(0.0))
 }
 
-impl World for Machine {
+impl Environment for Machine {
     type Error = String;
     type Revocation = bool;
 
@@ -226,14 +226,14 @@ impl World for Machine {
                 let began = lease.began.millis() as f64 / 1000.0;
                 match self.removed {
                     Removed::Watching => {
-                        let until = began + lease.duration as f64 / 1000.0;
+                        let until = began + lease.duration_millis as f64 / 1000.0;
                         let is_over = self.clocks.real() + self.clocks.offset >= until;
-                        lease.duration = if is_over { 0 } else { 1_000_000 };
+                        lease.duration_millis = if is_over { 0 } else { 1_000_000 };
                     }
                     Removed::LengthOfTheEntry => {
-                        lease.duration = self.timing.lease.as_millis() as u64;
+                        lease.duration_millis = self.timing.lease_duration.as_millis() as u64;
                     }
-                    Removed::EndOfTheLease => lease.duration = u64::MAX / 4,
+                    Removed::EndOfTheLease => lease.duration_millis = u64::MAX / 4,
                     _ => {}
                 }
             }
@@ -267,12 +267,12 @@ impl World for Machine {
             | (Removed::SecondLook, Kind::End) => condition = None,
             (Removed::EndedMark, Kind::End) => content = None,
             (Removed::PuttingOverATaker, Kind::Result) => {
-                let taken = self
+                let held = self
                     .lease
                     .borrow()
                     .as_ref()
                     .map(|(_, version)| version.clone());
-                if taken.is_some_and(|taken| taken != expected.0) {
+                if held.is_some_and(|held| held != expected.0) {
                     return Ok(PutOutcome::Conflict);
                 }
             }
@@ -300,20 +300,17 @@ impl World for Machine {
         Ok(outcome)
     }
 
-    fn exchange(&self, refresh: &RefreshToken) -> Exchanged<String> {
-        match self.ask(Op::Exchange(
-            refresh.secret().expose().to_owned(),
-            self.timing.exchange,
-        )) {
+    fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<String> {
+        match self.ask(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
             Answer::Tokens(new) => {
                 self.is_refused.set(false);
-                Exchanged::Granted(grant(&new, self.now(), self.skew()))
+                ExchangeOutcome::Granted(grant(&new, self.now(), self.skew()))
             }
             Answer::Refused => {
                 self.is_refused.set(true);
-                Exchanged::Refused("refused".into())
+                ExchangeOutcome::Refused("refused".into())
             }
-            _ => Exchanged::NoAnswer("no answer".into()),
+            _ => ExchangeOutcome::NoAnswer("no answer".into()),
         }
     }
 
@@ -348,9 +345,6 @@ impl World for Machine {
     }
     fn host(&self) -> String {
         format!("m{}", self.id)
-    }
-    fn pid(&self) -> u32 {
-        1
     }
     fn skew(&self) -> Option<i64> {
         let skew = (self.clocks.offset * -1000.0) as i64;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use super::machine::{Machine, Removed, Scenario, origin, session, token_of};
 use super::simulator::Simulation;
-use super::{LeaseError, Renewal, SharedSession, Timing, World};
+use super::{Environment, LeaseError, Renewal, SharedSession, Timing};
 use crate::model::Session;
 
 const EXCUSES: [&str; 6] = [
@@ -23,13 +23,13 @@ const EXCUSES: [&str; 6] = [
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
-    Own(String),
-    Theirs(String),
+    RenewedByThisRun(String),
+    RenewedByOthers(String),
     NotSignedIn,
     Ended,
     Busy,
     NoAnswer,
-    Shared,
+    OtherRunFailed,
     Away,
     Lost,
     LoggedOut(bool),
@@ -105,7 +105,7 @@ pub(super) fn with_shared<T>(
     run: impl FnOnce(&SharedSession<'_, Machine>) -> T,
 ) -> T {
     run(&SharedSession {
-        world: machine,
+        environment: machine,
         timing: &timing,
         origin: &origin(),
     })
@@ -115,19 +115,19 @@ pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before:
     match with_shared(machine, timing, |shared| {
         shared.renew(Some(before), &|_| false)
     }) {
-        Ok(Renewal::Own(session)) => End::Own(token_of(&session)),
-        Ok(Renewal::Theirs(session)) => End::Theirs(token_of(&session)),
+        Ok(Renewal::ByThisRun(session)) => End::RenewedByThisRun(token_of(&session)),
+        Ok(Renewal::ByOthers(session)) => End::RenewedByOthers(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
         Err(LeaseError::Ended { .. }) => End::Ended,
         Err(LeaseError::Busy(_)) if removed == Removed::FailingClosed => {
-            match machine.exchange(&before.refresh.value) {
-                super::Exchanged::Granted(_) => End::Own(String::new()),
+            match machine.exchange(&before.refresh.value, timing.exchange_timeout) {
+                super::ExchangeOutcome::Granted(_) => End::RenewedByThisRun(String::new()),
                 _ => End::Ended,
             }
         }
         Err(LeaseError::Busy(_)) => End::Busy,
         Err(LeaseError::Request(_)) => End::NoAnswer,
-        Err(LeaseError::Shared(_)) => End::Shared,
+        Err(LeaseError::OtherRunFailed(_)) => End::OtherRunFailed,
         Err(LeaseError::Store(_)) => End::Away,
         Err(LeaseError::Lost(_)) => End::Lost,
         Err(error) => panic!("{error:?}"),
@@ -236,7 +236,10 @@ pub(super) fn run(
         sim.causes.insert("gave up");
     }
     let is_excused = EXCUSES.iter().any(|cause| sim.causes.contains(cause));
-    let is_alive = matches!(visitor, Some(End::Own(_) | End::Theirs(_)));
+    let is_alive = matches!(
+        visitor,
+        Some(End::RenewedByThisRun(_) | End::RenewedByOthers(_))
+    );
     let mut broken = Vec::new();
     if is_stuck {
         broken.push("P3");

@@ -161,11 +161,11 @@ impl Simulation {
         self.edit(|sharing| {
             sharing.ended = None;
             sharing.lease = Some(Lease {
-                by: "nobody".into(),
+                attempt_id: "nobody".into(),
                 host: "nowhere".into(),
                 pid: 1,
                 began: Timestamp::from_millis(0),
-                duration: u64::try_from(duration.as_millis()).unwrap(),
+                duration_millis: u64::try_from(duration.as_millis()).unwrap(),
             });
         });
     }

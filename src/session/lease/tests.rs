@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::machine::{Kind, Removed, Scenario, session, token_of};
 use super::scenarios::{End, SCENARIOS, calm, renew, run, scenario, timing, with_shared};
 use super::simulator::Simulation;
-use super::{Timing, World};
+use super::{Environment, Timing};
 use crate::model::{Session, Timestamp};
 use crate::store::EndedMark;
 
@@ -74,7 +74,7 @@ fn breaks(removed: Removed, name: &str, timings: &[Timing], properties: &[&str])
     });
     assert!(
         broken.is_some(),
-        "{removed:?} may be taken away: nothing breaks in {name}"
+        "{removed:?} can be removed without breaking anything in {name}"
     );
 }
 
@@ -147,8 +147,8 @@ fn with_wall_clocks_in_place_of_watching() {
 #[test]
 fn with_ones_own_length_in_place_of_the_entrys() {
     let short = Timing {
-        lease: Duration::from_secs(12),
-        exchange: Duration::from_millis(3500),
+        lease_duration: Duration::from_secs(12),
+        exchange_timeout: Duration::from_millis(3500),
         margin: Duration::from_secs(2),
         ..timing()
     };
@@ -223,7 +223,7 @@ fn longest_delay(timing: Timing) -> f64 {
 fn long_attempts_to_save_come_late() {
     assert!(longest_delay(timing()) < 5.0);
     let long = Timing {
-        attempt: Duration::from_secs(10),
+        save_attempt_timeout: Duration::from_secs(10),
         ..timing()
     };
     assert!(longest_delay(long) > 6.0);
@@ -246,10 +246,10 @@ fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
                     .expiry
                     .outlasts(Duration::from_secs(30), machine.now())
             };
-            let limit = machine.watcher_clock() + Duration::from_secs(15);
-            let timeout = timing().request;
+            let deadline = machine.watcher_clock() + Duration::from_secs(15);
+            let timeout = timing().request_timeout;
             let read = with_shared(machine, timing(), |shared| {
-                let (_, entry) = shared.look_up(limit, timeout, 1).expect("an entry");
+                let (_, entry) = shared.read_entry(deadline, timeout, 1).expect("an entry");
                 let read = entry.and_then(|entry| entry.session).expect("a session");
                 if !is_fresh(&read) {
                     shared.renew(Some(&read), &is_fresh).expect("a renewal");
@@ -325,8 +325,8 @@ fn slow_exchange(meanwhile: impl FnOnce(&mut Simulation)) -> Simulation {
 /// mark that it ended.
 #[test]
 fn a_result_replaces_what_others_made_of_the_spent_token() {
-    let taken = slow_exchange(|sim| sim.lease_to_nobody(Duration::from_secs(30)));
-    assert!(taken.stored_at.contains_key("t2"));
+    let held = slow_exchange(|sim| sim.lease_to_nobody(Duration::from_secs(30)));
+    assert!(held.stored_at.contains_key("t2"));
     let ended = slow_exchange(|sim| {
         sim.edit(|sharing| {
             sharing.lease = None;
@@ -356,7 +356,10 @@ fn a_run_that_was_paused_has_some_attempts_left() {
     sim.lose_answers(0.5, 2);
     sim.run_until(900.0);
     sim.finish();
-    assert_eq!(*end.lock().unwrap(), Some(End::Own("t2".to_owned())));
+    assert_eq!(
+        *end.lock().unwrap(),
+        Some(End::RenewedByThisRun("t2".to_owned()))
+    );
 }
 
 /// What the server issues for a session that is no longer there is ended as well.
@@ -384,7 +387,7 @@ fn a_failure_is_shared_with_those_who_did_not_watch_it() {
     }
     sim.run_until(100.0);
     sim.finish();
-    assert_eq!(*ends.lock().unwrap(), [End::NoAnswer, End::Shared]);
+    assert_eq!(*ends.lock().unwrap(), [End::NoAnswer, End::OtherRunFailed]);
 }
 
 /// The outcome of another run that holds the lease counts, not the refusal of this one.

@@ -1,59 +1,60 @@
-//! How long another machine's lease has been watched, and the pauses between
-//! two looks at it.
+//! Watching another machine's lease: for how long, and the pauses between reads.
 
 use std::time::Duration;
 
 use crate::store::Version;
 
-/// What was seen of a lease. It is over when one version of the entry has been
-/// watched for the lease's length: no wall clock is compared.
+/// Measures for how long one version of an entry has been watched. The lease in
+/// that version has expired after its own duration, whatever wall clocks show.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct LeaseWatch {
     version: Option<Version>,
-    began: Duration,
+    first_seen: Duration,
+    last_seen: Duration,
     watched: Duration,
-    last: Duration,
 }
 
-impl Watch {
-    /// Notes that the entry had `version` at `now`. A gap of more than `max_gap`
-    /// counts as that: while the store is away, its lease's holder cannot write.
-    pub(super) fn is_over(
+impl LeaseWatch {
+    /// Records that the entry had `version` at `now`. Returns whether its lease, of
+    /// the duration `lease_duration`, has expired. At most `max_gap` is counted
+    /// since the last call.
+    pub(super) fn observe(
         &mut self,
         version: &Version,
-        length: Duration,
+        lease_duration: Duration,
         now: Duration,
         max_gap: Duration,
     ) -> bool {
         if self.version.as_ref() == Some(version) {
-            self.watched += now.saturating_sub(self.last).min(max_gap);
+            self.watched += now.saturating_sub(self.last_seen).min(max_gap);
         } else {
             self.version = Some(version.clone());
-            self.began = now;
+            self.first_seen = now;
             self.watched = Duration::ZERO;
         }
-        self.last = now;
-        self.watched >= length
+        self.last_seen = now;
+        self.watched >= lease_duration
     }
 
-    /// When the version was first seen.
-    pub(super) fn began(&self) -> Duration {
-        self.began
+    /// Returns when the current version was first seen.
+    pub(super) fn first_seen(&self) -> Duration {
+        self.first_seen
     }
 }
 
-/// Growing pauses: 0.1 s, times 1.6 up to 1 s, each half as long to half as long again.
+/// Pauses that grow from 0.1 s to 1 s by a factor of 1.6, with a jitter of ±50 %.
+/// Contains the number of pauses so far.
 #[derive(Debug, Default)]
 pub(super) struct Backoff(u32);
 
 impl Backoff {
-    pub(super) fn next(&mut self, random: u64) -> Duration {
-        const FIRST: f64 = 0.1;
-        const LONGEST: f64 = 1.0;
-        let pause = (FIRST * 1.6_f64.powi(self.0.min(10).cast_signed())).min(LONGEST);
+    pub(super) fn next_pause(&mut self, random: u64) -> Duration {
+        const FIRST_SECONDS: f64 = 0.1;
+        const MAX_SECONDS: f64 = 1.0;
+        let pause = (FIRST_SECONDS * 1.6_f64.powi(self.0.min(10).cast_signed())).min(MAX_SECONDS);
         self.0 += 1;
-        // 16 bits are jitter enough, and convert without loss.
-        let share = f64::from((random & 0xffff) as u16) / f64::from(u16::MAX);
-        Duration::from_secs_f64(pause * (0.5 + share))
+        // Use 16 bits, since they convert to a float without loss.
+        let jitter = f64::from((random & 0xffff) as u16) / f64::from(u16::MAX);
+        Duration::from_secs_f64(pause * (0.5 + jitter))
     }
 }

@@ -1,41 +1,40 @@
-//! Which helper, and where in its store: `helper:NAME[:LOCATION]`.
+//! The address of a store behind a helper: `helper:NAME[:LOCATION]`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// What the text form begins with.
 const PREFIX: &str = "helper:";
 const MAX_NAME: usize = 32;
 const MAX_LOCATION: usize = 1024;
 
-/// The address of a store behind a helper.
+/// Names a helper and the location in its store.
 ///
-/// Its text lives as long as the process, so that the address is `Copy`; a run
-/// knows very few.
+/// The text is leaked, so that the address is `Copy`. A process has only a few
+/// addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HelperAddress(&'static str);
 
 impl HelperAddress {
-    /// The text form, as it is recorded in the profile.
+    /// Returns the text form, as recorded in the profile.
     pub(crate) fn as_str(self) -> &'static str {
         self.0
     }
 
     pub(crate) fn name(self) -> &'static str {
-        self.parts().0
+        self.name_and_location().0
     }
 
-    /// Where in the store. It is never a secret.
+    /// Returns the location in the store, which is not a secret.
     pub(crate) fn location(self) -> Option<&'static str> {
-        self.parts().1
+        self.name_and_location().1
     }
 
-    /// The name of the helper's program.
+    /// Returns the file name of the helper's program.
     pub(crate) fn program(self) -> String {
         format!("rememberizer-store-{}", self.name())
     }
 
-    fn parts(self) -> (&'static str, Option<&'static str>) {
+    fn name_and_location(self) -> (&'static str, Option<&'static str>) {
         let rest = self.0.strip_prefix(PREFIX).unwrap_or(self.0);
         match rest.split_once(':') {
             Some((name, location)) => (name, Some(location)),
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts() {
+    fn parses_name_and_location() {
         let vault: HelperAddress = "helper:vault:secret/team:a".parse().expect("an address");
         assert_eq!(vault.program(), "rememberizer-store-vault");
         assert_eq!(vault.location(), Some("secret/team:a"));
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_none() {
+    fn rejects_invalid_addresses() {
         let long = format!("helper:{}", "a".repeat(33));
         for text in [
             "helper",

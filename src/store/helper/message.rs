@@ -1,5 +1,5 @@
-//! The lines of the protocol: requests and responses are written and parsed here.
-//! `helpers/README.md` specifies both.
+//! Writes and parses the requests and responses of the protocol for store helpers,
+//! which `helpers/README.md` specifies.
 
 use std::borrow::Cow;
 
@@ -14,19 +14,19 @@ use crate::store::members::{Members, Text};
 pub(in crate::store) const MAX_LINE: usize = 128 * 1024;
 /// Maximum size of a value in bytes.
 pub(super) const MAX_VALUE: usize = 64 * 1024;
-/// The first line of the side that answers, for a store with versions.
+/// The first line that a store with versions sends.
 pub(in crate::store) const HELLO: &[u8] = b"{\"v\":[1],\"cas\":true}\n";
 
-/// What a helper says of itself in its first line.
+/// The capabilities that a helper states in its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hello {
-    /// Whether the store compares and sets.
+    /// Whether the store has versions and compares them (compare-and-set).
     pub(super) cas: bool,
     /// Maximum size of a value in bytes, if it is smaller than [`MAX_VALUE`].
-    pub(super) max: Option<usize>,
+    pub(super) max_value_size: Option<usize>,
 }
 
-/// The kinds of error that the protocol knows.
+/// The values of `error` in a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(in crate::store) enum ErrorCode {
@@ -38,11 +38,10 @@ pub(in crate::store) enum ErrorCode {
     Unsupported,
 }
 
-/// A response.
 #[derive(Debug)]
 pub(super) enum Response {
     Success {
-        /// Present in each response of a store that compares and sets.
+        /// Always present if the store has versions.
         version: Option<String>,
         value: Option<Zeroizing<Vec<u8>>>,
     },
@@ -52,7 +51,7 @@ pub(super) enum Response {
     },
 }
 
-/// A request, for the side that answers.
+/// A request, as parsed by a server of this protocol.
 #[derive(Debug)]
 pub(in crate::store) enum Request {
     Get {
@@ -63,15 +62,16 @@ pub(in crate::store) enum Request {
         expected: String,
         value: Option<Zeroizing<Vec<u8>>>,
     },
-    /// An operation of a later version.
+    /// An operation that is not known, perhaps of a later protocol version.
     Unknown,
 }
 
-/// A line that is not of this protocol. The text never quotes the line.
+/// The error of a line that is not valid in this protocol. Contains a description
+/// that never quotes the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
 
-/// A line to write. Keys that are `None` are left out.
+/// The keys of any line. Keys that are `None` are not written.
 #[derive(Default, Serialize)]
 struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,17 +97,17 @@ struct Line<'a> {
 
 impl Line<'_> {
     fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // Room for all of it, so that the buffer never moves: what it leaves behind is not wiped.
+        // The buffer must not be reallocated, since the old allocation would not be zeroized.
         let value = self.value.flatten().unwrap_or_default();
         let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + 1024));
-        // Strings and numbers in a buffer: nothing of this can fail.
+        // Writing strings and numbers to a vector cannot fail.
         let _ = serde_json::to_writer(&mut *bytes, self);
         bytes.push(b'\n');
         bytes
     }
 }
 
-/// Returns the line that asks for the entry `key`.
+/// Returns a request that reads the entry `key`.
 pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
     let line = Line {
         v: Some(1),
@@ -118,10 +118,10 @@ pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
     line.to_bytes()
 }
 
-/// Returns the line that replaces the entry `key`, or removes it if `value` is
-/// `None`, on the condition that its version is `expected`, if one is given.
+/// Returns a request that replaces the entry `key`, or removes it if `value` is
+/// `None`. If `expected` is given, the entry must have that version.
 pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let value = value.map(encoded);
+    let value = value.map(encode);
     let line = Line {
         v: Some(1),
         op: Some("put"),
@@ -133,9 +133,10 @@ pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Ze
     line.to_bytes()
 }
 
-/// Returns the response to a get, or with `None` outside to a put that was done.
+/// Returns a successful response. The outer `None` of `value` is for a put, the
+/// inner `None` for a get of an absent entry.
 pub(in crate::store) fn success(version: &str, value: Option<Option<&[u8]>>) -> Zeroizing<Vec<u8>> {
-    let value = value.map(|value| value.map(encoded));
+    let value = value.map(|value| value.map(encode));
     let line = Line {
         ok: Some(true),
         version: Some(version),
@@ -147,7 +148,7 @@ pub(in crate::store) fn success(version: &str, value: Option<Option<&[u8]>>) -> 
     line.to_bytes()
 }
 
-/// Returns a response that is an error.
+/// Returns an error response.
 pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u8>> {
     let line = Line {
         ok: Some(false),
@@ -158,15 +159,15 @@ pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u
     line.to_bytes()
 }
 
-/// Returns the base64 of `value` in a buffer that is wiped.
-pub(super) fn encoded(value: &[u8]) -> Zeroizing<String> {
-    // Room for all of it, as above.
+/// Returns the base64 form of `value`.
+pub(super) fn encode(value: &[u8]) -> Zeroizing<String> {
+    // The buffer must not be reallocated, since the old allocation would not be zeroized.
     let mut text = Zeroizing::new(String::with_capacity(value.len().div_ceil(3) * 4));
     STANDARD.encode_string(value, &mut text);
     text
 }
 
-fn decoded(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     let mut value = Zeroizing::new(Vec::with_capacity(text.len() / 4 * 3 + 3));
     STANDARD
         .decode_vec(text, &mut value)
@@ -185,7 +186,7 @@ impl<'a> Fields<'a> {
         const NOT_FLAT: Malformed = Malformed("a line is not a flat JSON object");
         let members: Members<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
         let is_nested = |value: &str| value.starts_with(['{', '[']);
-        // The versions in the first line are the one list.
+        // Only the protocol versions in the first line are a list.
         let mut values = members.0.iter().filter(|(key, _)| key != "v");
         if values.any(|(_, value)| is_nested(value.get())) || members.duplicate().is_some() {
             return Err(NOT_FLAT);
@@ -207,15 +208,16 @@ impl<'a> Fields<'a> {
         Ok(self.get::<Text<'a>>(key)?.map(|Text(text)| text))
     }
 
-    /// Returns the value, or `None` outside if there is none, inside if it is null.
+    /// Returns the decoded `value`. The outer `None` means that the key is absent, the
+    /// inner `None` that it is null.
     fn value(&self) -> Result<Option<Option<Zeroizing<Vec<u8>>>>, Malformed> {
         let value = self.get::<Option<Text<'a>>>("value")?;
-        let decode = |value: Option<Text<'_>>| value.map(|Text(text)| decoded(&text)).transpose();
+        let decode = |value: Option<Text<'_>>| value.map(|Text(text)| decode(&text)).transpose();
         value.map(decode).transpose()
     }
 }
 
-/// Parses a request of a client that knows that this side has versions.
+/// Parses a request to a store with versions.
 pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed> {
     let fields = Fields::parse(line)?;
     let op = fields
@@ -242,7 +244,8 @@ pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed>
     })
 }
 
-/// Whether a helper can split `key` from the rest of its line.
+/// Whether `key` has no characters that would need escapes in a JSON string, so that
+/// a helper can parse it in shell.
 pub(super) fn is_key(key: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     !key.is_empty() && key.bytes().all(is_plain)
@@ -258,24 +261,31 @@ pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
     let fields = Fields::parse(line)?;
     let versions: Vec<u64> = fields.get("v")?.unwrap_or_default();
     if !versions.contains(&1) {
-        return Err(Malformed("it does not speak version 1 of the protocol"));
+        return Err(Malformed("it does not support version 1 of the protocol"));
     }
     let cas = fields
         .get("cas")?
         .ok_or(Malformed("its first line has no \"cas\""))?;
-    let max = match fields.get("max")? {
+    let max_value_size = match fields.get("max")? {
         None => None,
-        Some(_) if cas => return Err(Malformed("its first line has \"max\" beside \"cas\"")),
-        // Smaller than this, not even the label of a part fits.
+        Some(_) if cas => {
+            return Err(Malformed(
+                "its first line has \"max\" together with \"cas\"",
+            ));
+        }
+        // An entry is split into parts of at most this size, each with a header.
         Some(max @ 256u64..) => {
             Some(usize::try_from(max).map_or(MAX_VALUE, |max| max.min(MAX_VALUE)))
         }
         Some(_) => return Err(Malformed("its \"max\" is too small")),
     };
-    Ok(Hello { cas, max })
+    Ok(Hello {
+        cas,
+        max_value_size,
+    })
 }
 
-/// Parses a response of a helper that has said `hello`.
+/// Parses a response of a helper with the capabilities `hello`.
 pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malformed> {
     let fields = Fields::parse(line)?;
     let ok: bool = fields
@@ -285,7 +295,7 @@ pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malf
         let code = fields.get("error").ok().flatten();
         let message: Option<Option<Text<'_>>> = fields.get("message")?;
         return Ok(Response::Error {
-            code: code.ok_or(Malformed("an error is none of the protocol's"))?,
+            code: code.ok_or(Malformed("a response has an unknown error code"))?,
             message: message
                 .flatten()
                 .map(|Text(text)| text.into_owned())
@@ -313,11 +323,11 @@ mod tests {
 
     const CAS: Hello = Hello {
         cas: true,
-        max: None,
+        max_value_size: None,
     };
     const PLAIN: Hello = Hello {
         cas: false,
-        max: None,
+        max_value_size: None,
     };
 
     #[test]
@@ -343,7 +353,7 @@ mod tests {
             parse_hello(br#"{"v":[1,2],"cas":false,"max":2560,"new":null}"#),
             Ok(Hello {
                 cas: false,
-                max: Some(2560)
+                max_value_size: Some(2560)
             })
         );
         for line in [
@@ -404,7 +414,7 @@ mod tests {
         }
         let large = format!(
             r#"{{"ok":true,"value":"{}"}}"#,
-            encoded(&[0; MAX_VALUE + 1]).as_str()
+            encode(&[0; MAX_VALUE + 1]).as_str()
         );
         assert!(parse_response(large.as_bytes(), PLAIN).is_err());
     }

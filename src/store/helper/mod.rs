@@ -1,9 +1,9 @@
-//! Secret stores of others: a helper program per store, spoken to over its
-//! standard input and output. `helpers/README.md` specifies the protocol.
+//! External secret stores, each accessed through a helper program over its stdin
+//! and stdout. `helpers/README.md` specifies the protocol.
 //!
-//! A helper is not trusted to answer, to end, or to make sense. Every wait is
-//! bounded. After a silence, an end or nonsense its process group is ended, and
-//! the outcome of a write is unknown until a new helper has been asked.
+//! A helper may hang, exit or send invalid responses, so every wait has a timeout.
+//! After such a failure its process group is killed. Whether a write was done is
+//! then unknown until a new helper has read the entry.
 
 mod address;
 pub(super) mod message;
@@ -16,25 +16,27 @@ use zeroize::Zeroizing;
 
 pub use self::address::HelperAddress;
 use self::message::{ErrorCode, MAX_VALUE, Response};
-use self::process::{Broken, Process};
+use self::process::{HelperFailure, Process};
 use super::{
     PutOutcome, SecretStore, StoreError, StoreErrorKind, StoreKind, Version, Versioned,
     VersionedEntry,
 };
 
-/// How long one request may take.
+/// Timeout for one request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a write whose outcome is unknown is tried.
+/// Maximum number of attempts for a write whose outcome is unknown.
 const WRITE_ATTEMPTS: usize = 3;
 
-/// A store behind a helper. The helper is started by the first use and kept.
+/// A store that is accessed through a helper, which is started at the first use
+/// and kept running.
 #[derive(Debug)]
 pub(crate) struct HelperStore {
     address: HelperAddress,
     process: RefCell<Option<Process>>,
 }
 
-/// The helper stores of a run, each made by its first use.
+/// All helper stores of this process, created at the first use. This is a linked
+/// list, so that adding a store keeps references to the others valid.
 #[derive(Debug, Default)]
 pub(crate) struct HelperStores(OnceCell<Box<(HelperStore, HelperStores)>>);
 
@@ -51,17 +53,18 @@ impl HelperStores {
     }
 }
 
-/// An entry: its version, if the store has versions, and its content, if there is any.
-type Fetched = (Option<String>, Option<Zeroizing<Vec<u8>>>);
+/// An entry's version, `None` if the store has no versions, and its content,
+/// `None` if the entry is absent.
+type FetchedEntry = (Option<String>, Option<Zeroizing<Vec<u8>>>);
 
-/// What became of a request: a failure of the helper is not one of the store.
-enum Answer {
+/// The outcome of a request that was sent, unless the store reported a definite error.
+enum RequestOutcome {
     Success {
         version: Option<String>,
         value: Option<Zeroizing<Vec<u8>>>,
     },
     Conflict,
-    /// Nobody knows whether it was done.
+    /// It is unknown whether the request was done. Contains the reason.
     Unknown(StoreError),
 }
 
@@ -73,67 +76,72 @@ impl HelperStore {
         }
     }
 
-    /// Runs `ask` on the running helper, or on a new one.
+    /// Calls `operation` with the running helper, or starts one. Kills the helper if
+    /// the operation fails.
     fn with_process<T>(
         &self,
-        ask: impl FnOnce(&mut Process) -> Result<T, Broken>,
-    ) -> Result<T, Broken> {
+        operation: impl FnOnce(&mut Process) -> Result<T, HelperFailure>,
+    ) -> Result<T, HelperFailure> {
         let mut running = self.process.borrow_mut();
         let mut process = match running.take() {
             Some(process) => process,
             None => Process::start(&self.address.program(), self.address.location())?,
         };
-        match ask(&mut process) {
-            Ok(answer) => {
+        match operation(&mut process) {
+            Ok(result) => {
                 *running = Some(process);
-                Ok(answer)
+                Ok(result)
             }
-            Err(broken) => {
+            Err(failure) => {
                 process.kill();
-                Err(broken)
+                Err(failure)
             }
         }
     }
 
+    /// Returns the helper's first line. Starts the helper if it is not running.
     fn hello(&self) -> Result<message::Hello, StoreError> {
         let running = self.process.borrow().as_ref().map(|process| process.hello);
         match running {
             Some(hello) => Ok(hello),
             None => self
                 .with_process(|process| Ok(process.hello))
-                .map_err(|broken| self.broken(&broken)),
+                .map_err(|failure| self.to_store_error(&failure)),
         }
     }
 
+    /// Sends a request. `secret` is the content that error messages must not quote.
     fn request(
         &self,
         request: Zeroizing<Vec<u8>>,
         secret: &[u8],
         timeout: Duration,
-    ) -> Result<Answer, StoreError> {
-        let response = match self.with_process(|process| process.ask(request, timeout)) {
+    ) -> Result<RequestOutcome, StoreError> {
+        let response = match self.with_process(|process| process.request(request, timeout)) {
             Ok(response) => response,
-            // It was never sent.
-            Err(broken @ (Broken::NotFound | Broken::CannotStart(_))) => {
-                return Err(self.broken(&broken));
+            // No helper was started, so the request was not sent.
+            Err(failure @ (HelperFailure::NotFound | HelperFailure::CannotStart(_))) => {
+                return Err(self.to_store_error(&failure));
             }
-            Err(broken) => return Ok(Answer::Unknown(self.broken(&broken))),
+            Err(failure) => return Ok(RequestOutcome::Unknown(self.to_store_error(&failure))),
         };
         match response {
-            Response::Success { version, value } => Ok(Answer::Success { version, value }),
+            Response::Success { version, value } => Ok(RequestOutcome::Success { version, value }),
             Response::Error { code, message } => {
-                let message = without_secret(&message, secret);
-                let error = |kind, what: &str| StoreError {
+                let message = redact(&message, secret);
+                let error = |kind, summary: &str| StoreError {
                     kind,
                     message: match message.as_str() {
-                        "" => format!("store helper {}: {what}", self.address.name()),
-                        said => format!("store helper {}: {what}: {said}", self.address.name()),
+                        "" => format!("store helper {}: {summary}", self.address.name()),
+                        details => {
+                            format!("store helper {}: {summary}: {details}", self.address.name())
+                        }
                     },
                     hint: None,
                 };
                 match code {
-                    ErrorCode::Conflict => Ok(Answer::Conflict),
-                    ErrorCode::Unavailable => Ok(Answer::Unknown(error(
+                    ErrorCode::Conflict => Ok(RequestOutcome::Conflict),
+                    ErrorCode::Unavailable => Ok(RequestOutcome::Unknown(error(
                         StoreErrorKind::Unavailable,
                         "the store is unavailable",
                     ))),
@@ -148,87 +156,95 @@ impl HelperStore {
         }
     }
 
-    /// Reads an entry with its version, if the store has versions.
-    fn fetch(&self, account: &str, timeout: Duration) -> Result<Fetched, StoreError> {
-        check(account, None)?;
+    /// Reads an entry, and its version if the store has versions.
+    fn fetch(&self, account: &str, timeout: Duration) -> Result<FetchedEntry, StoreError> {
+        check_sendable(account, None)?;
         let is_reused = self.process.borrow().is_some();
-        let mut answer = self.request(message::get(account), &[], timeout)?;
-        // A helper that was kept may have ended meanwhile. A silent one has had its time.
+        let mut outcome = self.request(message::get(account), &[], timeout)?;
+        // A helper kept from an earlier request may have exited since. Retry with a new
+        // one, but not after a timeout, which is reported as `Unavailable`.
         if is_reused
-            && matches!(&answer, Answer::Unknown(error) if error.kind == StoreErrorKind::Failed)
+            && matches!(&outcome, RequestOutcome::Unknown(error) if error.kind == StoreErrorKind::Failed)
         {
-            answer = self.request(message::get(account), &[], timeout)?;
+            outcome = self.request(message::get(account), &[], timeout)?;
         }
-        match answer {
-            Answer::Success { version, value } => Ok((version, value)),
-            Answer::Unknown(error) => Err(error),
-            Answer::Conflict => Err(self.failed("conflict in response to a get")),
+        match outcome {
+            RequestOutcome::Success { version, value } => Ok((version, value)),
+            RequestOutcome::Unknown(error) => Err(error),
+            RequestOutcome::Conflict => {
+                Err(self.protocol_error("the response to a get is a conflict"))
+            }
         }
     }
 
-    /// Creates, replaces or removes an entry of a store without versions, and
-    /// finds out whether an unanswered write was done. The file lock keeps the
-    /// other processes of this machine away.
-    fn store(&self, account: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
-        check(account, secret)?;
+    /// Creates, replaces or (if `secret` is `None`) removes an entry of a store
+    /// without versions. Reads the entry after a write without a response, and
+    /// retries if the write was not done. The caller must hold the file lock, which
+    /// excludes other processes of this machine.
+    fn put_unversioned(&self, account: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
+        check_sendable(account, secret)?;
         if self.hello()?.cas {
             return Err(
-                self.failed("an entry that machines share is not written without its version")
+                self.protocol_error("a store with versions can only be written with a version")
             );
         }
         let mut attempt = 1;
         loop {
             let request = message::put(account, None, secret);
             match self.request(request, secret.unwrap_or_default(), REQUEST_TIMEOUT)? {
-                Answer::Success { .. } => return Ok(()),
-                Answer::Conflict => return Err(self.failed("conflict in a store without versions")),
-                Answer::Unknown(error) if attempt == WRITE_ATTEMPTS => return Err(error),
-                Answer::Unknown(_) => {}
+                RequestOutcome::Success { .. } => return Ok(()),
+                RequestOutcome::Conflict => {
+                    return Err(self.protocol_error(
+                        "the response is a conflict, but the store has no versions",
+                    ));
+                }
+                RequestOutcome::Unknown(error) if attempt == WRITE_ATTEMPTS => return Err(error),
+                RequestOutcome::Unknown(_) => {}
             }
-            let (_, there) = self.fetch(account, REQUEST_TIMEOUT)?;
-            if there.as_deref().map(Vec::as_slice) == secret {
+            let (_, stored) = self.fetch(account, REQUEST_TIMEOUT)?;
+            if stored.as_deref().map(Vec::as_slice) == secret {
                 return Ok(());
             }
             attempt += 1;
         }
     }
 
-    fn failed(&self, what: &str) -> StoreError {
+    fn protocol_error(&self, what: &str) -> StoreError {
         StoreError::failed(format!("store helper {}: {what}", self.address.name()))
     }
 
-    fn broken(&self, broken: &Broken) -> StoreError {
+    fn to_store_error(&self, failure: &HelperFailure) -> StoreError {
         let program = self.address.program();
-        let (kind, message) = match broken {
-            Broken::NotFound => (
+        let (kind, message) = match failure {
+            HelperFailure::NotFound => (
                 StoreErrorKind::Unavailable,
                 format!("store helper {program} is not in PATH"),
             ),
-            Broken::CannotStart(error) => (
+            HelperFailure::CannotStart(error) => (
                 StoreErrorKind::Unavailable,
                 format!("store helper {program} cannot be started: {error}"),
             ),
-            Broken::Timeout(timeout) => (
+            HelperFailure::Timeout(timeout) => (
                 StoreErrorKind::Unavailable,
                 format!(
                     "store helper {program} did not respond within {} s",
                     timeout.as_secs_f32()
                 ),
             ),
-            Broken::Closed => (
+            HelperFailure::Closed => (
                 StoreErrorKind::Failed,
-                format!("store helper {program} ended without a response"),
+                format!("store helper {program} exited without a response"),
             ),
-            Broken::Malformed(what) => (
+            HelperFailure::Malformed(what) => (
                 StoreErrorKind::Failed,
-                format!("store helper {program} does not keep to the protocol: {what}"),
+                format!("store helper {program} violated the protocol: {what}"),
             ),
         };
         StoreError {
             kind,
             message,
-            hint: matches!(broken, Broken::NotFound)
-                .then(|| format!("install {program} into a directory of PATH")),
+            hint: matches!(failure, HelperFailure::NotFound)
+                .then(|| format!("install {program} in a directory that is in PATH")),
         }
     }
 }
@@ -238,9 +254,9 @@ impl SecretStore for HelperStore {
         StoreKind::Helper(self.address)
     }
 
-    /// Without a helper there is no limit: the write that follows reports why.
+    /// Returns `None` if the helper cannot be started. The next write reports the error.
     fn limit(&self) -> Option<usize> {
-        self.hello().ok().and_then(|hello| hello.max)
+        self.hello().ok().and_then(|hello| hello.max_value_size)
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
@@ -248,13 +264,13 @@ impl SecretStore for HelperStore {
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
-        self.store(account, Some(secret))
+        self.put_unversioned(account, Some(secret))
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
         let was_there = self.read(account)?.is_some();
         if was_there {
-            self.store(account, None)?;
+            self.put_unversioned(account, None)?;
         }
         Ok(was_there)
     }
@@ -268,7 +284,7 @@ impl Versioned for HelperStore {
     fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError> {
         match self.fetch(account, timeout)? {
             (Some(version), value) => Ok((Version(version), value)),
-            (None, _) => Err(self.failed("it had versions before, and has none now")),
+            (None, _) => Err(self.protocol_error("the store no longer has versions")),
         }
     }
 
@@ -279,30 +295,30 @@ impl Versioned for HelperStore {
         secret: Option<&[u8]>,
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
-        check(account, secret)?;
-        // A helper that was restarted and has no versions any more would write unconditionally.
+        check_sendable(account, secret)?;
+        // A restarted helper without versions would ignore the condition.
         if !self.hello()?.cas {
-            return Err(self.failed("it had versions before, and has none now"));
+            return Err(self.protocol_error("the store no longer has versions"));
         }
         let request = message::put(account, Some(&expected.0), secret);
         Ok(
             match self.request(request, secret.unwrap_or_default(), timeout)? {
-                Answer::Success {
+                RequestOutcome::Success {
                     version: Some(version),
                     ..
                 } => PutOutcome::Stored(Version(version)),
-                Answer::Success { version: None, .. } => {
-                    return Err(self.failed("a response has no version"));
+                RequestOutcome::Success { version: None, .. } => {
+                    return Err(self.protocol_error("the response to a put has no version"));
                 }
-                Answer::Conflict => PutOutcome::Conflict,
-                Answer::Unknown(_) => PutOutcome::Unknown,
+                RequestOutcome::Conflict => PutOutcome::Conflict,
+                RequestOutcome::Unknown(_) => PutOutcome::Unknown,
             },
         )
     }
 }
 
-/// Refuses what cannot be sent to a helper.
-fn check(key: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
+/// Fails if the key or the content cannot be sent to a helper.
+fn check_sendable(key: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
     if !message::is_key(key) {
         let text = "the name of the entry cannot be sent to a store helper";
         return Err(StoreError::failed(text));
@@ -315,24 +331,28 @@ fn check(key: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The message of a helper, unless it repeats a part of the entry.
-fn without_secret(message: &str, secret: &[u8]) -> String {
-    const LONGEST: usize = 200;
-    // Shorter strings of the entry are no secrets: field names and numbers.
-    const SHORTEST_SECRET: usize = 12;
+/// Returns a helper's message, shortened, or a placeholder if the message seems to
+/// contain a part of the entry or another token.
+fn redact(message: &str, secret: &[u8]) -> String {
+    const MAX_CHARS: usize = 200;
+    const MAX_WORD_LENGTH: usize = 80;
+    // Shorter strings in an entry are field names and numbers.
+    const MIN_SECRET_LENGTH: usize = 12;
     let text = String::from_utf8_lossy(secret);
-    let encoded = message::encoded(secret);
-    let repeats = text
+    let encoded = message::encode(secret);
+    let quotes_entry = text
         .split('"')
-        .filter(|part| part.len() >= SHORTEST_SECRET && !part.contains("://"))
+        .filter(|part| part.len() >= MIN_SECRET_LENGTH && !part.contains("://"))
         .any(|part| message.contains(part))
-        || (encoded.len() >= SHORTEST_SECRET
-            && message.contains(encoded.get(..SHORTEST_SECRET * 2).unwrap_or(&encoded)));
-    // Nothing that a person reads is one word of this length; a token is.
-    let has_token = message.split_whitespace().any(|word| word.len() > 80);
-    if repeats || has_token {
-        "(its message is withheld: it may hold a secret)".to_owned()
+        || (encoded.len() >= MIN_SECRET_LENGTH
+            && message.contains(encoded.get(..MIN_SECRET_LENGTH * 2).unwrap_or(&encoded)));
+    // A word of this length is more likely a token than text.
+    let has_token = message
+        .split_whitespace()
+        .any(|word| word.len() > MAX_WORD_LENGTH);
+    if quotes_entry || has_token {
+        "(its message is withheld because it may contain a secret)".to_owned()
     } else {
-        message.chars().take(LONGEST).collect()
+        message.chars().take(MAX_CHARS).collect()
     }
 }

@@ -1,7 +1,7 @@
-//! A running helper: lines to it and from it, each wait bounded, and its end.
+//! A running helper process: exchanges lines with it under timeouts, and ends it.
 //!
-//! The helper is the leader of a process group, so that Ctrl-C at the terminal
-//! does not reach it and its end takes its children along.
+//! The helper runs in a process group of its own, so that Ctrl-C at the terminal
+//! does not interrupt it, and its children can be killed with it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -13,46 +13,49 @@ use zeroize::Zeroizing;
 
 use super::message::{self, Hello, MAX_LINE, Malformed, Response};
 
-/// How long a helper may take for its first line.
+/// Timeout for a helper's first line.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a helper may take to end by itself after the end of its input.
-const END_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long it may take to end after SIGTERM.
+/// How long a helper may take to exit after the end of its input.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a helper may take to exit after SIGTERM.
 const TERMINATION_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// Variables that hold secrets of ours, which are no business of a helper.
+/// Variables with secrets, which a helper must not inherit.
 const SECRET_VARIABLES: [&str; 3] = [
     "REMEMBERIZER_PASSWORD",
     "REMEMBERIZER_ACCESS_TOKEN",
     "REMEMBERIZER_REFRESH_TOKEN",
 ];
 
-/// Why a helper cannot be used any more.
+/// Why a helper could not be started or is no longer usable.
 #[derive(Debug)]
-pub(super) enum Broken {
+pub(super) enum HelperFailure {
     NotFound,
     CannotStart(io::Error),
     Timeout(Duration),
-    /// It closed its output, most likely because it ended.
+    /// The helper closed its output, most likely because it exited.
     Closed,
+    /// The helper sent a line that is not valid in the protocol.
     Malformed(&'static str),
 }
 
-type Line = Result<Zeroizing<Vec<u8>>, Broken>;
+type ReadResult = Result<Zeroizing<Vec<u8>>, HelperFailure>;
 
-/// A helper that has said hello.
+/// A running helper whose first line was read.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    /// Lines for the thread that writes. It closes the helper's input at its end.
+    /// Sends lines to the thread that writes to the helper. Dropping this sender ends
+    /// the thread, which closes the helper's input.
     requests: Option<Sender<Zeroizing<Vec<u8>>>>,
-    lines: Receiver<Line>,
+    /// Receives lines from the thread that reads from the helper.
+    lines: Receiver<ReadResult>,
     pub(super) hello: Hello,
 }
 
 impl Process {
     /// Starts `program` and waits for its first line.
-    pub(super) fn start(program: &str, location: Option<&str>) -> Result<Self, Broken> {
+    pub(super) fn start(program: &str, location: Option<&str>) -> Result<Self, HelperFailure> {
         let mut command = Command::new(program);
         command
             .args(location)
@@ -61,13 +64,13 @@ impl Process {
         for variable in SECRET_VARIABLES {
             command.env_remove(variable);
         }
-        in_own_group(&mut command);
+        set_own_process_group(&mut command);
         let mut child = command.spawn().map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Broken::NotFound,
-            _ => Broken::CannotStart(error),
+            io::ErrorKind::NotFound => HelperFailure::NotFound,
+            _ => HelperFailure::CannotStart(error),
         })?;
-        let (requests, to_write) = channel();
-        let (line_read, lines) = sync_channel(1);
+        let (requests, request_receiver) = channel();
+        let (line_sender, lines) = sync_channel(1);
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let mut process = Self {
             child,
@@ -75,22 +78,24 @@ impl Process {
             lines,
             hello: Hello {
                 cas: false,
-                max: None,
+                max_value_size: None,
             },
         };
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(Broken::Closed);
+            return Err(HelperFailure::Closed);
         };
-        thread_named("helper-write", move || write_lines(stdin, &to_write))?;
-        thread_named("helper-read", move || read_lines(stdout, &line_read))?;
+        spawn_thread("helper-write", move || {
+            write_lines(stdin, &request_receiver)
+        })?;
+        spawn_thread("helper-read", move || read_lines(stdout, &line_sender))?;
         let hello = process
-            .line(HELLO_TIMEOUT)
+            .next_line(HELLO_TIMEOUT)
             .and_then(|line| Ok(message::parse_hello(&line)?));
         match hello {
             Ok(hello) => process.hello = hello,
-            Err(broken) => {
+            Err(failure) => {
                 process.kill();
-                return Err(broken);
+                return Err(failure);
             }
         }
         Ok(process)
@@ -98,45 +103,46 @@ impl Process {
 
     /// Sends one request and returns its response.
     ///
-    /// After an error the helper must not be used any more: a late response
-    /// would be taken for that of the next request.
-    pub(super) fn ask(
+    /// Do not use the helper after an error, because a late response would be taken
+    /// for the response to the next request.
+    pub(super) fn request(
         &mut self,
         request: Zeroizing<Vec<u8>>,
         timeout: Duration,
-    ) -> Result<Response, Broken> {
+    ) -> Result<Response, HelperFailure> {
         if let Some(requests) = &self.requests {
-            requests.send(request).map_err(|_| Broken::Closed)?;
+            requests.send(request).map_err(|_| HelperFailure::Closed)?;
         }
-        let line = self.line(timeout)?;
+        let line = self.next_line(timeout)?;
         Ok(message::parse_response(&line, self.hello)?)
     }
 
-    fn line(&self, timeout: Duration) -> Line {
+    fn next_line(&self, timeout: Duration) -> ReadResult {
         match self.lines.recv_timeout(timeout) {
             Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => Err(Broken::Timeout(timeout)),
-            Err(RecvTimeoutError::Disconnected) => Err(Broken::Closed),
+            Err(RecvTimeoutError::Timeout) => Err(HelperFailure::Timeout(timeout)),
+            Err(RecvTimeoutError::Disconnected) => Err(HelperFailure::Closed),
         }
     }
 
-    /// Ends the helper's group without waiting for what it is doing.
+    /// Terminates the helper's process group without waiting for pending requests.
     pub(super) fn kill(mut self) {
         self.requests = None;
         self.terminate();
     }
 
     fn terminate(&mut self) {
-        signal_group(&self.child, Ending::Terminate);
+        signal_process_group(&self.child, GroupSignal::Terminate);
         self.wait_for_exit(TERMINATION_TIMEOUT);
-        // What is left of the group, children of the helper included.
-        signal_group(&self.child, Ending::Kill);
+        // Kill all remaining processes of the group, such as children of the helper.
+        signal_process_group(&self.child, GroupSignal::Kill);
         drop(self.child.kill());
         drop(self.child.wait());
     }
 
-    /// Waits until the helper has ended. It stays a zombie, so that its group's
-    /// number cannot become that of another group.
+    /// Waits until the helper has exited. Returns whether it has. Does not reap the
+    /// process, so that the ID of its group cannot be reused before the group is
+    /// signalled.
     fn wait_for_exit(&mut self, timeout: Duration) -> bool {
         let started = Instant::now();
         let mut pause = Duration::from_micros(200);
@@ -152,27 +158,27 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Ends the helper: end of file first, SIGTERM for one that stays.
+    /// Closes the helper's input, and sends SIGTERM if the helper does not exit.
     fn drop(&mut self) {
-        if self.requests.take().is_some() && !self.wait_for_exit(END_TIMEOUT) {
+        if self.requests.take().is_some() && !self.wait_for_exit(EXIT_TIMEOUT) {
             self.terminate();
         }
         drop(self.child.wait());
     }
 }
 
-fn thread_named(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Broken> {
+fn spawn_thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), HelperFailure> {
     thread::Builder::new()
         .name(name.to_owned())
         .stack_size(128 * 1024)
         .spawn(run)
         .map(drop)
-        .map_err(Broken::CannotStart)
+        .map_err(HelperFailure::CannotStart)
 }
 
 fn write_lines(mut stdin: ChildStdin, requests: &Receiver<Zeroizing<Vec<u8>>>) {
     while let Ok(request) = requests.recv() {
-        // A helper that does not read any more has ended: the reader says so.
+        // If writing fails, the helper has exited, which the reading thread reports.
         if stdin
             .write_all(&request)
             .and_then(|()| stdin.flush())
@@ -183,7 +189,7 @@ fn write_lines(mut stdin: ChildStdin, requests: &Receiver<Zeroizing<Vec<u8>>>) {
     }
 }
 
-fn read_lines(stdout: ChildStdout, lines: &SyncSender<Line>) {
+fn read_lines(stdout: ChildStdout, lines: &SyncSender<ReadResult>) {
     let mut stdout = BufReader::new(stdout);
     loop {
         let line = read_line(&mut stdout);
@@ -194,8 +200,8 @@ fn read_lines(stdout: ChildStdout, lines: &SyncSender<Line>) {
     }
 }
 
-fn read_line(stdout: &mut BufReader<ChildStdout>) -> Line {
-    // Room for all of it, so that the buffer never moves: what it leaves behind is not wiped.
+fn read_line(stdout: &mut BufReader<ChildStdout>) -> ReadResult {
+    // The buffer must not be reallocated, since the old allocation would not be zeroized.
     let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
     let limit = MAX_LINE as u64 + 1;
     match stdout.take(limit).read_until(b'\n', &mut line) {
@@ -203,37 +209,37 @@ fn read_line(stdout: &mut BufReader<ChildStdout>) -> Line {
             line.pop();
             Ok(line)
         }
-        Ok(_) if line.len() > MAX_LINE => Err(Broken::Malformed("a line is too long")),
-        Ok(_) | Err(_) => Err(Broken::Closed),
+        Ok(_) if line.len() > MAX_LINE => Err(HelperFailure::Malformed("a line is too long")),
+        Ok(_) | Err(_) => Err(HelperFailure::Closed),
     }
 }
 
-impl From<Malformed> for Broken {
+impl From<Malformed> for HelperFailure {
     fn from(Malformed(what): Malformed) -> Self {
         Self::Malformed(what)
     }
 }
 
 #[derive(Clone, Copy)]
-enum Ending {
+enum GroupSignal {
     Terminate,
     Kill,
 }
 
 #[cfg(unix)]
-fn in_own_group(command: &mut Command) {
+fn set_own_process_group(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     command.process_group(0);
 }
 
 #[cfg(unix)]
-fn signal_group(child: &Child, ending: Ending) {
+fn signal_process_group(child: &Child, signal: GroupSignal) {
     use rustix::process::{Pid, Signal, kill_process_group};
-    let signal = match ending {
-        Ending::Terminate => Signal::TERM,
-        Ending::Kill => Signal::KILL,
+    let signal = match signal {
+        GroupSignal::Terminate => Signal::TERM,
+        GroupSignal::Kill => Signal::KILL,
     };
-    // An error means that nobody of the group is left.
+    // The call fails if no process of the group is left.
     let _ = kill_process_group(Pid::from_child(child), signal);
 }
 
@@ -248,15 +254,15 @@ fn has_exited(child: &mut Child) -> bool {
 }
 
 #[cfg(windows)]
-fn in_own_group(command: &mut Command) {
+fn set_own_process_group(command: &mut Command) {
     use std::os::windows::process::CommandExt;
     const CREATE_NEW_PROCESS_GROUP: u32 = 0x200;
     command.creation_flags(CREATE_NEW_PROCESS_GROUP);
 }
 
-/// Windows has no signals: `Child::kill` is what is left.
+/// Does nothing, because Windows has no signals. The caller also uses `Child::kill`.
 #[cfg(windows)]
-fn signal_group(_: &Child, _: Ending) {}
+fn signal_process_group(_: &Child, _: GroupSignal) {}
 
 #[cfg(windows)]
 fn has_exited(child: &mut Child) -> bool {
