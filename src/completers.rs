@@ -1,7 +1,7 @@
-//! Completes values of arguments: names of profiles, and the command of `exec`.
+//! Completes the values of arguments: profile names, stores, and the command of `exec`.
 //!
-//! A completer runs in a process of its own, before the command line is parsed.
-//! It reads the profiles file, and neither the keyring nor the network.
+//! The shell runs this program to get the candidates, before the user has finished the
+//! command line. Completers must not use the keyring or the network.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::model::ProfileName;
 use crate::settings::config_dir;
 use crate::store::{Profiles, StoreKind};
 
-/// Completes the names of the profiles, from the profiles file alone.
+/// Completes profile names. Reads only the profiles file.
 pub(crate) fn profile_names() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let Some(current) = current.to_str() else {
@@ -25,9 +25,9 @@ pub(crate) fn profile_names() -> ArgValueCompleter {
         };
         let host = Host::real();
         let globals = Globals {
-            config_dir: config_dir_of(
+            config_dir: config_dir_in_words(
                 std::env::args_os(),
-                (host.variable)("HOME").map(PathBuf::from),
+                (host.read_variable)("HOME").map(PathBuf::from),
             ),
             ..Globals::default()
         };
@@ -43,7 +43,7 @@ pub(crate) fn profile_names() -> ArgValueCompleter {
     })
 }
 
-/// Completes the stores that have a fixed name.
+/// Completes `keyring` and `file`. Names of helpers are not completed.
 pub(crate) fn store_kinds() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let kinds = StoreKind::ALL.iter();
@@ -55,30 +55,31 @@ pub(crate) fn store_kinds() -> ArgValueCandidates {
 pub(crate) fn command_words() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let words: Vec<_> = std::env::args_os().skip(2).collect();
-        let mut before = words.iter().skip_while(|word| *word != "exec");
-        let has_command = before.any(|word| word == "--") && before.count() > 1;
+        let mut exec_words = words.iter().skip_while(|word| *word != "exec");
+        // `any` leaves the words after `--`; the last of them is the one to complete.
+        let has_command = exec_words.any(|word| word == "--") && exec_words.count() > 1;
         let text = current.to_string_lossy();
         if has_command {
             PathCompleter::any().complete(current)
         } else if text.contains(std::path::is_separator) || text.starts_with('~') {
-            let runs = |path: &Path| path.is_dir() || is_executable(path);
-            PathCompleter::any().filter(runs).complete(current)
+            let is_candidate = |path: &Path| path.is_dir() || is_executable(path);
+            PathCompleter::any().filter(is_candidate).complete(current)
         } else {
-            commands(&text)
+            programs_in_path(&text)
         }
     })
 }
 
-/// The programs in `PATH` whose names begin with `start`.
-fn commands(start: &str) -> Vec<CompletionCandidate> {
-    let path = (Host::real().variable)("PATH").unwrap_or_default();
+/// Returns the programs in `PATH` whose names start with `prefix`.
+fn programs_in_path(prefix: &str) -> Vec<CompletionCandidate> {
+    let path = (Host::real().read_variable)("PATH").unwrap_or_default();
     let files = std::env::split_paths(&path)
         .filter_map(|dir| std::fs::read_dir(dir).ok())
         .flat_map(|entries| entries.flatten());
     let names: std::collections::BTreeSet<_> = files
         .filter_map(|file| {
             let name = file.file_name().into_string().ok()?;
-            (name.starts_with(start) && is_executable(&file.path())).then_some(name)
+            (name.starts_with(prefix) && is_executable(&file.path())).then_some(name)
         })
         .collect();
     names.into_iter().map(CompletionCandidate::new).collect()
@@ -96,19 +97,22 @@ fn is_executable(path: &Path) -> bool {
     path.is_file()
 }
 
-/// The directory of a `--config-dir` among the words typed so far, which come as the
-/// shell has them: nobody has expanded `~`.
-fn config_dir_of(words: impl Iterator<Item = OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+/// Returns the value of `--config-dir` in the words typed so far. Removes quotes and
+/// expands `~/`, since the shell passes the words unexpanded.
+fn config_dir_in_words(
+    words: impl Iterator<Item = OsString>,
+    home: Option<PathBuf>,
+) -> Option<PathBuf> {
     let mut words = words.map(|word| word.to_string_lossy().into_owned());
-    let mut found = None;
+    let mut value = None;
     while let Some(word) = words.next() {
         if word == "--config-dir" {
-            found = words.next();
-        } else if let Some(value) = word.strip_prefix("--config-dir=") {
-            found = Some(value.to_owned());
+            value = words.next();
+        } else if let Some(text) = word.strip_prefix("--config-dir=") {
+            value = Some(text.to_owned());
         }
     }
-    let dir = found?;
+    let dir = value?;
     let dir = dir.trim_matches(['"', '\'']);
     match (dir.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => Some(home.join(rest)),
@@ -121,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_directory_is_found_among_the_words() {
+    fn config_dir_is_read_from_the_words() {
         for (words, dir) in [
             ("rememberizer login --profile", None),
             ("rememberizer --config-dir /a login -p", Some("/a")),
@@ -130,7 +134,7 @@ mod tests {
             ("rememberizer -p --config-dir ~/a", Some("/home/ann/a")),
             ("rememberizer --config-dir", None),
         ] {
-            let found = config_dir_of(
+            let found = config_dir_in_words(
                 words.split(' ').map(OsString::from),
                 Some("/home/ann".into()),
             );

@@ -1,5 +1,5 @@
-//! What every command receives: the settings, the terminal, the stores, and
-//! session managers that are built from them.
+//! The context that every command receives: the settings, the terminal, and functions
+//! that build session managers.
 
 use std::time::Duration;
 
@@ -17,9 +17,9 @@ use crate::store::{
 };
 use crate::terminal::Terminal;
 
-/// How long one call to the keyring may take.
+/// Timeout per call to the keyring.
 const KEYRING_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the prompt to unlock the keyring may stay open.
+/// Timeout of the prompt to unlock the keyring.
 const UNLOCK_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) struct Context<'h> {
@@ -60,30 +60,35 @@ impl<'h> Context<'h> {
         }
     }
 
-    /// A server that gives other machines access to the store in use.
+    /// Creates a server that gives other machines access to the store in use.
     pub(crate) fn store_server(&self) -> Result<StoreServer<'_>, StoreError> {
         let store = self.stores.get_unprompted(self.settings.store);
         StoreServer::new(store, &self.settings.data_dir.join("locks"))
     }
 
-    /// The session of the profile in use.
+    /// Creates the session manager of the profile in use.
     pub(crate) fn session_manager(&self) -> SessionManager<'_> {
         self.session_manager_in(self.settings.store)
     }
 
-    /// The session of the profile in use, in `store`, which a login may choose.
+    /// Creates a session manager of the profile in use that uses `store`.
     pub(crate) fn session_manager_in(&self, store: StoreKind) -> SessionManager<'_> {
         let settings = &self.settings;
         let profile = self.profile();
-        self.build_manager(&settings.name, settings.origin.clone(), store, &profile)
+        self.build_manager(
+            &settings.profile_name,
+            settings.origin.clone(),
+            store,
+            &profile,
+        )
     }
 
-    /// The session of the profile `name`.
+    /// Creates the session manager of the profile `name`.
     pub(crate) fn session_manager_of(
         &self,
         name: &ProfileName,
     ) -> Result<SessionManager<'_>, ProfilesError> {
-        if *name == self.settings.name {
+        if *name == self.settings.profile_name {
             return Ok(self.session_manager());
         }
         let recorded = self.settings.profiles.select(Some(name))?.profile;
@@ -92,7 +97,6 @@ impl<'h> Context<'h> {
         Ok(self.build_manager(name, profile.origin(), store, &profile))
     }
 
-    /// Builds every `SessionManager`.
     fn build_manager(
         &self,
         name: &ProfileName,
@@ -140,30 +144,34 @@ impl<'h> Context<'h> {
         }
     }
 
-    /// The tokens in the environment.
+    /// Returns the tokens in the environment.
     pub(crate) fn token_variables(&self) -> Result<TokenVariables, Failure> {
         settings::token_variables(self.host)
     }
 
-    /// The profile in use, as recorded when the run began.
+    /// Returns the profile in use, as it was at the start of the run.
     pub(crate) fn profile(&self) -> Profile {
         self.settings.profile.clone().unwrap_or_default()
     }
 
-    /// A command line of this program for the profile in use.
+    /// Returns a command line of this program for the profile in use.
     pub(crate) fn command_line(&self, command: &str) -> String {
-        command_line(command, &self.settings.name, &self.settings.default_name)
+        command_line(
+            command,
+            &self.settings.profile_name,
+            &self.settings.default_profile,
+        )
     }
 
-    /// Converts an error into a failure with hints for the profile in use.
-    pub(crate) fn explain(&self, error: Error) -> Failure {
-        self.explain_for(&self.settings.name, error)
+    /// Converts an error to a failure, with hints for the profile in use.
+    pub(crate) fn to_failure(&self, error: Error) -> Failure {
+        self.to_failure_for(&self.settings.profile_name, error)
     }
 
-    /// Converts an error into a failure with hints for `profile`.
-    pub(crate) fn explain_for(&self, profile: &ProfileName, error: Error) -> Failure {
-        crate::explain::explain(error, &|command| {
-            command_line(command, profile, &self.settings.default_name)
+    /// Converts an error to a failure, with hints for `profile`.
+    pub(crate) fn to_failure_for(&self, profile: &ProfileName, error: Error) -> Failure {
+        crate::explain::to_failure(error, &|command| {
+            command_line(command, profile, &self.settings.default_profile)
         })
     }
 
@@ -175,8 +183,8 @@ impl<'h> Context<'h> {
         self.conclude(json, None)
     }
 
-    /// Ends a command that has printed its text: prints `json` if that is wanted, or
-    /// returns the failure with `json` beside it.
+    /// Finishes a command that has printed its text. Without a failure, prints `json` in
+    /// JSON mode. Otherwise returns the failure, with `json` as its partial result.
     pub(crate) fn conclude(&self, json: Value, failure: Option<Failure>) -> Result<(), Error> {
         match failure {
             Some(failure) => Err(Failure {
@@ -190,8 +198,8 @@ impl<'h> Context<'h> {
     }
 }
 
-/// A command line of this program. Names the profile if it is not the default
-/// profile.
+/// Returns a command line of this program, with `--profile` unless the profile is the
+/// default profile.
 pub(crate) fn command_line(command: &str, profile: &ProfileName, default: &ProfileName) -> String {
     if profile == default {
         format!("rememberizer {command}")

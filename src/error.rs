@@ -1,5 +1,5 @@
-//! Every error of the layers below, in one type. Commands return it, and
-//! [`explain`](crate::explain::explain) turns it into an outcome.
+//! The error type of commands. [`to_failure`](crate::explain::to_failure) converts it
+//! to a [`Failure`].
 
 use std::io;
 
@@ -19,7 +19,7 @@ pub(crate) enum Error {
     Profiles(#[from] ProfilesError),
     #[error(transparent)]
     Prompt(#[from] PromptError),
-    /// A command has composed what the person is told.
+    /// A failure that a command has created itself, ready to be printed.
     #[error(transparent)]
     Failure(#[from] Failure),
     /// Reading stdin or writing stdout failed.

@@ -1,11 +1,11 @@
-//! Outcomes: each has one exit code and one JSON code, the same in text and in
-//! JSON mode. A [`Failure`] is the report of a run that did not succeed.
+//! The outcomes of a run, each with one exit code and one JSON code, and [`Failure`],
+//! the error that is printed.
 
 use serde_json::{Map, Value, json};
 
-/// How a run can end. `OUTPUT.md` says when each happens.
+/// The result of a run. `OUTPUT.md` describes when each variant is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the document says when each happens")]
+#[expect(missing_docs, reason = "OUTPUT.md describes the variants")]
 pub enum Outcome {
     Done,
     Failed,
@@ -28,7 +28,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Every outcome.
+    /// All outcomes.
     pub const ALL: [Self; 18] = [
         Self::Done,
         Self::Failed,
@@ -50,7 +50,7 @@ impl Outcome {
         Self::Terminated,
     ];
 
-    /// The exit code, and the `code` of the JSON error, which is empty for success.
+    /// Returns the exit code and the JSON error code, which is empty for success.
     #[must_use]
     pub const fn codes(self) -> (u8, &'static str) {
         match self {
@@ -83,8 +83,8 @@ impl Outcome {
         self.codes().1
     }
 
-    /// Whether it is a failure of the secret store.
-    pub(crate) fn is_store(self) -> bool {
+    /// Returns whether the secret store failed.
+    pub(crate) fn is_store_failure(self) -> bool {
         matches!(
             self,
             Self::StoreUnavailable | Self::StoreLocked | Self::StoreFailed
@@ -100,22 +100,24 @@ impl Outcome {
     }
 }
 
-/// The report of a run that did not succeed.
+/// An unsuccessful outcome, and what is printed about it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct Failure {
     pub(crate) outcome: Outcome,
-    /// One line that names the thing.
+    /// One line that names what failed.
     pub(crate) message: String,
-    /// The next command, or another advice.
+    /// The command to run next, or other advice.
     pub(crate) hint: Option<String>,
     /// Validation errors by field name, in the server's order.
     pub(crate) fields: Vec<(String, Vec<String>)>,
-    /// Seconds to wait before a retry, if the server said how many.
+    /// Seconds to wait before a retry, if the server specified them.
     pub(crate) retry_after: Option<u64>,
-    /// What was done before the failure. In JSON it stands beside the error.
+    /// What was done before the failure. In JSON mode, its members are printed in the
+    /// same object as the error.
     pub(crate) partial_result: Option<Value>,
-    /// Exit code of a child process; nothing is printed.
+    /// Exit status of the command that `exec` ran. If set, it becomes the exit code of
+    /// this process, and nothing is printed.
     pub(crate) child_status: Option<i32>,
 }
 
@@ -136,15 +138,15 @@ impl Failure {
         Self::new(Outcome::Usage, message)
     }
 
-    /// Passes on the exit status of a child process.
-    pub(crate) fn from_child(status: i32) -> Self {
+    /// Creates a failure that passes on the exit status of a child process.
+    pub(crate) fn from_child_status(status: i32) -> Self {
         Self {
             child_status: Some(status),
             ..Self::new(Outcome::Failed, "")
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
@@ -154,7 +156,7 @@ impl Failure {
             .unwrap_or_else(|| i32::from(self.outcome.exit_code()))
     }
 
-    /// The JSON form: `{"error":{…}}` and the members of the partial result.
+    /// Returns `{"error":{…}}`, extended by the members of the partial result.
     pub(crate) fn to_json(&self) -> Value {
         let mut error = json!({"code": self.outcome.json_code(), "message": self.message});
         if let Some(hint) = &self.hint {

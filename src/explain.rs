@@ -1,5 +1,5 @@
-//! Turns every error into what the person and the script are told: outcome,
-//! line and hint. Nothing else decides that.
+//! Converts every error to a [`Failure`]: the outcome, the message and the hint.
+//! No other module assigns outcomes to errors.
 
 use crate::api::{ApiError, Delivery};
 use crate::error::Error;
@@ -8,10 +8,11 @@ use crate::session::{LikelyCause, SessionError};
 use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
 use crate::terminal::PromptError;
 
-/// Makes the command line that a hint names, such as `rememberizer login --profile work`.
-pub(crate) type CommandLine<'a> = &'a dyn Fn(&str) -> String;
+/// Completes a command such as `login` to a command line for a hint, such as
+/// `rememberizer login --profile work`.
+pub(crate) type CommandLineFn<'a> = &'a dyn Fn(&str) -> String;
 
-pub(crate) fn explain(error: Error, command_line: CommandLine<'_>) -> Failure {
+pub(crate) fn to_failure(error: Error, command_line: CommandLineFn<'_>) -> Failure {
     match error {
         Error::Failure(failure) => failure,
         Error::Session(error) => from_session(error, command_line),
@@ -23,8 +24,8 @@ pub(crate) fn explain(error: Error, command_line: CommandLine<'_>) -> Failure {
     }
 }
 
-/// What to do if a captcha stops a person or a script.
-pub(crate) fn captcha_hint(command_line: CommandLine<'_>) -> String {
+/// Returns the hint for an error that a captcha caused.
+pub(crate) fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
     format!(
         "sign in in a browser window: {}; or give a response with --captcha TOKEN, or a browser's cookies: {}",
         command_line("login --browser"),
@@ -32,12 +33,12 @@ pub(crate) fn captcha_hint(command_line: CommandLine<'_>) -> String {
     )
 }
 
-fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
+fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure {
     let message = error.to_string();
     let login = || command_line("login");
     match error {
         SessionError::NotSignedIn | SessionError::OtherOrigin { .. } => {
-            Failure::new(Outcome::NotSignedIn, message).hint(login())
+            Failure::new(Outcome::NotSignedIn, message).with_hint(login())
         }
         SessionError::Ended { cause, .. } => {
             let message = match cause {
@@ -49,26 +50,26 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
                     "{message}; an exchange that began at {began} got no usable response, and most likely used the refresh token"
                 ),
                 Some(LikelyCause::LapsedLease { host, began }) => format!(
-                    "{message}; the run on {host} that began an exchange at {began} did not finish, and most likely used the refresh token"
+                    "{message}; an exchange that {host} began at {began} did not finish, and most likely used the refresh token"
                 ),
             };
-            Failure::new(Outcome::SessionEnded, message).hint(login())
+            Failure::new(Outcome::SessionEnded, message).with_hint(login())
         }
         SessionError::VariableRejected { variable, .. } => {
-            Failure::new(Outcome::SessionEnded, message).hint(format!(
+            Failure::new(Outcome::SessionEnded, message).with_hint(format!(
                 "set {variable} to a valid token, or unset it to use the stored session"
             ))
         }
         SessionError::NotRenewable { .. } => {
-            Failure::new(Outcome::NotSignedIn, message).hint(login())
+            Failure::new(Outcome::NotSignedIn, message).with_hint(login())
         }
         SessionError::Api(error) => from_api(error, command_line),
         SessionError::SharedFailure(_) => {
-            Failure::new(Outcome::Unavailable, message).hint("nothing is lost: try again")
+            Failure::new(Outcome::Unavailable, message).with_hint("nothing is lost: try again")
         }
         SessionError::BusyElsewhere { .. } | SessionError::Busy(_) => {
             Failure::new(Outcome::Busy, message)
-                .hint("try again, or wait longer with --lock-timeout SECONDS")
+                .with_hint("try again, or wait longer with --lock-timeout SECONDS")
         }
         SessionError::Store(error) => from_store(error),
         SessionError::Profiles(error) => from_profiles(error),
@@ -76,16 +77,16 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             outcome: from_profiles(source).outcome,
             ..Failure::new(Outcome::Failed, message)
         }
-        .hint(format!("fix the profiles file, then {}", login())),
+        .with_hint(format!("fix the profiles file, then {}", login())),
         SessionError::Lost(source) => Failure {
             outcome: from_store(source).outcome,
             ..Failure::new(Outcome::StoreFailed, message)
         }
-        .hint(format!(
+        .with_hint(format!(
             "the stored refresh token may have been used: fix the store, then {}",
             login()
         )),
-        SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).hint(format!(
+        SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).with_hint(format!(
             "the cookie may have another name: {}",
             command_line(if missing.starts_with("refresh") {
                 "profile set refresh_cookie NAME"
@@ -94,23 +95,23 @@ fn from_session(error: SessionError, command_line: CommandLine<'_>) -> Failure {
             })
         )),
         SessionError::RotationCheck { .. } => Failure::new(Outcome::StoreFailed, message)
-            .hint("no token was used: fix the command, then try again"),
+            .with_hint("no token was used: fix the command, then try again"),
         SessionError::HandOver { .. } => Failure::new(Outcome::StoreFailed, message)
-            .hint("fix the command: the next run passes the token to it first"),
+            .with_hint("fix the command: the next run passes the token to it first"),
         SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
-            .hint(format!("start a new session: {}", login())),
-        SessionError::RotationOfShared { name } => Failure::usage(message).hint(format!(
+            .with_hint(format!("start a new session: {}", login())),
+        SessionError::RotationOfShared { name } => Failure::usage(message).with_hint(format!(
             "the other machines renew the session too, and do not run it; they find new tokens in the store: {}",
             command_line(&format!("profile set {name} ''"))
         )),
-        SessionError::Occupied { .. } => Failure::usage(message).hint(format!(
+        SessionError::Occupied { .. } => Failure::usage(message).with_hint(format!(
             "end both sessions first: {}",
             command_line("logout")
         )),
     }
 }
 
-fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
+fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
     let message = error.to_string();
     match error {
         ApiError::Refused {
@@ -124,7 +125,7 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
                 format!("the server requires a captcha response: {message}"),
             )
         }
-        .hint(captcha_hint(command_line)),
+        .with_hint(captcha_hint(command_line)),
         ApiError::Refused { fields, csrf, .. } => {
             let failure = Failure {
                 fields,
@@ -133,7 +134,7 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             if !csrf {
                 return failure;
             }
-            failure.hint(format!(
+            failure.with_hint(format!(
                 "the server may want a Referer header: {}",
                 command_line("profile set referer URL")
             ))
@@ -144,8 +145,8 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
                 ..Failure::new(Outcome::RateLimited, message)
             };
             match retry_after {
-                Some(seconds) => failure.hint(format!("try again in {seconds} s")),
-                None => failure.hint("try again later"),
+                Some(seconds) => failure.with_hint(format!("try again in {seconds} s")),
+                None => failure.with_hint("try again later"),
             }
         }
         ApiError::Unavailable {
@@ -154,12 +155,14 @@ fn from_api(error: ApiError, command_line: CommandLine<'_>) -> Failure {
             },
             ..
         } => Failure::new(Outcome::Unavailable, message)
-            .hint("trust the certificate of its CA with --ca-cert FILE"),
-        ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message).hint(format!(
-            "nothing is lost: try again, or see {}",
-            command_line("doctor")
-        )),
-        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message).hint(format!(
+            .with_hint("trust the certificate of its CA with --ca-cert FILE"),
+        ApiError::Unavailable { .. } => {
+            Failure::new(Outcome::Unavailable, message).with_hint(format!(
+                "nothing is lost: try again, or see {}",
+                command_line("doctor")
+            ))
+        }
+        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
             "is the API URL right? {}",
             command_line("profile show")
         )),
@@ -187,17 +190,21 @@ fn from_profiles(error: ProfilesError) -> Failure {
             Outcome::Busy,
             "another process is writing the profiles file",
         )
-        .hint("try again"),
-        ProfilesError::Malformed { error: ref why, .. } => {
-            let hint = match why.newer_version {
+        .with_hint("try again"),
+        ProfilesError::Malformed {
+            error: ref cause, ..
+        } => {
+            let hint = match cause.newer_version {
                 Some(_) => "use the newer version of rememberizer that wrote it",
                 None => "fix the file or move it away",
             };
-            Failure::new(Outcome::Failed, error.to_string()).hint(hint)
+            Failure::new(Outcome::Failed, error.to_string()).with_hint(hint)
         }
-        ProfilesError::Name(_) => Failure::usage(error.to_string()).hint("choose another name"),
+        ProfilesError::Name(_) => {
+            Failure::usage(error.to_string()).with_hint("choose another name")
+        }
         ProfilesError::Io { .. } => Failure::new(Outcome::Failed, error.to_string())
-            .hint("choose another directory with --config-dir DIR"),
+            .with_hint("choose another directory with --config-dir DIR"),
     }
 }
 
@@ -205,6 +212,6 @@ fn from_prompt(error: &PromptError) -> Failure {
     match error {
         PromptError::Interrupted => Failure::new(Outcome::Interrupted, "interrupted"),
         PromptError::Closed => Failure::new(Outcome::Interrupted, error.to_string()),
-        PromptError::Io(e) => Failure::new(Outcome::Failed, format!("cannot ask: {e}")),
+        PromptError::Io(e) => Failure::new(Outcome::Failed, format!("cannot prompt: {e}")),
     }
 }

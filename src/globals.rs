@@ -1,5 +1,5 @@
-//! The global flags, and the parsers of their values. The variables that stand
-//! for the flags use the same parsers.
+//! The global flags, and the parsers of their values. The environment variables that
+//! set the flags use the same parsers.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::model::{Origin, ProfileName};
 use crate::store::StoreKind;
 use crate::terminal::ColorChoice;
 
-/// The flags that every command takes, before or after its name.
+/// The flags that every command accepts, before or after its name.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
@@ -39,10 +39,10 @@ pub(crate) struct Globals {
     #[arg(short, long, global = true, action = ArgAction::SetTrue)]
     pub(crate) verbose: bool,
     /// Timeout per request, in seconds [default: 30] [env: REMEMBERIZER_TIMEOUT]
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = positive_duration)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_positive_duration)]
     pub(crate) timeout: Option<Duration>,
     /// How long to wait for a lock that another process holds, in seconds [default: 30] [env: REMEMBERIZER_LOCK_TIMEOUT]
-    #[arg(long, global = true, value_name = "SECONDS", value_parser = duration)]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) lock_timeout: Option<Duration>,
     /// Trust the certificates in this PEM file too [env: REMEMBERIZER_CA_CERT]
     #[arg(long, global = true, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -58,35 +58,36 @@ pub(crate) struct Globals {
     pub(crate) color: Option<ColorChoice>,
 }
 
-/// Parses the value of `--color` as clap does.
-pub(crate) fn color(text: &str) -> Result<ColorChoice, String> {
+/// Parses a value of `--color`. clap parses the flag; this parses the variable.
+pub(crate) fn parse_color(text: &str) -> Result<ColorChoice, String> {
     ColorChoice::from_str(text, false).map_err(|_| "must be auto, always or never".to_owned())
 }
 
-/// Parses a duration: a plain number of seconds, or such as `90s`, `5m`, `1h 30m`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+/// Parses a duration: a number of seconds, or a number with units such as `1h 30m`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
     let parsed = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string()),
         Err(_) => humantime::parse_duration(text).map_err(|e| e.to_string()),
     };
     match parsed {
-        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(duration) if duration <= MAX_DURATION => Ok(duration),
         Ok(_) => Err("must be at most ten years".to_owned()),
-        Err(why) => Err(format!(
-            "must be seconds, or such as `90s`, `5m`, `1h` ({why})"
+        Err(error) => Err(format!(
+            "must be a number of seconds, or a duration such as `90s`, `5m` or `1h` ({error})"
         )),
     }
 }
 
-pub(crate) fn positive_duration(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
+pub(crate) fn parse_positive_duration(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
         Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
     }
 }
 
-pub(crate) fn switch(text: &str) -> Result<bool, String> {
+/// Parses a boolean variable.
+pub(crate) fn parse_boolean(text: &str) -> Result<bool, String> {
     match text.to_ascii_lowercase().as_str() {
         "1" | "true" | "yes" | "on" => Ok(true),
         "0" | "false" | "no" | "off" => Ok(false),

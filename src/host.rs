@@ -1,5 +1,5 @@
-//! Access to the environment, clock, directories and keyring of the process: all
-//! that a test replaces.
+//! Access to the environment, clock, directories and keyring of the process. Tests
+//! replace them by passing another [`Host`].
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,36 +9,36 @@ use crate::model::Timestamp;
 use crate::store::{KeyringOptions, SecretStore, platform_keyring};
 use crate::terminal::Terminal;
 
-/// Reads a variable of the environment.
+/// Returns the value of an environment variable, if it is set.
 pub type ReadVariable = Box<dyn Fn(&str) -> Option<OsString>>;
 
 /// The environment, terminal, clock, directories and keyring of the process.
 pub struct Host {
-    /// Reads a variable of the environment.
-    pub variable: ReadVariable,
+    /// Reads an environment variable.
+    pub read_variable: ReadVariable,
     /// Standard input, output and error.
     pub terminal: Terminal,
     /// Reads the local clock.
     pub now: std::sync::Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// The config directory, unless a flag chooses another; `None` if unknown.
+    /// The default config directory; `None` if unknown.
     pub config_dir: Option<PathBuf>,
     /// The directory of locks and session files; `None` if unknown.
     pub data_dir: Option<PathBuf>,
     /// Opens the keyring of the system.
     pub open_keyring: Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>,
-    /// Ends the process at once with an exit code, from any thread.
-    pub end: fn(i32),
-    /// Restores the limits of this process before `exec` replaces it.
+    /// Exits the process immediately with an exit code. Can be called on any thread.
+    pub exit_process: fn(i32),
+    /// Restores the resource limits, so that the command that `exec` runs inherits them.
     pub restore_limits: Box<dyn Fn()>,
 }
 
 impl Host {
-    /// Returns the real environment of this process.
+    /// Returns the host of this process. Also disables core dumps.
     pub fn real() -> Self {
         let restore_limits = disable_core_dumps();
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");
         Self {
-            variable: Box::new(read_variable),
+            read_variable: Box::new(read_variable),
             terminal: Terminal::real(),
             now: std::sync::Arc::new(read_clock),
             config_dir: xdg_dir("XDG_CONFIG_HOME")
@@ -46,37 +46,37 @@ impl Host {
             data_dir: xdg_dir("XDG_DATA_HOME")
                 .or_else(|| dirs.as_ref().map(|d| d.data_local_dir().to_owned())),
             open_keyring: Box::new(platform_keyring),
-            end: end_process,
+            exit_process,
             restore_limits,
         }
     }
 }
 
-/// Returns our directory below an XDG directory, which must be absolute (XDG
-/// Base Directory Specification). `directories` reads the same variables, but
-/// only if the user has a home.
+/// Returns this program's directory in the XDG base directory that `variable` names. The
+/// XDG Base Directory Specification says to ignore relative paths. `directories` reads
+/// the same variables, but only if the user has a home directory.
 fn xdg_dir(variable: &str) -> Option<PathBuf> {
-    let applies = cfg!(all(unix, not(target_os = "macos")));
-    let dir = PathBuf::from(read_variable(variable).filter(|_| applies)?);
+    let uses_xdg = cfg!(all(unix, not(target_os = "macos")));
+    let dir = PathBuf::from(read_variable(variable).filter(|_| uses_xdg)?);
     dir.is_absolute().then(|| dir.join("rememberizer"))
 }
 
-/// Keeps a crash from writing the memory to the disk, and other processes of the
-/// user from attaching to this one (prctl(2), `PR_SET_DUMPABLE`). `exec` resets
-/// the second only; the returned function restores the first.
+/// Disables core dumps, which would write secrets to disk. On Linux also keeps the
+/// user's other processes from attaching to this one (prctl(2), `PR_SET_DUMPABLE`).
+/// execve(2) resets `PR_SET_DUMPABLE`; the returned function restores the core limit.
 #[cfg(unix)]
 fn disable_core_dumps() -> Box<dyn Fn()> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let original = getrlimit(Resource::Core);
-    // If it is not permitted, the limit stays.
-    let set = move |current| {
+    let set_core_limit = move |current| {
         let maximum = original.maximum;
+        // If the limit cannot be set, continue: secrets leak only if we crash as well.
         let _ = setrlimit(Resource::Core, Rlimit { current, maximum });
     };
-    set(Some(0));
+    set_core_limit(Some(0));
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    Box::new(move || set(original.current))
+    Box::new(move || set_core_limit(original.current))
 }
 
 #[cfg(not(unix))]
@@ -86,7 +86,7 @@ fn disable_core_dumps() -> Box<dyn Fn()> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the environment is read"
+    reason = "the environment must be read only here"
 )]
 fn read_variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
@@ -94,7 +94,7 @@ fn read_variable(name: &str) -> Option<OsString> {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the clock is read"
+    reason = "the clock must be read only here"
 )]
 fn read_clock() -> Timestamp {
     SystemTime::now().into()
@@ -102,8 +102,8 @@ fn read_clock() -> Timestamp {
 
 #[expect(
     clippy::exit,
-    reason = "a signal ends the process while other threads wait"
+    reason = "the signal thread must exit while other threads are blocked"
 )]
-fn end_process(code: i32) {
+fn exit_process(code: i32) {
     std::process::exit(code);
 }

@@ -1,16 +1,17 @@
-//! Keeps an account session with the Rememberizer API.
+//! Signs in to the Rememberizer API and keeps the session.
 //!
-//! The modules from the top layer down; a layer imports only those below it:
+//! The layers of modules, from the top down. A module must import only from its own
+//! layer and from the layers below:
 //!
 //! | module | contents |
 //! |---|---|
-//! | `main.rs` | the entry point: arguments, the real [`host::Host`], the exit code |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | assembly: flags, settings, the environment of the process, what a command receives, outcomes |
+//! | `main.rs` | the entry point: passes the arguments and the real [`host::Host`] to [`run`], and exits |
+//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | flags, settings, the process environment, the context of a command, outcomes, errors, completion |
 //! | [`command`] | one file per command |
-//! | [`session`] | a session: start, renew, end |
-//! | [`api`], [`store`] | the client of the API; the profiles file, the locks and the secret stores |
-//! | [`terminal`], [`takeover`] | prompts and output; taking over the session of a browser |
-//! | [`model`] | plain values |
+//! | [`session`] | starts, refreshes and ends a session |
+//! | [`api`], [`store`] | the API client; the profiles file, the locks and the secret stores |
+//! | [`terminal`], [`takeover`] | prompts and output; taking over a browser's session |
+//! | [`model`] | value types |
 
 mod api;
 pub mod command;
@@ -36,14 +37,14 @@ use command::Cli;
 use context::Context;
 use error::Error;
 use exit::{Failure, Outcome};
-use explain::explain;
+use explain::to_failure;
 use host::Host;
 use model::ProfileName;
 use session::Interrupts;
 use settings::Settings;
 use terminal::Terminal;
 
-/// Runs the program with `args`, the first of which is its own name. Returns the exit code.
+/// Runs the program and returns its exit code. `args` starts with the program's name.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
     let mut names = None;
@@ -56,16 +57,20 @@ pub fn run(args: &[OsString], host: &Host) -> i32 {
     finish(host, args, json, result, names)
 }
 
-/// The profile in use and the default one. Hints name the first if they differ.
+/// The profile in use and the default profile, once they are known. If they differ,
+/// hints include `--profile`.
 type ProfileNames = Option<(ProfileName, ProfileName)>;
 
 fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Error> {
     let purpose = cli.command.purpose();
     let settings = Settings::resolve(cli.globals, purpose, host)?;
-    *names = Some((settings.name.clone(), settings.default_name.clone()));
-    let interrupts = interrupts(host, settings.json);
+    *names = Some((
+        settings.profile_name.clone(),
+        settings.default_profile.clone(),
+    ));
+    let interrupts = new_interrupts(host, settings.json);
     host.terminal.before_prompt({
-        // A prompt for a secret turns the echo off; Ctrl-C must restore it.
+        // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
         let interrupts = interrupts.clone();
         Box::new(move || interrupts.watch())
     });
@@ -73,27 +78,29 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     cli.command.run(&context)
 }
 
-/// Makes a signal restore the terminal, print the error and end the process with
-/// the exit code of the signal.
-fn interrupts(host: &Host, json: bool) -> Interrupts {
-    let (terminal, end) = (host.terminal.clone(), host.end);
-    let waiting = host.terminal.clone();
+/// Creates the signal handler. A signal restores the terminal, prints the error and
+/// exits with the exit code of the signal. While a session is being saved, it prints a
+/// warning instead, and exits later.
+fn new_interrupts(host: &Host, json: bool) -> Interrupts {
+    let (terminal, exit_process) = (host.terminal.clone(), host.exit_process);
+    let warning_terminal = host.terminal.clone();
     Interrupts::new(
         Box::new(move |signal| {
             let outcome = Outcome::from_signal(signal);
             let printer = terminal.clone();
             terminal.close(move || {
-                report(&printer, json, &Failure::new(outcome, "interrupted"));
+                print_failure(&printer, json, &Failure::new(outcome, "interrupted"));
             });
-            end(i32::from(outcome.exit_code()));
+            exit_process(i32::from(outcome.exit_code()));
         }),
         Box::new(move || {
-            let printer = waiting.clone();
+            let printer = warning_terminal.clone();
             terminal::print_bounded(move || printer.warn("saving the session before exiting"));
         }),
     )
 }
 
+/// Prints the error, if any, and returns the exit code.
 fn finish(
     host: &Host,
     args: &[OsString],
@@ -111,34 +118,35 @@ fn finish(
         Some((profile, default)) => context::command_line(command, profile, default),
         None => format!("rememberizer {command}"),
     };
-    let mut failure = explain(error, &command_line);
+    let mut failure = to_failure(error, &command_line);
     if failure.hint.is_none() {
         failure.hint = match failure.outcome {
             Outcome::Usage | Outcome::InputRequired | Outcome::Rejected => {
                 Some(Cli::help_command(args))
             }
-            outcome if outcome.is_store() => Some(command_line("doctor")),
+            outcome if outcome.is_store_failure() => Some(command_line("doctor")),
             _ => None,
         };
     }
-    report(&host.terminal, json, &failure);
+    print_failure(&host.terminal, json, &failure);
     failure.exit_code()
 }
 
-fn report(terminal: &Terminal, json: bool, failure: &Failure) {
+fn print_failure(terminal: &Terminal, json: bool, failure: &Failure) {
     if failure.child_status.is_some() {
         return;
     }
     if json {
-        // If stdout is closed, nobody reads this.
+        // Ignore a write error: there is no other place to report it.
         drop(terminal.print_json(failure.to_json()));
     } else {
         terminal.error(&failure.message, failure.hint.as_deref());
     }
 }
 
-/// Returns whether the reader of stdout has stopped reading: `rememberizer whoami | head -1`.
-/// Windows has two errors for it; the standard library maps one of them.
+/// Returns whether the reader of stdout has closed the pipe, as in
+/// `rememberizer whoami | head -1`. Windows reports one of two errors; the standard
+/// library maps only the first to `BrokenPipe`.
 fn is_closed_pipe(error: &Error) -> bool {
     /// `ERROR_PIPE_NOT_CONNECTED` of winerror.h.
     const PIPE_NOT_CONNECTED: i32 = 233;

@@ -1,16 +1,17 @@
-//! The process edge: arguments in, the real surroundings, an exit code out.
+//! The entry point. Passes the arguments and the host to the library, and exits.
 
 use rememberizer_cli::command::{Cli, completions};
 use rememberizer_cli::host::Host;
 
 fn main() {
-    // A shell that asks for candidates is answered here, and the process ends.
+    // If a shell asks for completion candidates, this prints them and exits.
     let words: Vec<_> = std::env::args_os().collect();
-    clap_complete::CompleteEnv::with_factory(|| Cli::to_complete(&words))
+    clap_complete::CompleteEnv::with_factory(|| Cli::for_completion(&words))
         .var(completions::VARIABLE)
         .complete();
     let host = Host::real();
     let code = rememberizer_cli::run(&words, &host);
-    // Not an `ExitCode`: the status of a child of `exec` can be above 255 on Windows.
-    (host.end)(code);
+    // `ExitCode` holds 8 bits, but on Windows the status of a command that `exec` runs
+    // can be above 255.
+    (host.exit_process)(code);
 }

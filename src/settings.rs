@@ -1,5 +1,5 @@
-//! Resolves the settings of a run from flags, variables and the profile. The
-//! precedence is: flag, variable, profile, default.
+//! Resolves the settings of a run from flags, environment variables and the profile,
+//! in this order of precedence.
 //!
 //! An empty variable counts as unset: CI systems set the variable of a missing
 //! secret to an empty string.
@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::globals::{Globals, color, duration, positive_duration, switch};
+use crate::globals::{
+    Globals, parse_boolean, parse_color, parse_duration, parse_positive_duration,
+};
 use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
 use crate::session::{RotationCommands, TokenVariables};
@@ -22,7 +24,7 @@ pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
 pub(crate) const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
 pub(crate) const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
 
-/// The variables that set flags, and the flag that each sets.
+/// Pairs of a variable and the flag that it sets.
 pub const VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_PROFILE", "--profile"),
     ("REMEMBERIZER_API_URL", "--api-url"),
@@ -38,7 +40,8 @@ pub const VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_COLOR", "--color"),
 ];
 
-/// Other variables that have an effect; `doctor` lists them. None holds a secret.
+/// Other variables that affect this program. `doctor` prints them, so none may hold
+/// a secret.
 pub(crate) const OTHER_VARIABLES: [&str; 6] = [
     "REMEMBERIZER_BROWSER",
     "SSL_CERT_FILE",
@@ -50,39 +53,40 @@ pub(crate) const OTHER_VARIABLES: [&str; 6] = [
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Stands for an unknown directory; no file can be created below it.
+/// Placeholder for an unknown directory. No file can be created in it.
 const UNKNOWN_DIR: &str = "/dev/null/rememberizer";
 
 /// The variables that hold secrets.
 pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
-/// What a command is for, which decides whether a flag may differ from the profile.
+/// The purpose of a command. It determines what happens if `--api-url` or `--store`
+/// differs from the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Starts a session: the flag takes precedence and is recorded in the profile.
-    Begin,
-    /// Uses the session: a differing flag is a usage error.
-    Use,
-    /// Reads or changes profiles: differing flags are ignored.
-    Inspect,
-    /// Collects problems instead of failing, or needs no settings.
+    /// The flag takes precedence and is recorded in the profile.
+    StartSession,
+    /// A differing flag is a usage error.
+    UseSession,
+    /// A differing flag is ignored. An invalid profiles file is not an error yet.
+    ManageProfiles,
+    /// Every invalid setting is collected in [`Settings::problems`] instead of failing.
     Diagnose,
 }
 
 pub(crate) struct Settings {
-    pub(crate) name: ProfileName,
-    pub(crate) default_name: ProfileName,
+    pub(crate) profile_name: ProfileName,
+    pub(crate) default_profile: ProfileName,
     /// `None` if the profile does not exist yet.
     pub(crate) profile: Option<Profile>,
     pub(crate) origin: Origin,
     pub(crate) store: StoreKind,
-    /// Whether a flag, a variable or the profile chose the store.
-    pub(crate) store_chosen: bool,
+    /// Whether a flag, a variable or the profile sets `store`; if not, it is the default.
+    pub(crate) is_store_chosen: bool,
     pub(crate) profiles: Profiles,
     /// The directory of locks and session files.
     pub(crate) data_dir: PathBuf,
     pub(crate) json: bool,
-    /// The timeout of one request.
+    /// The timeout per request.
     pub(crate) timeout: Duration,
     pub(crate) lock_timeout: Duration,
     /// Certificates to trust in addition to the platform's.
@@ -93,34 +97,35 @@ pub(crate) struct Settings {
     pub(crate) problems: Vec<Failure>,
 }
 
-/// Reads variables; errors name the variable.
+/// Reads environment variables. An empty variable counts as unset.
 struct Env<'h>(&'h Host);
 
 impl Env<'_> {
     fn value(&self, name: &str) -> Option<OsString> {
-        (self.0.variable)(name).filter(|value| !value.is_empty())
+        (self.0.read_variable)(name).filter(|value| !value.is_empty())
     }
 
+    /// Returns the value as text, or an error that names the variable.
     fn text(&self, name: &str) -> Result<Option<String>, Failure> {
         let text = self.value(name).map(OsString::into_string).transpose();
         text.map_err(|_| Failure::usage(format!("{name} is not UTF-8")))
     }
 
+    /// Returns the flag if it is set, otherwise the variable.
     fn path(&self, flag: Option<PathBuf>, name: &str) -> Option<PathBuf> {
         flag.or_else(|| self.value(name).map(PathBuf::from))
     }
 }
 
-/// Resolves flags and variables. Collects the errors of `doctor`; other commands fail
-/// at the first.
+/// Resolves flags and variables. Either collects errors or returns the first one.
 struct Resolver<'h> {
     env: Env<'h>,
-    collects: bool,
+    collects_errors: bool,
     problems: Vec<Failure>,
 }
 
 impl Resolver<'_> {
-    /// Returns the flag, or else the parsed variable.
+    /// Returns the flag if it is set, otherwise the parsed variable.
     fn option<T>(
         &mut self,
         flag: Option<T>,
@@ -132,24 +137,25 @@ impl Resolver<'_> {
         }
         let value = self.env.text(name).and_then(|text| {
             let value = text.map(|text| parse(&text)).transpose();
-            value.map_err(|why| Failure::usage(format!("{name}: {why}")))
+            value.map_err(|error| Failure::usage(format!("{name}: {error}")))
         });
         self.unwrap_or_collect(value, None)
     }
 
-    fn switch(&mut self, flag: bool, name: &str) -> Result<bool, Failure> {
-        let value = self.option(flag.then_some(true), name, switch)?;
+    fn boolean(&mut self, flag: bool, name: &str) -> Result<bool, Failure> {
+        let value = self.option(flag.then_some(true), name, parse_boolean)?;
         Ok(value.unwrap_or(false))
     }
 
-    /// Returns `fallback` if the error is collected.
+    /// Unwraps the result. On an error, collects the error and returns `fallback` if
+    /// this resolver collects errors, otherwise returns the error.
     fn unwrap_or_collect<T>(
         &mut self,
         result: Result<T, Failure>,
         fallback: T,
     ) -> Result<T, Failure> {
         match result {
-            Err(failure) if self.collects => {
+            Err(failure) if self.collects_errors => {
                 self.problems.push(failure);
                 Ok(fallback)
             }
@@ -163,21 +169,21 @@ fn parse<T: FromStr<Err: ToString>>(text: &str) -> Result<T, String> {
 }
 
 impl Settings {
-    /// Resolves the settings. Configures the terminal as soon as it is known how, so
-    /// that a later error is printed as it should be.
+    /// Resolves the settings. Configures the terminal first, so that errors in the other
+    /// settings are printed with the right color and verbosity.
     pub(crate) fn resolve(globals: Globals, purpose: Purpose, host: &Host) -> Result<Self, Error> {
         let mut resolver = Resolver {
             env: Env(host),
-            collects: purpose == Purpose::Diagnose,
+            collects_errors: purpose == Purpose::Diagnose,
             problems: Vec::new(),
         };
-        let json = resolver.switch(globals.json, "REMEMBERIZER_JSON")?;
+        let json = resolver.boolean(globals.json, "REMEMBERIZER_JSON")?;
         host.terminal.configure(Style {
-            quiet: resolver.switch(globals.quiet, "REMEMBERIZER_QUIET")?,
-            verbose: resolver.switch(globals.verbose, "REMEMBERIZER_VERBOSE")?,
-            no_input: resolver.switch(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
+            quiet: resolver.boolean(globals.quiet, "REMEMBERIZER_QUIET")?,
+            verbose: resolver.boolean(globals.verbose, "REMEMBERIZER_VERBOSE")?,
+            no_input: resolver.boolean(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
             color: resolver
-                .option(globals.color, "REMEMBERIZER_COLOR", color)?
+                .option(globals.color, "REMEMBERIZER_COLOR", parse_color)?
                 .unwrap_or_default(),
             no_color_env: resolver.env.value("NO_COLOR").is_some(),
             dumb: resolver
@@ -188,45 +194,47 @@ impl Settings {
         let config_dir = config_dir(&globals, host);
         let config_dir = resolver.unwrap_or_collect(config_dir, UNKNOWN_DIR.into())?;
         let profiles = Profiles::new(config_dir);
-        let chosen = resolver.option(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
-        let selected = match profiles.select(chosen.as_ref()) {
-            // `profile` and `doctor` must work with a broken profiles file.
-            Err(_) if matches!(purpose, Purpose::Inspect | Purpose::Diagnose) => Selected {
-                name: chosen.unwrap_or_default(),
+        let requested = resolver.option(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
+        let selected = match profiles.select(requested.as_ref()) {
+            // `profile` and `doctor` must work with an invalid profiles file.
+            Err(_) if matches!(purpose, Purpose::ManageProfiles | Purpose::Diagnose) => Selected {
+                name: requested.unwrap_or_default(),
                 ..Selected::default()
             },
             other => other?,
         };
         let Selected {
-            name,
-            default_name,
+            name: profile_name,
+            default_name: default_profile,
             profile,
         } = selected;
-        if purpose == Purpose::Begin && profile.is_none() {
-            profiles.check_new_name(&name)?;
+        if purpose == Purpose::StartSession && profile.is_none() {
+            profiles.check_new_name(&profile_name)?;
         }
         let api_url = resolver.option(globals.api_url, "REMEMBERIZER_API_URL", parse)?;
         let store = resolver.option(globals.store, "REMEMBERIZER_STORE", parse)?;
         let profile_origin = profile.as_ref().map(Profile::origin);
         let profile_store = profile.as_ref().and_then(|profile| profile.store);
-        if matches!(purpose, Purpose::Use | Purpose::Diagnose) {
-            let checked = refuse_other_origin(&name, api_url.as_ref(), profile_origin.as_ref());
-            resolver.unwrap_or_collect(checked, ())?;
-            let checked = refuse_other_store(&name, store, profile_store);
-            resolver.unwrap_or_collect(checked, ())?;
+        if matches!(purpose, Purpose::UseSession | Purpose::Diagnose) {
+            let result =
+                refuse_other_origin(&profile_name, api_url.as_ref(), profile_origin.as_ref());
+            resolver.unwrap_or_collect(result, ())?;
+            let result = refuse_other_store(&profile_name, store, profile_store);
+            resolver.unwrap_or_collect(result, ())?;
         }
-        let prefer_flag = purpose == Purpose::Begin;
+        let prefer_flag = purpose == Purpose::StartSession;
         let (timeout, lock_timeout) = (globals.timeout, globals.lock_timeout);
-        let timeout = resolver.option(timeout, "REMEMBERIZER_TIMEOUT", positive_duration)?;
-        let lock_timeout = resolver.option(lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", duration)?;
+        let timeout = resolver.option(timeout, "REMEMBERIZER_TIMEOUT", parse_positive_duration)?;
+        let lock_timeout =
+            resolver.option(lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", parse_duration)?;
         let data_dir = host.data_dir.clone();
-        let data_dir = data_dir.ok_or_else(|| no_home("data", "XDG_DATA_HOME"));
+        let data_dir = data_dir.ok_or_else(|| no_home_failure("data", "XDG_DATA_HOME"));
         Ok(Self {
             origin: choose(prefer_flag, api_url, profile_origin).unwrap_or_default(),
             store: choose(prefer_flag, store, profile_store).unwrap_or(StoreKind::Keyring),
-            store_chosen: store.is_some() || profile_store.is_some(),
-            name,
-            default_name,
+            is_store_chosen: store.is_some() || profile_store.is_some(),
+            profile_name,
+            default_profile,
             profile,
             profiles,
             data_dir: resolver.unwrap_or_collect(data_dir, UNKNOWN_DIR.into())?,
@@ -242,48 +250,48 @@ impl Settings {
 
 /// Returns the absolute path of the directory with the profiles file.
 pub(crate) fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Failure> {
-    let chosen = Env(host).path(globals.config_dir.clone(), "REMEMBERIZER_CONFIG_DIR");
-    chosen
-        // Without a working directory the path stays relative.
+    let requested = Env(host).path(globals.config_dir.clone(), "REMEMBERIZER_CONFIG_DIR");
+    requested
+        // If there is no working directory, keep the relative path.
         .map(|dir| std::path::absolute(&dir).unwrap_or(dir))
         .or_else(|| host.config_dir.clone())
-        .ok_or_else(|| no_home("config", "XDG_CONFIG_HOME"))
+        .ok_or_else(|| no_home_failure("config", "XDG_CONFIG_HOME"))
 }
 
-/// Returns the commands that accompany a refresh token in the environment. Their
-/// words are split at spaces, without quoting.
+/// Returns the rotation commands for the refresh token in the environment. They are
+/// split into arguments at spaces; quotes have no effect.
 pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
-    let words = |name| {
+    let split_variable = |name| {
         let value = Env(host).text(name).ok().flatten().unwrap_or_default();
         value.split_whitespace().map(str::to_owned).collect()
     };
     RotationCommands {
-        on_rotate: words("REMEMBERIZER_ON_ROTATE"),
-        check: words("REMEMBERIZER_ON_ROTATE_CHECK"),
+        on_rotate: split_variable("REMEMBERIZER_ON_ROTATE"),
+        check: split_variable("REMEMBERIZER_ON_ROTATE_CHECK"),
         secret_variables: &SECRET_VARIABLES,
     }
 }
 
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let env = Env(host);
-    let secret = |name| -> Result<Option<Secret>, Failure> {
+    let read_token = |name| -> Result<Option<Secret>, Failure> {
         let Some(token) = env.text(name)?.map(Secret::new) else {
             return Ok(None);
         };
         match token.validate_as_token() {
             Ok(()) => Ok(Some(token)),
-            Err(why) => Err(Failure::usage(format!("the token in {name} {why}"))),
+            Err(error) => Err(Failure::usage(format!("the token in {name} {error}"))),
         }
     };
     Ok(TokenVariables {
-        access: secret(ACCESS_TOKEN)?.map(|s| (ACCESS_TOKEN, AccessToken::new(s))),
-        refresh: secret(REFRESH_TOKEN)?.map(|s| (REFRESH_TOKEN, RefreshToken::new(s))),
+        access: read_token(ACCESS_TOKEN)?.map(|token| (ACCESS_TOKEN, AccessToken::new(token))),
+        refresh: read_token(REFRESH_TOKEN)?.map(|token| (REFRESH_TOKEN, RefreshToken::new(token))),
     })
 }
 
-/// Returns the names of the token variables that are set, whatever they hold.
+/// Returns the names of the token variables that are set, even to an invalid token.
 pub(crate) fn token_variable_names(host: &Host) -> impl Iterator<Item = &'static str> {
-    let is_set = |name: &&str| (host.variable)(name).is_some_and(|value| !value.is_empty());
+    let is_set = |name: &&str| (host.read_variable)(name).is_some_and(|value| !value.is_empty());
     [ACCESS_TOKEN, REFRESH_TOKEN].into_iter().filter(is_set)
 }
 
@@ -303,6 +311,7 @@ pub(crate) fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> 
     Ok(Env(host).text(PASSWORD)?.map(Secret::new))
 }
 
+/// Returns the flag or the profile's setting. If both are set, `prefer_flag` decides.
 fn choose<T>(prefer_flag: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
     if prefer_flag {
         flag.or(profile)
@@ -311,12 +320,12 @@ fn choose<T>(prefer_flag: bool, flag: Option<T>, profile: Option<T>) -> Option<T
     }
 }
 
-fn no_home(what: &str, variable: &str) -> Failure {
+fn no_home_failure(directory_kind: &str, variable: &str) -> Failure {
     Failure::new(
         Outcome::Failed,
-        format!("there is no {what} directory: the home directory is not known"),
+        format!("there is no {directory_kind} directory: the home directory is not known"),
     )
-    .hint(format!("set HOME, or {variable} to an absolute path"))
+    .with_hint(format!("set HOME, or {variable} to an absolute path"))
 }
 
 fn refuse_other_origin(
@@ -325,10 +334,10 @@ fn refuse_other_origin(
     profile_origin: Option<&Origin>,
 ) -> Result<(), Failure> {
     match (flag, profile_origin) {
-        (Some(flag), Some(pinned)) if flag != pinned => Err(Failure::usage(format!(
-            "profile {name} is pinned to {pinned}, and its session is not sent to {flag}"
+        (Some(flag), Some(profile_origin)) if flag != profile_origin => Err(Failure::usage(format!(
+            "profile {name} is pinned to {profile_origin}, and its session is not sent to {flag}"
         ))
-        .hint(
+        .with_hint(
             "log in there with another profile: rememberizer login --profile NAME --api-url URL",
         )),
         _ => Ok(()),
@@ -341,10 +350,10 @@ fn refuse_other_store(
     profile_store: Option<StoreKind>,
 ) -> Result<(), Failure> {
     match (flag, profile_store) {
-        (Some(flag), Some(kept)) if flag != kept => Err(Failure::usage(format!(
-            "the session of profile {name} is in the {kept} store, not in the {flag} store"
+        (Some(flag), Some(profile_store)) if flag != profile_store => Err(Failure::usage(format!(
+            "the session of profile {name} is in the {profile_store} store, not in the {flag} store"
         ))
-        .hint(format!("move it: rememberizer profile set store {flag}"))),
+        .with_hint(format!("move it: rememberizer profile set store {flag}"))),
         _ => Ok(()),
     }
 }

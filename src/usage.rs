@@ -1,14 +1,16 @@
-//! Converts clap's errors to failures, which never repeat a value that may be a secret.
+//! Converts clap's errors to failures. Their messages must not repeat a value from the
+//! command line that may be a secret.
 
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::exit::Failure;
-use crate::globals::switch;
+use crate::globals::parse_boolean;
 use crate::host::Host;
 
-/// Flags that people try, but whose value every process could read.
+/// Flags that do not exist, since every process could read their value. Users try them
+/// all the same, and get an error that explains why.
 const SECRET_FLAGS: [&str; 6] = [
     "--password",
     "--passwd",
@@ -18,12 +20,14 @@ const SECRET_FLAGS: [&str; 6] = [
     "--code",
 ];
 
-/// Returns whether errors are printed as JSON, before the command line is parsed.
+/// Returns whether to print errors as JSON. Works without the parsed command line, since
+/// parsing may fail.
 pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
     let mut flags = args.iter().skip(1).take_while(|arg| *arg != "--");
-    let variable = (host.variable)("REMEMBERIZER_JSON");
+    let variable = (host.read_variable)("REMEMBERIZER_JSON");
     flags.any(|arg| arg == "--json")
-        || variable.is_some_and(|value| value.to_str().is_some_and(|v| switch(v) == Ok(true)))
+        || variable
+            .is_some_and(|value| value.to_str().is_some_and(|v| parse_boolean(v) == Ok(true)))
 }
 
 /// Returns the command line that prints the help of the command in use.
@@ -37,14 +41,14 @@ pub(crate) fn text_to_display(
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(error.render().to_string()),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            Err(Failure::usage("no command given").hint(help_command()))
+            Err(Failure::usage("no command given").with_hint(help_command()))
         }
         _ => Err(from_clap_error(error, help_command)),
     }
 }
 
 fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failure {
-    let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
+    let argument = context_text(error, ContextKind::InvalidArg).unwrap_or_default();
     let is_unexpected = matches!(
         error.kind(),
         ErrorKind::UnknownArgument | ErrorKind::TooManyValues
@@ -54,12 +58,12 @@ fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failur
         return Failure::usage(format!(
             "{name} is not accepted: other processes can read the command line, and shells record it"
         ))
-        .hint("give secrets by prompt, stdin, file or variable: see rememberizer login --help");
+        .with_hint("give secrets by prompt, stdin, file or variable: see rememberizer login --help");
     }
     let message = match error.kind() {
         ErrorKind::ValueValidation => {
-            let why = std::error::Error::source(error).map(ToString::to_string);
-            format!("{argument}: {}", why.unwrap_or_default())
+            let reason = std::error::Error::source(error).map(ToString::to_string);
+            format!("{argument}: {}", reason.unwrap_or_default())
         }
         ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
             Some(ContextValue::Strings(values)) if !values.is_empty() => {
@@ -71,14 +75,15 @@ fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failur
         ErrorKind::TooManyValues => format!("'{argument}' takes no value"),
         ErrorKind::UnknownArgument if !is_flag(argument) => {
             let message = "unexpected argument (not repeated here, in case it is a secret)";
-            return Failure::usage(message).hint(hint(error, help_command, false));
+            return Failure::usage(message).with_hint(hint(error, help_command, Tip::Omit));
         }
         _ => first_paragraph(error),
     };
-    Failure::usage(message).hint(hint(error, help_command, true))
+    Failure::usage(message).with_hint(hint(error, help_command, Tip::Include))
 }
 
-/// Returns whether `argument` can only be the name of a flag: `--email`, `-x`.
+/// Returns whether `argument` has the form of a flag, such as `--email` or `-x`, and so
+/// cannot be a secret.
 fn is_flag(argument: &str) -> bool {
     let is_name = |name: &str| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
     match argument.strip_prefix("--") {
@@ -87,6 +92,7 @@ fn is_flag(argument: &str) -> bool {
     }
 }
 
+/// Returns the first paragraph of clap's message as one line, without `error: `.
 fn first_paragraph(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
@@ -94,20 +100,29 @@ fn first_paragraph(error: &clap::Error) -> String {
     first.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Returns clap's tip, if it may be repeated and there is one, or else the usage or the
-/// command for the help.
-fn hint(error: &clap::Error, help_command: HelpCommand<'_>, allow_tip: bool) -> String {
+/// Whether a hint may include clap's tip, which may repeat an argument.
+#[derive(PartialEq, Eq)]
+enum Tip {
+    Include,
+    Omit,
+}
+
+/// Returns the hint for an error: clap's tip if there is one and `tip_policy` allows,
+/// otherwise clap's usage line, otherwise the command that prints the help.
+fn hint(error: &clap::Error, help_command: HelpCommand<'_>, tip_policy: Tip) -> String {
     let text = error.render().to_string();
-    let paragraph = |start: &str| {
+    let paragraph = |prefix: &str| {
         text.split("\n\n")
-            .find_map(|p| p.trim().strip_prefix(start))
+            .find_map(|p| p.trim().strip_prefix(prefix))
     };
-    let tip = paragraph("tip: ").filter(|_| allow_tip).map(str::to_owned);
+    let tip = paragraph("tip: ")
+        .filter(|_| tip_policy == Tip::Include)
+        .map(str::to_owned);
     let usage = || Some(format!("usage: {}", paragraph("Usage: ")?.lines().next()?));
     tip.or_else(usage).unwrap_or_else(help_command)
 }
 
-fn context(error: &clap::Error, kind: ContextKind) -> Option<&str> {
+fn context_text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text),
         _ => None,

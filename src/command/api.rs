@@ -1,4 +1,4 @@
-//! `api`: sends one authenticated request and prints the response's body.
+//! `api`: sends an authenticated request and prints the body of the response.
 
 use std::cell::Cell;
 use std::io::{BufRead, BufReader, Read};
@@ -19,10 +19,10 @@ use crate::session::{Credential, SessionManager};
 /// Maximum size of a request body, and of a response body that is printed as JSON.
 const MAX_BODY: u64 = 64 * 1024 * 1024;
 
-/// How much of a body is kept to classify an error.
-const MAX_ERROR: usize = 64 * 1024;
+/// Maximum length of the start of a streamed body that is kept to classify an error.
+const MAX_ERROR_BODY: usize = 64 * 1024;
 
-/// Guards against `next` links that form a loop.
+/// Maximum number of pages, in case the `next` links form a loop.
 const MAX_PAGES: usize = 10_000;
 
 /// Send an authenticated request
@@ -45,13 +45,13 @@ pub(crate) struct Args {
     #[arg(short = 'X', long, value_name = "METHOD")]
     method: Option<String>,
     /// Add a string to the query (GET) or to the JSON body; repeatable
-    #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = field)]
+    #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = parse_field)]
     fields: Vec<(String, String)>,
     /// Send a file as the body, or stdin (-)
     #[arg(long, value_name = "FILE", conflicts_with = "fields", value_hint = clap::ValueHint::FilePath)]
     input: Option<PathBuf>,
     /// Add a header to the request; repeatable
-    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = parse_header)]
     headers: Vec<(String, String)>,
     /// Print the status and the headers before the body
     #[arg(short, long)]
@@ -61,14 +61,14 @@ pub(crate) struct Args {
     paginate: bool,
 }
 
-fn field(text: &str) -> Result<(String, String), String> {
+fn parse_field(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
         _ => Err("must be KEY=VALUE".to_owned()),
     }
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+fn parse_header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => {
             Ok((name.trim().to_owned(), value.trim().to_owned()))
@@ -78,24 +78,24 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    let request = request(args, context)?;
+    let request = build_request(args, context)?;
     let manager = context.session_manager();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
-    let mut send = |request: &RawRequest| send(&manager, &mut credential, request);
+    let mut send = |request: &RawRequest| send_with_refresh(&manager, &mut credential, request);
     if !args.paginate {
         return print_response(args, context, send(&request)?);
     }
     let mut pages = Pages::default();
-    let result = pages.follow(context, &manager.client, request, send);
+    let result = pages.request_all(context, &manager.client, request, send);
     match result {
         _ if !context.settings.json => result,
-        Ok(()) => finish(context, None, &pages),
+        Ok(()) => print_or_fail(context, None, &pages),
         Err(error) if pages.status.is_none() => Err(error),
-        Err(error) => finish(context, Some(context.explain(error)), &pages),
+        Err(error) => print_or_fail(context, Some(context.to_failure(error)), &pages),
     }
 }
 
-/// The pages of a list, and the status of the last one.
+/// The pages of a list, and the status of the last response.
 #[derive(Default, Serialize)]
 struct Pages {
     status: Option<u16>,
@@ -103,23 +103,24 @@ struct Pages {
 }
 
 impl Pages {
-    /// Sends the request and those for the pages that follow. Prints each page when
-    /// it is received, or in JSON mode collects them.
-    fn follow(
+    /// Requests all pages, starting with `request`. Prints each page when it is received,
+    /// or collects it in JSON mode.
+    fn request_all(
         &mut self,
         context: &Context<'_>,
         client: &Client,
         mut request: RawRequest,
         mut send: impl FnMut(&RawRequest) -> Result<RawResponse, Error>,
     ) -> Result<(), Error> {
-        let mut bytes_left = MAX_BODY;
+        let mut remaining_bytes = MAX_BODY;
         for _ in 0..MAX_PAGES {
             let response = send(&request)?;
             let (status, retry_after) = (response.status, response.retry_after);
             let bytes = read_body(response)?;
             if context.settings.json {
-                let left = bytes_left.checked_sub(bytes.len() as u64);
-                bytes_left = left.ok_or_else(too_large)?;
+                remaining_bytes = remaining_bytes
+                    .checked_sub(bytes.len() as u64)
+                    .ok_or_else(response_too_large)?;
                 self.status = Some(status);
                 self.pages.push(to_json(&bytes)?);
             } else {
@@ -128,7 +129,7 @@ impl Pages {
                     context.terminal.print_document(b"\n")?;
                 }
             }
-            if let Some(failure) = status_error(status, retry_after, &bytes) {
+            if let Some(failure) = status_failure(status, retry_after, &bytes) {
                 return Err(failure.into());
             }
             let page = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
@@ -138,7 +139,8 @@ impl Pages {
             let next = client.next_path(&request.path, link);
             request.path = next.ok_or_else(|| {
                 let origin = &context.settings.origin;
-                let message = format!("the server's next page, {link}, is not below {origin}");
+                let message =
+                    format!("the link to the next page, {link}, does not start with {origin}");
                 Failure::new(Outcome::Failed, message)
             })?;
         }
@@ -146,13 +148,15 @@ impl Pages {
     }
 }
 
-fn request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
+fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     let mut path = args.path.clone();
     let input = args.input.as_deref();
     let mut body = input.map(|input| read_input(input, context)).transpose()?;
-    let is = |name| args.method.iter().any(|m| m.eq_ignore_ascii_case(name));
-    let is_read = is("get") || is("head");
-    if !args.fields.is_empty() && is_read {
+    let method = args.method.as_deref().unwrap_or_default();
+    let has_query = ["get", "head"]
+        .iter()
+        .any(|name| method.eq_ignore_ascii_case(name));
+    if !args.fields.is_empty() && has_query {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&args.fields);
         let separator = if path.contains('?') { '&' } else { '?' };
@@ -184,17 +188,18 @@ fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>,
     Ok(bytes.to_vec())
 }
 
-/// Sends a request. The first 401 makes the credential refresh its tokens and
-/// retry; a second one is returned.
-fn send(
+/// Sends a request. On status 401, refreshes the tokens and retries once. If the retry
+/// also gets 401, returns that response.
+fn send_with_refresh(
     manager: &SessionManager<'_>,
     credential: &mut Credential<'_>,
     request: &RawRequest,
 ) -> Result<RawResponse, Error> {
-    let refused = Cell::new(false);
+    let is_retry = Cell::new(false);
     Ok(credential.send(|access: &AccessToken| {
         let response = manager.client.request(access, request.clone())?;
-        if response.status == 401 && !refused.replace(true) {
+        if response.status == 401 && !is_retry.replace(true) {
+            // `Credential::send` retries on this error.
             return Err(ApiError::Refused {
                 status: 401,
                 message: "the server answered 401".to_owned(),
@@ -213,14 +218,14 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
     if context.settings.json {
         let headers = args.include.then(|| json!(response.headers));
         let bytes = read_body(response)?;
-        let document = Document {
+        let document = JsonResponse {
             status,
             headers,
             body: to_json(&bytes)?,
         };
-        return finish(
+        return print_or_fail(
             context,
-            status_error(status, retry_after, &bytes),
+            status_failure(status, retry_after, &bytes),
             &document,
         );
     }
@@ -231,42 +236,44 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
         }
         terminal.print_document((head + "\n").as_bytes())?;
     }
-    // An error is classified by the start of its body.
-    let mut start = Vec::new();
+    // Kept to classify an error.
+    let mut start_of_body = Vec::new();
     let mut body = BufReader::with_capacity(64 * 1024, response.body);
     loop {
         let mut chunk = Vec::new();
         if terminal.stdout_is_terminal() {
-            // An escape sequence that is cut in two would not be recognized.
+            // Read whole lines: an escape sequence split across two chunks would not be
+            // recognized.
             (&mut body)
                 .take(MAX_BODY)
                 .read_until(b'\n', &mut chunk)
-                .map_err(cut_short)?;
+                .map_err(incomplete_response)?;
         } else {
-            chunk.extend_from_slice(body.fill_buf().map_err(cut_short)?);
+            chunk.extend_from_slice(body.fill_buf().map_err(incomplete_response)?);
             body.consume(chunk.len());
         }
         if chunk.is_empty() {
             break;
         }
-        if start.len() < MAX_ERROR {
-            start.extend_from_slice(&chunk);
+        if start_of_body.len() < MAX_ERROR_BODY {
+            start_of_body.extend_from_slice(&chunk);
         }
         terminal.print_document(&chunk)?;
     }
-    if terminal.stdout_is_terminal() && !start.is_empty() && !start.ends_with(b"\n") {
+    if terminal.stdout_is_terminal() && !start_of_body.is_empty() && !start_of_body.ends_with(b"\n")
+    {
         terminal.print_document(b"\n")?;
     }
-    match status_error(status, retry_after, &start) {
+    match status_failure(status, retry_after, &start_of_body) {
         None => Ok(()),
         Some(failure) => Err(failure.into()),
     }
 }
 
-/// A response as `--json` prints it. The body is not parsed, so that no number loses
-/// digits.
+/// A response as `--json` prints it. The body is kept as text, since parsing could change
+/// large numbers.
 #[derive(Serialize)]
-struct Document {
+struct JsonResponse {
     status: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
     headers: Option<Value>,
@@ -274,34 +281,34 @@ struct Document {
 }
 
 fn read_body(mut response: RawResponse) -> Result<Vec<u8>, Error> {
-    let bytes = read_at_most(&mut response.body, MAX_BODY + 1).map_err(cut_short)?;
+    let bytes = read_at_most(&mut response.body, MAX_BODY + 1).map_err(incomplete_response)?;
     if bytes.len() as u64 > MAX_BODY {
-        return Err(too_large().into());
+        return Err(response_too_large().into());
     }
     Ok(bytes.to_vec())
 }
 
-/// Returns the body unchanged if it is JSON, else as one string.
+/// Returns the body unchanged if it is JSON, otherwise as a JSON string.
 fn to_json(body: &[u8]) -> Result<Box<RawValue>, Error> {
     serde_json::from_slice(body)
         .or_else(|_| to_raw_value(&String::from_utf8_lossy(body)))
         .map_err(|error| Error::Io(error.into()))
 }
 
-fn too_large() -> Failure {
+fn response_too_large() -> Failure {
     Failure::new(Outcome::Failed, "the response is too large")
 }
 
-fn cut_short(error: std::io::Error) -> Failure {
+fn incomplete_response(error: std::io::Error) -> Failure {
     Failure::new(
         Outcome::Unavailable,
         format!("the response was cut short: {error}"),
     )
-    .hint("try again, or allow more time with --timeout SECONDS")
+    .with_hint("try again, or allow more time with --timeout SECONDS")
 }
 
 /// Prints `document`, or returns the failure with `document` as its partial result.
-fn finish(
+fn print_or_fail(
     context: &Context<'_>,
     failure: Option<Failure>,
     document: &impl Serialize,
@@ -316,8 +323,8 @@ fn finish(
     }
 }
 
-/// Returns the error for a status other than 2xx.
-fn status_error(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Failure> {
+/// Returns a failure unless the status is 2xx.
+fn status_failure(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Failure> {
     let is_json = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok();
     let outcome = match status {
         200..=299 => return None,
@@ -329,17 +336,20 @@ fn status_error(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<Fa
     };
     let failure = Failure::new(outcome, format!("the server answered {status}"));
     Some(match outcome {
-        Outcome::Failed => failure.hint("is the path right, and the API URL? rememberizer doctor"),
+        Outcome::Failed => {
+            failure.with_hint("is the path right, and the API URL? rememberizer doctor")
+        }
         Outcome::RateLimited => Failure {
-            retry_after: retry_after.or_else(|| available_in(body)),
+            retry_after: retry_after.or_else(|| retry_after_in(body)),
             ..failure
         },
         _ => failure,
     })
 }
 
-/// Reads the seconds from a text of Django REST framework, `Expected available in 60 seconds.`
-fn available_in(body: &[u8]) -> Option<u64> {
+/// Returns the number of seconds in a message of Django REST framework such as
+/// `Expected available in 60 seconds.`
+fn retry_after_in(body: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(body).ok()?;
     let (_, rest) = text.split_once("vailable in ")?;
     let (seconds, unit) = rest.split_once(' ')?;

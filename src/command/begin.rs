@@ -1,5 +1,5 @@
-//! What `login`, `signup` and `verify` share: the choice of the store, the
-//! request that begins a session, its report, and the question for the mailed
+//! Functions that `login`, `signup` and `verify` share: choosing the store, sending the
+//! request that starts a session, reporting the new session, and asking for the mailed
 //! code.
 
 use serde_json::{Map, Value, json};
@@ -13,9 +13,9 @@ use crate::model::{Grant, Secret, Session};
 use crate::session::{Credential, Revocation, SessionError, SessionManager, Started};
 use crate::store::{StoreError, StoreErrorKind, StoreKind};
 
-/// Chooses the store of a new session, and proves it and the profiles file
-/// writable before anything is asked. If no store was chosen and the keyring
-/// cannot be used, a person is asked whether a private file will do.
+/// Chooses the store of a new session. Checks before the first prompt that the store and
+/// the profiles file are writable. If the keyring cannot be used and the user has not
+/// chosen it, asks whether to use a private file instead.
 pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManager<'c>, Error> {
     context.settings.profiles.prove_writable()?;
     let manager = context.session_manager();
@@ -27,7 +27,7 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
     if manager.store == StoreKind::File {
         return Err(error.into());
     }
-    if !context.settings.store_chosen && context.terminal.can_prompt() {
+    if !context.settings.is_store_chosen && context.terminal.can_prompt() {
         context.terminal.warn(&error.message);
         let question = "Keep the Rememberizer session in a private file instead?";
         if context.terminal.confirm(question, false)? {
@@ -36,18 +36,18 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
             return Ok(manager);
         }
     }
-    Err(with_way_out(context, error).into())
+    Err(with_file_store_hint(context, error).into())
 }
 
-/// Adds to an error of the keyring that the session can be kept in a file.
-fn with_way_out(context: &Context<'_>, error: StoreError) -> StoreError {
-    let fix = match (&error.hint, error.kind) {
+/// Extends the hint of a keyring error: the session can be stored in a file.
+fn with_file_store_hint(context: &Context<'_>, error: StoreError) -> StoreError {
+    let keyring_fix = match (&error.hint, error.kind) {
         (Some(hint), _) => hint.as_str(),
         (None, StoreErrorKind::Locked) => "unlock the keyring",
         (None, _) => "make the keyring reachable",
     };
     let hint = format!(
-        "{fix}; or keep the session in a private file: {}",
+        "{keyring_fix}; or keep the session in a private file: {}",
         context.command_line("login --store file")
     );
     StoreError {
@@ -56,36 +56,36 @@ fn with_way_out(context: &Context<'_>, error: StoreError) -> StoreError {
     }
 }
 
-/// How often a person may answer again what the server refused.
-pub(super) const ATTEMPTS: u32 = 3;
+/// Maximum number of attempts to enter values that the server accepts.
+pub(super) const MAX_ATTEMPTS: u32 = 3;
 
-/// What became of a request that begins a session.
-pub(super) enum Begun {
-    /// The server accepted it, with or without a session.
+/// The result of [`start_session`].
+pub(super) enum StartOutcome {
+    /// The server accepted the request. A signup may start no session.
     Accepted(Option<Started>),
-    /// The server wanted a captcha response, and the person chose another way.
-    Instead(Source<'static>),
+    /// The server required a captcha response, and the user chose to take over a session
+    /// from this source instead.
+    UseSource(Source<'static>),
 }
 
-/// Sends a request that begins a session, with the captcha response if there is
-/// one, which is spent by that. If the server wants one, a person is asked how
-/// to go on.
-pub(super) fn begin(
+/// Sends a login or signup request. The first attempt uses up `captcha_response`, if it
+/// is set. If the server requires a captcha response, asks the user how to continue.
+pub(super) fn start_session(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    response: &mut Option<Secret>,
+    captcha_response: &mut Option<Secret>,
     page: Page<'_>,
     login: &str,
     request: impl Fn(&Client, Option<&Secret>) -> Result<Grant, ApiError>,
-) -> Result<Begun, Error> {
+) -> Result<StartOutcome, Error> {
     for attempt in 1.. {
-        let sent = response.take();
-        let error = match manager.begin(Some(login), |client| request(client, sent.as_ref())) {
+        let captcha = captcha_response.take();
+        let error = match manager.begin(Some(login), |client| request(client, captcha.as_ref())) {
             Ok(started) => {
                 if let Some(started) = &started {
-                    report_replaced(context, &started.replaced);
+                    report_replaced_sessions(context, &started.replaced);
                 }
-                return Ok(Begun::Accepted(started));
+                return Ok(StartOutcome::Accepted(started));
             }
             Err(error) => error,
         };
@@ -95,15 +95,15 @@ pub(super) fn begin(
         ) {
             return Err(error.into());
         }
-        record_captcha(context, manager);
-        if attempt == ATTEMPTS || !context.terminal.can_prompt() {
+        record_captcha_required(context, manager);
+        if attempt == MAX_ATTEMPTS || !context.terminal.can_prompt() {
             return Err(error.into());
         }
-        report_refused(context, error.into());
-        match takeover::choose(context, page)? {
-            Choice::Source(source) => return Ok(Begun::Instead(source)),
-            Choice::Here => {
-                *response = Some(
+        print_refusal(context, error.into());
+        match takeover::ask_how(context, page)? {
+            Choice::TakeOver(source) => return Ok(StartOutcome::UseSource(source)),
+            Choice::EnterHere => {
+                *captcha_response = Some(
                     context
                         .terminal
                         .ask_secret("Rememberizer captcha response")?,
@@ -111,15 +111,15 @@ pub(super) fn begin(
             }
         }
     }
-    Ok(Begun::Accepted(None))
+    Ok(StartOutcome::Accepted(None))
 }
 
-/// Records that the server wants a captcha response, so that the next login asks
-/// how to sign in before anything else.
-fn record_captcha(context: &Context<'_>, manager: &SessionManager<'_>) {
-    let recorded = context.settings.profile.as_ref();
-    let is_same = recorded.is_none_or(|profile| profile.origin() == manager.origin);
-    if !is_same || recorded.is_some_and(|profile| profile.captcha == Some(true)) {
+/// Records in the profile that the server requires a captcha response, so that the next
+/// login first asks how to sign in.
+fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) {
+    let profile = context.settings.profile.as_ref();
+    let is_same_origin = profile.is_none_or(|profile| profile.origin() == manager.origin);
+    if !is_same_origin || profile.is_some_and(|profile| profile.captcha == Some(true)) {
         return;
     }
     let result = manager.record(|profile| {
@@ -127,21 +127,21 @@ fn record_captcha(context: &Context<'_>, manager: &SessionManager<'_>) {
         profile.captcha = Some(true);
     });
     if let Err(error) = result {
-        let text = format!("that a captcha is wanted could not be recorded: {error}");
+        let text = format!("cannot record that the server requires a captcha: {error}");
         context.terminal.verbose(&text);
     }
 }
 
-/// Whether the server refused what was typed.
-pub(super) fn is_refused(error: &Error) -> bool {
+/// Returns whether the server refused the input for a reason other than a captcha.
+pub(super) fn is_input_refused(error: &Error) -> bool {
     let Error::Session(SessionError::Api(ApiError::Refused { captcha, .. })) = error else {
         return false;
     };
     !captcha
 }
 
-/// Whether the server refused this field.
-pub(super) fn refuses_field(error: &Error, name: &str) -> bool {
+/// Returns whether the server refused the field `name`.
+pub(super) fn is_field_refused(error: &Error, name: &str) -> bool {
     match error {
         Error::Session(SessionError::Api(ApiError::Refused { fields, .. })) => {
             fields.iter().any(|(field, _)| field == name)
@@ -150,16 +150,19 @@ pub(super) fn refuses_field(error: &Error, name: &str) -> bool {
     }
 }
 
-/// Reports an error after which the person is asked again.
-pub(super) fn report_refused(context: &Context<'_>, error: Error) {
-    let failure = context.explain(error);
+/// Prints an error without a hint, since the user is asked again.
+pub(super) fn print_refusal(context: &Context<'_>, error: Error) {
+    let failure = context.to_failure(error);
     context.terminal.error(&failure.message, None);
 }
 
-/// Says what became of the sessions that a new one replaced.
-pub(super) fn report_replaced(context: &Context<'_>, replaced: &[Revocation]) {
+/// Reports whether the sessions that the new session replaced were revoked.
+pub(super) fn report_replaced_sessions(context: &Context<'_>, replaced: &[Revocation]) {
     for revocation in replaced {
-        let text = format!("the former session: {}", report::revocation(revocation));
+        let text = format!(
+            "the previous session: {}",
+            report::revocation_text(revocation)
+        );
         match revocation {
             Revocation::Refused(_) | Revocation::Unreached(_) => context.terminal.warn(&text),
             _ => context.terminal.verbose(&text),
@@ -167,8 +170,8 @@ pub(super) fn report_replaced(context: &Context<'_>, replaced: &[Revocation]) {
     }
 }
 
-/// The facts of a new session in JSON.
-pub(super) fn started_json(
+/// Returns the details of a new session as JSON.
+pub(super) fn new_session_json(
     manager: &SessionManager<'_>,
     session: Option<&Session>,
     login: Option<&str>,
@@ -180,39 +183,39 @@ pub(super) fn started_json(
     json
 }
 
-/// Reports a login.
-pub(super) fn confirm_login(
+/// Prints the confirmation of a login, and warnings about token variables.
+pub(super) fn print_login_confirmation(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     started: &Started,
     login: Option<&str>,
 ) -> Result<(), Error> {
-    report::warn_of_variables(context);
-    let name = login
+    report::warn_about_token_variables(context);
+    let as_login = login
         .map(|login| format!(" as {login}"))
         .unwrap_or_default();
     let text = format!(
-        "signed in{name} on {} (profile {}); the session is in {}",
+        "signed in{as_login} on {} (profile {}); the session is in {}",
         started.session.origin.host(),
         manager.profile,
         report::store_label(manager.store),
     );
-    let json = started_json(manager, Some(&started.session), login);
+    let json = new_session_json(manager, Some(&started.session), login);
     context.print_confirmation(Value::Object(json), &text)
 }
 
-/// Asks for the mailed code until it is right, left for later, or wrong for the
-/// third time. Returns whether it was right.
+/// Asks for the mailed code and sends it, at most [`MAX_ATTEMPTS`] times. Returns `true`
+/// if the server accepted it, and `false` if the user left it blank.
 pub(super) fn ask_for_code(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     credential: &mut Credential<'_>,
     login: Option<&str>,
 ) -> Result<bool, Error> {
-    let to = login
+    let to_login = login
         .map(|login| format!(" to {login}"))
         .unwrap_or_default();
-    let prompt = format!("Rememberizer code mailed{to} (blank: later)");
+    let prompt = format!("Rememberizer code mailed{to_login} (blank: later)");
     for attempt in 1.. {
         let Some(code) = context.terminal.ask_optional(&prompt)? else {
             break;
@@ -222,8 +225,8 @@ pub(super) fn ask_for_code(
                 context.terminal.note("the e-mail address is verified");
                 return Ok(true);
             }
-            Err(error) if attempt < ATTEMPTS && is_wrong_code(&error) => {
-                report_refused(context, error.into());
+            Err(error) if attempt < MAX_ATTEMPTS && is_code_refused(&error) => {
+                print_refusal(context, error.into());
             }
             Err(error) => return Err(error.into()),
         }
@@ -231,7 +234,7 @@ pub(super) fn ask_for_code(
     Ok(false)
 }
 
-fn is_wrong_code(error: &SessionError) -> bool {
+fn is_code_refused(error: &SessionError) -> bool {
     matches!(
         error,
         SessionError::Api(ApiError::Refused {

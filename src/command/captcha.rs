@@ -1,11 +1,11 @@
-//! The captcha response: good for two minutes and once, so asked for last.
+//! The `--captcha` flag. A captcha response is valid for two minutes and one use, so the
+//! program asks for it after all other inputs.
 
 use clap::Args;
 
 use crate::exit::Failure;
 use crate::model::Secret;
 
-/// Where the captcha response comes from.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Captcha")]
 pub(crate) struct CaptchaArgs {
@@ -15,8 +15,8 @@ pub(crate) struct CaptchaArgs {
 }
 
 impl CaptchaArgs {
-    /// Refuses an empty response before anything is asked.
-    pub(super) fn check(&self) -> Result<(), Failure> {
+    /// Returns an error if the response is empty. Call this before any prompt.
+    pub(super) fn refuse_empty(&self) -> Result<(), Failure> {
         match self.captcha.as_deref() {
             Some("") => Err(Failure::usage("--captcha is empty")),
             _ => Ok(()),

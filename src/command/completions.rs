@@ -1,17 +1,17 @@
-//! `completions`: prints the scripts by which shells complete the commands.
+//! `completions`: prints the completion script for a shell.
 //!
-//! A script runs this program with [`VARIABLE`] set and the words typed so far as
-//! arguments, and reads the candidates. Neither the keyring nor the network is used.
-//! The scripts began as those of `clap_complete`; their comments say what differs.
+//! To get candidates, a script runs this program with [`VARIABLE`] set and the words typed
+//! so far as arguments. The scripts are derived from those of `clap_complete`; comments in
+//! them explain the differences.
 
 use crate::context::Context;
 use crate::error::Error;
 
-/// Set by the scripts to get candidates. clap's default name is `COMPLETE`; if another
-/// program's variable had that name, no command would run.
+/// The environment variable that requests candidates. clap's default name, `COMPLETE`, is
+/// too general: if another program had set it, none of our commands would run.
 pub const VARIABLE: &str = "REMEMBERIZER_COMPLETE";
 
-/// The scripts by shell.
+/// Pairs of a shell and its script.
 const SCRIPTS: [(&str, &str); 6] = [
     ("bash", include_str!("../../completions/rememberizer.bash")),
     ("zsh", include_str!("../../completions/_rememberizer")),

@@ -1,5 +1,5 @@
-//! `doctor`: checks the setup and suggests fixes. A failed check does not keep
-//! the others from running, and no secret is printed.
+//! `doctor`: checks the setup and suggests fixes. After a failed check, the other checks
+//! still run. The output must not contain secrets.
 
 mod findings;
 mod profiles;
@@ -28,52 +28,52 @@ Examples:
 Exit codes: 0 no problem, perhaps warnings; 1 a problem")]
 pub(crate) struct Args {}
 
-/// Runs every check.
 pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
-    let mut found = Findings::new(context);
+    let mut findings = Findings::new(context);
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let version = format!("rememberizer {} on {os} {arch}", env!("CARGO_PKG_VERSION"));
-    found.ok("version", version);
+    findings.ok("version", version);
     for problem in &context.settings.problems {
-        found.problem("settings", problem.clone());
+        findings.problem("settings", problem.clone());
     }
-    check_config(context, &mut found);
-    check_variables(context, &mut found);
-    let unusable = check_store(context, &mut found);
-    check_server(context, &mut found);
-    if unusable.is_some() {
-        // It would time out again; the check of the store has reported the cause.
-        found.warning("session", "cannot be read", None);
+    check_config(context, &mut findings);
+    check_variables(context, &mut findings);
+    let store_error = check_store(context, &mut findings);
+    check_server(context, &mut findings);
+    if store_error.is_some() {
+        // Reading it would time out again. `check_store` has reported the cause.
+        findings.warning("session", "cannot be read", None);
     } else {
-        check_session(context, &mut found);
+        check_session(context, &mut findings);
     }
-    profiles::check(context, &mut found, unusable);
-    remove_leftovers(context, &mut found);
-    found.print()
+    profiles::check(context, &mut findings, store_error);
+    remove_leftovers(context, &mut findings);
+    findings.print()
 }
 
-/// Removes what a sign-in in a browser left behind if it was killed.
-fn remove_leftovers(context: &Context<'_>, found: &mut Findings<'_>) {
-    let swept = crate::takeover::sweep(&*context.host.variable);
-    if swept > 0 {
-        let text = format!("removed {swept} browser profile(s) that a killed login had left");
-        found.ok("browser", text);
+/// Removes the browser profiles of `login --browser` runs that were killed.
+fn remove_leftovers(context: &Context<'_>, findings: &mut Findings<'_>) {
+    let removed_count = crate::takeover::sweep(&*context.host.read_variable);
+    if removed_count > 0 {
+        let text =
+            format!("removed {removed_count} browser profile(s) that a killed login had left");
+        findings.ok("browser", text);
     }
 }
 
-fn check_config(context: &Context<'_>, found: &mut Findings<'_>) {
+fn check_config(context: &Context<'_>, findings: &mut Findings<'_>) {
     let settings = &context.settings;
     let profiles = &settings.profiles;
     let path = profiles.path().display().to_string();
     match profiles.all() {
-        Err(error) => found.problem("config", error),
+        Err(error) => findings.problem("config", error),
         Ok(_) if !profiles.path().exists() => {
-            found.ok("config", format!("{path} does not exist yet"));
+            findings.ok("config", format!("{path} does not exist yet"));
         }
-        Ok((default, all)) => {
-            let count = all.len();
+        Ok((default, all_profiles)) => {
+            let count = all_profiles.len();
             let plural = if count == 1 { "" } else { "s" };
-            found.ok(
+            findings.ok(
                 "config",
                 format!("{path}: {count} profile{plural}, the default is {default}"),
             );
@@ -83,41 +83,42 @@ fn check_config(context: &Context<'_>, found: &mut Findings<'_>) {
         let (line, column, key) = (key.line, key.column, key.path);
         let fix = "remove it, or use the version that knows it".to_owned();
         let text = format!("{path}:{line}:{column}: unknown key {key}");
-        found.warning("config", text, Some(fix));
+        findings.warning("config", text, Some(fix));
     }
-    let profile = format!("{} on {}", settings.name, settings.origin);
-    found.ok("profile", profile);
+    let profile = format!("{} on {}", settings.profile_name, settings.origin);
+    findings.ok("profile", profile);
 }
 
-fn check_variables(context: &Context<'_>, found: &mut Findings<'_>) {
-    let value = |name: &str| (context.host.variable)(name).filter(|value| !value.is_empty());
+fn check_variables(context: &Context<'_>, findings: &mut Findings<'_>) {
+    let read = |name: &str| (context.host.read_variable)(name).filter(|value| !value.is_empty());
     let names = VARIABLES.map(|(name, _)| name);
-    let plain = names.into_iter().chain(OTHER_VARIABLES).filter_map(|name| {
-        let value = value(name)?.to_string_lossy().into_owned();
+    let plain_variables = names.into_iter().chain(OTHER_VARIABLES).filter_map(|name| {
+        let value = read(name)?.to_string_lossy().into_owned();
         Some((name.to_owned(), value))
     });
-    for (name, value) in plain.chain(settings::proxy_variables(context.host)) {
-        found.ok("variable", format!("{name} is {}", redacted(&value)));
+    for (name, value) in plain_variables.chain(settings::proxy_variables(context.host)) {
+        findings.ok("variable", format!("{name} is {}", redact_url(&value)));
     }
     for name in SECRET_VARIABLES
         .into_iter()
-        .filter(|name| value(name).is_some())
+        .filter(|name| read(name).is_some())
     {
         if name == settings::PASSWORD {
-            found.ok("variable", format!("{name} is set"));
+            findings.ok("variable", format!("{name} is set"));
         } else {
             let text = format!("{name} is set, and in force instead of the stored session");
-            found.warning("variable", text, Some(format!("unset {name}")));
+            findings.warning("variable", text, Some(format!("unset {name}")));
         }
     }
 }
 
-/// Replaces the user name, password and query of a URL: each may be a secret.
-fn redacted(value: &str) -> String {
+/// Replaces the user name, password and query of a URL by `***`, since they may be secret.
+fn redact_url(value: &str) -> String {
     let scheme_end = value.find("://").map_or(0, |at| at + 3);
     let (scheme, rest) = value.split_at(scheme_end);
     let (user, host) = rest.rsplit_once('@').unwrap_or(("", rest));
-    // A path, where a `/` precedes an `@`. A proxy may be given without a scheme.
+    // Without a scheme, this may be a proxy such as `user@host:80`, or a path. Only in a
+    // path can a `/` precede the `@`.
     if scheme.is_empty()
         && value
             .split('@')
@@ -133,72 +134,73 @@ fn redacted(value: &str) -> String {
     }
 }
 
-/// Returns the error of a store that is locked or does not answer.
-fn check_store(context: &Context<'_>, found: &mut Findings<'_>) -> Option<StoreError> {
+/// Writes, reads and removes a test entry. Returns the error if the store is locked or
+/// unavailable.
+fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<StoreError> {
     let manager = context.session_manager();
-    let probed = manager.lock().and_then(|lock| {
+    let result = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
         let proof = manager.prove_writable_under(&lock)?;
         Ok((started.elapsed(), proof))
     });
-    match probed {
+    match result {
         Ok((elapsed, proof)) => {
             let store = report::store_label(context.settings.store);
-            let done = match proof {
-                StoreProof::Read => "read (removing a probe could open a dialog)".to_owned(),
-                StoreProof::Written => "written, read and removed a probe".to_owned(),
+            let operations = match proof {
+                StoreProof::Read => "read (removing a test entry could open a dialog)".to_owned(),
+                StoreProof::Written => "wrote, read and removed a test entry".to_owned(),
                 StoreProof::Compared => {
-                    "read, wrote, and refused a former version: 3 calls".to_owned()
+                    "read, wrote, and refused an outdated version: 3 calls".to_owned()
                 }
                 StoreProof::Leased { host } => {
                     format!("read (not tested further while {host} renews the session)")
                 }
             };
             let millis = elapsed.as_secs_f64() * 1000.0;
-            found.ok("store", format!("{store}: {done} in {millis:.1} ms"));
+            findings.ok("store", format!("{store}: {operations} in {millis:.1} ms"));
             None
         }
         Err(SessionError::Store(error)) => {
-            found.problem("store", error.clone());
+            findings.problem("store", error.clone());
             (error.kind != StoreErrorKind::Failed).then_some(error)
         }
         Err(error) => {
-            found.problem("store", error);
+            findings.problem("store", error);
             None
         }
     }
 }
 
-fn check_server(context: &Context<'_>, found: &mut Findings<'_>) {
+fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
     context.interrupts.watch();
     let origin = &context.settings.origin;
     let manager = context.session_manager();
     let client = &manager.client;
-    let reached = {
+    let pinged = {
         let _waiting = context.terminal.spin("waiting for the server");
         client.ping(context.settings.timeout)
     };
-    match reached {
+    match pinged {
         Err(error) => {
-            let failure = context.explain(error.into());
-            found.problem(
+            let failure = context.to_failure(error.into());
+            findings.problem(
                 "server",
-                failure.hint("check the network, the proxy and the API URL"),
+                failure.with_hint("check the network, the proxy and the API URL"),
             );
         }
-        Ok(reached) => {
-            let millis = reached.elapsed.as_secs_f64() * 1000.0;
-            let (host, status) = (origin.host(), reached.status);
+        Ok(ping) => {
+            let millis = ping.elapsed.as_secs_f64() * 1000.0;
+            let (host, status) = (origin.host(), ping.status);
             let text = format!("{host} answers in {millis:.1} ms (status {status})");
-            found.ok("server", text);
-            match report::skew(reached.skew) {
-                Some(skew) => {
+            findings.ok("server", text);
+            match ping.skew.map(report::clock_skew_text) {
+                Some(Some(skew)) => {
                     let fix = "correct the clock (sessions still work)".to_owned();
-                    found.warning("clock", format!("the local clock is {skew}"), Some(fix));
+                    findings.warning("clock", format!("the local clock is {skew}"), Some(fix));
                 }
-                None if reached.skew.is_some() => found.ok("clock", "agrees with the server's"),
-                None => found.ok("clock", "the server does not send the time"),
+                Some(None) => findings.ok("clock", "agrees with the server's"),
+                None => findings.ok("clock", "the server does not send the time"),
             }
         }
     }
@@ -206,28 +208,28 @@ fn check_server(context: &Context<'_>, found: &mut Findings<'_>) {
         true => format!("roots: {}", client.roots_in_use()),
         false => "none: http on this machine".to_owned(),
     };
-    found.ok("tls", roots);
+    findings.ok("tls", roots);
     let proxy = client.proxy_in_use();
-    found.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
+    findings.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
 }
 
-fn check_session(context: &Context<'_>, found: &mut Findings<'_>) {
+fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) {
     match context.session_manager().load() {
         Ok(Some(session)) => {
             let login = context.profile().login;
             let login = login.as_deref().unwrap_or("login not recorded");
-            let ends = report::ends(&session.refresh.expiry, (context.host.now)());
-            found.ok("session", format!("{login}, {ends}"));
+            let expiry = report::expiry_text(&session.refresh.expiry, (context.host.now)());
+            findings.ok("session", format!("{login}, {expiry}"));
             if let Some(pending) = &session.pending {
                 let refresh = context.command_line("refresh");
                 let (text, fix) = profiles::describe_pending(pending, &refresh);
-                found.warning("session", text, Some(fix));
+                findings.warning("session", text, Some(fix));
             }
         }
         Ok(None) => {
             let login = context.command_line("login");
-            found.warning("session", "not signed in", Some(login));
+            findings.warning("session", "not signed in", Some(login));
         }
-        Err(error) => found.problem("session", error),
+        Err(error) => findings.problem("session", error),
     }
 }

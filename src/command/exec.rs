@@ -11,7 +11,7 @@ use supervise::supervise;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::globals::duration;
+use crate::globals::parse_duration;
 use crate::settings::{ACCESS_TOKEN, PASSWORD, REFRESH_TOKEN};
 
 /// Run a command with the access token in its environment
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
     env: String,
     /// Renew the token first if it expires within this time, such as 90s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     min_ttl: Duration,
     /// Keep the current token in a file, and set REMEMBERIZER_TOKEN_FILE to its path
     #[arg(long, conflicts_with = "env")]
@@ -43,16 +43,15 @@ pub(crate) struct Args {
 }
 
 fn variable_name(text: &str) -> Result<String, String> {
-    let good =
+    let is_allowed =
         |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
-    if !text.is_empty() && text.bytes().enumerate().all(good) {
+    if !text.is_empty() && text.bytes().enumerate().all(is_allowed) {
         Ok(text.to_owned())
     } else {
         Err("must contain only letters, digits and `_`, and not start with a digit".to_owned())
     }
 }
 
-/// Runs the command.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let manager = context.session_manager();
     let requested_at = (context.host.now)();
@@ -63,7 +62,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut command = Command::new(program);
     command
         .args(rest)
-        // What can renew or begin a session is not the command's business.
+        // The command must not get secrets that can refresh or start a session.
         .env_remove(PASSWORD)
         .env_remove(REFRESH_TOKEN)
         .env_remove(ACCESS_TOKEN);
@@ -82,19 +81,19 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     })?;
     match status {
         0 => Ok(()),
-        status => Err(Failure::from_child(status).into()),
+        status => Err(Failure::from_child_status(status).into()),
     }
 }
 
-/// Becomes the command: its signals, its exit status.
+/// Replaces this process by the command. Returns only if that fails.
 #[cfg(unix)]
 fn run_command(mut command: Command, _context: &Context<'_>) -> std::io::Result<i32> {
     use std::os::unix::process::CommandExt;
     Err(command.exec())
 }
 
-/// Waits for the command, which gets Ctrl-C from the console as well and decides
-/// what it does about it.
+/// Runs the command and waits for it. Ctrl-C reaches both processes; this one ignores it,
+/// so that the command decides whether to exit.
 #[cfg(not(unix))]
 fn run_command(mut command: Command, context: &Context<'_>) -> std::io::Result<i32> {
     context.interrupts.prepare_forwarding();
@@ -107,8 +106,8 @@ fn spawn(command: &mut Command) -> std::io::Result<Child> {
     command.spawn()
 }
 
-/// Starts the command, also a batch file that is called without its extension, as
-/// npm's are: Windows itself looks only for `.exe`.
+/// Starts the command. If it is not found, tries the extensions `.cmd` and `.bat`, since
+/// Windows only adds `.exe`, and tools such as npm are batch files.
 #[cfg(not(unix))]
 fn spawn(command: &mut Command) -> std::io::Result<Child> {
     let not_found = match command.spawn() {

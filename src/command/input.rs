@@ -1,5 +1,5 @@
-//! Inputs of several commands: the sources of a secret, and the error that names
-//! every missing input.
+//! Reads secrets from stdin, files and variables, and reports missing inputs, for several
+//! commands.
 
 use std::fs::File;
 use std::io;
@@ -28,55 +28,64 @@ pub(crate) struct PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// Returns the password, if a flag or the variable provides one.
-    pub(super) fn given(&self, context: &Context<'_>) -> Result<Option<Secret>, Failure> {
+    /// Reads the password from the source that a flag names, or from the variable. Returns
+    /// `None` if neither is set.
+    pub(super) fn read(&self, context: &Context<'_>) -> Result<Option<Secret>, Failure> {
         if self.password_stdin {
-            from_stdin(context, "password").map(Some)
+            secret_from_stdin(context, "password").map(Some)
         } else if let Some(path) = &self.password_file {
-            from_file(path, "password").map(Some)
+            secret_from_file(path, "password").map(Some)
         } else {
             settings::password_variable(context.host)
         }
     }
 }
 
-/// Returns the ways to provide a password, for an error.
-pub(super) fn password_ways() -> String {
+/// Returns the flags and the variable that provide a password, for an error message.
+pub(super) fn password_sources() -> String {
     format!("--password-stdin, --password-file PATH or {PASSWORD}")
 }
 
-/// Reads a secret from stdin, without the one line break at its end.
-pub(super) fn from_stdin(context: &Context<'_>, what: &str) -> Result<Secret, Failure> {
+/// Reads a secret from stdin, and removes one line break at its end. Errors call the
+/// secret `what`.
+pub(super) fn secret_from_stdin(context: &Context<'_>, what: &str) -> Result<Secret, Failure> {
     let bytes = context.terminal.read_stdin(MAX_SECRET + 1);
     Ok(Secret::new(read_line(bytes, what, "stdin")?))
 }
 
-/// Reads a secret from a file, without the one line break at its end.
-pub(super) fn from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
+/// Reads a secret from a file, and removes one line break at its end. Errors call the
+/// secret `what`.
+pub(super) fn secret_from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
     let bytes = File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_SECRET + 1));
     let source = path.display().to_string();
     Ok(Secret::new(read_line(bytes, what, &source)?))
 }
 
-/// Reads a refresh token from a file, or else from stdin.
-pub(super) fn refresh_token(context: &Context<'_>, path: Option<&Path>) -> Result<Secret, Failure> {
+/// Reads a refresh token from the file, or from stdin if `path` is `None`.
+pub(super) fn read_refresh_token(
+    context: &Context<'_>,
+    path: Option<&Path>,
+) -> Result<Secret, Failure> {
     let (token, source) = match path {
         Some(path) => (
-            from_file(path, "refresh token")?,
+            secret_from_file(path, "refresh token")?,
             path.display().to_string(),
         ),
-        None => (from_stdin(context, "refresh token")?, "stdin".to_owned()),
+        None => (
+            secret_from_stdin(context, "refresh token")?,
+            "stdin".to_owned(),
+        ),
     };
     match token.validate_as_token() {
         Ok(()) => Ok(token),
-        Err(why) => Err(Failure::usage(format!(
-            "the refresh token in {source} {why}"
+        Err(error) => Err(Failure::usage(format!(
+            "the refresh token in {source} {error}"
         ))),
     }
 }
 
 /// Reads a mailed code from stdin.
-pub(super) fn code_from_stdin(context: &Context<'_>) -> Result<String, Failure> {
+pub(super) fn read_code_from_stdin(context: &Context<'_>) -> Result<String, Failure> {
     read_line(context.terminal.read_stdin(MAX_SECRET + 1), "code", "stdin")
 }
 
@@ -94,7 +103,7 @@ fn read_line(
     }
     let text = decode_text(&bytes).ok_or_else(|| {
         Failure::usage(format!("the {what} in {source} is not UTF-8"))
-            .hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
+            .with_hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
     })?;
     let line = text.strip_suffix('\n').unwrap_or(&text);
     let line = match line.len() < text.len() {
@@ -110,20 +119,20 @@ fn read_line(
     Ok(line.to_owned())
 }
 
-/// The missing inputs, and how to provide them.
+/// Descriptions of the missing inputs, with the flags that provide them.
 #[derive(Default)]
-pub(super) struct Missing(Vec<String>);
+pub(super) struct MissingInputs(Vec<String>);
 
-impl Missing {
-    /// Adds `what`, if it is missing, with the ways to provide it.
-    pub(super) fn note(&mut self, is_missing: bool, what: &str, ways: &str) {
+impl MissingInputs {
+    /// Adds the input `what` if `is_missing`. `sources` describes how to provide it.
+    pub(super) fn add_if(&mut self, is_missing: bool, what: &str, sources: &str) {
         if is_missing {
-            self.0.push(format!("{what} ({ways})"));
+            self.0.push(format!("{what} ({sources})"));
         }
     }
 
-    /// Fails with an error that names every missing input, unless prompts are possible.
-    pub(super) fn check(self, context: &Context<'_>) -> Result<(), Failure> {
+    /// Returns an error that names every missing input, unless the user can be prompted.
+    pub(super) fn fail_unless_promptable(self, context: &Context<'_>) -> Result<(), Failure> {
         if self.0.is_empty() || context.terminal.can_prompt() {
             return Ok(());
         }
@@ -131,6 +140,6 @@ impl Missing {
             Outcome::InputRequired,
             format!("missing input: {}", self.0.join("; ")),
         )
-        .hint("prompts need a terminal on stdin and stderr, and no --no-input"))
+        .with_hint("prompts need a terminal on stdin and stderr, and no --no-input"))
     }
 }

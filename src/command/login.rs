@@ -1,11 +1,11 @@
-//! `login`: begins a session with a password, or takes one over.
+//! `login`: starts a session with a password, or takes over an existing session.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::begin::{self, ATTEMPTS, Begun};
+use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
-use super::input::{self, Missing, PasswordArgs};
+use super::input::{self, MissingInputs, PasswordArgs};
 use super::takeover::{self, Choice, Page, Source};
 use crate::context::Context;
 use crate::error::Error;
@@ -36,29 +36,29 @@ pub(crate) struct Args {
     source: SourceArgs,
 }
 
-/// Where a session to take over comes from.
+/// The source of a session to take over.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Browser")]
 struct SourceArgs {
     /// Open a browser window to sign in, with a temporary browser profile (REMEMBERIZER_BROWSER names the browser)
-    #[arg(long, value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", group = "source", conflicts_with_all = WITH_PASSWORD)]
+    #[arg(long, value_name = "NAME|PATH", num_args = 0..=1, require_equals = true, default_missing_value = "", group = "source", conflicts_with_all = PASSWORD_LOGIN_FLAGS)]
     browser: Option<OsString>,
     /// Page to open in the browser [default: the profile's sign_in_url]
     #[arg(long, value_name = "URL", conflicts_with_all = ["cookies", "refresh_token_stdin", "refresh_token_file"])]
     sign_in_url: Option<PageUrl>,
     /// Take over a browser's session: read its cookies from a file, or from stdin (-)
-    #[arg(long, value_name = "FILE|-", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE|-", group = "source", conflicts_with_all = PASSWORD_LOGIN_FLAGS, value_hint = clap::ValueHint::FilePath)]
     cookies: Option<PathBuf>,
     /// Take over a session: read its refresh token from stdin
-    #[arg(long, help_heading = "Refresh token", group = "source", conflicts_with_all = WITH_PASSWORD)]
+    #[arg(long, help_heading = "Refresh token", group = "source", conflicts_with_all = PASSWORD_LOGIN_FLAGS)]
     refresh_token_stdin: bool,
     /// Take over a session: read its refresh token from a file
-    #[arg(long, help_heading = "Refresh token", value_name = "PATH", group = "source", conflicts_with_all = WITH_PASSWORD, value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, help_heading = "Refresh token", value_name = "PATH", group = "source", conflicts_with_all = PASSWORD_LOGIN_FLAGS, value_hint = clap::ValueHint::FilePath)]
     refresh_token_file: Option<PathBuf>,
 }
 
-/// What belongs to a login with a password.
-const WITH_PASSWORD: [&str; 3] = ["password_stdin", "password_file", "captcha"];
+/// Flags of a login with a password.
+const PASSWORD_LOGIN_FLAGS: [&str; 3] = ["password_stdin", "password_file", "captcha"];
 
 impl SourceArgs {
     fn source(&self) -> Option<Source<'_>> {
@@ -90,72 +90,77 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         let manager = begin::choose_store(context)?;
         return takeover::run(context, &manager, &source, page);
     }
-    let password = args.password.given(context)?;
+    let password = args.password.read(context)?;
     let login = args.login.clone().filter(|login| !login.trim().is_empty());
-    let mut missing = Missing::default();
-    missing.note(login.is_none(), "login", "LOGIN as an argument");
-    missing.note(password.is_none(), "password", &input::password_ways());
-    missing.check(context)?;
-    args.captcha.check()?;
+    let mut missing = MissingInputs::default();
+    missing.add_if(login.is_none(), "login", "LOGIN as an argument");
+    missing.add_if(password.is_none(), "password", &input::password_sources());
+    missing.fail_unless_promptable(context)?;
+    args.captcha.refuse_empty()?;
     let manager = begin::choose_store(context)?;
     if password.is_none()
         && args.captcha.captcha.is_none()
-        && takeover::wants_captcha(context)
-        && let Choice::Source(source) = takeover::choose(context, page)?
+        && takeover::is_captcha_expected(context)
+        && let Choice::TakeOver(source) = takeover::ask_how(context, page)?
     {
         return takeover::run(context, &manager, &source, page);
     }
-    with_password(args, context, &manager, page, password)
+    log_in_with_password(args, context, &manager, page, password)
 }
 
-/// Asks for what is missing, and again for what the server refuses.
-fn with_password(
+/// Logs in with login and password. Prompts for the inputs that are missing. If the server
+/// refuses a password that was entered at a prompt, prompts again.
+fn log_in_with_password(
     args: &Args,
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     page: Page<'_>,
-    mut given: Option<Secret>,
+    mut given_password: Option<Secret>,
 ) -> Result<(), Error> {
     let terminal = context.terminal;
-    let mut response = args.captcha.response();
+    let mut captcha_response = args.captcha.response();
     let mut login = args
         .login
         .as_deref()
         .map(str::trim)
         .filter(|login| !login.is_empty())
         .map(str::to_owned);
-    let mut offered = context.profile().login;
+    let mut suggested_login = context.profile().login;
     for attempt in 1.. {
-        let asked = given.is_none();
+        let is_prompted = given_password.is_none();
         let name = match login.take() {
             Some(login) => login,
             None => terminal.ask(
                 "Rememberizer login (e-mail or user name)",
-                offered.as_deref(),
+                suggested_login.as_deref(),
             )?,
         };
-        let password = match given.take() {
+        let password = match given_password.take() {
             Some(password) => password,
             None => terminal.ask_secret(&format!("Rememberizer password for {name}"))?,
         };
-        let begun = begin::begin(
+        let outcome = begin::start_session(
             context,
             manager,
-            &mut response,
+            &mut captcha_response,
             page,
             &name,
             |client, captcha| client.signin(&name, &password, captcha),
         );
-        match begun {
-            Ok(Begun::Accepted(started)) => {
+        match outcome {
+            Ok(StartOutcome::Accepted(started)) => {
                 let missing = "refresh token";
                 let started = started.ok_or(SessionError::NoToken { missing })?;
-                return begin::confirm_login(context, manager, &started, Some(&name));
+                return begin::print_login_confirmation(context, manager, &started, Some(&name));
             }
-            Ok(Begun::Instead(source)) => return takeover::run(context, manager, &source, page),
-            Err(error) if asked && attempt < ATTEMPTS && begin::is_refused(&error) => {
-                begin::report_refused(context, error);
-                offered = Some(name);
+            Ok(StartOutcome::UseSource(source)) => {
+                return takeover::run(context, manager, &source, page);
+            }
+            Err(error)
+                if is_prompted && attempt < MAX_ATTEMPTS && begin::is_input_refused(&error) =>
+            {
+                begin::print_refusal(context, error);
+                suggested_login = Some(name);
             }
             Err(error) => return Err(error),
         }

@@ -1,8 +1,9 @@
-//! `logout`: ends the session on the server, then here, and reports each.
+//! `logout`: revokes the session on the server, removes it from the store, and reports
+//! both results.
 
 use serde_json::json;
 
-use super::report::{self, Report, report_each};
+use super::report::{self, Report, run_for_each};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
@@ -33,42 +34,47 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     if variables.is_any_set() {
-        return end_variables(args, context, &variables);
+        return log_out_of_variables(args, context, &variables);
     }
     if args.all {
-        return end_all(args, context);
+        return log_out_of_all(args, context);
     }
-    conclude(context, end(args, context, &context.settings.name)?)
+    print_report(
+        context,
+        log_out(args, context, &context.settings.profile_name)?,
+    )
 }
 
-fn end(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
+fn log_out(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
     let manager = context.session_manager_of(name)?;
-    let outcome = manager.end(args.local)?;
-    Ok(Report::from_logout(context, &manager, outcome))
+    let logout = manager.end(args.local)?;
+    Ok(Report::from_logout(context, &manager, logout))
 }
 
-/// Reports a logout. With a failure, what happened stands beside the error.
-fn conclude(context: &Context<'_>, report: Report) -> Result<(), Error> {
+/// Prints the report. If it has a failure, returns the failure with the JSON report as
+/// its partial result.
+fn print_report(context: &Context<'_>, report: Report) -> Result<(), Error> {
     match report.failure {
         None => context.print_confirmation(report.json, &report.text),
         failure => context.conclude(json!({"logout": report.json}), failure),
     }
 }
 
-fn end_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
+fn log_out_of_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
     let mut names: Vec<_> = profiles.into_iter().map(|(name, _)| name).collect();
     if names.is_empty() {
-        names.push(context.settings.name.clone());
+        names.push(context.settings.profile_name.clone());
     }
-    report_each(context, "logout", names, |name| {
-        end(args, context, &name).unwrap_or_else(|error| Report::from_error(context, &name, error))
+    run_for_each(context, "logout", names, |name| {
+        log_out(args, context, &name)
+            .unwrap_or_else(|error| Report::from_error(context, &name, error))
     })
 }
 
-/// Ends the session of the refresh token in the environment. What is stored
-/// stays.
-fn end_variables(
+/// Revokes the session of the refresh token in the environment. Does not change the
+/// stored session.
+fn log_out_of_variables(
     args: &Args,
     context: &Context<'_>,
     variables: &TokenVariables,
@@ -76,31 +82,31 @@ fn end_variables(
     let names = variables.names().join(" and ");
     let Some((variable, refresh)) = &variables.refresh else {
         return Err(Failure::usage(format!(
-            "{names} is set, and an access token cannot be revoked; the stored session was not touched"
+            "{names} is set, and an access token cannot be revoked; the stored session is unchanged"
         ))
-        .hint(format!("unset {names} to log out of the stored session"))
+        .with_hint(format!("unset {names} to log out of the stored session"))
         .into());
     };
-    let server = if args.local {
+    let revocation = if args.local {
         Revocation::NotAsked
     } else {
         context.session_manager().revoke(refresh)
     };
     let text = format!(
-        "the session in {variable}: {}; {names} stays set, and the stored session was not touched",
-        report::revocation(&server)
+        "the session in {variable}: {}; {names} is still set, and the stored session is unchanged",
+        report::revocation_text(&revocation)
     );
     let json = json!({
-        "profile": context.settings.name,
+        "profile": context.settings.profile_name,
         "source": variable,
-        "server": report::revocation_code(&server),
+        "server": report::revocation_code(&revocation),
         "removed": false,
     });
-    let failure = server.error().map(|error| Failure {
+    let failure = revocation.error().map(|error| Failure {
         message: text.clone(),
-        ..context.explain(error.into())
+        ..context.to_failure(error.into())
     });
-    conclude(
+    print_report(
         context,
         Report {
             json,

@@ -15,7 +15,8 @@ use crate::exit::Failure;
 use crate::host::Host;
 use crate::model::Timestamp;
 
-/// The date of a reproducible build (reproducible-builds.org), in seconds since 1970.
+/// The variable that sets the date of a reproducible build (reproducible-builds.org), in
+/// seconds since 1970.
 const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
 
 /// Write the manual pages into a directory, one per command
@@ -29,13 +30,14 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut root = Cli::command();
     root.build();
-    write(&root, &args.dir, &day(context.host)?)
+    write_pages(&root, &args.dir, &date(context.host)?)
         .with_context(|| format!("cannot write the manual pages into {}", args.dir.display()))?;
     Ok(())
 }
 
-fn day(host: &Host) -> Result<String, Failure> {
-    let now = match (host.variable)(SOURCE_DATE_EPOCH) {
+/// Returns the date of the pages as `YYYY-MM-DD`.
+fn date(host: &Host) -> Result<String, Failure> {
+    let now = match (host.read_variable)(SOURCE_DATE_EPOCH) {
         None => (host.now)(),
         Some(seconds) => seconds
             .to_str()
@@ -47,18 +49,19 @@ fn day(host: &Host) -> Result<String, Failure> {
                 ))
             })?,
     };
-    Ok(now.to_string().chars().take("2026-11-24".len()).collect())
+    Ok(now.to_string().chars().take("YYYY-MM-DD".len()).collect())
 }
 
-fn write(command: &clap::Command, dir: &Path, day: &str) -> std::io::Result<()> {
-    for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {
-        write(inner, dir, day)?;
+/// Writes the page of a command and the pages of its subcommands.
+fn write_pages(command: &clap::Command, dir: &Path, date: &str) -> std::io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|c| !c.is_hide_set()) {
+        write_pages(subcommand, dir, date)?;
     }
     let name = command.get_display_name().unwrap_or(command.get_name());
     let version = command.get_version().unwrap_or_default();
     let man = Man::new(command.clone())
         .title(name.to_uppercase())
-        .date(day)
+        .date(date)
         .source(format!("rememberizer {version}"))
         .manual("Rememberizer");
     let mut page = Vec::new();
@@ -71,17 +74,17 @@ fn write(command: &clap::Command, dir: &Path, day: &str) -> std::io::Result<()> 
         man.render_subcommands_section(&mut page)?;
     }
     if let Some(text) = command.get_after_help() {
-        sections(&text.to_string()).to_writer(&mut page)?;
+        after_help_sections(&text.to_string()).to_writer(&mut page)?;
     }
-    // clap_mangen puts two line breaks around an empty line before a list of
-    // values, of which mandoc warns.
+    // Before a list of values, clap_mangen writes an empty line between two `.br` requests.
+    // mandoc warns about that, so replace them by `.sp`.
     let page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
     File::create(dir.join(man.get_filename()))?.write_all(page.as_bytes())
 }
 
-/// Turns the paragraphs at the end of the help into sections: `Examples:` with
-/// preformatted lines, or `Exit codes: ` with text.
-fn sections(text: &str) -> Roff {
+/// Converts the paragraphs at the end of the help to sections. `Examples:` and a line break
+/// start preformatted lines; `Exit codes: ` starts plain text.
+fn after_help_sections(text: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in text.split("\n\n") {
         let Some((title, rest)) = paragraph.split_once(':') else {

@@ -1,11 +1,11 @@
-//! The commands, one file per command: its arguments, then what it does. A new
-//! one is a file, a `mod` line and a line of `commands!`.
+//! The commands, one file per command. To add a command, add its file, a `mod` line, and a
+//! line in `commands!`.
 //!
-//! Describing all commands to clap takes as long as the rest of a short run, so
-//! only those that the command line names are described in full.
-//! `Command::defer` does not replace this: clap copies the global flags into each
-//! command all the same (60 % more instructions for `--version`), and puts them
-//! above the command's own flags in its help.
+//! Building the arguments of all commands for clap takes as long as the rest of a short
+//! run. So we add arguments only to the commands whose names are in the command line.
+//! `clap::Command::defer` is no alternative: clap still copies the global flags into each
+//! command (60 % more instructions for `--version`), and lists them above the command's
+//! own flags in the help.
 
 mod api;
 mod begin;
@@ -67,20 +67,19 @@ struct Program {
 /// The parsed command line.
 #[derive(Debug)]
 pub struct Cli {
-    /// The flags that every command takes.
     pub(crate) globals: Globals,
-    /// The command and its arguments.
     pub(crate) command: Command,
 }
 
-/// A command: its line in the program's help, and the function that adds its arguments.
-struct Row {
+/// A command for clap: its name, its line in the help, and the function that adds its
+/// arguments.
+struct CommandEntry {
     name: &'static str,
     about: &'static str,
     arguments: fn(clap::Command) -> clap::Command,
 }
 
-impl Row {
+impl CommandEntry {
     fn is_among(&self, words: &[OsString]) -> bool {
         words.iter().any(|word| word == self.name)
     }
@@ -96,10 +95,11 @@ impl Row {
     }
 }
 
-/// Defines the commands in the order of the help. Each is a module with `Args` and `run`.
+/// Defines `COMMANDS` and `Command`, in the order of the help. Each line names a module that
+/// contains `Args` and `run`.
 macro_rules! commands {
     ($($module:ident $variant:ident $about:literal)*) => {
-        const ROWS: &[Row] = &[$(Row {
+        const COMMANDS: &[CommandEntry] = &[$(CommandEntry {
             name: stringify!($module),
             about: $about,
             arguments: $module::Args::augment_args,
@@ -142,29 +142,34 @@ fn program() -> clap::Command {
     Program::augment_args(clap::Command::new("rememberizer"))
 }
 
-/// Describes the program without copying the global flags into every command.
+/// Returns the program with global flags that clap does not copy into the commands.
 fn program_without_globals() -> clap::Command {
     program().mut_args(|arg| arg.global(false))
 }
 
 impl Cli {
-    /// Describes all commands.
+    /// Returns the program with all commands and their arguments.
     pub fn command() -> clap::Command {
-        program().subcommands(ROWS.iter().map(Row::with_arguments))
+        program().subcommands(COMMANDS.iter().map(CommandEntry::with_arguments))
     }
 
     /// Parses the command line. The first word is the name of the program.
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
-        let named: Vec<_> = ROWS.iter().filter(|row| row.is_among(words)).collect();
-        let partial = if named.is_empty() {
-            program_without_globals().subcommands(ROWS.iter().map(Row::without_arguments))
+        let named_commands: Vec<_> = COMMANDS
+            .iter()
+            .filter(|entry| entry.is_among(words))
+            .collect();
+        let partial = if named_commands.is_empty() {
+            program_without_globals()
+                .subcommands(COMMANDS.iter().map(CommandEntry::without_arguments))
         } else {
-            program().subcommands(named.iter().map(|row| row.with_arguments()))
+            program().subcommands(named_commands.iter().map(|entry| entry.with_arguments()))
         };
         let matches = match partial.try_get_matches_from(words) {
-            // Help and errors may mention every command.
+            // The text may depend on the arguments of any command, so parse again with all.
+            // Only `--version`, and the help without a command, do not depend on them.
             Err(error)
-                if !(named.is_empty() && error.kind() == ErrorKind::DisplayHelp)
+                if !(named_commands.is_empty() && error.kind() == ErrorKind::DisplayHelp)
                     && error.kind() != ErrorKind::DisplayVersion =>
             {
                 Self::command().try_get_matches_from(words)
@@ -177,27 +182,27 @@ impl Cli {
         })
     }
 
-    /// Returns the command line that prints the help of the command in `words`.
+    /// Returns the command line that prints the help of the command that `words` names.
     pub(crate) fn help_command(words: &[OsString]) -> String {
         let program = Self::command();
         let mut command = &program;
         let mut line = program.get_name().to_owned();
         for word in words.iter().skip(1).take_while(|word| *word != "--") {
-            if let Some(inner) = command.find_subcommand(word) {
-                line = format!("{line} {}", inner.get_name());
-                command = inner;
+            if let Some(subcommand) = command.find_subcommand(word) {
+                line = format!("{line} {}", subcommand.get_name());
+                command = subcommand;
             }
         }
         line + " --help"
     }
 
-    /// Describes what the completion of `words` needs.
-    pub fn to_complete(words: &[OsString]) -> clap::Command {
-        program_without_globals().subcommands(ROWS.iter().map(|row| {
-            if row.is_among(words) {
-                Globals::augment_args(row.with_arguments())
+    /// Returns the program with the arguments that completing `words` needs.
+    pub fn for_completion(words: &[OsString]) -> clap::Command {
+        program_without_globals().subcommands(COMMANDS.iter().map(|entry| {
+            if entry.is_among(words) {
+                Globals::augment_args(entry.with_arguments())
             } else {
-                row.without_arguments()
+                entry.without_arguments()
             }
         }))
     }
@@ -206,10 +211,10 @@ impl Cli {
 impl Command {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
-            Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::Begin,
-            Self::Profile(_) => Purpose::Inspect,
+            Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::StartSession,
+            Self::Profile(_) => Purpose::ManageProfiles,
             Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => Purpose::Diagnose,
-            _ => Purpose::Use,
+            _ => Purpose::UseSession,
         }
     }
 }
@@ -222,16 +227,21 @@ mod tests {
     fn rows_are_the_commands_with_their_titles() {
         let commands = Command::augment_subcommands(program());
         let names: Vec<_> = commands.get_subcommands().map(|c| c.get_name()).collect();
-        assert!(ROWS.iter().map(|row| row.name).eq(names));
-        for row in ROWS {
+        assert!(COMMANDS.iter().map(|entry| entry.name).eq(names));
+        for entry in COMMANDS {
             let about = |command: clap::Command| command.get_about().map(ToString::to_string);
-            let own = (row.arguments)(clap::Command::new(row.name));
-            assert_eq!(about(own), Some(row.about.to_owned()), "{}", row.name);
+            let from_args = (entry.arguments)(clap::Command::new(entry.name));
+            assert_eq!(
+                about(from_args),
+                Some(entry.about.to_owned()),
+                "{}",
+                entry.name
+            );
         }
     }
 
     #[test]
-    fn a_partial_description_parses_as_the_full_one() {
+    fn errors_do_not_depend_on_which_arguments_were_built() {
         for line in [
             "",
             "--help",
@@ -254,11 +264,11 @@ mod tests {
                 .chain(line.split_whitespace())
                 .map(OsString::from)
                 .collect();
-            let part = Cli::parse(&words).map_err(|e| e.to_string());
-            let whole = Cli::command()
+            let partial = Cli::parse(&words).map_err(|e| e.to_string());
+            let full = Cli::command()
                 .try_get_matches_from(&words)
                 .map_err(|e| e.to_string());
-            assert_eq!(part.err(), whole.err(), "{line}");
+            assert_eq!(partial.err(), full.err(), "{line}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! `profile`: the profiles file. Everything but `set store`, a changed origin
-//! and `remove` leaves the secret stores alone.
+//! `profile`: shows and changes the profiles file. Only `set store`, `set api_url` and
+//! `remove` also access the secret stores.
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
 mod set;
 
-use super::input::Missing;
+use super::input::MissingInputs;
 use super::report::Report;
 use crate::context::Context;
 use crate::error::Error;
@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     }
 }
 
-fn facts(name: &ProfileName, default: &ProfileName, profile: &Profile) -> Value {
+fn profile_json(name: &ProfileName, default: &ProfileName, profile: &Profile) -> Value {
     json!({
         "name": name,
         "default": name == default,
@@ -109,16 +109,16 @@ fn facts(name: &ProfileName, default: &ProfileName, profile: &Profile) -> Value 
 fn list(context: &Context<'_>) -> Result<(), Error> {
     let (default, profiles) = context.settings.profiles.all()?;
     if context.settings.json {
-        let all: Vec<_> = profiles
+        let list: Vec<_> = profiles
             .iter()
-            .map(|(name, profile)| facts(name, &default, profile))
+            .map(|(name, profile)| profile_json(name, &default, profile))
             .collect();
-        return Ok(context.terminal.print_json(json!({"profiles": all}))?);
+        return Ok(context.terminal.print_json(json!({"profiles": list}))?);
     }
     if profiles.is_empty() {
         context
             .terminal
-            .note("there is no profile yet: rememberizer login makes one");
+            .note("there is no profile yet: rememberizer login creates one");
     }
     let width = profiles.iter().map(|(n, _)| n.as_str().len()).max();
     for (name, profile) in &profiles {
@@ -138,20 +138,20 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// The profile that is meant, which must be there.
-fn existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, Error> {
+/// Returns the profile `name`, or an error if it does not exist.
+fn load_existing(context: &Context<'_>, name: &ProfileName) -> Result<Profile, Error> {
     let selected = context.settings.profiles.select(Some(name))?;
     selected.profile.ok_or_else(|| {
         Failure::new(Outcome::Failed, format!("there is no profile {name}"))
-            .hint("rememberizer profile list")
+            .with_hint("rememberizer profile list")
             .into()
     })
 }
 
 fn show(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(), Error> {
-    let name = name.unwrap_or(&context.settings.name);
-    let profile = existing(context, name)?;
-    let mut json = facts(name, &context.settings.default_name, &profile);
+    let name = name.unwrap_or(&context.settings.profile_name);
+    let profile = load_existing(context, name)?;
+    let mut json = profile_json(name, &context.settings.default_profile, &profile);
     let cookies = profile.cookie_names();
     json["access_cookie"] = cookies.access.into();
     json["refresh_cookie"] = cookies.refresh.into();
@@ -184,7 +184,7 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
         Some(name) => name.clone(),
         None => ask_for_profile(context)?,
     };
-    existing(context, &name)?;
+    load_existing(context, &name)?;
     let settings = &context.settings;
     settings
         .profiles
@@ -196,16 +196,16 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
 }
 
 fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
-    let mut missing = Missing::default();
-    missing.note(true, "profile", "NAME as an argument");
-    missing.check(context)?;
+    let mut missing = MissingInputs::default();
+    missing.add_if(true, "profile", "NAME as an argument");
+    missing.fail_unless_promptable(context)?;
     let (default, profiles) = context.settings.profiles.all()?;
     let mut names: Vec<ProfileName> = profiles.into_iter().map(|(name, _)| name).collect();
     if names.is_empty() {
         let failure = Failure::new(Outcome::Failed, "there is no profile yet");
-        return Err(failure.hint(context.command_line("login")).into());
+        return Err(failure.with_hint(context.command_line("login")).into());
     }
-    // The list starts at the default one.
+    // Move the default profile to the start of the list.
     if let Some(at) = names.iter().position(|name| *name == default) {
         names[..=at].rotate_right(1);
     }
@@ -217,14 +217,14 @@ fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
 }
 
 fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Error> {
-    let profile = existing(context, name)?;
+    let profile = load_existing(context, name)?;
     if !yes {
         if !context.terminal.can_prompt() {
             return Err(Failure::new(
                 Outcome::InputRequired,
                 format!("removing profile {name} needs confirmation"),
             )
-            .hint(context.command_line(&format!("profile remove {name} --yes")))
+            .with_hint(context.command_line(&format!("profile remove {name} --yes")))
             .into());
         }
         let question = format!("Remove the Rememberizer profile {name} and end its session?");
@@ -234,11 +234,13 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
         }
     }
     let manager = context.session_manager_of(name)?;
-    let report = end_session(context, &manager, profile.signed_in)?;
+    let logout_report = end_session(context, &manager, profile.signed_in)?;
     let settings = &context.settings;
     settings.profiles.remove(name, settings.lock_timeout)?;
-    let server = report.as_ref().map(|report| report.json["server"].clone());
-    let text = match &report {
+    let server = logout_report
+        .as_ref()
+        .map(|report| report.json["server"].clone());
+    let text = match &logout_report {
         Some(report) if server != Some(Value::Null) => {
             format!("{}; profile {name} is removed", report.text)
         }
@@ -247,23 +249,23 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
     context.print_confirmation(json!({"removed": name, "server": server}), &text)
 }
 
-/// Ends the session of a profile, if there is one, whatever the record says.
-/// The record decides only whether a store that cannot be used is an error.
+/// Ends the session of a profile, even if the profile is recorded as signed out. If the
+/// store cannot be used, returns an error only if the profile is recorded as signed in.
 fn end_session(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    signed_in: Option<bool>,
+    recorded_signed_in: Option<bool>,
 ) -> Result<Option<Report>, Error> {
     let report = match manager.end(false) {
-        Err(SessionError::Store(error)) if signed_in != Some(true) => {
+        Err(SessionError::Store(error)) if recorded_signed_in != Some(true) => {
             let text = format!("the {} store was not searched: {error}", manager.store);
             context.terminal.verbose(&text);
             return Ok(None);
         }
-        outcome => Report::from_logout(context, manager, outcome?),
+        logout => Report::from_logout(context, manager, logout?),
     };
     match report.failure {
-        Some(failure) if failure.outcome.is_store() => Err(failure.into()),
+        Some(failure) if failure.outcome.is_store_failure() => Err(failure.into()),
         _ => Ok(Some(report)),
     }
 }

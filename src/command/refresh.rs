@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::report::{self, Report, report_each};
+use super::report::{self, Report, run_for_each};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::globals::duration;
+use crate::globals::parse_duration;
 use crate::model::Session;
 use crate::session::{RefreshPolicy, SessionError, SessionManager};
 use crate::settings::REFRESH_TOKEN;
@@ -28,7 +28,7 @@ Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
 6 secret store failed; 9 locked by another process")]
 pub(crate) struct Args {
     /// Do nothing if the access token is valid for longer than this, such as 90s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     min_ttl: Option<Duration>,
     /// Renew the tokens of every signed-in profile
     #[arg(long, conflicts_with = "profile")]
@@ -45,7 +45,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         let credential = manager.exchanged(refresh)?;
         credential.warn_if_spent();
         let mut json = report::session_json(&manager, None);
-        json["access_expires_at"] = report::ends_json(credential.access_expiry());
+        json["access_expires_at"] = report::expiry_json(credential.access_expiry());
         json.insert("source".into(), credential.variable().into());
         json.insert("renewed".into(), true.into());
         return context.print_confirmation(Value::Object(json), "renewed");
@@ -54,33 +54,33 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         return Err(Failure::usage(format!(
             "{variable} is set, and an access token cannot be renewed by itself"
         ))
-        .hint(format!("unset it, or set {REFRESH_TOKEN} too"))
+        .with_hint(format!("unset it, or set {REFRESH_TOKEN} too"))
         .into());
     }
-    let before = match args.min_ttl {
+    let loaded = match args.min_ttl {
         Some(_) => Some(manager.load_to_use()?.ok_or(SessionError::NotSignedIn)?),
         None => None,
     };
-    let (json, text) = refresh(args, &manager, before)?;
+    let (json, text) = refresh(args, &manager, loaded)?;
     context.print_confirmation(json, &text)
 }
 
-/// Renews every profile that is recorded as signed in. All sessions are read
-/// first: what another process renews from then on is not renewed again.
+/// Renews the tokens of every profile that is recorded as signed in. Loads all sessions
+/// first: if another process renews a session after that, it is not renewed again.
 fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
     let mut sessions = Vec::new();
     for (name, profile) in profiles {
         if profile.signed_in == Some(true) {
             let manager = context.session_manager_of(&name)?;
-            let before = manager.load_to_use();
-            sessions.push((manager, before));
+            let loaded = manager.load_to_use();
+            sessions.push((manager, loaded));
         }
     }
-    report_each(context, "refresh", sessions, |(manager, before)| {
-        let refreshed = before
-            .and_then(|before| before.ok_or(SessionError::NotSignedIn))
-            .and_then(|before| refresh(args, &manager, Some(before)));
+    run_for_each(context, "refresh", sessions, |(manager, loaded)| {
+        let refreshed = loaded
+            .and_then(|session| session.ok_or(SessionError::NotSignedIn))
+            .and_then(|session| refresh(args, &manager, Some(session)));
         let name = &manager.profile;
         match refreshed {
             Ok((json, text)) => Report {
@@ -93,31 +93,31 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     })
 }
 
-/// Renews one session. `before` is the session as it was read, if it was.
-/// Returns the report as JSON and as text.
+/// Renews the tokens of one session, unless `--min-ttl` permits to keep them. `loaded` is
+/// the session if it has been loaded already. Returns the report as JSON and as text.
 fn refresh(
     args: &Args,
     manager: &SessionManager<'_>,
-    before: Option<Session>,
+    loaded: Option<Session>,
 ) -> Result<(Value, String), SessionError> {
     let policy = match args.min_ttl {
         Some(min_ttl) => RefreshPolicy::IfEndsWithin(min_ttl),
         None => RefreshPolicy::Now,
     };
-    let (session, renewed) = match before {
-        Some(before) if manager.is_fresh(&before, policy) => (before, false),
-        before => (manager.renew(before.as_ref(), policy)?, true),
+    let (session, renewed) = match loaded {
+        Some(session) if manager.is_fresh(&session, policy) => (session, false),
+        loaded => (manager.renew(loaded.as_ref(), policy)?, true),
     };
     let session = &session;
     let mut json = report::session_json(manager, Some(session));
     json.insert("source".into(), manager.store.as_str().into());
     json.insert("renewed".into(), renewed.into());
     let now = (manager.now)();
-    let until = session.access.as_ref().map(|token| {
-        let ends = report::ends(&token.expiry, now);
-        format!("; the access token {ends}")
+    let expiry = session.access.as_ref().map(|token| {
+        let expiry = report::expiry_text(&token.expiry, now);
+        format!("; the access token {expiry}")
     });
-    let what = if renewed { "renewed" } else { "still fresh" };
-    let text = format!("{what}{}", until.unwrap_or_default());
+    let result = if renewed { "renewed" } else { "still fresh" };
+    let text = format!("{result}{}", expiry.unwrap_or_default());
     Ok((Value::Object(json), text))
 }

@@ -1,4 +1,4 @@
-//! The wording of a session's facts, the same in every command.
+//! Formats a session's details as text and as JSON, identically in every command.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::session::{LogoutOutcome, Revocation, SessionManager};
 use crate::settings;
 use crate::store::StoreKind;
 
-/// A smaller skew, in seconds, is not reported: a response takes its time, and
-/// `Date` has whole seconds.
-const SMALLEST_SKEW: u64 = 5;
+/// Minimum clock skew to report. Smaller values are within the error of the
+/// measurement: the response is delayed, and `Date` has whole seconds.
+const MIN_REPORTED_SKEW: Duration = Duration::from_secs(5);
 
-/// Names a store in a sentence.
+/// Returns the name of a store as it appears in a sentence.
 pub(super) fn store_label(kind: StoreKind) -> &'static str {
     match kind {
         StoreKind::Helper(address) => address.as_str(),
@@ -25,34 +25,38 @@ pub(super) fn store_label(kind: StoreKind) -> &'static str {
     }
 }
 
-/// Formats a time span: whole seconds, two units at most.
-pub(super) fn span(duration: Duration) -> String {
+/// Formats a duration. Rounds it down to seconds below one hour, to minutes below
+/// one day, and to hours from one day on.
+pub(super) fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
-    let coarse = match seconds {
+    let rounded = match seconds {
         0..3_600 => seconds,
         3_600..86_400 => seconds - seconds % 60,
         _ => seconds - seconds % 3_600,
     };
-    humantime::format_duration(Duration::from_secs(coarse)).to_string()
+    humantime::format_duration(Duration::from_secs(rounded)).to_string()
 }
 
-/// Says when a token ends.
-pub(super) fn ends(expiry: &Expiry, now: Timestamp) -> String {
+/// Returns "expires TIME (in DURATION)", "expired TIME" or "expiry unknown".
+pub(super) fn expiry_text(expiry: &Expiry, now: Timestamp) -> String {
     match (expiry.remaining(now), expiry.ends_at()) {
-        (Remaining::Time(left), Some(at)) => format!("ends {at} (in {})", span(left)),
-        (Remaining::Nothing, Some(at)) => format!("ended {at}"),
+        (Remaining::Time(remaining), Some(at)) => {
+            format!("expires {at} (in {})", duration_text(remaining))
+        }
+        (Remaining::Nothing, Some(at)) => format!("expired {at}"),
         _ => "expiry unknown".to_owned(),
     }
 }
 
-/// When a token ends, in JSON: RFC 3339, or null if the server did not say.
-pub(super) fn ends_json(expiry: Option<&Expiry>) -> Value {
+/// Returns the expiry as an RFC 3339 string, or null if it is unknown.
+pub(super) fn expiry_json(expiry: Option<&Expiry>) -> Value {
     expiry
         .and_then(Expiry::ends_at)
         .map_or(Value::Null, |at| at.to_string().into())
 }
 
-/// The facts of a session in JSON. They are null without a session.
+/// Returns the profile, the API URL and the expiries of the session as a JSON object.
+/// Without a session, the expiries are null.
 pub(super) fn session_json(
     manager: &SessionManager<'_>,
     session: Option<&Session>,
@@ -64,47 +68,49 @@ pub(super) fn session_json(
         ("api_url".into(), origin.as_str().into()),
         (
             "access_expires_at".into(),
-            ends_json(access.map(|token| &token.expiry)),
+            expiry_json(access.map(|token| &token.expiry)),
         ),
         (
             "refresh_expires_at".into(),
-            ends_json(session.map(|session| &session.refresh.expiry)),
+            expiry_json(session.map(|session| &session.refresh.expiry)),
         ),
     ])
 }
 
-/// Compares the server's clock with ours. Returns `None` if they agree.
-pub(super) fn skew(skew: Option<i64>) -> Option<String> {
-    let skew = skew?;
-    // `Date` has whole seconds, cut off: on average half of one is missing.
-    let apart = Duration::from_millis(skew.saturating_add(500).unsigned_abs());
-    (apart.as_secs() >= SMALLEST_SKEW).then(|| {
-        let seconds = apart.as_secs();
-        let coarse = if seconds < 600 { 1 } else { 60 };
-        let apart = span(Duration::from_secs(
-            (seconds + coarse / 2) / coarse * coarse,
-        ));
-        if skew > 0 {
-            format!("{apart} behind the server's")
-        } else {
-            format!("{apart} ahead of the server's")
-        }
-    })
+/// Describes how far the local clock is from the server's clock, such as "1h behind
+/// the server's". `skew_millis` is the server's time minus the local time. Returns
+/// `None` if the difference is too small to report.
+pub(super) fn clock_skew_text(skew_millis: i64) -> Option<String> {
+    // `Date` is rounded down to whole seconds, which removes half a second on average.
+    let difference = Duration::from_millis(skew_millis.saturating_add(500).unsigned_abs());
+    if difference < MIN_REPORTED_SKEW {
+        return None;
+    }
+    let seconds = difference.as_secs();
+    let unit = if seconds < 600 { 1 } else { 60 };
+    let rounded = (seconds + unit / 2) / unit * unit;
+    let difference = duration_text(Duration::from_secs(rounded));
+    let direction = if skew_millis > 0 {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    Some(format!("{difference} {direction} the server's"))
 }
 
-/// Says what became of a session on the server.
-pub(super) fn revocation(revocation: &Revocation) -> String {
+/// Describes the result of revoking a session on the server.
+pub(super) fn revocation_text(revocation: &Revocation) -> String {
     match revocation {
         Revocation::Revoked => "revoked on the server".to_owned(),
-        Revocation::AlreadyEnded => "the server had ended it already".to_owned(),
-        Revocation::NotAsked => "the server was not asked".to_owned(),
+        Revocation::AlreadyEnded => "already ended on the server".to_owned(),
+        Revocation::NotAsked => "not revoked on the server (--local)".to_owned(),
         Revocation::Refused(error) => format!("the server refused to revoke it: {error}"),
         Revocation::Unreached(error) => format!("not revoked on the server: {error}"),
     }
 }
 
-/// The JSON codes of revocations, from the most harmless on.
-const REVOCATIONS: [&str; 5] = [
+/// The JSON codes of revocations, from the least to the most severe.
+const REVOCATION_CODES: [&str; 5] = [
     "not_asked",
     "already_ended",
     "revoked",
@@ -112,9 +118,9 @@ const REVOCATIONS: [&str; 5] = [
     "unreached",
 ];
 
-/// What became of a session on the server, in JSON.
+/// Returns the JSON code of a revocation.
 pub(super) fn revocation_code(revocation: &Revocation) -> &'static str {
-    REVOCATIONS[match revocation {
+    REVOCATION_CODES[match revocation {
         Revocation::NotAsked => 0,
         Revocation::AlreadyEnded => 1,
         Revocation::Revoked => 2,
@@ -123,8 +129,8 @@ pub(super) fn revocation_code(revocation: &Revocation) -> &'static str {
     }]
 }
 
-/// The report of an operation on one profile: what happened, and the failure if
-/// a part of it failed.
+/// The result of an operation on one profile, as JSON and as text, and the failure
+/// if any part of the operation failed.
 pub(super) struct Report {
     pub(super) json: Value,
     pub(super) text: String,
@@ -134,7 +140,7 @@ pub(super) struct Report {
 impl Report {
     /// Reports an operation that failed as a whole.
     pub(super) fn from_error(context: &Context<'_>, profile: &ProfileName, error: Error) -> Self {
-        let failure = context.explain_for(profile, error);
+        let failure = context.to_failure_for(profile, error);
         let code = failure.outcome.json_code();
         Self {
             json: json!({"profile": profile, "error": code, "message": failure.message}),
@@ -143,58 +149,62 @@ impl Report {
         }
     }
 
-    /// Describes what became of the sessions of `manager`'s profile.
+    /// Reports the logout of `manager`'s profile: what happened to each session, on the
+    /// server and in its store.
     pub(super) fn from_logout(
         context: &Context<'_>,
         manager: &SessionManager<'_>,
-        outcome: LogoutOutcome,
+        logout: LogoutOutcome,
     ) -> Self {
         let name = &manager.profile;
-        let (mut texts, mut sessions) = (Vec::new(), Vec::new());
-        let (mut codes, mut is_removed, mut is_kept) = (Vec::new(), false, false);
-        let mut error = None;
-        for ended in outcome.sessions {
-            let label = store_label(ended.store);
-            let code = ended.revocation.as_ref().map(revocation_code);
-            let server = match (&ended.revocation, &ended.unreadable) {
-                (Some(server), _) => revocation(server),
+        let (mut texts, mut sessions, mut codes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut any_removed, mut any_removal_failed) = (false, false);
+        let mut first_error = None;
+        for session in logout.sessions {
+            let label = store_label(session.store);
+            let code = session.revocation.as_ref().map(revocation_code);
+            let server_text = match (&session.revocation, &session.unreadable) {
+                (Some(revocation), _) => revocation_text(revocation),
                 (None, Some(error)) => format!("not revoked, since it could not be read ({error})"),
-                (None, None) => "a copy".to_owned(),
+                (None, None) => "a duplicate of that session".to_owned(),
             };
-            texts.push(match &ended.removed {
-                Ok(false) if code == Some("not_asked") => format!("{server}; still in {label}"),
-                Ok(false) if ended.unreadable.is_some() => {
-                    format!("{server}; nothing was removed from {label}")
+            texts.push(match &session.removed {
+                Ok(false) if code == Some("not_asked") => {
+                    format!("{server_text}; still in {label}")
                 }
-                Ok(_) => format!("{server}; removed from {label}"),
-                Err(error) => format!("{server}; not removed from {label}: {error}"),
+                Ok(false) if session.unreadable.is_some() => {
+                    format!("{server_text}; nothing was removed from {label}")
+                }
+                Ok(_) => format!("{server_text}; removed from {label}"),
+                Err(error) => format!("{server_text}; not removed from {label}: {error}"),
             });
-            let removed = matches!(ended.removed, Ok(true));
-            sessions.push(json!({"store": ended.store, "server": code, "removed": removed}));
+            let removed = matches!(session.removed, Ok(true));
+            sessions.push(json!({"store": session.store, "server": code, "removed": removed}));
             codes.extend(code);
-            is_removed |= removed;
-            is_kept |= ended.removed.is_err();
-            let next = match ended.removed {
+            any_removed |= removed;
+            any_removal_failed |= session.removed.is_err();
+            let error = match session.removed {
                 Err(error) => Some(Error::Store(error)),
-                Ok(_) => ended
+                Ok(_) => session
                     .revocation
                     .and_then(Revocation::error)
                     .map(Error::from),
             };
-            error = error.or(next);
+            first_error = first_error.or(error);
         }
-        let worst = REVOCATIONS.iter().rfind(|code| codes.contains(code));
+        let worst_code = REVOCATION_CODES.iter().rfind(|code| codes.contains(code));
         let text = match texts.join("; also: ") {
-            none if none.is_empty() => format!("profile {name} was not signed in"),
-            texts if is_kept => format!("profile {name}: {texts}"),
+            texts if texts.is_empty() => format!("profile {name} was not signed in"),
+            texts if any_removal_failed => format!("profile {name}: {texts}"),
             texts => format!("signed out of profile {name}: {texts}"),
         };
         Self {
-            failure: error.map(|error| not_ended(context.explain_for(name, error), &text)),
+            failure: first_error
+                .map(|error| logout_failure(context.to_failure_for(name, error), &text)),
             json: json!({
                 "profile": name,
-                "server": worst,
-                "removed": is_removed,
+                "server": worst_code,
+                "removed": any_removed,
                 "sessions": sessions,
             }),
             text,
@@ -202,31 +212,31 @@ impl Report {
     }
 }
 
-/// The failure of a logout: all that happened is its message.
-fn not_ended(failure: Failure, text: &str) -> Failure {
-    let gone = "the access token stays valid until it ends; the refresh token is gone from here";
+/// Returns the failure of a logout, with the whole report `text` as its message.
+fn logout_failure(failure: Failure, text: &str) -> Failure {
+    let removed_only = "the access token stays valid until it expires; the refresh token was removed from this machine";
     Failure {
         message: text.to_owned(),
-        hint: match failure.outcome.is_store() {
+        hint: match failure.outcome.is_store_failure() {
             true => failure.hint,
-            false => Some(gone.to_owned()),
+            false => Some(removed_only.to_owned()),
         },
         ..failure
     }
 }
 
-/// Runs an operation on one profile after another, until a signal arrives. Prints each
-/// report's text; ends with one JSON object that has all reports under `key`, and with
-/// the failure of the highest exit code.
-pub(super) fn report_each<T>(
+/// Calls `operation` for each item, one per profile, until a signal arrives. Prints the
+/// text of each report, or in JSON mode one object with all reports under `key`.
+/// Returns the failure with the highest exit code.
+pub(super) fn run_for_each<T>(
     context: &Context<'_>,
     key: &str,
     items: Vec<T>,
     operation: impl Fn(T) -> Report,
 ) -> Result<(), Error> {
     let exit_code = |failure: &Option<Failure>| failure.as_ref().map_or(0, Failure::exit_code);
-    let mut all = Vec::new();
-    let mut worst = None;
+    let mut reports = Vec::new();
+    let mut worst_failure = None;
     for item in items {
         let report = operation(item);
         match report.failure {
@@ -234,20 +244,21 @@ pub(super) fn report_each<T>(
             Some(_) => context.terminal.warn(&report.text),
             None => context.terminal.note(&report.text),
         }
-        all.push(report.json);
-        if exit_code(&report.failure) > exit_code(&worst) {
-            worst = report.failure;
+        reports.push(report.json);
+        if exit_code(&report.failure) > exit_code(&worst_failure) {
+            worst_failure = report.failure;
         }
         if context.interrupts.is_interrupted() {
-            worst = Some(Failure::new(Outcome::Interrupted, "interrupted"));
+            worst_failure = Some(Failure::new(Outcome::Interrupted, "interrupted"));
             break;
         }
     }
-    context.conclude(json!({ key: all }), worst)
+    context.conclude(json!({ key: reports }), worst_failure)
 }
 
-/// Names the variables that stay in force after a command has changed what is stored.
-pub(super) fn warn_of_variables(context: &Context<'_>) {
+/// Warns about each token variable that is set, since other commands use its token
+/// instead of the session that was just stored.
+pub(super) fn warn_about_token_variables(context: &Context<'_>) {
     for name in settings::token_variable_names(context.host) {
         context.terminal.warn(&format!(
             "{name} is set: other commands use it, not the stored session, until it is unset"

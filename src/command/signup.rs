@@ -1,12 +1,12 @@
-//! `signup`: creates an account, and keeps the session that may come with it.
+//! `signup`: creates an account. If the server also starts a session, stores it.
 
 use std::ffi::OsString;
 
 use serde_json::Value;
 
-use super::begin::{self, ATTEMPTS, Begun};
+use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
-use super::input::{self, Missing, PasswordArgs};
+use super::input::{self, MissingInputs, PasswordArgs};
 use super::report;
 use super::takeover::{self, Choice, Page, Source};
 use crate::context::Context;
@@ -49,24 +49,24 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         let source = Source::Browser(browser.clone());
         return takeover::run(context, &manager, &source, Page::SignUp);
     }
-    let given = |text: &Option<String>| {
+    let non_blank = |text: &Option<String>| {
         let text = text.as_deref()?.trim();
         (!text.is_empty()).then(|| text.to_owned())
     };
-    let (email, name) = (given(&args.email), given(&args.name));
-    let password = args.password.given(context)?;
-    let mut missing = Missing::default();
-    missing.note(email.is_none(), "e-mail address", "--email ADDRESS");
-    missing.note(name.is_none(), "name", "--name NAME");
-    missing.note(password.is_none(), "password", &input::password_ways());
-    missing.check(context)?;
-    args.captcha.check()?;
+    let (email, name) = (non_blank(&args.email), non_blank(&args.name));
+    let password = args.password.read(context)?;
+    let mut missing = MissingInputs::default();
+    missing.add_if(email.is_none(), "e-mail address", "--email ADDRESS");
+    missing.add_if(name.is_none(), "name", "--name NAME");
+    missing.add_if(password.is_none(), "password", &input::password_sources());
+    missing.fail_unless_promptable(context)?;
+    args.captcha.refuse_empty()?;
     let manager = begin::choose_store(context)?;
-    let nothing_given =
+    let has_no_input =
         email.is_none() && name.is_none() && password.is_none() && args.captcha.captcha.is_none();
-    if nothing_given
-        && takeover::wants_captcha(context)
-        && let Choice::Source(source) = takeover::choose(context, Page::SignUp)?
+    if has_no_input
+        && takeover::is_captcha_expected(context)
+        && let Choice::TakeOver(source) = takeover::ask_how(context, Page::SignUp)?
     {
         return takeover::run(context, &manager, &source, Page::SignUp);
     }
@@ -75,38 +75,38 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         name,
         password,
     };
-    let mut response = args.captcha.response();
+    let mut captcha_response = args.captcha.response();
     for attempt in 1.. {
-        let (email, name, password) = input.complete(context)?;
-        let begun = begin::begin(
+        let (email, name, password) = input.prompt_for_missing(context)?;
+        let outcome = begin::start_session(
             context,
             &manager,
-            &mut response,
+            &mut captcha_response,
             Page::SignUp,
             email,
             |client, captcha| client.signup(email, password, name, captcha),
         );
-        match begun {
-            Ok(Begun::Accepted(started)) => {
+        match outcome {
+            Ok(StartOutcome::Accepted(started)) => {
                 let email = email.to_owned();
-                return finish(context, &manager, started, &email);
+                return report_signup(context, &manager, started, &email);
             }
-            Ok(Begun::Instead(source)) => {
+            Ok(StartOutcome::UseSource(source)) => {
                 return takeover::run(context, &manager, &source, Page::SignUp);
             }
             Err(error) => {
-                let can_ask = attempt < ATTEMPTS && context.terminal.can_prompt();
-                if !can_ask || !input.forget_refused(&error) {
+                let can_ask = attempt < MAX_ATTEMPTS && context.terminal.can_prompt();
+                if !can_ask || !input.clear_refused(&error) {
                     return Err(error);
                 }
-                begin::report_refused(context, error);
+                begin::print_refusal(context, error);
             }
         }
     }
     Ok(())
 }
 
-/// What the account is made of; a person is asked for what is missing.
+/// The inputs of a signup that are known so far.
 struct Input {
     email: Option<String>,
     name: Option<String>,
@@ -114,7 +114,11 @@ struct Input {
 }
 
 impl Input {
-    fn complete(&mut self, context: &Context<'_>) -> Result<(&str, &str, &Secret), Error> {
+    /// Prompts for the inputs that are missing, and returns all of them.
+    fn prompt_for_missing(
+        &mut self,
+        context: &Context<'_>,
+    ) -> Result<(&str, &str, &Secret), Error> {
         let terminal = context.terminal;
         if self.email.is_none() {
             let problem =
@@ -137,9 +141,9 @@ impl Input {
         Ok((email, name, password))
     }
 
-    /// Forgets the fields that the server refused. Returns whether there are any.
-    fn forget_refused(&mut self, error: &Error) -> bool {
-        let refused = |name| begin::refuses_field(error, name);
+    /// Clears the inputs that the server refused. Returns whether it refused any.
+    fn clear_refused(&mut self, error: &Error) -> bool {
+        let refused = |name| begin::is_field_refused(error, name);
         let (email, name, password) = (refused("email"), refused("name"), refused("password"));
         self.email = self.email.take().filter(|_| !email);
         self.name = self.name.take().filter(|_| !name);
@@ -148,16 +152,17 @@ impl Input {
     }
 }
 
-fn finish(
+/// Reports the new account. At a terminal, asks for the mailed code.
+fn report_signup(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     started: Option<Started>,
     email: &str,
 ) -> Result<(), Error> {
     let session = started.as_ref().map(|started| &started.session);
-    let mut json = begin::started_json(manager, session, Some(email));
-    let verified = report_signup(context, manager, started, email)?;
-    report::warn_of_variables(context);
+    let mut json = begin::new_session_json(manager, session, Some(email));
+    let verified = record_or_verify(context, manager, started, email)?;
+    report::warn_about_token_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
         context.terminal.print_json(Value::Object(json))?;
@@ -165,9 +170,10 @@ fn finish(
     Ok(())
 }
 
-/// Reports the account, and at a terminal asks for the mailed code. Returns
-/// whether the address is verified.
-fn report_signup(
+/// Prints the confirmation. Without a session, records the login in the profile; with a
+/// session, asks for the mailed code at a terminal. Returns whether the e-mail address is
+/// verified.
+fn record_or_verify(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     started: Option<Started>,

@@ -1,4 +1,5 @@
-//! `store`: the helper's side of the store protocol. Hidden: scripts use it.
+//! `store serve`: gives other machines access to this machine's secret store, over the
+//! protocol of store helpers. Hidden from the help, since only scripts run it.
 
 use crate::context::Context;
 use crate::error::Error;
@@ -20,7 +21,6 @@ Example, as the program rememberizer-store-ssh in PATH:
     Serve,
 }
 
-/// Serves requests until stdin ends.
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let Action::Serve = args.action;
     let server = context.store_server()?;

@@ -1,5 +1,5 @@
-//! What `login` and `signup` share: the ways to sign in other than with a
-//! password, and the list that asks for one of them.
+//! Takes over a session from a browser, from cookies or from a refresh token, for `login`
+//! and `signup`.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,38 +15,39 @@ use crate::model::{CookieNames, Origin, PageUrl, RefreshToken, read_at_most};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, Found, Wanted};
 
-/// The variable that names the browser.
+/// The variable that names the browser to use.
 #[cfg(unix)]
-const BROWSER: &str = "REMEMBERIZER_BROWSER";
+const BROWSER_VARIABLE: &str = "REMEMBERIZER_BROWSER";
 
-/// Maximum size of a text with cookies in bytes: a browser exports all that it has.
+/// Maximum size in bytes of a text with cookies. An export has the cookies of all sites.
 const MAX_COOKIES: u64 = 4 * 1024 * 1024;
 
-/// A way to take over a session that exists, or that a browser begins.
+/// The source of a session to take over.
 pub(super) enum Source<'a> {
-    /// A browser by name or path; if empty, the first one that is found.
+    /// Sign in in a browser, given by name or path. If empty, use the first one found.
     Browser(OsString),
     /// A file with cookies, or `-` for stdin.
     Cookies(&'a Path),
-    /// Cookies that are pasted at the terminal.
+    /// Cookies that the user pastes at the terminal.
     Paste,
-    /// A file with a refresh token; `None` for stdin.
+    /// A file with a refresh token, or stdin if `None`.
     RefreshToken(Option<&'a Path>),
 }
 
-/// The page that a browser opens.
+/// The page that the browser opens.
 #[derive(Clone, Copy)]
 pub(super) enum Page<'a> {
-    /// The sign-in page; this one if a flag names it.
+    /// The sign-in page. Holds the URL of `--sign-in-url`, if that is set.
     SignIn(Option<&'a str>),
     SignUp,
 }
 
 impl Page<'_> {
     #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
+    /// Returns the URL from the flag, the profile, or the default for the default server.
     fn url(self, context: &Context<'_>) -> Result<String, Failure> {
         let profile = context.profile();
-        let (flag, key, recorded, default) = match self {
+        let (flag, key, profile_url, default) = match self {
             Self::SignIn(flag) => (
                 flag,
                 "sign_in_url",
@@ -62,28 +63,30 @@ impl Page<'_> {
         };
         let origin = &context.settings.origin;
         let default = Some(default).filter(|_| *origin == Origin::default());
-        let known = flag.or(recorded.as_ref().map(PageUrl::as_str)).or(default);
-        known.map(str::to_owned).ok_or_else(|| {
+        let url = flag
+            .or(profile_url.as_ref().map(PageUrl::as_str))
+            .or(default);
+        url.map(str::to_owned).ok_or_else(|| {
             let command = context.command_line(&format!("profile set {key} URL"));
-            let (page, by_flag) = match self {
+            let (page, flag_hint) = match self {
                 Self::SignIn(_) => ("sign-in page", "give it with --sign-in-url URL, or "),
                 Self::SignUp => ("sign-up page", ""),
             };
             Failure::usage(format!("the {page} of {} is not known", origin.host()))
-                .hint(format!("{by_flag}record it: {command}"))
+                .with_hint(format!("{flag_hint}record it: {command}"))
         })
     }
 }
 
-/// What the list offers.
+/// How the user wants to sign in or sign up.
 pub(super) enum Choice {
-    Source(Source<'static>),
-    /// To go on here, with what is typed.
-    Here,
+    TakeOver(Source<'static>),
+    /// Enter the login and password, or a captcha response, at the terminal.
+    EnterHere,
 }
 
-/// Asks how to sign in. After a captcha stopped the run, going on here takes a response.
-pub(super) fn choose(context: &Context<'_>, page: Page<'_>) -> Result<Choice, Error> {
+/// Asks how to sign in or sign up.
+pub(super) fn ask_how(context: &Context<'_>, page: Page<'_>) -> Result<Choice, Error> {
     let (question, here) = match page {
         Page::SignIn(_) => ("How do you want to sign in?", "with e-mail and password"),
         Page::SignUp => (
@@ -96,39 +99,39 @@ pub(super) fn choose(context: &Context<'_>, page: Page<'_>) -> Result<Choice, Er
         items.push("by pasting cookies");
     }
     Ok(match context.terminal.select(question, &items)? {
-        0 => Choice::Source(Source::Browser(OsString::new())),
-        1 => Choice::Here,
-        _ => Choice::Source(Source::Paste),
+        0 => Choice::TakeOver(Source::Browser(OsString::new())),
+        1 => Choice::EnterHere,
+        _ => Choice::TakeOver(Source::Paste),
     })
 }
 
-/// Whether the server is known to want a captcha response at login.
-pub(super) fn wants_captcha(context: &Context<'_>) -> bool {
+/// Returns whether the server is known to require a captcha response at login.
+pub(super) fn is_captcha_expected(context: &Context<'_>) -> bool {
     let profile = context.profile();
-    let is_same = profile.origin() == context.settings.origin;
-    let recorded = profile.captcha.filter(|_| is_same);
+    let is_same_origin = profile.origin() == context.settings.origin;
+    let recorded = profile.captcha.filter(|_| is_same_origin);
     recorded.unwrap_or_else(|| context.settings.origin == Origin::default())
 }
 
-/// Takes over the session from its source and reports the login.
+/// Takes over the session from `source` and reports the login.
 pub(super) fn run(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     source: &Source<'_>,
     page: Page<'_>,
 ) -> Result<(), Error> {
-    let Found { value, names } = source.token(context, manager, page)?;
+    let Found { value, names } = source.read_token(context, manager, page)?;
     let started = manager.take_over(RefreshToken::new(value), names)?;
-    begin::report_replaced(context, &started.replaced);
+    begin::report_replaced_sessions(context, &started.replaced);
     let login = started.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
         match manager.client.account(&access.value) {
             Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
-            // The session is good all the same.
+            // The login has succeeded without the account.
             Err(error) => {
                 context
                     .terminal
-                    .verbose(&format!("the account could not be asked for: {error}"));
+                    .verbose(&format!("cannot get the account: {error}"));
                 None
             }
         }
@@ -136,11 +139,12 @@ pub(super) fn run(
     if let Some(login) = &login {
         manager.record(|profile| profile.login = Some(login.clone()))?;
     }
-    begin::confirm_login(context, manager, &started, login.as_deref())
+    begin::print_login_confirmation(context, manager, &started, login.as_deref())
 }
 
 impl Source<'_> {
-    fn token(
+    /// Returns the refresh token, and the cookie names if they are known.
+    fn read_token(
         &self,
         context: &Context<'_>,
         manager: &SessionManager<'_>,
@@ -152,10 +156,11 @@ impl Source<'_> {
             host: manager.origin.host(),
         };
         match self {
-            Self::Browser(asked) => in_browser(context, asked, page, wanted),
+            Self::Browser(browser) => sign_in_with_browser(context, browser, page, wanted),
             Self::Cookies(path) => {
                 let text = read_cookies(context, path)?;
-                Ok(takeover::find_cookie(&text, wanted).map_err(|e| from_cookies(context, e))?)
+                Ok(takeover::find_cookie(&text, wanted)
+                    .map_err(|e| from_cookie_error(context, e))?)
             }
             Self::Paste => {
                 context.terminal.instruct(
@@ -166,10 +171,10 @@ impl Source<'_> {
                 let prompt = "Paste them here, then press Enter (they are not shown)";
                 let text = context.terminal.ask_paste(prompt, &is_complete)?;
                 let found = takeover::find_cookie(text.as_bytes(), wanted);
-                Ok(found.map_err(|e| from_cookies(context, e))?)
+                Ok(found.map_err(|e| from_cookie_error(context, e))?)
             }
             Self::RefreshToken(path) => Ok(Found {
-                value: input::refresh_token(context, *path)?,
+                value: input::read_refresh_token(context, *path)?,
                 names: None,
             }),
         }
@@ -177,7 +182,7 @@ impl Source<'_> {
 }
 
 fn read_cookies(context: &Context<'_>, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let (text, shown) = if path == Path::new("-") {
+    let (text, source) = if path == Path::new("-") {
         (
             context.terminal.read_stdin(MAX_COOKIES + 1),
             "stdin".to_owned(),
@@ -187,16 +192,16 @@ fn read_cookies(context: &Context<'_>, path: &Path) -> Result<Zeroizing<Vec<u8>>
         (text, path.display().to_string())
     };
     let text =
-        text.map_err(|e| Failure::usage(format!("cannot read the cookies from {shown}: {e}")))?;
+        text.map_err(|e| Failure::usage(format!("cannot read the cookies from {source}: {e}")))?;
     if text.len() as u64 > MAX_COOKIES {
         return Err(Failure::usage(format!(
-            "{shown} has more than {MAX_COOKIES} bytes"
+            "{source} has more than {MAX_COOKIES} bytes"
         )));
     }
     Ok(text)
 }
 
-fn from_cookies(context: &Context<'_>, error: CookieError) -> Failure {
+fn from_cookie_error(context: &Context<'_>, error: CookieError) -> Failure {
     let hint = match &error {
         CookieError::UnknownForm => {
             "copy a request to the API as cURL; a refresh token alone goes into --refresh-token-stdin".to_owned()
@@ -211,13 +216,13 @@ fn from_cookies(context: &Context<'_>, error: CookieError) -> Failure {
         CookieError::Unusable(_) => Outcome::Usage,
         _ => Outcome::InputRequired,
     };
-    Failure::new(outcome, error.to_string()).hint(hint)
+    Failure::new(outcome, error.to_string()).with_hint(hint)
 }
 
 #[cfg(unix)]
-fn in_browser(
+fn sign_in_with_browser(
     context: &Context<'_>,
-    asked: &OsString,
+    browser: &OsString,
     page: Page<'_>,
     cookie: Wanted<'_>,
 ) -> Result<Found, Error> {
@@ -225,12 +230,12 @@ fn in_browser(
     use takeover::{Browser, Event, SignIn};
 
     let url = page.url(context)?;
-    let variable = &*context.host.variable;
-    let asked = Some(asked.clone()).filter(|asked| !asked.is_empty());
-    let asked = asked.or_else(|| variable(BROWSER).filter(|value| !value.is_empty()));
+    let variable = &*context.host.read_variable;
+    let flag = Some(browser.clone()).filter(|browser| !browser.is_empty());
+    let requested = flag.or_else(|| variable(BROWSER_VARIABLE).filter(|value| !value.is_empty()));
     let terminal = context.terminal;
-    let find = || {
-        let browser = Browser::find(asked.as_deref(), variable)?;
+    let sign_in = || {
+        let browser = Browser::find(requested.as_deref(), variable)?;
         SignIn {
             browser: &browser,
             url: &url,
@@ -240,12 +245,12 @@ fn in_browser(
             tell: &|event| match event {
                 Event::Opening => {
                     terminal.instruct(&format!("a browser window opens: {url}"));
-                    let enter = if terminal.can_prompt() {
+                    let or_enter = if terminal.can_prompt() {
                         ", or press Enter here"
                     } else {
                         ""
                     };
-                    terminal.instruct(&format!("sign in there, then close the window{enter}"));
+                    terminal.instruct(&format!("sign in there, then close the window{or_enter}"));
                 }
                 Event::SignedIn => terminal.instruct("you are signed in: close the window now"),
                 Event::StillOpen => terminal
@@ -256,54 +261,57 @@ fn in_browser(
         }
         .run()
     };
-    Ok(find().map_err(|error| from_browser(context, &error))?)
+    Ok(sign_in().map_err(|error| from_browser_error(context, &error))?)
 }
 
 #[cfg(unix)]
-fn from_browser(context: &Context<'_>, error: &takeover::BrowserError) -> Failure {
+fn from_browser_error(context: &Context<'_>, error: &takeover::BrowserError) -> Failure {
     use takeover::BrowserError as Error;
-    let cookies = format!(
-        "sign in in any browser and hand its cookies over: {}",
+    let use_cookies = format!(
+        "sign in in any browser and pass its cookies: {}",
         context.command_line("login --cookies FILE")
     );
     let (outcome, hint) = match error {
         Error::NotFound(_) | Error::Unsupported(_) => {
-            let choose = "choose another one with --browser=NAME or --browser=PATH";
-            (Outcome::Failed, format!("{choose}, or {cookies}"))
+            let choose_browser = "choose another one with --browser=NAME or --browser=PATH";
+            (
+                Outcome::Failed,
+                format!("{choose_browser}; or {use_cookies}"),
+            )
         }
         Error::NoDisplay | Error::Directory(_) | Error::Unusable { .. } => {
-            (Outcome::Failed, cookies)
+            (Outcome::Failed, use_cookies)
         }
         Error::Crashed(_) | Error::ClosedEarly | Error::TimedOut => {
-            let again = context.command_line("login --browser");
-            (Outcome::NotSignedIn, format!("{again}; or {cookies}"))
+            let retry = context.command_line("login --browser");
+            (Outcome::NotSignedIn, format!("{retry}; or {use_cookies}"))
         }
         Error::Cookie(error) => {
-            let names = context.command_line("profile set refresh_cookie NAME");
+            let set_name = context.command_line("profile set refresh_cookie NAME");
             let hint = match error {
                 CookieError::Elsewhere { .. } => format!(
                     "is the API URL right? {}",
                     context.command_line("profile show")
                 ),
-                _ => format!("the cookie may have another name: {names}"),
+                _ => format!("the cookie may have another name: {set_name}"),
             };
             (Outcome::Failed, hint)
         }
     };
-    Failure::new(outcome, error.to_string()).hint(hint)
+    Failure::new(outcome, error.to_string()).with_hint(hint)
 }
 
 #[cfg(not(unix))]
-fn in_browser(
+fn sign_in_with_browser(
     context: &Context<'_>,
-    _asked: &OsString,
+    _browser: &OsString,
     _page: Page<'_>,
     _cookie: Wanted<'_>,
 ) -> Result<Found, Error> {
     let text = "signing in in a browser window is not supported on this system";
     Err(Failure::new(Outcome::Failed, text)
-        .hint(format!(
-            "sign in in any browser and hand its cookies over: {}",
+        .with_hint(format!(
+            "sign in in any browser and pass its cookies: {}",
             context.command_line("login --cookies FILE")
         ))
         .into())

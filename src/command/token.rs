@@ -1,4 +1,4 @@
-//! `token`: the one command that prints a secret.
+//! `token`: prints the access token or the refresh token. No other command prints a secret.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::globals::duration;
+use crate::globals::parse_duration;
 use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
 
 /// Print the access token, renewing it if it is about to expire
@@ -23,7 +23,7 @@ Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
 6 secret store failed; 9 locked by another process")]
 pub(crate) struct Args {
     /// Renew the token first if it expires within this time, such as 90s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s", hide_default_value = false)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s", hide_default_value = false)]
     min_ttl: Duration,
     /// Print the refresh token instead, to move the session to another machine
     #[arg(long, conflicts_with = "header")]
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session_manager();
     let credential = match args.refresh_token {
-        true => with_refresh_token(&manager, variables)?,
+        true => credential_with_refresh_token(&manager, variables)?,
         false => manager.credential(variables, args.min_ttl)?,
     };
     let missing = "refresh token";
@@ -57,20 +57,20 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if !context.settings.json {
         return Ok(context.terminal.print_secret(prefix, secret)?);
     }
-    let expires_at = report::ends_json(credential.access_expiry());
+    let expires_at = report::expiry_json(credential.access_expiry());
     let expires_at = (!args.refresh_token).then_some(expires_at);
     let terminal = context.terminal;
     Ok(terminal.print_secret_json(key, prefix, secret, expires_at)?)
 }
 
-fn with_refresh_token<'m>(
+fn credential_with_refresh_token<'m>(
     manager: &'m SessionManager<'_>,
     variables: TokenVariables,
 ) -> Result<Credential<'m>, Error> {
     match (variables.refresh, variables.access) {
         (Some(refresh), _) => Ok(manager.exchanged(refresh)?),
         (None, Some((variable, _))) => Err(Failure::usage(format!(
-            "{variable} is set, and there is no refresh token beside it"
+            "{variable} is set, but no variable holds a refresh token"
         ))
         .into()),
         (None, None) => Ok(manager.stored(manager.load()?.ok_or(SessionError::NotSignedIn)?)),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::begin;
-use super::input::{self, Missing};
+use super::input::{self, MissingInputs};
 use crate::context::Context;
 use crate::error::Error;
 
@@ -32,19 +32,19 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let code = match &args.code {
         Some(code) => Some(code.clone()),
-        None if args.code_stdin => Some(input::code_from_stdin(context)?),
+        None if args.code_stdin => Some(input::read_code_from_stdin(context)?),
         None => None,
     };
     let code = code
         .map(|code| code.trim().to_owned())
         .filter(|code| !code.is_empty());
-    let mut missing = Missing::default();
-    missing.note(
+    let mut missing = MissingInputs::default();
+    missing.add_if(
         code.is_none(),
         "code",
         "CODE as an argument, or --code-stdin",
     );
-    missing.check(context)?;
+    missing.fail_unless_promptable(context)?;
     let manager = context.session_manager();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let verified = match code {

@@ -1,4 +1,5 @@
-//! `whoami`: shows the account, the profile, the source of the credential and its end.
+//! `whoami`: shows the account, the profile, the source of the credential and the expiry
+//! times.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use super::report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::globals::duration;
+use crate::globals::parse_duration;
 use crate::model::Expiry;
 use crate::session::{Credential, SessionError};
 use crate::terminal::clean_json;
@@ -16,7 +17,7 @@ use crate::terminal::clean_json;
 /// Show who is signed in
 ///
 /// Prints the account, the profile, where the session is stored, and when the session
-/// and the access token end.
+/// and the access token expire.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +25,7 @@ Examples:
   rememberizer whoami --full --json
   rememberizer whoami --offline --expires-within 3days
 
-Exit codes: 3 not signed in, session ended by the server, or it ends soon
+Exit codes: 3 not signed in, session ended by the server, or it expires soon
 (--expires-within); 5 unavailable; 6 secret store failed")]
 pub(crate) struct Args {
     /// Show stored data only, without a request
@@ -33,22 +34,22 @@ pub(crate) struct Args {
     /// Show team, quota, usage and verification too
     #[arg(long)]
     full: bool,
-    /// Exit with 3 if the session ends within this time, such as 12h or 3days
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    /// Exit with 3 if the session expires within this time, such as 12h or 3days
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     expires_within: Option<Duration>,
 }
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session_manager();
-    let facts = match variables.names().first() {
-        Some(variable) if args.offline => Facts {
+    let details = match variables.names().first() {
+        Some(variable) if args.offline => Details {
             variable: Some(variable),
-            ..Facts::default()
+            ..Details::default()
         },
         None if args.offline => {
             let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
-            Facts::new(&manager.stored(session), None)
+            Details::new(&manager.stored(session), None)
         }
         _ => {
             let mut credential = manager.credential(variables, Duration::ZERO)?;
@@ -56,84 +57,99 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
                 true => manager.client.me(access),
                 false => manager.client.account(access),
             })?;
-            Facts::new(&credential, Some(account))
+            Details::new(&credential, Some(account))
         }
     };
-    let within = args.expires_within;
-    let ending = within.and_then(|within| ends_within(context, &facts, within));
+    let min_remaining = args.expires_within;
+    let failure = min_remaining.and_then(|min| check_expiry(context, &details, min));
     if context.settings.json {
-        return context.conclude(to_json(context, &facts), ending);
+        return context.conclude(to_json(context, &details), failure);
     }
-    print(context, facts, args.full)?;
-    context.conclude(Value::Null, ending)
+    print(context, details, args.full)?;
+    context.conclude(Value::Null, failure)
 }
 
-/// What is known of the credential in use, and of its account.
+/// The details of the credential in use, and its account.
 #[derive(Default)]
-struct Facts {
+struct Details {
+    /// The variable that holds the token, or `None` for a stored session.
     variable: Option<&'static str>,
-    access: Option<Expiry>,
-    refresh: Option<Expiry>,
-    skew: Option<i64>,
+    access_expiry: Option<Expiry>,
+    refresh_expiry: Option<Expiry>,
+    clock_skew_millis: Option<i64>,
+    /// `None` if the server was not asked.
     account: Option<Map<String, Value>>,
 }
 
-impl Facts {
+impl Details {
     fn new(credential: &Credential<'_>, account: Option<Map<String, Value>>) -> Self {
         Self {
             variable: credential.variable(),
-            access: credential.access_expiry().copied(),
-            refresh: credential.refresh_expiry().copied(),
-            skew: credential.skew(),
+            access_expiry: credential.access_expiry().copied(),
+            refresh_expiry: credential.refresh_expiry().copied(),
+            clock_skew_millis: credential.skew(),
             account,
         }
     }
 }
 
-/// Returns the failure of a session that ends too soon.
-fn ends_within(context: &Context<'_>, facts: &Facts, within: Duration) -> Option<Failure> {
+/// Returns a failure if the session expires within `min_remaining`. If the expiry is
+/// unknown, prints a note instead.
+fn check_expiry(
+    context: &Context<'_>,
+    details: &Details,
+    min_remaining: Duration,
+) -> Option<Failure> {
     let now = (context.host.now)();
-    let Some(expiry) = facts.refresh.filter(|expiry| expiry.ends_at().is_some()) else {
-        let text = "expiry unknown: the session is not known to end";
+    let Some(expiry) = details
+        .refresh_expiry
+        .filter(|expiry| expiry.ends_at().is_some())
+    else {
+        let text = "expiry unknown: --expires-within has no effect";
         context.terminal.note(text);
         return None;
     };
-    let message = format!("the session {}", report::ends(&expiry, now));
-    let failure = Failure::new(Outcome::SessionEnding, message).hint(context.command_line("login"));
-    (!expiry.outlasts(within, now)).then_some(failure)
+    let message = format!("the session {}", report::expiry_text(&expiry, now));
+    let failure =
+        Failure::new(Outcome::SessionEnding, message).with_hint(context.command_line("login"));
+    (!expiry.outlasts(min_remaining, now)).then_some(failure)
 }
 
-fn print(context: &Context<'_>, facts: Facts, full: bool) -> Result<(), Error> {
+fn print(context: &Context<'_>, details: Details, full: bool) -> Result<(), Error> {
     let settings = &context.settings;
     let now = (context.host.now)();
     let line = |label: &str, text: &str| context.terminal.print_line(&format!("{label:<9}{text}"));
-    // Nested text would be shown in JSON's own escapes, so it is cleaned first.
-    let mut account = facts.account.map(Value::Object);
+    // Clean the text before nested values are formatted as JSON, which would escape the
+    // control characters instead.
+    let mut account = details.account.map(Value::Object);
     account.iter_mut().for_each(clean_json);
     let account = account.as_ref().and_then(Value::as_object);
     match account {
-        Some(account) => line("account", &describe(account))?,
-        None if facts.variable.is_some() => line("account", "not asked")?,
+        Some(account) => line("account", &describe_account(account))?,
+        None if details.variable.is_some() => line("account", "not requested")?,
         None => {
             let login = context.profile().login;
             line("account", login.as_deref().unwrap_or("not recorded"))?;
         }
     }
-    let profile = format!("{} on {}", settings.name, settings.origin);
+    let profile = format!("{} on {}", settings.profile_name, settings.origin);
     line("profile", &profile)?;
-    match facts.variable {
+    match details.variable {
         Some(variable) => line(
             "source",
             &format!("{variable} (in force instead of the stored session)"),
         )?,
         None => line("source", report::store_label(settings.store))?,
     }
-    for (label, expiry) in [("session", facts.refresh), ("access", facts.access)] {
+    for (label, expiry) in [
+        ("session", details.refresh_expiry),
+        ("access", details.access_expiry),
+    ] {
         if let Some(expiry) = expiry {
-            line(label, &report::ends(&expiry, now))?;
+            line(label, &report::expiry_text(&expiry, now))?;
         }
     }
-    if let Some(skew) = report::skew(facts.skew) {
+    if let Some(skew) = details.clock_skew_millis.and_then(report::clock_skew_text) {
         line("clock", &skew)?;
     }
     for (key, value) in account.filter(|_| full).into_iter().flatten() {
@@ -147,36 +163,38 @@ fn print(context: &Context<'_>, facts: Facts, full: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The same keys wherever the credential came from, null if nothing is known.
-fn to_json(context: &Context<'_>, facts: &Facts) -> Value {
+/// Returns the details as JSON. The keys are the same for every source of the credential;
+/// unknown values are null.
+fn to_json(context: &Context<'_>, details: &Details) -> Value {
     let settings = &context.settings;
     json!({
-        "profile": settings.name,
+        "profile": settings.profile_name,
         "api_url": settings.origin,
-        "source": facts.variable.unwrap_or_else(|| settings.store.as_str()),
-        "account": facts.account,
-        "login": context.profile().login.filter(|_| facts.variable.is_none()),
-        "access_expires_at": report::ends_json(facts.access.as_ref()),
-        "refresh_expires_at": report::ends_json(facts.refresh.as_ref()),
-        "clock_skew_seconds": facts.skew.map(|skew| skew / 1000),
+        "source": details.variable.unwrap_or_else(|| settings.store.as_str()),
+        "account": details.account,
+        "login": context.profile().login.filter(|_| details.variable.is_none()),
+        "access_expires_at": report::expiry_json(details.access_expiry.as_ref()),
+        "refresh_expires_at": report::expiry_json(details.refresh_expiry.as_ref()),
+        "clock_skew_seconds": details.clock_skew_millis.map(|millis| millis / 1000),
     })
 }
 
-/// `Ann <ann@example.com>, id 1`, of what there is.
-fn describe(account: &Map<String, Value>) -> String {
+/// Returns the name, the e-mail address and the id of the account, such as
+/// `Ann <ann@example.com>, id 1`, without those that are missing.
+fn describe_account(account: &Map<String, Value>) -> String {
     let text = |key: &str| match account.get(key) {
         None | Some(Value::Null) => None,
         Some(Value::String(text)) if text.is_empty() => None,
         Some(Value::String(text)) => Some(text.clone()),
         Some(other) => Some(other.to_string()),
     };
-    let who = match (text("name"), text("email")) {
+    let name_and_email = match (text("name"), text("email")) {
         (Some(name), Some(email)) => format!("{name} <{email}>"),
-        (Some(one), None) | (None, Some(one)) => one,
+        (Some(text), None) | (None, Some(text)) => text,
         (None, None) => "unnamed".to_owned(),
     };
     match text("id") {
-        Some(id) => format!("{who}, id {id}"),
-        None => who,
+        Some(id) => format!("{name_and_email}, id {id}"),
+        None => name_and_email,
     }
 }

@@ -95,7 +95,7 @@ fn keepassxc_asks() {
     let doctor = desktop.world.run(&["doctor"]);
     assert!(
         doctor.stdout.contains(
-            "ok       store     the keyring: read (removing a probe could open a dialog)"
+            "ok       store     the keyring: read (removing a test entry could open a dialog)"
         ),
         "{doctor:?}"
     );

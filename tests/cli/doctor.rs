@@ -36,7 +36,7 @@ fn healthy(world: &World) {
     assert!(
         output
             .stdout
-            .contains("written, read and removed a probe in ")
+            .contains("wrote, read and removed a test entry in ")
     );
     let json = world.run(&["doctor", "--json"]).expect(0).json();
     assert_eq!(json["ok"], true);
@@ -186,7 +186,7 @@ fn all_profiles() {
     let output = world.run(&["doctor"]).expect(0);
     for (text, fix) in [
         (
-            "the session of soon ends 20",
+            "the session of soon expires 20",
             "rememberizer refresh --profile soon, or rememberizer login --profile soon",
         ),
         (
@@ -199,7 +199,7 @@ fn all_profiles() {
         ),
         (
             "killed: a run was interrupted or unanswered during an exchange that began at 2023-11-14T22:13:20Z\n",
-            "see whether it survived: rememberizer refresh --profile killed",
+            "check whether the session is still valid: rememberizer refresh --profile killed",
         ),
         (
             "moved has a session left in a private file, which it does not use\n",

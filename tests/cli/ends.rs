@@ -120,9 +120,9 @@ fn expires_within() {
         let with = |duration| [args, &["--expires-within", duration]].concat();
         world.run(&with("3days")).expect(0);
         let output = world.run(&with("31days")).expect(3);
-        assert!(output.stdout.contains("session  ends "), "{output:?}");
+        assert!(output.stdout.contains("session  expires "), "{output:?}");
         assert!(
-            output.stderr.starts_with("error: the session ends "),
+            output.stderr.starts_with("error: the session expires "),
             "{output:?}"
         );
         let output = world

@@ -282,6 +282,6 @@ fn at_a_terminal() {
     }
     let bytes = std::fs::read(world.home().join("bytes")).unwrap();
     let written = String::from_utf8(bytes).unwrap().replace("\r\n", "\n");
-    assert!(written.contains("\nsession  ends "), "{written:?}");
+    assert!(written.contains("\nsession  expires "), "{written:?}");
     expect_clean(&written, "terminal");
 }

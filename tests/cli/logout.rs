@@ -33,7 +33,7 @@ fn reports(world: &World) {
     let output = world.run(&["logout", "--local"]).expect(0);
     assert_eq!(
         output.stderr,
-        format!("signed out of profile default: the server was not asked; removed from {place}\n")
+        format!("signed out of profile default: not revoked on the server (--local); removed from {place}\n")
     );
     assert!(world.api.requests().is_empty() && world.entry().is_none());
     assert!(world.api.session_alive(EMAIL));
@@ -105,7 +105,7 @@ fn login_over(world: &World) {
     assert!(
         output
             .stderr
-            .contains("warning: the former session: not revoked on the server: "),
+            .contains("warning: the previous session: not revoked on the server: "),
         "{output:?}"
     );
     let new = world.entry_json()["refresh_token"]

@@ -129,7 +129,7 @@ fn access_token() {
     assert_eq!(run(&["refresh"]).code, 2);
     let logout = run(&["logout"]).expect(2);
     assert!(
-        logout.stderr.contains(ACCESS) && logout.stderr.contains("was not touched"),
+        logout.stderr.contains(ACCESS) && logout.stderr.contains("is unchanged"),
         "{logout:?}"
     );
     assert_eq!(world.entry(), stored);

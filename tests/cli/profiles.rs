@@ -39,7 +39,7 @@ fn list_show_use_set_remove() {
     let url = world.api.base_url();
     assert_eq!(
         world.run(&["profile", "list"]).expect(0).stderr,
-        "there is no profile yet: rememberizer login makes one\n"
+        "there is no profile yet: rememberizer login creates one\n"
     );
     world.login();
     world.login_as("work");

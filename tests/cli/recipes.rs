@@ -247,7 +247,7 @@ fn cron(world: &World) {
     let output = machine.cron(check).expect(3);
     assert_eq!(output.stdout, "");
     assert!(
-        output.stderr.starts_with("error: the session ends "),
+        output.stderr.starts_with("error: the session expires "),
         "{output:?}"
     );
     assert_eq!(world.api.requests().len(), requests + 2, "no request");

@@ -1,4 +1,4 @@
-//! What the checks find, and how it is printed.
+//! Collects and prints the results of the checks.
 
 use serde::Serialize;
 use serde_json::json;
@@ -19,17 +19,17 @@ struct Finding {
 /// The results of all checks, in the order of the checks.
 pub(super) struct Findings<'c> {
     context: &'c Context<'c>,
-    all: Vec<Finding>,
+    list: Vec<Finding>,
 }
 
 impl<'c> Findings<'c> {
     pub(super) fn new(context: &'c Context<'c>) -> Self {
-        let all = Vec::new();
-        Self { context, all }
+        let list = Vec::new();
+        Self { context, list }
     }
 
     fn add(&mut self, level: &'static str, topic: &'static str, text: String, fix: Option<String>) {
-        self.all.push(Finding {
+        self.list.push(Finding {
             level,
             topic,
             text,
@@ -50,22 +50,22 @@ impl<'c> Findings<'c> {
         self.add("warning", topic, text.into(), fix);
     }
 
-    /// Adds a problem, fixed by the hint of the error.
+    /// Adds an error as a problem, with the hint of the error as its fix.
     pub(super) fn problem(&mut self, topic: &'static str, error: impl Into<Error>) {
-        let failure = self.context.explain(error.into());
+        let failure = self.context.to_failure(error.into());
         self.add("problem", topic, failure.message, failure.hint);
     }
 
     /// Prints all findings. Returns an error if one of them is a problem.
     pub(super) fn print(self) -> Result<(), Error> {
-        let found = self.all;
-        let problems = found.iter().filter(|f| f.level == "problem").count();
+        let findings = self.list;
+        let problems = findings.iter().filter(|f| f.level == "problem").count();
         let message = match problems {
             1 => "there is 1 problem".to_owned(),
             _ => format!("there are {problems} problems"),
         };
         let failure = (problems > 0).then(|| Failure::new(Outcome::Failed, message));
-        let json = json!({"ok": problems == 0, "findings": found});
+        let json = json!({"ok": problems == 0, "findings": findings});
         if !self.context.settings.json {
             let terminal = self.context.terminal;
             for Finding {
@@ -73,7 +73,7 @@ impl<'c> Findings<'c> {
                 topic,
                 text,
                 fix,
-            } in found
+            } in findings
             {
                 terminal.print_line(&format!("{level:<9}{topic:<10}{text}"))?;
                 if let Some(fix) = fix {

@@ -1,4 +1,4 @@
-//! Checks the stored sessions of all profiles against what is recorded of them.
+//! Compares the stored sessions with the profiles file, for all profiles.
 
 use std::time::Duration;
 
@@ -10,136 +10,148 @@ use crate::store::{Profile, StoreError, StoreErrorKind, StoreKind};
 
 const TOPIC: &str = "profile";
 
-/// A session that ends sooner is reported.
-const ENDS_SOON: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Sessions that expire within this time are reported.
+const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
 
-/// A store that cannot be used, and the profiles whose sessions cannot be read therefore.
-struct Unusable<'a> {
+/// A store that cannot be used, and the profiles whose sessions are in it.
+struct UnusableStore<'a> {
     store: StoreKind,
     error: StoreError,
     profiles: Vec<&'a str>,
 }
 
-/// `unusable` is the error of the store of the profile in use, if it is locked or
-/// does not answer.
-pub(super) fn check(context: &Context<'_>, found: &mut Findings<'_>, unusable: Option<StoreError>) {
+/// Checks the sessions of all profiles in all stores. `store_error` is the error of the
+/// store in use, if the store is locked or unavailable.
+pub(super) fn check(
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+    store_error: Option<StoreError>,
+) {
     let settings = &context.settings;
-    let unusable = unusable.map(|error| Unusable {
+    let store_in_use = store_error.map(|error| UnusableStore {
         store: settings.store,
         error,
         profiles: Vec::new(),
     });
-    let mut unusable: Vec<_> = unusable.into_iter().collect();
-    // The check of the config has reported an error.
-    let (_, all) = settings.profiles.all().unwrap_or_default();
-    // The keyring is searched only if a profile uses it: it may have to be unlocked.
+    let mut unusable_stores: Vec<_> = store_in_use.into_iter().collect();
+    // `check_config` has reported an error of the profiles file.
+    let (_, all_profiles) = settings.profiles.all().unwrap_or_default();
+    // Search the keyring only if a profile uses it, since that may prompt to unlock it.
     let uses_keyring = |profile: &Profile| profile.store.is_none_or(|s| s == StoreKind::Keyring);
-    let with_keyring = all.iter().any(|(_, profile)| uses_keyring(profile));
+    let search_keyring = all_profiles
+        .iter()
+        .any(|(_, profile)| uses_keyring(profile));
     let stores = StoreKind::ALL
         .into_iter()
-        .filter(|store| with_keyring || *store != StoreKind::Keyring);
-    for (name, profile) in &all {
+        .filter(|store| search_keyring || *store != StoreKind::Keyring);
+    for (name, profile) in &all_profiles {
         let Ok(manager) = context.session_manager_of(name) else {
             continue;
         };
-        let own_helper = (!StoreKind::ALL.contains(&manager.store)).then_some(manager.store);
-        for store in stores.clone().chain(own_helper) {
-            let is_own = store == manager.store;
-            // Of the profile in use, the checks of store and session have reported it.
-            let is_to_report = is_own && *name != settings.name;
-            if let Some(known) = unusable.iter_mut().find(|known| known.store == store) {
-                known.profiles.extend(is_to_report.then_some(name.as_str()));
+        let helper = (!StoreKind::ALL.contains(&manager.store)).then_some(manager.store);
+        for store in stores.clone().chain(helper) {
+            let is_profile_store = store == manager.store;
+            // For the profile in use, `check_store` and `check_session` have reported errors.
+            let report_errors = is_profile_store && *name != settings.profile_name;
+            if let Some(unusable) = unusable_stores.iter_mut().find(|s| s.store == store) {
+                unusable
+                    .profiles
+                    .extend(report_errors.then_some(name.as_str()));
                 continue;
             }
             match manager.entry_in(store).read() {
-                Ok(session) if is_own => {
-                    check_own(context, found, name, profile, session.as_ref());
+                Ok(session) if is_profile_store => {
+                    check_session(context, findings, name, profile, session.as_ref());
                 }
                 Ok(None) => {}
                 Ok(Some(_)) => {
                     let label = report::store_label(store);
-                    let logout = command_line("logout", name, &settings.default_name);
-                    found.warning(
+                    let logout = command_line("logout", name, &settings.default_profile);
+                    findings.warning(
                         TOPIC,
                         format!("{name} has a session left in {label}, which it does not use"),
                         Some(format!("end all its sessions: {logout}")),
                     );
                 }
-                Err(error) if error.kind != StoreErrorKind::Failed => unusable.push(Unusable {
-                    store,
-                    error,
-                    profiles: is_to_report.then_some(name.as_str()).into_iter().collect(),
-                }),
-                Err(error) if is_to_report => {
+                Err(error) if error.kind != StoreErrorKind::Failed => {
+                    unusable_stores.push(UnusableStore {
+                        store,
+                        error,
+                        profiles: report_errors.then_some(name.as_str()).into_iter().collect(),
+                    })
+                }
+                Err(error) if report_errors => {
                     let text = format!("the session of {name} cannot be read: {error}");
-                    found.warning(TOPIC, text, error.hint);
+                    findings.warning(TOPIC, text, error.hint);
                 }
                 Err(_) => {}
             }
         }
     }
-    for Unusable {
+    for UnusableStore {
         error, profiles, ..
-    } in unusable
+    } in unusable_stores
     {
         if !profiles.is_empty() {
             let names = profiles.join(", ");
             let text = format!("sessions that cannot be read: {names} ({error})");
-            found.warning(TOPIC, text, error.hint);
+            findings.warning(TOPIC, text, error.hint);
         }
     }
 }
 
-/// Checks the session in the store that the profile uses.
-fn check_own(
+/// Compares a profile with the session in its store.
+fn check_session(
     context: &Context<'_>,
-    found: &mut Findings<'_>,
+    findings: &mut Findings<'_>,
     name: &ProfileName,
     profile: &Profile,
     session: Option<&Session>,
 ) {
-    let command = |command: &str| command_line(command, name, &context.settings.default_name);
-    let mut warn = |text: String, fix: String| found.warning(TOPIC, text, Some(fix));
+    let command_line =
+        |command: &str| command_line(command, name, &context.settings.default_profile);
+    let mut warn = |text: String, fix: String| findings.warning(TOPIC, text, Some(fix));
     let is_recorded = profile.signed_in == Some(true);
     let Some(session) = session else {
         if is_recorded {
             let text = format!("{name} is recorded as signed in, but has no session");
-            warn(text, command("login"));
+            warn(text, command_line("login"));
         }
         return;
     };
     let now = (context.host.now)();
     let expiry = &session.refresh.expiry;
-    let ends_soon = match expiry.remaining(now) {
-        Remaining::Time(left) => left < ENDS_SOON,
+    let expires_soon = match expiry.remaining(now) {
+        Remaining::Time(remaining) => remaining < EXPIRY_WARNING,
         Remaining::Nothing => true,
         Remaining::Unknown => false,
     };
-    if ends_soon {
-        let text = format!("the session of {name} {}", report::ends(expiry, now));
-        let fix = format!("{}, or {}", command("refresh"), command("login"));
+    if expires_soon {
+        let text = format!("the session of {name} {}", report::expiry_text(expiry, now));
+        let fix = format!("{}, or {}", command_line("refresh"), command_line("login"));
         warn(text, fix);
     }
     if session.origin != profile.origin() {
         let text = format!("the session of {name} belongs to {}", session.origin);
-        warn(text, command("login"));
+        warn(text, command_line("login"));
     }
     if !is_recorded {
         let text = format!("{name} is recorded as signed out, but has a session");
-        warn(text, format!("end it: {}", command("logout")));
+        warn(text, format!("end it: {}", command_line("logout")));
     }
-    // Of the profile in use, the check of the session has reported it.
-    if let (Some(pending), true) = (&session.pending, *name != context.settings.name) {
-        let (text, fix) = describe_pending(pending, &command("refresh"));
+    // For the profile in use, the check of its session has reported this.
+    if let (Some(pending), true) = (&session.pending, *name != context.settings.profile_name) {
+        let (text, fix) = describe_pending(pending, &command_line("refresh"));
         warn(format!("{name}: {text}"), fix);
     }
 }
 
-/// Returns the warning about an exchange without a known result, and its fix.
+/// Returns a warning about a token exchange whose result is unknown, and its fix.
+/// `refresh` is the command line that refreshes the tokens.
 pub(super) fn describe_pending(pending: &PendingExchange, refresh: &str) -> (String, String) {
     let began = pending.began;
     (
         format!("a run was interrupted or unanswered during an exchange that began at {began}"),
-        format!("see whether it survived: {refresh}"),
+        format!("check whether the session is still valid: {refresh}"),
     )
 }

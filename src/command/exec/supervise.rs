@@ -92,7 +92,7 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
 
 /// The directory of run-time files, which a reboot empties; else the data directory.
 fn run_dir(context: &Context<'_>) -> PathBuf {
-    (context.host.variable)("XDG_RUNTIME_DIR")
+    (context.host.read_variable)("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(|dir| dir.is_absolute() && dir.is_dir())
         .map_or_else(
@@ -234,7 +234,7 @@ impl FileUpdater<'_> {
                 }
             }
             Err(error) => {
-                let failure = self.context.explain(error);
+                let failure = self.context.to_failure(error);
                 let code = failure.outcome.exit_code();
                 if self.last_failure.replace(code) == Some(code) {
                     return;

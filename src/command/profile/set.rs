@@ -1,5 +1,5 @@
-//! `profile set`: changes one fact of the profile in use. A changed store
-//! moves the session, another server ends it.
+//! `profile set`: changes one setting of the profile in use. Changing the store moves the
+//! session; changing the API URL ends it.
 
 use serde_json::{Value, json};
 
@@ -29,11 +29,11 @@ Examples:
   rememberizer profile set store file --profile work
   rememberizer profile set on_rotate -- gh secret set REMEMBERIZER_TOKEN
 
-Exit codes: 2 bad value, 6 the secret store, 9 busy")]
+Exit codes: 2 bad value, 6 secret store failed, 9 locked by another process")]
 pub(crate) struct Args {
     /// Setting to change
     #[arg(value_enum, hide_possible_values = true)]
-    key: Fact,
+    key: Setting,
     /// New value; for on_rotate and on_rotate_check, a command and its arguments
     #[arg(required = true, num_args = 1..)]
     value: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum Fact {
+enum Setting {
     ApiUrl,
     Store,
     Login,
@@ -54,7 +54,7 @@ enum Fact {
     OnRotateCheck,
 }
 
-impl Fact {
+impl Setting {
     fn name(self) -> String {
         clap::ValueEnum::to_possible_value(&self)
             .map(|value| value.get_name().to_owned())
@@ -64,10 +64,10 @@ impl Fact {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let settings = &context.settings;
-    // An unreadable file must be found before anything moves.
-    settings.profiles.select(Some(&settings.name))?;
+    // Return an error now if the profiles file is invalid, before a session is moved.
+    settings.profiles.select(Some(&settings.profile_name))?;
     let key = args.key;
-    let is_command = matches!(key, Fact::OnRotate | Fact::OnRotateCheck);
+    let is_command = matches!(key, Setting::OnRotate | Setting::OnRotateCheck);
     let words: Vec<String> = match args.value.as_slice() {
         [empty] if empty.is_empty() => Vec::new(),
         words => words.to_vec(),
@@ -79,50 +79,51 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let value = text.as_deref().unwrap_or_default();
     let mut url = None;
     match key {
-        Fact::Store => return move_session(context, parsed(value)?),
-        Fact::ApiUrl => return change_origin(context, &parsed(value)?),
-        Fact::AccessCookie | Fact::RefreshCookie => check_cookie_name(key, value)?,
-        Fact::SignInUrl | Fact::SignUpUrl | Fact::Referer => {
-            url = text.as_deref().map(parsed::<PageUrl>).transpose()?;
+        Setting::Store => return move_session(context, parse(value)?),
+        Setting::ApiUrl => return change_origin(context, &parse(value)?),
+        Setting::AccessCookie | Setting::RefreshCookie => check_cookie_name(key, value)?,
+        Setting::SignInUrl | Setting::SignUpUrl | Setting::Referer => {
+            url = text.as_deref().map(parse::<PageUrl>).transpose()?;
         }
-        Fact::OnRotate | Fact::OnRotateCheck
+        Setting::OnRotate | Setting::OnRotateCheck
             if !words.is_empty() && is_shared(&context.session_manager()) =>
         {
             return Err(SessionError::RotationOfShared { name: key.name() }.into());
         }
-        Fact::Login | Fact::OnRotate | Fact::OnRotateCheck => {}
+        Setting::Login | Setting::OnRotate | Setting::OnRotateCheck => {}
     }
     let json = match is_command {
         true => json!(words),
         false => json!(value),
     };
-    let shown = words.join(" ");
+    let value_text = words.join(" ");
     context.session_manager().record(|profile| match key {
-        Fact::Login => profile.login = text,
-        Fact::AccessCookie => profile.access_cookie = text,
-        Fact::RefreshCookie => profile.refresh_cookie = text,
-        Fact::SignInUrl => profile.sign_in_url = url,
-        Fact::SignUpUrl => profile.sign_up_url = url,
-        Fact::Referer => profile.referer = url,
-        Fact::OnRotate => profile.on_rotate = words,
-        Fact::OnRotateCheck => profile.on_rotate_check = words,
-        Fact::Store | Fact::ApiUrl => {}
+        Setting::Login => profile.login = text,
+        Setting::AccessCookie => profile.access_cookie = text,
+        Setting::RefreshCookie => profile.refresh_cookie = text,
+        Setting::SignInUrl => profile.sign_in_url = url,
+        Setting::SignUpUrl => profile.sign_up_url = url,
+        Setting::Referer => profile.referer = url,
+        Setting::OnRotate => profile.on_rotate = words,
+        Setting::OnRotateCheck => profile.on_rotate_check = words,
+        Setting::Store | Setting::ApiUrl => {}
     })?;
-    confirm(context, &key.name(), json, &shown)
+    print_change(context, &key.name(), json, &value_text)
 }
 
-/// Whether the profile's store is known to be one that machines share.
+/// Returns whether several machines share the store. Returns `false` if the store cannot
+/// be asked.
 fn is_shared(manager: &SessionManager<'_>) -> bool {
     matches!(manager.store, StoreKind::Helper(_)) && manager.is_shared().unwrap_or(false)
 }
 
-fn parsed<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
+fn parse<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
     value
         .parse()
         .map_err(|e: T::Err| Failure::usage(e.to_string()))
 }
 
-fn check_cookie_name(key: Fact, text: &str) -> Result<(), Failure> {
+fn check_cookie_name(key: Setting, text: &str) -> Result<(), Failure> {
     if text.is_empty() || CookieNames::is_valid(text) {
         return Ok(());
     }
@@ -130,8 +131,8 @@ fn check_cookie_name(key: Fact, text: &str) -> Result<(), Failure> {
     Err(Failure::usage(format!("{key} is not a valid cookie name")))
 }
 
-fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<(), Error> {
-    let name = &context.settings.name;
+fn print_change(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<(), Error> {
+    let name = &context.settings.profile_name;
     let text = if text.is_empty() {
         format!("profile {name}: {key} is removed")
     } else {
@@ -140,8 +141,8 @@ fn confirm(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<
     context.print_confirmation(json!({"profile": name, key: json}), &text)
 }
 
-/// Moves the session to another store. For a signed-out profile it only
-/// records the choice, and needs no keyring.
+/// Moves the session to another store, and records the store in the profile. If the profile
+/// is signed out, only records the store; the keyring is then not needed.
 fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let profile = context.profile();
     let from = profile.store.unwrap_or(StoreKind::Keyring);
@@ -153,9 +154,9 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     }
     if from != to {
         if matches!(from, StoreKind::Helper(_)) && manager.is_shared()? {
-            let text = "a session that machines share is not moved";
+            let text = "a session that several machines share cannot be moved";
             return Err(Failure::usage(text)
-                .hint(format!(
+                .with_hint(format!(
                     "to use another store, run: {}, then log in",
                     context.command_line("logout --local")
                 ))
@@ -163,20 +164,20 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
         }
         match manager.entry().read() {
             Ok(Some(session)) => {
-                if let Some(other) = target.entry().read()?
-                    && !other.has_same_tokens(&session)
+                if let Some(existing) = target.entry().read()?
+                    && !existing.has_same_tokens(&session)
                 {
                     return Err(SessionError::Occupied {
                         store: to.to_string(),
                         profile: manager.profile.to_string(),
-                        origin: other.origin,
+                        origin: existing.origin,
                     }
                     .into());
                 }
                 target.entry().save(&lock, &session)?;
                 manager.record(|profile| profile.store = Some(to))?;
                 manager.entry().delete(&lock)?;
-                return confirm(context, "store", json!(to), to.as_str());
+                return print_change(context, "store", json!(to), to.as_str());
             }
             Ok(None) => {}
             Err(error) if profile.signed_in == Some(true) => return Err(error.into()),
@@ -186,10 +187,10 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
         }
     }
     manager.record(|profile| profile.store = Some(to))?;
-    confirm(context, "store", json!(to), to.as_str())
+    print_change(context, "store", json!(to), to.as_str())
 }
 
-/// Pins the profile to another server. The session of the former one ends.
+/// Ends the session, and pins the profile to another server.
 fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
     let manager = context.session_manager();
     if manager.origin != *origin
@@ -199,5 +200,5 @@ fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
         context.terminal.note(&report.text);
     }
     manager.record(|profile| profile.api_url = Some(origin.clone()))?;
-    confirm(context, "api_url", json!(origin), origin.as_str())
+    print_change(context, "api_url", json!(origin), origin.as_str())
 }

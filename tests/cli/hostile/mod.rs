@@ -325,7 +325,7 @@ fn profile_files(cases: u32) {
 }
 
 fn durations_and_names() {
-    use rememberizer_cli::globals::duration;
+    use rememberizer_cli::globals::parse_duration;
     use rememberizer_cli::model::{Origin, ProfileName};
     let text = prop_oneof![
         "\\PC{0,30}",
@@ -334,7 +334,7 @@ fn durations_and_names() {
         "https?://[ -~]{0,30}"
     ];
     let result = runner(5_000).run(&text, |text| {
-        if let Ok(duration) = duration(&text) {
+        if let Ok(duration) = parse_duration(&text) {
             prop_assert!(duration.as_secs() <= 10 * 366 * 24 * 3600);
         }
         if let Ok(name) = text.parse::<ProfileName>() {

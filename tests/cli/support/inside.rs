@@ -56,7 +56,7 @@ impl Inside {
         let (left, clock) = (Arc::clone(&self.writes_left), self.clock);
         let readings = Arc::clone(&self.readings_left);
         let host = Host {
-            variable: Box::new(move |name| env.get(name).map(OsString::from)),
+            read_variable: Box::new(move |name| env.get(name).map(OsString::from)),
             terminal,
             now: Arc::new(move || {
                 let mut readings = readings.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Inside {
                     left: Arc::clone(&left),
                 })
             }),
-            end: |_| {},
+            exit_process: |_| {},
             restore_limits: Box::new(|| {}),
         };
         let args = std::iter::once("rememberizer").chain(args.iter().copied());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rememberizer_cli::globals::duration;
+use rememberizer_cli::globals::parse_duration;
 use rememberizer_cli::model::{Origin, ProfileName};
 
 /// Panics where the property does not hold.
@@ -10,7 +10,7 @@ pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    if let Ok(duration) = duration(text) {
+    if let Ok(duration) = parse_duration(text) {
         assert!(duration <= Duration::from_secs(10 * 366 * 24 * 3600));
     }
     if let Ok(name) = text.parse::<ProfileName>() {
