@@ -33,7 +33,9 @@ fn reports(world: &World) {
     let output = world.run(&["logout", "--local"]).expect(0);
     assert_eq!(
         output.stderr,
-        format!("signed out of profile default: not revoked on the server (--local); removed from {place}\n")
+        format!(
+            "signed out of profile default: not revoked on the server (--local); removed from {place}\n"
+        )
     );
     assert!(world.api.requests().is_empty() && world.entry().is_none());
     assert!(world.api.session_alive(EMAIL));
