@@ -44,7 +44,7 @@ fn with_file_store_hint(context: &Context<'_>, error: StoreError) -> StoreError 
     let keyring_fix = match (&error.hint, error.kind) {
         (Some(hint), _) => hint.as_str(),
         (None, StoreErrorKind::Locked) => "unlock the keyring",
-        (None, _) => "make the keyring reachable",
+        (None, _) => "make the keyring available",
     };
     let hint = format!(
         "{keyring_fix}; or keep the session in a private file: {}",

@@ -53,7 +53,7 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
 
 /// Removes the browser profiles of `login --browser` runs that were killed.
 fn remove_leftovers(context: &Context<'_>, findings: &mut Findings<'_>) {
-    let removed_count = crate::takeover::sweep(&*context.host.read_variable);
+    let removed_count = crate::takeover::remove_stale_profiles(&*context.host.read_variable);
     if removed_count > 0 {
         let text =
             format!("removed {removed_count} browser profile(s) that a killed login had left");

@@ -13,14 +13,14 @@ use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{CookieNames, Origin, PageUrl, RefreshToken, read_at_most};
 use crate::session::SessionManager;
-use crate::takeover::{self, CookieError, Found, Wanted};
+use crate::takeover::{self, CookieError, FoundCookie, WantedCookie};
 
 /// The variable that names the browser to use.
 #[cfg(unix)]
 const BROWSER_VARIABLE: &str = "REMEMBERIZER_BROWSER";
 
-/// Maximum size in bytes of a text with cookies. An export has the cookies of all sites.
-const MAX_COOKIES: u64 = 4 * 1024 * 1024;
+/// Maximum size of a text with cookies. An export may have the cookies of all sites.
+const MAX_COOKIES_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The source of a session to take over.
 pub(super) enum Source<'a> {
@@ -43,8 +43,11 @@ pub(super) enum Page<'a> {
 }
 
 impl Page<'_> {
-    #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
     /// Returns the URL from the flag, the profile, or the default for the default server.
+    #[cfg_attr(
+        not(unix),
+        expect(dead_code, reason = "only the Unix code opens a browser")
+    )]
     fn url(self, context: &Context<'_>) -> Result<String, Failure> {
         let profile = context.profile();
         let (flag, key, profile_url, default) = match self {
@@ -87,14 +90,14 @@ pub(super) enum Choice {
 
 /// Asks how to sign in or sign up.
 pub(super) fn ask_how(context: &Context<'_>, page: Page<'_>) -> Result<Choice, Error> {
-    let (question, here) = match page {
+    let (question, enter_here) = match page {
         Page::SignIn(_) => ("How do you want to sign in?", "with e-mail and password"),
         Page::SignUp => (
             "How do you want to sign up?",
             "here, with a captcha response",
         ),
     };
-    let mut items = vec!["in a browser window", here];
+    let mut items = vec!["in a browser window", enter_here];
     if matches!(page, Page::SignIn(_)) {
         items.push("by pasting cookies");
     }
@@ -105,7 +108,8 @@ pub(super) fn ask_how(context: &Context<'_>, page: Page<'_>) -> Result<Choice, E
     })
 }
 
-/// Returns whether the server is known to require a captcha response at login.
+/// Returns whether to expect that the server requires a captcha response at login: the
+/// profile records this, or nothing is recorded and the server is the default server.
 pub(super) fn is_captcha_expected(context: &Context<'_>) -> bool {
     let profile = context.profile();
     let is_same_origin = profile.origin() == context.settings.origin;
@@ -120,14 +124,14 @@ pub(super) fn run(
     source: &Source<'_>,
     page: Page<'_>,
 ) -> Result<(), Error> {
-    let Found { value, names } = source.read_token(context, manager, page)?;
+    let FoundCookie { value, names } = source.read_token(context, manager, page)?;
     let started = manager.take_over(RefreshToken::new(value), names)?;
     begin::report_replaced_sessions(context, &started.replaced);
     let login = started.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
         match manager.client.account(&access.value) {
             Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
-            // The login has succeeded without the account.
+            // Continue: the session is stored. Only the login name stays unknown.
             Err(error) => {
                 context
                     .terminal
@@ -149,9 +153,9 @@ impl Source<'_> {
         context: &Context<'_>,
         manager: &SessionManager<'_>,
         page: Page<'_>,
-    ) -> Result<Found, Error> {
+    ) -> Result<FoundCookie, Error> {
         let name = context.profile().refresh_cookie;
-        let wanted = Wanted {
+        let wanted = WantedCookie {
             name: name.as_deref().unwrap_or(CookieNames::REFRESH),
             host: manager.origin.host(),
         };
@@ -159,8 +163,7 @@ impl Source<'_> {
             Self::Browser(browser) => sign_in_with_browser(context, browser, page, wanted),
             Self::Cookies(path) => {
                 let text = read_cookies(context, path)?;
-                Ok(takeover::find_cookie(&text, wanted)
-                    .map_err(|e| from_cookie_error(context, e))?)
+                Ok(takeover::find_cookie(&text, wanted).map_err(|e| map_cookie_err(context, e))?)
             }
             Self::Paste => {
                 context.terminal.instruct(
@@ -171,9 +174,9 @@ impl Source<'_> {
                 let prompt = "Paste them here, then press Enter (they are not shown)";
                 let text = context.terminal.ask_paste(prompt, &is_complete)?;
                 let found = takeover::find_cookie(text.as_bytes(), wanted);
-                Ok(found.map_err(|e| from_cookie_error(context, e))?)
+                Ok(found.map_err(|e| map_cookie_err(context, e))?)
             }
-            Self::RefreshToken(path) => Ok(Found {
+            Self::RefreshToken(path) => Ok(FoundCookie {
                 value: input::read_refresh_token(context, *path)?,
                 names: None,
             }),
@@ -184,36 +187,40 @@ impl Source<'_> {
 fn read_cookies(context: &Context<'_>, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let (text, source) = if path == Path::new("-") {
         (
-            context.terminal.read_stdin(MAX_COOKIES + 1),
+            context.terminal.read_stdin(MAX_COOKIES_BYTES + 1),
             "stdin".to_owned(),
         )
     } else {
-        let text = File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_COOKIES + 1));
+        let text =
+            File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_COOKIES_BYTES + 1));
         (text, path.display().to_string())
     };
     let text =
         text.map_err(|e| Failure::usage(format!("cannot read the cookies from {source}: {e}")))?;
-    if text.len() as u64 > MAX_COOKIES {
+    if text.len() as u64 > MAX_COOKIES_BYTES {
         return Err(Failure::usage(format!(
-            "{source} has more than {MAX_COOKIES} bytes"
+            "{source} is larger than {MAX_COOKIES_BYTES} bytes"
         )));
     }
     Ok(text)
 }
 
-fn from_cookie_error(context: &Context<'_>, error: CookieError) -> Failure {
+fn map_cookie_err(context: &Context<'_>, error: CookieError) -> Failure {
     let hint = match &error {
-        CookieError::UnknownForm => {
-            "copy a request to the API as cURL; a refresh token alone goes into --refresh-token-stdin".to_owned()
+        CookieError::UnknownFormat => {
+            "copy a request to the API as cURL; for a refresh token, use --refresh-token-stdin"
+                .to_owned()
         }
-        CookieError::Missing(_) | CookieError::Unusable(_) => format!(
-            "sign in first, then copy; the cookie may have another name: {}",
+        CookieError::Missing(_) | CookieError::InvalidValue(_) => format!(
+            "sign in before you copy the cookies; if the cookie has another name, run: {}",
             context.command_line("profile set refresh_cookie NAME")
         ),
-        CookieError::Elsewhere { .. } => "copy a request that goes to the API itself".to_owned(),
+        CookieError::OtherHost { .. } => {
+            "copy a request that the browser sent to the API".to_owned()
+        }
     };
     let outcome = match &error {
-        CookieError::Unusable(_) => Outcome::Usage,
+        CookieError::InvalidValue(_) => Outcome::Usage,
         _ => Outcome::InputRequired,
     };
     Failure::new(outcome, error.to_string()).with_hint(hint)
@@ -224,25 +231,25 @@ fn sign_in_with_browser(
     context: &Context<'_>,
     browser: &OsString,
     page: Page<'_>,
-    cookie: Wanted<'_>,
-) -> Result<Found, Error> {
+    cookie: WantedCookie<'_>,
+) -> Result<FoundCookie, Error> {
     use crate::settings::SECRET_VARIABLES;
     use takeover::{Browser, Event, SignIn};
 
     let url = page.url(context)?;
-    let variable = &*context.host.read_variable;
+    let env = &*context.host.read_variable;
     let flag = Some(browser.clone()).filter(|browser| !browser.is_empty());
-    let requested = flag.or_else(|| variable(BROWSER_VARIABLE).filter(|value| !value.is_empty()));
+    let requested = flag.or_else(|| env(BROWSER_VARIABLE).filter(|value| !value.is_empty()));
     let terminal = context.terminal;
     let sign_in = || {
-        let browser = Browser::find(requested.as_deref(), variable)?;
+        let browser = Browser::find(requested.as_deref(), env)?;
         SignIn {
             browser: &browser,
             url: &url,
             cookie,
-            variable,
-            private: &SECRET_VARIABLES,
-            tell: &|event| match event {
+            env,
+            secret_variables: &SECRET_VARIABLES,
+            on_event: &|event| match event {
                 Event::Opening => {
                     terminal.instruct(&format!("a browser window opens: {url}"));
                     let or_enter = if terminal.can_prompt() {
@@ -256,30 +263,34 @@ fn sign_in_with_browser(
                 Event::StillOpen => terminal
                     .instruct("the browser is still open: a page may ask whether to leave it"),
             },
-            wait: &|timeout| terminal.wait_for_enter(timeout),
-            on_end: &|act| context.interrupts.on_shutdown(act),
+            wait_for_enter: &|timeout| terminal.wait_for_enter(timeout),
+            on_shutdown: &|action| context.interrupts.on_shutdown(action),
         }
         .run()
     };
-    Ok(sign_in().map_err(|error| from_browser_error(context, &error))?)
+    Ok(sign_in().map_err(|error| map_browser_err(context, &error))?)
+}
+
+fn cookies_hint(context: &Context<'_>) -> String {
+    format!(
+        "sign in in any browser, save its cookies to a file and run: {}",
+        context.command_line("login --cookies FILE")
+    )
 }
 
 #[cfg(unix)]
-fn from_browser_error(context: &Context<'_>, error: &takeover::BrowserError) -> Failure {
+fn map_browser_err(context: &Context<'_>, error: &takeover::BrowserError) -> Failure {
     use takeover::BrowserError as Error;
-    let use_cookies = format!(
-        "sign in in any browser and pass its cookies: {}",
-        context.command_line("login --cookies FILE")
-    );
+    let use_cookies = cookies_hint(context);
     let (outcome, hint) = match error {
         Error::NotFound(_) | Error::Unsupported(_) => {
-            let choose_browser = "choose another one with --browser=NAME or --browser=PATH";
+            let choose_browser = "choose another browser with --browser=NAME or --browser=PATH";
             (
                 Outcome::Failed,
                 format!("{choose_browser}; or {use_cookies}"),
             )
         }
-        Error::NoDisplay | Error::Directory(_) | Error::Unusable { .. } => {
+        Error::NoDisplay | Error::TempProfile(_) | Error::Unusable { .. } => {
             (Outcome::Failed, use_cookies)
         }
         Error::Crashed(_) | Error::ClosedEarly | Error::TimedOut => {
@@ -289,11 +300,11 @@ fn from_browser_error(context: &Context<'_>, error: &takeover::BrowserError) -> 
         Error::Cookie(error) => {
             let set_name = context.command_line("profile set refresh_cookie NAME");
             let hint = match error {
-                CookieError::Elsewhere { .. } => format!(
+                CookieError::OtherHost { .. } => format!(
                     "is the API URL right? {}",
                     context.command_line("profile show")
                 ),
-                _ => format!("the cookie may have another name: {set_name}"),
+                _ => format!("if the cookie has another name, run: {set_name}"),
             };
             (Outcome::Failed, hint)
         }
@@ -306,13 +317,10 @@ fn sign_in_with_browser(
     context: &Context<'_>,
     _browser: &OsString,
     _page: Page<'_>,
-    _cookie: Wanted<'_>,
-) -> Result<Found, Error> {
+    _cookie: WantedCookie<'_>,
+) -> Result<FoundCookie, Error> {
     let text = "signing in in a browser window is not supported on this system";
     Err(Failure::new(Outcome::Failed, text)
-        .with_hint(format!(
-            "sign in in any browser and pass its cookies: {}",
-            context.command_line("login --cookies FILE")
-        ))
+        .with_hint(cookies_hint(context))
         .into())
 }

@@ -1,6 +1,6 @@
-//! Signing in in a browser window: a person in a plain run, whose cookies a
-//! headless second run of the same profile hands over. A browser under remote
-//! control would be refused by sign-in pages such as Google's.
+//! Signs in through a browser window. The user signs in while the browser runs without
+//! remote control, because sign-in pages such as Google's reject a remote-controlled
+//! browser. A second, headless run with the same profile then returns the cookies.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,47 +10,49 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
-use super::cookies::{CookieError, Found, Wanted, find_in_answer};
-use super::directory::{self, Directory};
+use super::EnvLookup;
+use super::cookies::{CookieError, FoundCookie, WantedCookie, find_in_response};
 use super::find::Browser;
-use super::pipe::{self, AfterAnswer, PipeError};
+use super::pipe::{self, AfterResponse, PipeError};
+use super::temp_profile::{self, TempProfile};
 
-/// How long a person has for signing in.
+/// Maximum time for the user to sign in.
 const SIGN_IN_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// How long the browser may take to end after it was asked to.
-const END_TIMEOUT: Duration = Duration::from_secs(5);
+/// Maximum time for the browser to exit after SIGINT.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the browser is looked at.
+/// Interval at which the browser process is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The profile's cookies.
-const COOKIES: &str = "Default/Cookies";
-const JOURNAL: &str = "Default/Cookies-journal";
+/// The SQLite database with the cookies, relative to the profile, and its journal.
+const COOKIES_DATABASE: &str = "Default/Cookies";
+const COOKIES_JOURNAL: &str = "Default/Cookies-journal";
 
-/// Both runs: nothing is asked at the first start, and the keyring is not touched.
-const SHARED: [&str; 4] = [
+/// Flags of both runs: skip the dialogs of the first start, and do not use the keyring.
+const COMMON_FLAGS: [&str; 4] = [
     "--no-first-run",
     "--no-default-browser-check",
     "--password-store=basic",
     "--use-mock-keychain",
 ];
 
-/// What a person is told while the browser is open.
+/// A step of the sign-in that the user must be told about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// The window opens now.
+    /// The browser window is about to open.
     Opening,
-    /// The cookie is there: the window can be closed.
+    /// The cookie was found: the user can close the window.
     SignedIn,
-    /// The browser was asked to end and is still open, most likely with a question.
+    /// The browser still runs after SIGINT and EXIT_TIMEOUT; a page probably shows a
+    /// "leave this page?" dialog.
     StillOpen,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BrowserError {
     #[error("{}", match .0 {
-        Some(name) => format!("no browser {name}"),
+        Some(name) => format!("browser not found: {name}"),
         None => "no browser of the Chromium family was found".to_owned(),
     })]
     NotFound(Option<String>),
@@ -60,8 +62,8 @@ pub(crate) enum BrowserError {
         "there is no display to open a browser window on (DISPLAY and WAYLAND_DISPLAY are unset)"
     )]
     NoDisplay,
-    #[error("cannot make a directory for the browser: {0}")]
-    Directory(String),
+    #[error("cannot create a directory for the browser profile: {0}")]
+    TempProfile(String),
     #[error("{program} cannot be used: {error}")]
     Unusable { program: String, error: PipeError },
     #[error("the browser crashed ({0}) before you were signed in")]
@@ -74,41 +76,41 @@ pub(crate) enum BrowserError {
     Cookie(CookieError),
 }
 
-/// A sign-in, and what it needs of the outside world.
+/// Parameters and callbacks of one sign-in.
 pub(crate) struct SignIn<'a> {
     pub(crate) browser: &'a Browser,
     pub(crate) url: &'a str,
-    pub(crate) cookie: Wanted<'a>,
-    pub(crate) variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// Variables that the browser must not see.
-    pub(crate) private: &'a [&'a str],
-    pub(crate) tell: &'a dyn Fn(Event),
-    /// Waits at most so long. Returns whether the person pressed Enter.
-    pub(crate) wait: &'a dyn Fn(Duration) -> bool,
-    /// Takes what must be done before the process ends for a signal.
-    pub(crate) on_end: &'a dyn Fn(Box<dyn FnOnce() + Send>),
+    pub(crate) cookie: WantedCookie<'a>,
+    pub(crate) env: EnvLookup<'a>,
+    /// Environment variables that are removed for the browser.
+    pub(crate) secret_variables: &'a [&'a str],
+    pub(crate) on_event: &'a dyn Fn(Event),
+    /// Waits for Enter up to the given time. Returns whether the user pressed Enter.
+    pub(crate) wait_for_enter: &'a dyn Fn(Duration) -> bool,
+    /// Registers a function that must be called before a signal ends this process.
+    pub(crate) on_shutdown: &'a dyn Fn(Box<dyn FnOnce() + Send>),
 }
 
 impl SignIn<'_> {
-    /// Lets the person sign in and returns the cookie. Browser and directory are
-    /// gone when it returns.
-    pub(crate) fn run(&self) -> Result<Found, BrowserError> {
+    /// Opens the sign-in page, waits until the browser is closed and returns the cookie.
+    /// The browser has exited and its profile is removed when this returns.
+    pub(crate) fn run(&self) -> Result<FoundCookie, BrowserError> {
         let has_display = cfg!(target_os = "macos")
             || ["DISPLAY", "WAYLAND_DISPLAY"]
                 .iter()
-                .any(|name| (self.variable)(name).is_some_and(|value| !value.is_empty()));
-        // A program of the person's own choice may need none.
-        if !has_display && !self.browser.is_path {
+                .any(|name| (self.env)(name).is_some_and(|value| !value.is_empty()));
+        // A program that the user chose by path may work without a display.
+        if !has_display && !self.browser.chosen_by_path {
             return Err(BrowserError::NoDisplay);
         }
-        directory::sweep(self.variable);
-        let directory = Directory::create(self.browser, self.variable)
-            .map_err(|error| BrowserError::Directory(error.to_string()))?;
-        self.wipe_at_end(&directory);
-        let result = self.run_in(&directory);
-        if !directory.wipe() {
-            // A signal has ended the browser, and ends the process in a moment.
-            std::thread::sleep(END_TIMEOUT);
+        temp_profile::remove_stale_profiles(self.env);
+        let temp_profile = TempProfile::create(self.browser, self.env)
+            .map_err(|error| BrowserError::TempProfile(error.to_string()))?;
+        self.destroy_on_shutdown(&temp_profile);
+        let result = self.run_with_profile(&temp_profile);
+        if !temp_profile.destroy() {
+            // The signal thread destroys the profile and then exits. Let it do that.
+            std::thread::sleep(EXIT_TIMEOUT);
         }
         match result {
             Err(BrowserError::Crashed(_)) if !has_display => Err(BrowserError::NoDisplay),
@@ -116,208 +118,221 @@ impl SignIn<'_> {
         }
     }
 
-    fn wipe_at_end(&self, directory: &Directory) {
-        let at_signal = directory.clone();
-        (self.on_end)(Box::new(move || _ = at_signal.wipe()));
-        // A panic ends the process without dropping anything.
-        let (at_panic, former) = (directory.clone(), std::panic::take_hook());
+    fn destroy_on_shutdown(&self, temp_profile: &TempProfile) {
+        let signal_profile = temp_profile.clone();
+        (self.on_shutdown)(Box::new(move || _ = signal_profile.destroy()));
+        // A panic aborts the process, so no destructor runs.
+        let (panic_profile, previous_hook) = (temp_profile.clone(), std::panic::take_hook());
         std::panic::set_hook(Box::new(move |info| {
-            let _ = at_panic.wipe();
-            former(info);
+            let _ = panic_profile.destroy();
+            previous_hook(info);
         }));
     }
 
-    fn run_in(&self, directory: &Directory) -> Result<Found, BrowserError> {
-        // Finds a browser that cannot do it before a person has signed in for nothing.
-        self.cookies(directory, AfterAnswer::Close)?;
+    fn run_with_profile(&self, temp_profile: &TempProfile) -> Result<FoundCookie, BrowserError> {
+        // Check first that this browser can return cookies, before the user signs in.
+        self.read_cookies(temp_profile, AfterResponse::Close)?;
         let deadline = Instant::now() + SIGN_IN_TIMEOUT;
-        (self.tell)(Event::Opening);
-        let status = self.plain_run(directory, deadline)?;
-        let answer = self.cookies(directory, AfterAnswer::Kill)?;
-        find_in_answer(&answer, self.cookie).map_err(|error| match error {
-            CookieError::Missing(_) | CookieError::UnknownForm if status.success() => {
+        (self.on_event)(Event::Opening);
+        let status = self.run_sign_in_window(temp_profile, deadline)?;
+        let json = self.read_cookies(temp_profile, AfterResponse::Kill)?;
+        find_in_response(&json, self.cookie).map_err(|error| match error {
+            CookieError::Missing(_) | CookieError::UnknownFormat if status.success() => {
                 BrowserError::ClosedEarly
             }
-            CookieError::Missing(_) | CookieError::UnknownForm => BrowserError::Crashed(status),
+            CookieError::Missing(_) | CookieError::UnknownFormat => BrowserError::Crashed(status),
             other => BrowserError::Cookie(other),
         })
     }
 
-    fn command(&self, directory: &Directory) -> Command {
+    fn browser_command(&self, temp_profile: &TempProfile) -> Command {
         let mut command = Command::new(&self.browser.program);
-        command.args(SHARED);
-        // Otherwise the image of a crashed browser, cookies included, goes to the
-        // user's own profile.
-        command.env("BREAKPAD_DUMP_LOCATION", directory.crashes());
-        for name in self.private {
+        command.args(COMMON_FLAGS);
+        // By default a crash dump, which may contain cookies, goes to the user's own profile.
+        command.env("BREAKPAD_DUMP_LOCATION", temp_profile.crash_dump_dir());
+        for name in self.secret_variables {
             command.env_remove(name);
         }
         command
     }
 
-    fn cookies(
+    fn read_cookies(
         &self,
-        directory: &Directory,
-        after: AfterAnswer,
+        temp_profile: &TempProfile,
+        after: AfterResponse,
     ) -> Result<zeroize::Zeroizing<Vec<u8>>, BrowserError> {
-        let command = self.command(directory);
-        pipe::cookies(directory, &command, &directory.profile(), after)
-            .map_err(|error| self.unusable(error))
+        let command = self.browser_command(temp_profile);
+        pipe::read_cookies(temp_profile, &command, &temp_profile.profile_dir(), after)
+            .map_err(|error| self.unusable_error(error))
     }
 
-    fn unusable(&self, error: PipeError) -> BrowserError {
+    fn unusable_error(&self, error: PipeError) -> BrowserError {
         let program = self.browser.program.display().to_string();
         BrowserError::Unusable { program, error }
     }
 
-    /// Runs the browser on the sign-in page until it ends.
-    fn plain_run(
+    /// Runs the browser on the sign-in page until it exits.
+    fn run_sign_in_window(
         &self,
-        directory: &Directory,
+        temp_profile: &TempProfile,
         deadline: Instant,
     ) -> Result<ExitStatus, BrowserError> {
-        let mut command = self.command(directory);
+        let mut command = self.browser_command(temp_profile);
         command
-            .arg(profile_flag(&directory.profile()))
+            .arg(user_data_dir_flag(&temp_profile.profile_dir()))
             .arg(self.url);
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        let mut child = directory
+        let mut child = temp_profile
             .spawn(&mut command)
-            .map_err(|error| self.unusable(PipeError::Start(error.to_string())))?;
-        let in_time = self.wait_for(directory, &mut child, deadline);
-        directory.end(&mut child);
+            .map_err(|error| self.unusable_error(PipeError::Start(error.to_string())))?;
+        let in_time = self.wait_until_closed(temp_profile, &mut child, deadline);
+        temp_profile.kill_and_reap(&mut child);
         match child.try_wait() {
             Ok(Some(status)) if in_time => Ok(status),
             _ => Err(BrowserError::TimedOut),
         }
     }
 
-    /// Returns whether the browser has ended in time.
-    fn wait_for(&self, directory: &Directory, child: &mut Child, deadline: Instant) -> bool {
-        let mut asked: Option<Instant> = None;
-        let mut told = false;
-        let mut hint = Hint::new(directory);
-        while !has_ended(child) {
+    /// Waits until the browser exits, or until the deadline. Returns whether it has exited.
+    /// Interrupts the browser when the user presses Enter.
+    fn wait_until_closed(
+        &self,
+        temp_profile: &TempProfile,
+        child: &mut Child,
+        deadline: Instant,
+    ) -> bool {
+        let mut interrupted_at: Option<Instant> = None;
+        let mut reported_open = false;
+        let mut detector = SignInDetector::new(temp_profile);
+        while !has_exited(child) {
             if Instant::now() > deadline {
                 return false;
             }
-            if (self.wait)(POLL_INTERVAL) && asked.is_none() {
-                // Once: a second one would end it before its cookies are on the disk.
+            if (self.wait_for_enter)(POLL_INTERVAL) && interrupted_at.is_none() {
+                // Send only one SIGINT: at a second one the browser exits without saving cookies.
                 interrupt(child);
-                asked = Some(Instant::now());
+                interrupted_at = Some(Instant::now());
             }
-            if asked.is_some_and(|at| at.elapsed() > END_TIMEOUT) && !told {
-                (self.tell)(Event::StillOpen);
-                told = true;
+            if interrupted_at.is_some_and(|at| at.elapsed() > EXIT_TIMEOUT) && !reported_open {
+                (self.on_event)(Event::StillOpen);
+                reported_open = true;
             }
-            if asked.is_none() && hint.is_signed_in(self) {
-                (self.tell)(Event::SignedIn);
+            if interrupted_at.is_none() && detector.poll(self) {
+                (self.on_event)(Event::SignedIn);
             }
         }
         true
     }
 }
 
-/// Notices the cookie while the browser still runs, up to 30 s late: the browser
-/// writes its cookies to the disk no sooner. It is looked for in a copy.
-struct Hint {
-    directory: Directory,
-    seen: Option<(u64, SystemTime)>,
-    search: Option<Receiver<bool>>,
-    done: bool,
+/// Detects that the user has signed in while the browser still runs. Searches for the
+/// cookie in a copy of the profile. The browser writes new cookies to disk after up to
+/// 30 s, so detection is late by that time.
+struct SignInDetector {
+    temp_profile: TempProfile,
+    /// Size and modification time of the cookie database at the last look.
+    last_state: Option<(u64, SystemTime)>,
+    pending_check: Option<Receiver<bool>>,
+    found: bool,
 }
 
-impl Hint {
-    fn new(directory: &Directory) -> Self {
-        let mut hint = Self {
-            directory: directory.clone(),
-            seen: None,
-            search: None,
-            done: false,
+impl SignInDetector {
+    fn new(temp_profile: &TempProfile) -> Self {
+        let mut detector = Self {
+            temp_profile: temp_profile.clone(),
+            last_state: None,
+            pending_check: None,
+            found: false,
         };
-        hint.has_changed();
-        hint
+        detector.has_changed();
+        detector
     }
 
-    /// Returns true once, when the cookie is found.
-    fn is_signed_in(&mut self, sign_in: &SignIn<'_>) -> bool {
-        if self.done {
+    /// Returns true the first time that the cookie is found, and false otherwise.
+    fn poll(&mut self, sign_in: &SignIn<'_>) -> bool {
+        if self.found {
             return false;
         }
-        match self.search.as_ref().map(Receiver::try_recv) {
+        match self.pending_check.as_ref().map(Receiver::try_recv) {
             Some(Err(TryRecvError::Empty)) => {}
             Some(found) => {
-                self.search = None;
-                self.done = found == Ok(true);
+                self.pending_check = None;
+                self.found = found == Ok(true);
             }
-            None if self.has_changed() => self.search = self.start(sign_in),
+            None if self.has_changed() => self.pending_check = self.start_check(sign_in),
             None => {}
         }
-        self.done
+        self.found
     }
 
-    /// Whether the cookies have changed. While the database is written, its journal
-    /// holds the former pages, and a copy would be read without the new ones.
+    /// Returns whether the cookie database has changed since the last call. Returns false
+    /// during a write (the journal is not empty), because SQLite would roll back the
+    /// unfinished transaction in a copy.
     fn has_changed(&mut self) -> bool {
-        let file = |name| std::fs::metadata(self.directory.profile().join(name));
-        if file(JOURNAL).is_ok_and(|journal| journal.len() > 0) {
+        let file = |name| std::fs::metadata(self.temp_profile.profile_dir().join(name));
+        if file(COOKIES_JOURNAL).is_ok_and(|journal| journal.len() > 0) {
             return false;
         }
-        let now = file(COOKIES)
+        let state = file(COOKIES_DATABASE)
             .ok()
             .and_then(|m| Some((m.len(), m.modified().ok()?)));
-        let changed = now.is_some() && now != self.seen;
-        self.seen = now;
+        let changed = state.is_some() && state != self.last_state;
+        self.last_state = state;
         changed
     }
 
-    /// Reads the copy in a thread, so that the end of the browser is noticed at once.
-    fn start(&self, sign_in: &SignIn<'_>) -> Option<Receiver<bool>> {
-        let (directory, command) = (self.directory.clone(), sign_in.command(&self.directory));
+    /// Searches a copy of the profile in a thread, so that the caller keeps polling the browser.
+    fn start_check(&self, sign_in: &SignIn<'_>) -> Option<Receiver<bool>> {
+        let (temp_profile, command) = (
+            self.temp_profile.clone(),
+            sign_in.browser_command(&self.temp_profile),
+        );
         let (name, host) = (
             sign_in.cookie.name.to_owned(),
             sign_in.cookie.host.to_owned(),
         );
         let (sender, found) = mpsc::channel();
-        let search = move || {
-            let wanted = Wanted {
+        let check = move || {
+            let wanted = WantedCookie {
                 name: &name,
                 host: &host,
             };
-            let copy = directory.copy_profile().ok()?;
-            let answer = pipe::cookies(&directory, &command, &copy, AfterAnswer::Kill).ok()?;
-            sender.send(find_in_answer(&answer, wanted).is_ok()).ok()
+            let copy = temp_profile.copy_profile().ok()?;
+            let json =
+                pipe::read_cookies(&temp_profile, &command, &copy, AfterResponse::Kill).ok()?;
+            sender.send(find_in_response(&json, wanted).is_ok()).ok()
         };
-        let thread = std::thread::Builder::new().name("hint".to_owned());
-        thread.spawn(move || _ = search()).ok()?;
+        let thread = std::thread::Builder::new().name("detector".to_owned());
+        thread.spawn(move || _ = check()).ok()?;
         Some(found)
     }
 }
 
-pub(super) fn profile_flag(profile: &Path) -> OsString {
+pub(super) fn user_data_dir_flag(profile_dir: &Path) -> OsString {
     let mut flag = OsString::from("--user-data-dir=");
-    flag.push(profile);
+    flag.push(profile_dir);
     flag
 }
 
-/// Whether the process has ended. It is not reaped, so that its number stays its own.
-pub(super) fn has_ended(child: &Child) -> bool {
-    let Some(pid) = pid(child) else {
+/// Returns whether the process has exited. Does not reap the process, so that its pid is
+/// not reused.
+pub(super) fn has_exited(child: &Child) -> bool {
+    let Some(pid) = child_pid(child) else {
         return true;
     };
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     !matches!(waitid(WaitId::Pid(pid), options), Ok(None))
 }
 
-pub(super) fn pid(child: &Child) -> Option<Pid> {
+pub(super) fn child_pid(child: &Child) -> Option<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw)
 }
 
 fn interrupt(child: &Child) {
-    if let Some(pid) = pid(child) {
+    if let Some(pid) = child_pid(child) {
         let _ = kill_process_group(pid, Signal::INT);
     }
 }

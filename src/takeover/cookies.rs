@@ -1,8 +1,8 @@
-//! One cookie out of a text that a person copied from a browser.
+//! Finds one cookie in a text that a user copied from a browser, or in the DevTools
+//! response of a browser (see `pipe`).
 //!
-//! The forms are told apart by their looks. Only the cookie of the wanted name
-//! is copied out of the text, whatever else the text holds, and no error shows
-//! a value. The browser's own answer (see `pipe`) is read here as well.
+//! The format is detected from the text. Only the value of the wanted cookie is copied
+//! out of the text. Errors must not contain cookie values.
 
 mod curl;
 mod json;
@@ -14,49 +14,49 @@ use zeroize::Zeroizing;
 
 use crate::model::{CookieNames, Secret, decode_text, domain_matches};
 
-/// The most hosts that an error names.
-const MOST_HOSTS: usize = 5;
+/// Maximum number of hosts in an error message.
+const MAX_SHOWN_HOSTS: usize = 5;
 
-/// The cookie that is looked for.
+/// The name and host of the cookie to find.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Wanted<'a> {
+pub(crate) struct WantedCookie<'a> {
     pub(crate) name: &'a str,
-    /// The API's host; a port is ignored.
+    /// The host of the API. A port is ignored.
     pub(crate) host: &'a str,
 }
 
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CookieError {
-    #[error(
-        "unknown form of cookies (supported: cookies.txt, a Cookie: header, JSON, copy as cURL)"
-    )]
-    UnknownForm,
+    #[error("unknown cookie format (supported: cookies.txt, a Cookie: header, JSON, copy as cURL)")]
+    UnknownFormat,
     #[error("the text has no cookie named {0}")]
     Missing(String),
-    #[error("the text has a cookie named {name} for {}, and none for {host}", .hosts.join(", "))]
-    Elsewhere {
+    #[error("the text has a cookie named {name} for {}, but none for {host}", .hosts.join(", "))]
+    OtherHost {
         name: String,
         host: String,
         hosts: Vec<String>,
     },
     #[error("the cookie {0} has a value that cannot be sent")]
-    Unusable(String),
+    InvalidValue(String),
 }
 
-/// The cookie that was found.
 #[derive(Debug)]
-pub(crate) struct Found {
+pub(crate) struct FoundCookie {
     pub(crate) value: Secret,
-    /// The names of the only pair of cookies that there is, if it was found by
-    /// those: there is none of the wanted name.
+    /// The names of the access and refresh cookies, if the text has no cookie of the wanted
+    /// name and exactly one such pair.
     pub(crate) names: Option<CookieNames>,
 }
 
-/// Finds the wanted cookie in a pasted text.
-pub(crate) fn find_cookie(text: &[u8], wanted: Wanted<'_>) -> Result<Found, CookieError> {
-    let text = decode_text(text).ok_or(CookieError::UnknownForm)?;
+/// Finds the cookie in a text that the user provided.
+pub(crate) fn find_cookie(
+    text: &[u8],
+    wanted: WantedCookie<'_>,
+) -> Result<FoundCookie, CookieError> {
+    let text = decode_text(text).ok_or(CookieError::UnknownFormat)?;
     let text = text.trim();
-    search(wanted, |search| {
+    search_cookies(wanted, |search| {
         if text.starts_with(['{', '[']) {
             json::read(text.as_bytes(), search)
         } else if curl::is_command(text) {
@@ -68,105 +68,112 @@ pub(crate) fn find_cookie(text: &[u8], wanted: Wanted<'_>) -> Result<Found, Cook
     })
 }
 
-/// Finds the wanted cookie in the JSON of a browser's answer.
+/// Finds the cookie in the JSON of a DevTools response.
 #[cfg(unix)]
-pub(crate) fn find_in_answer(json: &[u8], wanted: Wanted<'_>) -> Result<Found, CookieError> {
-    search(wanted, |search| json::read(json, search))
+pub(crate) fn find_in_response(
+    json: &[u8],
+    wanted: WantedCookie<'_>,
+) -> Result<FoundCookie, CookieError> {
+    search_cookies(wanted, |search| json::read(json, search))
 }
 
-/// Searches what `read` offers. `read` returns whether it knows the form.
-fn search(
-    wanted: Wanted<'_>,
+/// Searches the cookies that `read` offers, first by the wanted name, then by the only pair of
+/// access and refresh cookies. `read` returns false if the format is unknown.
+fn search_cookies(
+    wanted: WantedCookie<'_>,
     read: impl Fn(&mut Search<'_>) -> bool,
-) -> Result<Found, CookieError> {
+) -> Result<FoundCookie, CookieError> {
     let mut by_name = Search::new(wanted);
     if !read(&mut by_name) {
-        return Err(CookieError::UnknownForm);
+        return Err(CookieError::UnknownFormat);
     }
-    let pair = CookieNames::find_pair(by_name.names.iter().map(String::as_str));
+    let pair = CookieNames::find_pair(by_name.names_for_host.iter().map(String::as_str));
     let (error, names) = match (by_name.finish(), pair) {
-        (Err(error @ (CookieError::Missing(_) | CookieError::Elsewhere { .. })), Some(names)) => {
+        (Err(error @ (CookieError::Missing(_) | CookieError::OtherHost { .. })), Some(names)) => {
             (error, names)
         }
-        (found, _) => return found.map(|value| Found { value, names: None }),
+        (found, _) => return found.map(|value| FoundCookie { value, names: None }),
     };
-    let mut by_pair = Search::new(Wanted {
+    let mut by_pair = Search::new(WantedCookie {
         name: &names.refresh,
         ..wanted
     });
     read(&mut by_pair);
-    // An error does not show the names of a pair: in a damaged text, they can be
-    // parts of values.
+    // Return the first error, since it does not contain the names of the pair: in a damaged
+    // text, these can be parts of values.
     let value = by_pair.finish().map_err(|_| error)?;
     let names = Some(names);
-    Ok(Found { value, names })
+    Ok(FoundCookie { value, names })
 }
 
-/// What a text says about where a cookie belongs.
+/// The hosts that a cookie belongs to, as far as the text shows.
 #[derive(Clone, Copy)]
 enum Scope<'a> {
-    /// Nothing: it counts for the wanted host.
+    /// The text names no host; assume the wanted host.
     Unknown,
-    /// It was sent to this host, so its domain is this one or a parent.
+    /// The cookie was sent to this host, so its domain is this host or a parent domain.
     SentTo(&'a str),
-    /// It has this domain (RFC 6265 §5.3), which covers hosts below it unless it is host-only.
+    /// The cookie has this domain (RFC 6265 §5.3). It also covers the hosts below the domain,
+    /// unless the cookie is host-only.
     Domain { domain: &'a str, host_only: bool },
 }
 
-/// The best match so far, and what is known of the other cookies.
+/// State of a search: the best match so far, and data for errors.
 struct Search<'a> {
-    wanted: Wanted<'a>,
+    wanted: WantedCookie<'a>,
+    /// The rank and the value of the best match.
     best: Option<(usize, Secret)>,
-    /// The other hosts that have a cookie of the wanted name.
-    elsewhere: BTreeSet<String>,
-    /// The names of all cookies for the wanted host.
-    names: BTreeSet<String>,
-    unusable: bool,
+    /// Other hosts for which the text has a cookie of the wanted name.
+    other_hosts: BTreeSet<String>,
+    /// Names of all cookies for the wanted host.
+    names_for_host: BTreeSet<String>,
+    has_invalid_value: bool,
 }
 
 impl<'a> Search<'a> {
-    fn new(wanted: Wanted<'a>) -> Self {
+    fn new(wanted: WantedCookie<'a>) -> Self {
         Self {
-            wanted: Wanted {
+            wanted: WantedCookie {
                 host: without_port(wanted.host),
                 ..wanted
             },
             best: None,
-            elsewhere: BTreeSet::new(),
-            names: BTreeSet::new(),
-            unusable: false,
+            other_hosts: BTreeSet::new(),
+            names_for_host: BTreeSet::new(),
+            has_invalid_value: false,
         }
     }
 
-    /// Takes the cookie if it has the wanted name and fits better than the best
-    /// so far. The value of another one is not read.
+    /// Keeps the cookie if it has the wanted name and a higher rank than the best match so
+    /// far. Calls `value` only for a cookie of the wanted name and host.
     fn offer(&mut self, name: &str, scope: Scope<'_>, value: impl FnOnce() -> Option<Secret>) {
         let rank = self.rank(scope);
-        if rank.is_some() && !self.names.contains(name) {
-            self.names.insert(name.to_owned());
+        if rank.is_some() && !self.names_for_host.contains(name) {
+            self.names_for_host.insert(name.to_owned());
         }
         if name != self.wanted.name {
             return;
         }
         let Some(rank) = rank else {
             if let Scope::SentTo(host) | Scope::Domain { domain: host, .. } = scope {
-                self.elsewhere.extend(shown_host(host));
+                self.other_hosts.extend(displayable_host(host));
             }
             return;
         };
-        // An empty value is a cookie that was cleared.
+        // A server clears a cookie by setting an empty value.
         let Some(value) = value().filter(|value| !value.is_empty()) else {
             return;
         };
-        // A value with a space was damaged on its way here.
+        // A space in the value means that the text was damaged when it was copied.
         if value.validate_as_token().is_err() || value.contains(' ') {
-            self.unusable = true;
+            self.has_invalid_value = true;
         } else if self.best.as_ref().is_none_or(|(best, _)| *best < rank) {
             self.best = Some((rank, value));
         }
     }
 
-    /// How well a cookie of this scope fits, if it does: the longest domain is the best.
+    /// Returns the length of the domain as the rank, so that the most specific domain wins.
+    /// Returns `None` if the cookie is not for the wanted host.
     fn rank(&self, scope: Scope<'_>) -> Option<usize> {
         let host = self.wanted.host;
         match scope {
@@ -176,13 +183,13 @@ impl<'a> Search<'a> {
                 domain_matches(host, sent_to).then_some(sent_to.len())
             }
             Scope::Domain { domain, host_only } => {
-                let bare = without_port(domain.strip_prefix('.').unwrap_or(domain));
-                let covers = if host_only {
-                    host.eq_ignore_ascii_case(bare)
+                let domain = without_port(domain.strip_prefix('.').unwrap_or(domain));
+                let covers_host = if host_only {
+                    host.eq_ignore_ascii_case(domain)
                 } else {
-                    domain_matches(host, bare)
+                    domain_matches(host, domain)
                 };
-                covers.then_some(bare.len())
+                covers_host.then_some(domain.len())
             }
         }
     }
@@ -191,18 +198,19 @@ impl<'a> Search<'a> {
         let name = self.wanted.name.to_owned();
         match self.best {
             Some((_, value)) => Ok(value),
-            None if self.unusable => Err(CookieError::Unusable(name)),
-            None if self.elsewhere.is_empty() => Err(CookieError::Missing(name)),
-            None => Err(CookieError::Elsewhere {
+            None if self.has_invalid_value => Err(CookieError::InvalidValue(name)),
+            None if self.other_hosts.is_empty() => Err(CookieError::Missing(name)),
+            None => Err(CookieError::OtherHost {
                 name,
                 host: self.wanted.host.to_owned(),
-                hosts: self.elsewhere.into_iter().take(MOST_HOSTS).collect(),
+                hosts: self.other_hosts.into_iter().take(MAX_SHOWN_HOSTS).collect(),
             }),
         }
     }
 
-    /// Reads the value of a `Cookie` header (RFC 6265 §4.2.1). A browser sends
-    /// the cookie with the longest path first, so the first one of a name counts.
+    /// Offers the cookies in the value of a `Cookie` header (RFC 6265 §4.2.1). Browsers send
+    /// the cookie with the longest path first, so of several cookies with one name the
+    /// first is kept.
     fn offer_header(&mut self, header: &str, scope: Scope<'_>) {
         let pairs = header.split(';').filter_map(|pair| pair.split_once('='));
         for (name, value) in pairs {
@@ -213,14 +221,15 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The value of a header line `name: value`, if it is that header.
+/// Returns the value if the line is `name: value`. Ignores the case of the name.
 fn header_value<'t>(line: &'t str, name: &str) -> Option<&'t str> {
-    let (head, value) = line.split_at_checked(name.len())?;
-    head.eq_ignore_ascii_case(name)
+    let (line_name, value) = line.split_at_checked(name.len())?;
+    line_name
+        .eq_ignore_ascii_case(name)
         .then(|| value.strip_prefix(':').map(str::trim))?
 }
 
-/// A host without its port and without the brackets of an IPv6 address.
+/// Removes the port, and the brackets of an IPv6 address.
 fn without_port(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or(rest);
@@ -231,23 +240,24 @@ fn without_port(host: &str) -> &str {
     }
 }
 
-/// The host as an error may show it: only what can be a host name, since a
-/// damaged text can have anything in the place of one.
-fn shown_host(host: &str) -> Option<String> {
+/// Returns the host in lower case if it is a valid host name or IP address. A damaged text
+/// can have a secret in place of the host, which an error must not show.
+fn displayable_host(host: &str) -> Option<String> {
     let host = without_port(host.strip_prefix('.').unwrap_or(host));
-    let label = |label: &str| {
+    let is_label = |label: &str| {
         (1..=63).contains(&label.len())
             && label
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
-    let shown = host.parse::<std::net::IpAddr>().is_ok()
-        || host.len() <= 253 && host.contains('.') && host.split('.').all(label);
-    (shown || host == "localhost").then(|| host.to_ascii_lowercase())
+    let is_valid = host.parse::<std::net::IpAddr>().is_ok()
+        || host.len() <= 253 && host.contains('.') && host.split('.').all(is_label);
+    (is_valid || host == "localhost").then(|| host.to_ascii_lowercase())
 }
 
-/// A buffer that holds `capacity` bytes without leaving copies behind when it grows.
-fn buffer(capacity: usize) -> Zeroizing<String> {
+/// Creates a string that is zeroed when dropped. `capacity` must cover the whole content,
+/// because a string that grows leaves unzeroed copies in memory.
+fn zeroizing_buffer(capacity: usize) -> Zeroizing<String> {
     Zeroizing::new(String::with_capacity(capacity))
 }
 

@@ -1,21 +1,21 @@
-//! Finding a browser of the Chromium family.
+//! Finds an installed browser of the Chromium family.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::BrowserError;
+use super::{BrowserError, EnvLookup};
 
-/// A browser that was found.
+/// An installed browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Browser {
     pub(super) program: PathBuf,
-    /// The snap's name. A snap can write to a directory of its own only.
+    /// Name of the snap, if the browser is a snap. A snap can write only below `~/snap/NAME`.
     pub(super) snap: Option<String>,
-    /// Whether a person chose the program by its path, perhaps a script of their own.
-    pub(super) is_path: bool,
+    /// Whether the user gave the path of the program, which may be a script.
+    pub(super) chosen_by_path: bool,
 }
 
-/// Programs on PATH, the most common first.
+/// Programs to search for on PATH, most common first.
 const PROGRAMS: [&str; 9] = [
     "google-chrome",
     "google-chrome-stable",
@@ -28,14 +28,14 @@ const PROGRAMS: [&str; 9] = [
     "vivaldi-stable",
 ];
 
-/// Short names that people use, and how the programs' names begin.
-const SHORT: [(&str, &str); 3] = [
+/// Short names that users may give, with the program that each stands for.
+const ALIASES: [(&str, &str); 3] = [
     ("chrome", "google-chrome"),
     ("edge", "microsoft-edge"),
     ("brave", "brave-browser"),
 ];
 
-/// Application bundles of macOS, and the program inside of each.
+/// Application bundles of macOS. The program in a bundle has the same name.
 const BUNDLES: [&str; 5] = [
     "Google Chrome",
     "Chromium",
@@ -45,69 +45,80 @@ const BUNDLES: [&str; 5] = [
 ];
 
 impl Browser {
-    /// Finds the browser that was asked for by name or path, or else the first one there is.
+    /// Finds the browser with the requested name or path. Without a request, finds the first
+    /// installed browser.
     pub(crate) fn find(
-        asked: Option<&OsStr>,
-        variable: &dyn Fn(&str) -> Option<OsString>,
+        requested: Option<&OsStr>,
+        env: EnvLookup<'_>,
     ) -> Result<Self, BrowserError> {
-        let Some(asked) = asked else {
-            let found = PROGRAMS.iter().find_map(|name| on_path(name, variable));
-            let found = found.or_else(|| BUNDLES.iter().find_map(|name| bundle(name, variable)));
-            return Self::at(found.ok_or(BrowserError::NotFound(None))?, false);
+        let Some(requested) = requested else {
+            let found = PROGRAMS.iter().find_map(|name| find_on_path(name, env));
+            let found = found.or_else(|| BUNDLES.iter().find_map(|name| bundle_program(name, env)));
+            return Self::new(found.ok_or(BrowserError::NotFound(None))?);
         };
-        let missing = || BrowserError::NotFound(Some(asked.to_string_lossy().into_owned()));
-        if asked.as_encoded_bytes().contains(&b'/') {
-            let path = std::path::absolute(asked).map_err(|_| missing())?;
+        let not_found = || BrowserError::NotFound(Some(requested.to_string_lossy().into_owned()));
+        if requested.as_encoded_bytes().contains(&b'/') {
+            let path = std::path::absolute(requested).map_err(|_| not_found())?;
             let path = Some(path).filter(|path| is_program(path));
-            return Self::at(path.ok_or_else(missing)?, true);
+            return Ok(Self {
+                chosen_by_path: true,
+                ..Self::new(path.ok_or_else(not_found)?)?
+            });
         }
-        let name = asked.to_str().ok_or_else(missing)?.to_ascii_lowercase();
-        let short = SHORT.iter().find(|(short, _)| *short == name);
-        let name = short.map_or(&*name, |(_, program)| program);
-        let same = |program: &&&str| program.strip_suffix("-stable").unwrap_or(program) == name;
-        let found = on_path(name, variable)
+        let name = requested
+            .to_str()
+            .ok_or_else(not_found)?
+            .to_ascii_lowercase();
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+        let name = alias.map_or(&*name, |(_, program)| program);
+        let matches = |program: &&&str| program.strip_suffix("-stable").unwrap_or(program) == name;
+        let found = find_on_path(name, env)
             .or_else(|| {
                 PROGRAMS
                     .iter()
-                    .filter(same)
-                    .find_map(|p| on_path(p, variable))
+                    .filter(matches)
+                    .find_map(|p| find_on_path(p, env))
             })
             .or_else(|| {
                 let bundles = BUNDLES.iter();
-                let same = |b: &&&str| name.starts_with(&b.to_ascii_lowercase().replace(' ', "-"));
-                bundles.filter(same).find_map(|b| bundle(b, variable))
+                let matches =
+                    |b: &&&str| name.starts_with(&b.to_ascii_lowercase().replace(' ', "-"));
+                bundles.filter(matches).find_map(|b| bundle_program(b, env))
             });
         match found {
-            Some(program) => Self::at(program, false),
-            None if is_firefox(Path::new(name)) => Err(BrowserError::Unsupported(name.to_owned())),
-            None => Err(missing()),
+            Some(program) => Self::new(program),
+            None if is_unsupported(Path::new(name)) => {
+                Err(BrowserError::Unsupported(name.to_owned()))
+            }
+            None => Err(not_found()),
         }
     }
 
-    fn at(program: PathBuf, is_path: bool) -> Result<Self, BrowserError> {
-        // A Chromium in a flatpak crashes on inherited descriptors.
+    fn new(program: PathBuf) -> Result<Self, BrowserError> {
+        // Chromium in a flatpak crashes on the descriptors that it inherits.
         let is_flatpak = program.to_string_lossy().contains("/flatpak/");
-        if is_flatpak || is_firefox(&program) {
+        if is_flatpak || is_unsupported(&program) {
             return Err(BrowserError::Unsupported(program.display().to_string()));
         }
         Ok(Self {
-            snap: snap(&program),
+            snap: snap_name(&program),
             program,
-            is_path,
+            chosen_by_path: false,
         })
     }
 }
 
-/// Firefox's remote control listens on a port that is open to every local user.
-fn is_firefox(program: &Path) -> bool {
+/// Returns whether the program is a browser without `--remote-debugging-pipe`. Firefox, for
+/// example, offers remote control only on a port that every local user can connect to.
+fn is_unsupported(program: &Path) -> bool {
     let name = program.file_name().unwrap_or_default().to_string_lossy();
     ["firefox", "librewolf", "safari"]
         .iter()
         .any(|other| name.starts_with(other))
 }
 
-/// The name of the snap that the program is or starts.
-fn snap(program: &Path) -> Option<String> {
+/// Returns the name of the snap if the program is a snap, or a script that starts one.
+fn snap_name(program: &Path) -> Option<String> {
     let name = || Some(program.file_name()?.to_str()?.to_owned());
     let resolved = std::fs::canonicalize(program).ok()?;
     if program.starts_with("/snap/bin")
@@ -116,7 +127,7 @@ fn snap(program: &Path) -> Option<String> {
     {
         return name();
     }
-    // Ubuntu's chromium-browser is a script that starts the snap.
+    // On Ubuntu, chromium-browser is a script that starts the snap.
     let is_small = std::fs::metadata(&resolved).is_ok_and(|file| file.len() < 16 * 1024);
     let script = is_small.then(|| std::fs::read(&resolved).ok())??;
     let script = String::from_utf8_lossy(&script);
@@ -125,19 +136,19 @@ fn snap(program: &Path) -> Option<String> {
     Some(rest[..end.unwrap_or(rest.len())].to_owned()).filter(|name| !name.is_empty())
 }
 
-fn on_path(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let path = variable("PATH")?;
+fn find_on_path(name: &str, env: EnvLookup<'_>) -> Option<PathBuf> {
+    let path = env("PATH")?;
     std::env::split_paths(&path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))
         .find(|program| is_program(program))
 }
 
-fn bundle(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+fn bundle_program(name: &str, env: EnvLookup<'_>) -> Option<PathBuf> {
     if !cfg!(target_os = "macos") {
         return None;
     }
-    let home = variable("HOME").map(PathBuf::from);
+    let home = env("HOME").map(PathBuf::from);
     let homes = home.into_iter().map(|home| home.join("Applications"));
     std::iter::once(PathBuf::from("/Applications"))
         .chain(homes)
@@ -154,14 +165,14 @@ fn is_program(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn find(asked: Option<&str>, dir: &Path) -> Result<Browser, BrowserError> {
+    fn find(requested: Option<&str>, dir: &Path) -> Result<Browser, BrowserError> {
         let path = dir.join("bin");
-        Browser::find(asked.map(OsStr::new), &|name| {
+        Browser::find(requested.map(OsStr::new), &|name| {
             (name == "PATH").then(|| path.clone().into_os_string())
         })
     }
 
-    fn program(path: &Path, text: &str) {
+    fn write_program(path: &Path, text: &str) {
         use std::io::Write;
         use std::os::unix::fs::OpenOptionsExt;
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -181,29 +192,29 @@ mod tests {
         let dir = home.path();
         assert_eq!(find(None, dir), Err(BrowserError::NotFound(None)));
         let edge = dir.join("bin/microsoft-edge-stable");
-        program(&edge, "");
-        program(&dir.join("bin/vivaldi"), "");
-        for asked in [None, Some("edge"), Some("microsoft-edge")] {
-            assert_eq!(find(asked, dir).unwrap().program, edge, "{asked:?}");
+        write_program(&edge, "");
+        write_program(&dir.join("bin/vivaldi"), "");
+        for requested in [None, Some("edge"), Some("microsoft-edge")] {
+            assert_eq!(find(requested, dir).unwrap().program, edge, "{requested:?}");
         }
         let script = dir.join("my browser");
-        program(&script, "");
+        write_program(&script, "");
         let by_path = find(script.to_str(), dir).unwrap();
-        assert!(by_path.is_path && by_path.program == script);
-        for asked in ["brave", "/nowhere/chromium", dir.to_str().unwrap()] {
+        assert!(by_path.chosen_by_path && by_path.program == script);
+        for requested in ["brave", "/nowhere/chromium", dir.to_str().unwrap()] {
             assert_eq!(
-                find(Some(asked), dir),
-                Err(BrowserError::NotFound(Some(asked.into())))
+                find(Some(requested), dir),
+                Err(BrowserError::NotFound(Some(requested.into())))
             );
         }
-        program(&dir.join("bin/firefox"), "");
-        for asked in [
+        write_program(&dir.join("bin/firefox"), "");
+        for requested in [
             "firefox",
             "librewolf",
             dir.join("bin/firefox").to_str().unwrap(),
         ] {
             assert!(matches!(
-                find(Some(asked), dir),
+                find(Some(requested), dir),
                 Err(BrowserError::Unsupported(_))
             ));
         }
@@ -213,18 +224,18 @@ mod tests {
     fn snaps() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path();
-        program(
+        write_program(
             &dir.join("bin/chromium-browser"),
             "#!/bin/sh\nexec /snap/bin/chromium \"$@\"\n",
         );
         assert_eq!(find(None, dir).unwrap().snap.as_deref(), Some("chromium"));
-        program(&dir.join("usr/snap"), "");
+        write_program(&dir.join("usr/snap"), "");
         std::os::unix::fs::symlink(dir.join("usr/snap"), dir.join("bin/brave-browser")).unwrap();
         assert_eq!(
             find(Some("brave"), dir).unwrap().snap.as_deref(),
             Some("brave-browser")
         );
-        program(
+        write_program(
             &dir.join("bin/chromium"),
             "#!/bin/sh\nexec /usr/lib/chromium/chromium \"$@\"\n",
         );

@@ -1,6 +1,8 @@
-//! The headless run of a profile, which hands the cookies over through a pipe
-//! (the DevTools protocol; `--remote-debugging-pipe`: JSON in both directions,
-//! a zero byte after each message). No port is opened and nothing is attached.
+//! Runs the browser headless and reads the cookies of a profile with the DevTools protocol.
+//!
+//! With `--remote-debugging-pipe`, the browser reads JSON requests from descriptor 3 and
+//! writes JSON responses to descriptor 4, each followed by a zero byte. The browser opens
+//! no port.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,51 +15,51 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::directory::Directory;
+use super::temp_profile::TempProfile;
 
-/// The longest that a browser may take to start and answer; it takes some 0.3 s.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// Maximum time for the browser to start and respond; usually about 0.3 s.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The longest that it may take to end after it answered.
+/// Maximum time for the browser to exit after `Browser.close`.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most that is read of what it sends, in bytes.
-const LONGEST_ANSWER: usize = 8 * 1024 * 1024;
+/// Maximum size of one message from the browser.
+const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 
-const ASK: &[u8] = b"{\"id\":1,\"method\":\"Storage.getCookies\"}\0";
-const CLOSE: &[u8] = b"{\"id\":2,\"method\":\"Browser.close\"}\0";
+const GET_COOKIES: &[u8] = b"{\"id\":1,\"method\":\"Storage.getCookies\"}\0";
+const CLOSE_BROWSER: &[u8] = b"{\"id\":2,\"method\":\"Browser.close\"}\0";
 
-/// Gives the browser descriptors 3 and 4 for the pipe, and nothing else.
-const WITH_PIPE: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
+/// Moves stdin and stdout to descriptors 3 and 4, then replaces the shell by the browser.
+const PIPE_SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
-const HEADLESS: [&str; 7] = [
+const HEADLESS_FLAGS: [&str; 7] = [
     "--headless=new",
     "--remote-debugging-pipe",
     "--no-startup-window",
     "--restore-last-session",
-    // A page that is restored must not renew the token that was just read.
+    // Block all traffic: a restored page must not refresh the token that we read.
     "--proxy-server=http://127.0.0.1:9",
     "--proxy-bypass-list=<-loopback>",
-    // Errors are kept in the log: one may be the reason why it ends.
+    // Log only errors. If the browser exits, the last error is part of our error message.
     "--log-level=2",
 ];
 
-/// Why a browser has not handed its cookies over.
+/// Why the browser did not return its cookies.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PipeError {
     #[error("it did not start: {0}")]
     Start(String),
     #[error("it ended without an answer{}", .0.as_ref().map(|line| format!(": {line}")).unwrap_or_default())]
-    Ended(Option<String>),
+    Exited(Option<String>),
     #[error("it did not answer within {} s", .0.as_secs())]
     TimedOut(Duration),
     #[error("it refused: {0}")]
     Refused(String),
-    #[error("its answer is longer than {} MB", LONGEST_ANSWER >> 20)]
+    #[error("its answer is longer than {} MB", MAX_RESPONSE_BYTES >> 20)]
     TooLong,
 }
 
-/// A message of the browser; the rest of it is read when it is the answer.
+/// The fields of a browser message that show whether it is the response, and an error.
 #[derive(Deserialize)]
 struct Message<'t> {
     id: Option<u64>,
@@ -65,98 +67,97 @@ struct Message<'t> {
     error: Option<&'t RawValue>,
 }
 
-/// What happens to the browser after it answered.
+/// How to stop the browser after its response.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum AfterAnswer {
-    /// It ends by itself, which leaves the profile whole.
+pub(super) enum AfterResponse {
+    /// Let the browser exit by itself, because the profile is used again.
     Close,
-    /// It is killed: nobody needs the profile any more.
+    /// Kill the browser, because the profile is not used again.
     Kill,
 }
 
-/// Runs the browser on the profile and returns the JSON with its cookies.
-/// `command` is the browser with the arguments that both runs share.
-pub(super) fn cookies(
-    directory: &Directory,
+/// Runs the browser headless on the profile and returns the JSON with the cookies.
+/// `command` is the browser with its common flags.
+pub(super) fn read_cookies(
+    temp_profile: &TempProfile,
     command: &Command,
-    profile: &Path,
-    after: AfterAnswer,
-) -> Answer {
+    profile_dir: &Path,
+    after: AfterResponse,
+) -> CookiesResult {
     let mut shell = Command::new("/bin/sh");
     shell
-        .args(["-c", WITH_PIPE, "sh"])
+        .args(["-c", PIPE_SCRIPT, "sh"])
         .arg(command.get_program());
-    shell.args(command.get_args()).args(HEADLESS);
-    shell.arg(super::browser::profile_flag(profile));
+    shell.args(command.get_args()).args(HEADLESS_FLAGS);
+    shell.arg(super::browser::user_data_dir_flag(profile_dir));
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => shell.env(name, value),
             None => shell.env_remove(name),
         };
     }
-    // A file, since nobody would read a pipe while the browser runs.
-    let log = directory.log();
+    // Send stderr to a file: the browser would block on a full pipe that nobody reads.
+    let log = temp_profile.log_path();
     let stderr = File::create(&log).map_or(Stdio::null(), Stdio::from);
     shell
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(stderr);
-    let mut child = directory
+    let mut child = temp_profile
         .spawn(&mut shell)
         .map_err(|error| PipeError::Start(error.to_string()))?;
-    let answer = ask(&mut child);
-    if answer.is_ok() && after == AfterAnswer::Close {
-        close(&mut child);
+    let response = request_cookies(&mut child);
+    if response.is_ok() && after == AfterResponse::Close {
+        close_and_wait(&mut child);
     }
-    directory.end(&mut child);
-    answer.map_err(|error| match error {
-        PipeError::Ended(_) => PipeError::Ended(last_line(&log)),
+    temp_profile.kill_and_reap(&mut child);
+    response.map_err(|error| match error {
+        PipeError::Exited(_) => PipeError::Exited(last_line(&log)),
         other => other,
     })
 }
 
-/// The JSON of an answer, which holds cookies.
-type Answer = Result<Zeroizing<Vec<u8>>, PipeError>;
+/// The JSON response, which contains cookies.
+type CookiesResult = Result<Zeroizing<Vec<u8>>, PipeError>;
 
-fn ask(child: &mut Child) -> Answer {
-    let ended = PipeError::Ended(None);
+fn request_cookies(child: &mut Child) -> CookiesResult {
     let (Some(stdin), Some(stdout)) = (child.stdin.as_mut(), child.stdout.take()) else {
-        return Err(ended);
+        return Err(PipeError::Exited(None));
     };
-    let (sender, answer) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let reader = std::thread::Builder::new().name("pipe".to_owned());
-    let reader = reader.spawn(move || drop(sender.send(read_answer(stdout))));
+    let reader = reader.spawn(move || drop(sender.send(read_response(stdout))));
     reader.map_err(|error| PipeError::Start(error.to_string()))?;
-    // A browser that has ended already is told by the other pipe.
-    drop(stdin.write_all(ASK));
-    let answer = answer.recv_timeout(ANSWER_TIMEOUT);
-    let message = answer.map_err(|error| match error {
-        RecvTimeoutError::Timeout => PipeError::TimedOut(ANSWER_TIMEOUT),
-        RecvTimeoutError::Disconnected => ended,
+    // Writing fails if the browser has exited; the reader then reports that.
+    drop(stdin.write_all(GET_COOKIES));
+    let response = receiver.recv_timeout(RESPONSE_TIMEOUT);
+    let message = response.map_err(|error| match error {
+        RecvTimeoutError::Timeout => PipeError::TimedOut(RESPONSE_TIMEOUT),
+        RecvTimeoutError::Disconnected => PipeError::Exited(None),
     })??;
-    let refusal = serde_json::from_slice::<Message<'_>>(&message).ok();
-    match refusal.and_then(|message| message.error) {
+    let parsed = serde_json::from_slice::<Message<'_>>(&message).ok();
+    match parsed.and_then(|message| message.error) {
         Some(error) => Err(PipeError::Refused(error.get().chars().take(200).collect())),
         None => Ok(message),
     }
 }
 
-/// Reads messages until one has the number of the question.
-fn read_answer(mut pipe: impl Read) -> Answer {
-    // Large enough that it does not grow, which would leave copies behind.
+/// Reads messages up to the response to our request, and skips events.
+fn read_response(mut pipe: impl Read) -> CookiesResult {
+    // Large enough for most responses: a buffer that grows leaves unzeroed copies in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(1024 * 1024));
-    let mut piece = Zeroizing::new([0; 16 * 1024]);
+    let mut chunk = Zeroizing::new([0; 16 * 1024]);
     loop {
-        let Ok(read @ 1..) = pipe.read(&mut *piece) else {
-            return Err(PipeError::Ended(None));
+        let Ok(read @ 1..) = pipe.read(&mut *chunk) else {
+            return Err(PipeError::Exited(None));
         };
-        for part in piece[..read].split_inclusive(|byte| *byte == 0) {
+        for part in chunk[..read].split_inclusive(|byte| *byte == 0) {
             bytes.extend_from_slice(part);
-            if bytes.len() > LONGEST_ANSWER {
+            if bytes.len() > MAX_RESPONSE_BYTES {
                 return Err(PipeError::TooLong);
             }
             if bytes.pop_if(|last| *last == 0).is_some() {
-                if is_answer(&bytes) {
+                if is_response(&bytes) {
                     return Ok(bytes);
                 }
                 bytes.clear();
@@ -165,22 +166,22 @@ fn read_answer(mut pipe: impl Read) -> Answer {
     }
 }
 
-fn is_answer(message: &[u8]) -> bool {
+fn is_response(message: &[u8]) -> bool {
     serde_json::from_slice::<Message<'_>>(message).is_ok_and(|message| message.id == Some(1))
 }
 
-/// Lets the browser end by itself, so that the profile stays whole.
-fn close(child: &mut Child) {
+/// Asks the browser to close and waits until it has exited.
+fn close_and_wait(child: &mut Child) {
     if let Some(mut stdin) = child.stdin.take() {
-        drop(stdin.write_all(CLOSE));
+        drop(stdin.write_all(CLOSE_BROWSER));
     }
     let started = Instant::now();
-    while started.elapsed() < CLOSE_TIMEOUT && !super::browser::has_ended(child) {
+    while started.elapsed() < CLOSE_TIMEOUT && !super::browser::has_exited(child) {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The last line that a browser wrote to stderr before it ended.
+/// Returns the last relevant line of the log.
 fn last_line(log: &Path) -> Option<String> {
     let mut text = Vec::new();
     File::open(log)
@@ -189,12 +190,12 @@ fn last_line(log: &Path) -> Option<String> {
         .read_to_end(&mut text)
         .ok()?;
     let text = String::from_utf8_lossy(&text);
-    // A browser complains about a missing bus as well, and runs without it.
+    // Skip errors about a missing D-Bus: the browser runs without it.
     let is_reason = |line: &&str| !line.trim().is_empty() && !line.contains("dbus/");
     let line = text.lines().rev().find(is_reason)?;
-    // Chromium begins a line with `[1234:1234:1124/173000.123456:FATAL:file.cc:9] `.
+    // Remove the prefix of Chromium, such as `[1234:1234:1124/173000.123456:FATAL:file.cc:9] `.
     let line = match line.split_once("] ") {
-        Some((head, said)) if head.starts_with('[') => said,
+        Some((prefix, message)) if prefix.starts_with('[') => message,
         _ => line,
     };
     Some(line.trim().chars().take(200).collect())

@@ -58,7 +58,7 @@ fn take_over(world: &World) {
         .expect(0);
     assert!(
         !world.api.refresh_works(&old),
-        "the former session is revoked"
+        "the previous session is revoked"
     );
     world.run(&["whoami"]).expect(0);
     // A token that is none leaves the session alone.

@@ -281,7 +281,7 @@ fn another_host() {
     assert!(
         output
             .stderr
-            .contains("refresh_token for localhost, and none for 127.0.0.1"),
+            .contains("refresh_token for localhost, but none for 127.0.0.1"),
         "{output:?}"
     );
     assert!(!output.stderr.contains("=elsewhere"));
@@ -356,9 +356,9 @@ fn no_browser() {
     let path = [("PATH", empty.to_str().unwrap()), ("DISPLAY", ":9")];
     for (flag, told) in [
         ("--browser", "no browser of the Chromium family was found"),
-        ("--browser=chrome", "no browser chrome"),
+        ("--browser=chrome", "browser not found: chrome"),
         ("--browser=firefox", "signing in does not work with firefox"),
-        ("--browser=/nowhere", "no browser /nowhere"),
+        ("--browser=/nowhere", "browser not found: /nowhere"),
     ] {
         let output = world
             .run_env(&path, &["login", flag, "--store=file"])

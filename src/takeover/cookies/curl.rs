@@ -1,14 +1,15 @@
-//! "Copy as cURL" of browsers, quoted for a POSIX shell or for Windows' cmd.
-//! Chrome writes the cookies as `-b '…'`, Firefox as `-H 'Cookie: …'`.
+//! Parses curl commands, as the "Copy as cURL" function of browsers creates them, with the
+//! quoting of a POSIX shell or of Windows cmd. Chrome writes the cookies as `-b '…'`,
+//! Firefox as `-H 'Cookie: …'`.
 
 use std::iter::Peekable;
 use std::str::Chars;
 
 use zeroize::Zeroizing;
 
-use super::{Scope, Search, buffer, header_value};
+use super::{Scope, Search, header_value, zeroizing_buffer};
 
-/// Whether the text is a curl command.
+/// Returns whether the text starts with a curl command.
 pub(super) fn is_command(text: &str) -> bool {
     let text = text.strip_prefix("$ ").unwrap_or(text);
     let word = text.split_whitespace().next().unwrap_or_default();
@@ -21,45 +22,45 @@ pub(super) fn is_command(text: &str) -> bool {
 pub(super) fn read(text: &str, search: &mut Search<'_>) {
     let is_cmd = text.contains("^\"") || text.lines().any(|line| line.trim_end().ends_with(" ^"));
     let commands = if is_cmd {
-        Splitter::new(&without_carets(text), false).commands()
+        Splitter::new(&without_carets(text), Quoting::Windows).commands()
     } else {
-        Splitter::new(text, true).commands()
+        Splitter::new(text, Quoting::Posix).commands()
     };
     for words in commands {
-        offer(&words, search);
+        offer_cookies(&words, search);
     }
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum OptionKind {
     Cookie,
     Header,
     Url,
-    /// An option whose value may look like a URL.
+    /// The value is skipped, because it may look like a URL.
     Other,
 }
 
-/// Options with a value.
-const OPTIONS: [(&str, Kind); 15] = [
-    ("-b", Kind::Cookie),
-    ("--cookie", Kind::Cookie),
-    ("-H", Kind::Header),
-    ("--header", Kind::Header),
-    ("--url", Kind::Url),
-    ("-d", Kind::Other),
-    ("--data", Kind::Other),
-    ("--data-raw", Kind::Other),
-    ("--data-binary", Kind::Other),
-    ("-e", Kind::Other),
-    ("--referer", Kind::Other),
-    ("-A", Kind::Other),
-    ("--user-agent", Kind::Other),
-    ("-x", Kind::Other),
-    ("--proxy", Kind::Other),
+/// The options of curl that have a value, as far as they matter here.
+const OPTIONS: [(&str, OptionKind); 15] = [
+    ("-b", OptionKind::Cookie),
+    ("--cookie", OptionKind::Cookie),
+    ("-H", OptionKind::Header),
+    ("--header", OptionKind::Header),
+    ("--url", OptionKind::Url),
+    ("-d", OptionKind::Other),
+    ("--data", OptionKind::Other),
+    ("--data-raw", OptionKind::Other),
+    ("--data-binary", OptionKind::Other),
+    ("-e", OptionKind::Other),
+    ("--referer", OptionKind::Other),
+    ("-A", OptionKind::Other),
+    ("--user-agent", OptionKind::Other),
+    ("-x", OptionKind::Other),
+    ("--proxy", OptionKind::Other),
 ];
 
-/// Returns the kind of an option, and its value if it is in the same word.
-fn option(word: &str) -> Option<(Kind, Option<&str>)> {
+/// Returns the kind of an option, and the value if it is in the same word.
+fn parse_option(word: &str) -> Option<(OptionKind, Option<&str>)> {
     OPTIONS.iter().find_map(|(name, kind)| {
         let rest = word.strip_prefix(name)?;
         let joined = if name.starts_with("--") {
@@ -73,23 +74,23 @@ fn option(word: &str) -> Option<(Kind, Option<&str>)> {
 }
 
 /// Offers the cookies of one command.
-fn offer(words: &[Zeroizing<String>], search: &mut Search<'_>) {
+fn offer_cookies(words: &[Zeroizing<String>], search: &mut Search<'_>) {
     let (mut url, mut headers) = (None, Vec::new());
     let mut words = words.iter().map(|word| word.as_str());
     while let Some(word) = words.next() {
-        let (kind, value) = match option(word) {
+        let (kind, value) = match parse_option(word) {
             Some((kind, joined)) => (kind, joined.or_else(|| words.next())),
-            None if word.starts_with("http") => (Kind::Url, Some(word)),
+            None if word.starts_with("http") => (OptionKind::Url, Some(word)),
             None => continue,
         };
         let Some(value) = value else {
             break;
         };
         match kind {
-            Kind::Cookie => headers.push(value),
-            Kind::Header => headers.extend(header_value(value, "cookie")),
-            Kind::Url => url = url.or_else(|| url::Url::parse(value).ok()),
-            Kind::Other => {}
+            OptionKind::Cookie => headers.push(value),
+            OptionKind::Header => headers.extend(header_value(value, "cookie")),
+            OptionKind::Url => url = url.or_else(|| url::Url::parse(value).ok()),
+            OptionKind::Other => {}
         }
     }
     let host = url.as_ref().and_then(url::Url::host_str);
@@ -98,21 +99,27 @@ fn offer(words: &[Zeroizing<String>], search: &mut Search<'_>) {
     }
 }
 
-/// Splits a text into commands, and these into words.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Quoting {
+    /// The quoting of bash, including `$'…'`.
+    Posix,
+    /// The quoting of Microsoft's C runtime. The escapes of cmd must have been removed.
+    Windows,
+}
+
+/// Splits a text into commands, and each command into words.
 struct Splitter<'t> {
     chars: Peekable<Chars<'t>>,
-    /// Whether the quoting is that of bash, `$'…'` included. Otherwise it is that of
-    /// Microsoft's C runtime, after cmd has read its own.
-    posix: bool,
+    quoting: Quoting,
     word: Zeroizing<String>,
 }
 
 impl<'t> Splitter<'t> {
-    fn new(text: &'t str, posix: bool) -> Self {
+    fn new(text: &'t str, quoting: Quoting) -> Self {
         Self {
             chars: text.chars().peekable(),
-            posix,
-            word: buffer(text.len()),
+            quoting,
+            word: zeroizing_buffer(text.len()),
         }
     }
 
@@ -133,52 +140,62 @@ impl<'t> Splitter<'t> {
         commands
     }
 
-    /// Reads up to what separates words. Returns whether there is a word.
+    /// Reads one word, up to a separator. Returns whether there is a word; a word in quotes may
+    /// be empty.
     fn read_word(&mut self) -> bool {
-        let mut begun = false;
+        let mut has_word = false;
         while let Some(c) = self.chars.next_if(|c| !" \t\r\n;&|".contains(*c)) {
             match c {
-                '\'' if self.posix => self.single_quoted(),
-                '$' if self.posix && self.chars.next_if_eq(&'\'').is_some() => self.ansi_quoted(),
-                '"' => self.double_quoted(),
-                '\\' if self.posix => match self.chars.next() {
+                '\'' if self.quoting == Quoting::Posix => self.read_single_quoted(),
+                '$' if self.quoting == Quoting::Posix && self.chars.next_if_eq(&'\'').is_some() => {
+                    self.read_ansi_quoted()
+                }
+                '"' => self.read_double_quoted(),
+                '\\' if self.quoting == Quoting::Posix => match self.chars.next() {
                     Some('\n') | None => continue,
-                    // A line that ends in CRLF goes on as well.
+                    // Also accept a line continuation that ends in CRLF.
                     Some('\r') if self.chars.next_if_eq(&'\n').is_some() => continue,
                     Some(escaped) => self.word.push(escaped),
                 },
-                '\\' => self.backslashes(),
+                '\\' => self.read_backslashes(),
                 c => self.word.push(c),
             }
-            begun = true;
+            has_word = true;
         }
-        begun
+        has_word
     }
 
-    fn single_quoted(&mut self) {
+    fn read_single_quoted(&mut self) {
         let quoted = self.chars.by_ref().take_while(|c| *c != '\'');
         self.word.extend(quoted);
     }
 
-    fn double_quoted(&mut self) {
+    fn read_double_quoted(&mut self) {
         while let Some(c) = self.chars.next() {
             match c {
-                // Two quotes inside of quotes are one (Windows).
-                '"' if !self.posix && self.chars.next_if_eq(&'"').is_some() => self.word.push('"'),
+                // On Windows, `""` inside quotes is one quote character.
+                '"' if self.quoting == Quoting::Windows
+                    && self.chars.next_if_eq(&'"').is_some() =>
+                {
+                    self.word.push('"')
+                }
                 '"' => return,
-                '\\' if self.posix => match self.chars.next_if(|c| "$`\"\\\n".contains(*c)) {
-                    Some('\n') => {}
-                    Some(escaped) => self.word.push(escaped),
-                    None => self.word.push('\\'),
-                },
-                '\\' => self.backslashes(),
+                '\\' if self.quoting == Quoting::Posix => {
+                    match self.chars.next_if(|c| "$`\"\\\n".contains(*c)) {
+                        Some('\n') => {}
+                        Some(escaped) => self.word.push(escaped),
+                        None => self.word.push('\\'),
+                    }
+                }
+                '\\' => self.read_backslashes(),
                 c => self.word.push(c),
             }
         }
     }
 
-    /// Reads `\` and those after it: they are an escape only before a quote (Windows).
-    fn backslashes(&mut self) {
+    /// Reads a run of backslashes with the rules of Windows: backslashes are escapes only
+    /// before a quote.
+    fn read_backslashes(&mut self) {
         let mut count = 1;
         while self.chars.next_if_eq(&'\\').is_some() {
             count += 1;
@@ -191,8 +208,8 @@ impl<'t> Splitter<'t> {
         }
     }
 
-    /// Reads the rest of `$'…'` (bash(1), QUOTING).
-    fn ansi_quoted(&mut self) {
+    /// Reads a `$'…'` string after its first quote (bash(1), QUOTING).
+    fn read_ansi_quoted(&mut self) {
         while let Some(c) = self.chars.next() {
             match c {
                 '\'' => return,
@@ -200,11 +217,13 @@ impl<'t> Splitter<'t> {
                     Some('n') => self.word.push('\n'),
                     Some('r') => self.word.push('\r'),
                     Some('t') => self.word.push('\t'),
-                    Some('x') => self.number("", 16, 2),
-                    Some('u') => self.number("", 16, 4),
-                    Some('U') => self.number("", 16, 8),
-                    Some(digit @ '0'..='7') => self.number(digit.encode_utf8(&mut [0; 4]), 8, 3),
-                    // `\\`, `\'`, `\"`, and what no cookie has.
+                    Some('x') => self.read_char_code("", 16, 2),
+                    Some('u') => self.read_char_code("", 16, 4),
+                    Some('U') => self.read_char_code("", 16, 8),
+                    Some(digit @ '0'..='7') => {
+                        self.read_char_code(digit.encode_utf8(&mut [0; 4]), 8, 3)
+                    }
+                    // `\\`, `\'` and `\"`. Other escapes do not occur in cookies.
                     other => self.word.extend(other),
                 },
                 c => self.word.push(c),
@@ -212,9 +231,10 @@ impl<'t> Splitter<'t> {
         }
     }
 
-    fn number(&mut self, first: &str, radix: u32, longest: usize) {
-        let mut digits = first.to_owned();
-        while digits.len() < longest
+    /// Reads the remaining digits of a character code, and appends the character.
+    fn read_char_code(&mut self, first_digits: &str, radix: u32, max_digits: usize) {
+        let mut digits = first_digits.to_owned();
+        while digits.len() < max_digits
             && let Some(digit) = self.chars.next_if(|c| c.is_digit(radix))
         {
             digits.push(digit);
@@ -224,24 +244,24 @@ impl<'t> Splitter<'t> {
     }
 }
 
-/// Undoes the escapes of cmd: outside of its quotes `^` stands before a character
-/// that means nothing special, and before a line break that is none.
+/// Removes the escapes of cmd: outside quotes, `^` escapes the next character, and `^` before
+/// a line break continues the line.
 fn without_carets(text: &str) -> Zeroizing<String> {
-    let mut plain = buffer(text.len());
-    let mut quoted = false;
+    let mut unescaped = zeroizing_buffer(text.len());
+    let mut in_quotes = false;
     let mut chars = text.chars().filter(|c| *c != '\r');
     while let Some(c) = chars.next() {
         match c {
-            '^' if !quoted => match chars.next() {
-                Some('\n') => plain.extend(chars.next()),
-                other => plain.extend(other),
+            '^' if !in_quotes => match chars.next() {
+                Some('\n') => unescaped.extend(chars.next()),
+                other => unescaped.extend(other),
             },
             '"' => {
-                quoted = !quoted;
-                plain.push(c);
+                in_quotes = !in_quotes;
+                unescaped.push(c);
             }
-            c => plain.push(c),
+            c => unescaped.push(c),
         }
     }
-    plain
+    unescaped
 }

@@ -1,5 +1,6 @@
-//! JSON: a list of cookies (extensions), or an object with one under `cookies`
-//! (Playwright's `storageState`) or `result.cookies` (the DevTools protocol).
+//! Parses cookies in JSON: an array (as browser extensions export it), or an object with
+//! the array in `cookies` (`storageState` of Playwright) or in `result.cookies` (the DevTools
+//! protocol).
 
 use std::borrow::Cow;
 
@@ -23,7 +24,7 @@ struct Cookies<'t> {
     cookies: Vec<&'t RawValue>,
 }
 
-/// The value stays unread until its cookie is known to be the wanted one.
+/// A cookie whose value is not parsed yet. Only the value of the wanted cookie is parsed.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Cookie<'t> {
@@ -38,7 +39,7 @@ struct Cookie<'t> {
     partition_key: Option<&'t RawValue>,
 }
 
-/// Offers the cookies of the wanted name. Returns whether the text is such a document.
+/// Offers all cookies to `search`. Returns false if the text has another format.
 pub(super) fn read(text: &[u8], search: &mut Search<'_>) -> bool {
     let list = serde_json::from_slice::<Vec<&RawValue>>(text).ok();
     let list = list.or_else(|| {
@@ -48,12 +49,12 @@ pub(super) fn read(text: &[u8], search: &mut Search<'_>) -> bool {
     let Some(list) = list else {
         return false;
     };
-    // A cookie that cannot be read is no reason to lose the others.
+    // Skip cookies that cannot be parsed, and use the others.
     let cookies = list
         .into_iter()
         .filter_map(|raw| serde_json::from_str::<Cookie<'_>>(raw.get()).ok());
     for cookie in cookies {
-        // A partitioned cookie belongs to pages inside of another site.
+        // Skip partitioned cookies, which belong to frames inside the pages of another site.
         if cookie.partition_key.is_none() {
             let domain = &cookie.domain;
             let host_only = cookie.host_only.unwrap_or(!domain.starts_with('.'));

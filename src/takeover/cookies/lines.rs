@@ -1,47 +1,48 @@
-//! Forms of lines: Netscape's `cookies.txt`, and headers with a `Cookie` among them.
+//! Parses the `cookies.txt` format of Netscape, and HTTP request headers with a `Cookie` header.
 
 use super::{Scope, Search, header_value};
 use crate::model::Secret;
 
-/// A line of a `cookies.txt` begins so if scripts of a page cannot read the cookie.
+/// Prefix of a line in `cookies.txt` for a cookie with the `HttpOnly` attribute.
 const HTTP_ONLY: &str = "#HttpOnly_";
 
-/// Offers the cookies of the wanted name. Returns whether the text has such a form.
+/// Offers all cookies to `search`. Returns false if the text has another format.
 pub(super) fn read(text: &str, search: &mut Search<'_>) -> bool {
-    let mut known =
+    let mut is_known_format =
         text.starts_with("# Netscape HTTP Cookie File") || text.starts_with("# HTTP Cookie File");
     let sent_to = text
         .lines()
         .find_map(|line| header_value(line, "host").or_else(|| header_value(line, ":authority")))
         .map_or(Scope::Unknown, Scope::SentTo);
     for line in text.lines() {
-        if let Some(cookie) = Netscape::from_line(line) {
-            known = true;
+        if let Some(cookie) = NetscapeCookie::from_line(line) {
+            is_known_format = true;
             search.offer(cookie.name, cookie.scope, || {
                 Some(Secret::new(cookie.value.to_owned()))
             });
         } else if let Some(header) = header_value(line, "cookie") {
-            known = true;
+            is_known_format = true;
             search.offer_header(header, sent_to);
         }
     }
-    // The value of the header alone, as the developer tools copy it.
-    let alone = !known && text.lines().count() == 1 && text.contains('=');
-    if alone {
+    // The developer tools of browsers copy only the value of the `Cookie` header.
+    let is_bare_value = !is_known_format && text.lines().count() == 1 && text.contains('=');
+    if is_bare_value {
         search.offer_header(text, Scope::Unknown);
     }
-    known || alone
+    is_known_format || is_bare_value
 }
 
-struct Netscape<'t> {
+/// One line of `cookies.txt`.
+struct NetscapeCookie<'t> {
     name: &'t str,
     value: &'t str,
     scope: Scope<'t>,
 }
 
-impl<'t> Netscape<'t> {
-    /// Domain, subdomains, path, secure, expiry, name, value; between them are
-    /// tabs, or blanks where a terminal has replaced them.
+impl<'t> NetscapeCookie<'t> {
+    /// Parses the fields domain, subdomains, path, secure, expiry, name and value. The
+    /// separators are tabs, or spaces if a terminal has replaced the tabs.
     fn from_line(line: &'t str) -> Option<Self> {
         let line = line.strip_prefix(HTTP_ONLY).unwrap_or(line);
         let fields: Vec<&str> = if line.contains('\t') {

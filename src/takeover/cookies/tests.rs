@@ -1,6 +1,6 @@
 use super::*;
 
-const WANTED: Wanted<'_> = Wanted {
+const WANTED: WantedCookie<'_> = WantedCookie {
     name: "refresh_token",
     host: "api.example.test:8080",
 };
@@ -29,7 +29,7 @@ fn headers() {
     );
     assert_eq!(
         found("Host: evil.test\nCookie: refresh_token=bad"),
-        Err(CookieError::Elsewhere {
+        Err(CookieError::OtherHost {
             name: "refresh_token".into(),
             host: "api.example.test".into(),
             hosts: vec!["evil.test".into()],
@@ -46,11 +46,11 @@ fn headers() {
         );
     }
     for text in ["", "eyJhbGciOi.bare.token", "two\nlines=1", "\u{0}"] {
-        assert_eq!(found(text), Err(CookieError::UnknownForm), "{text}");
+        assert_eq!(found(text), Err(CookieError::UnknownFormat), "{text}");
     }
     assert_eq!(
         found("refresh_token=b\u{7}d"),
-        Err(CookieError::Unusable("refresh_token".into()))
+        Err(CookieError::InvalidValue("refresh_token".into()))
     );
 }
 
@@ -75,14 +75,14 @@ fn netscape() {
         line("", ".test", "TRUE", "top"),
     ];
     finds(&file(&longest), "good");
-    let elsewhere = file(&[
+    let other_hosts = file(&[
         line("", "example.test", "FALSE", "bad"),
         line("#HttpOnly_.", "evil.test", "TRUE", "bad"),
         line("", "xapi.example.test", "FALSE", "bad"),
         line("# ", "api.example.test", "FALSE", "comment"),
     ]);
-    let Err(CookieError::Elsewhere { hosts, .. }) = found(&elsewhere) else {
-        panic!("{:?}", found(&elsewhere));
+    let Err(CookieError::OtherHost { hosts, .. }) = found(&other_hosts) else {
+        panic!("{:?}", found(&other_hosts));
     };
     assert_eq!(hosts, ["evil.test", "example.test", "xapi.example.test"]);
     assert_eq!(
@@ -132,11 +132,11 @@ fn json_forms() {
         Ok("good".into())
     );
     assert_eq!(
-        found("[{\"name\":\"refresh_token\",\"value\":\"of-no-domain\"}]"),
+        found("[{\"name\":\"refresh_token\",\"value\":\"without-domain\"}]"),
         Err(CookieError::Missing("refresh_token".into()))
     );
     for text in ["{}", "[", "{\"cookies\":7}"] {
-        assert_eq!(found(text), Err(CookieError::UnknownForm), "{text}");
+        assert_eq!(found(text), Err(CookieError::UnknownFormat), "{text}");
     }
 }
 
@@ -147,7 +147,7 @@ fn copied_as_curl() {
         "curl 'https://api.example.test/api/v1/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=\"x\"; refresh_token=good; c=d' \\\n  --data-raw '{\"refresh_token\":\"x\"}'",
         "good",
     );
-    // Chrome, bash, with a character that makes it quote another way.
+    // Chrome, bash, with characters for which Chrome uses `$'…'`.
     finds(
         "curl 'https://api.example.test/' -b $'a=it\\'s\\u0021; refresh_token=g\\x6fod; c=\\041'",
         "good",
@@ -166,7 +166,7 @@ fn copied_as_curl() {
         "curl.exe \"https://api.example.test/\" ^\r\n  -H \"Cookie: a=\"\"x\"\"; refresh_token=good\"",
         "good",
     );
-    // Others that people type.
+    // Commands written by hand.
     finds(
         "curl -bx=y\\;refresh_token=good https://api.example.test",
         "good",
@@ -179,7 +179,7 @@ fn copied_as_curl() {
         "curl --header='cookie: refresh_token=good' https://example.test",
         "good",
     );
-    // Several commands at once; the cookie of another host stays out.
+    // Several commands; the cookie of another host is ignored.
     finds(
         "curl 'https://evil.test/' -b 'refresh_token=bad' ;\ncurl 'https://api.example.test/' -b 'refresh_token=good'",
         "good",
@@ -189,7 +189,7 @@ fn copied_as_curl() {
         "curl -b 'refresh_token=bad' -e https://api.example.test https://evil.test/",
     ] {
         assert!(
-            matches!(found(text), Err(CookieError::Elsewhere { .. })),
+            matches!(found(text), Err(CookieError::OtherHost { .. })),
             "{text}"
         );
     }
@@ -212,13 +212,16 @@ fn hosts() {
     }
     assert_eq!(without_port("[::1]:80"), "::1");
     assert_eq!(without_port("127.0.0.1:80"), "127.0.0.1");
-    assert_eq!(shown_host(".Example.test"), Some("example.test".into()));
+    assert_eq!(
+        displayable_host(".Example.test"),
+        Some("example.test".into())
+    );
     for text in ["eyJhbGciOi", "a_b.test", "a b.test", ""] {
-        assert_eq!(shown_host(text), None);
+        assert_eq!(displayable_host(text), None);
     }
 }
 
-/// Without the wanted name, the only pair for the host is taken.
+/// If no cookie has the wanted name, the only pair of access and refresh cookies is used.
 #[test]
 fn pairs() {
     let pair = |text: &str| find_cookie(text.as_bytes(), WANTED).map(|found| found.names);

@@ -6,7 +6,7 @@ mod takeover {
     mod cookies;
 
     pub(crate) fn find(text: &[u8]) -> Result<String, String> {
-        let wanted = cookies::Wanted {
+        let wanted = cookies::WantedCookie {
             name: "refresh_token",
             host: "api.example.test:8443",
         };
