@@ -1,4 +1,4 @@
-//! A simulated machine: the clocks, and the operations that it hands to the
+//! A simulated machine: its clocks, and its operations, which it passes to the
 //! scheduler. Protocol rules are removed here, where the program calls its environment.
 
 use std::any::Any;
@@ -20,30 +20,30 @@ use crate::store::{PutOutcome, StoreError, StoreErrorKind, Version, VersionedEnt
 
 /// A rule of the protocol that a test removes, to show what the rule prevents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Removed {
+pub(super) enum RemovedRule {
     Nothing,
     Lease,
     CasOfLease,
     CasOfResult,
     CasOfRelease,
     HolderDeadline,
-    CountingFromBeforePut,
-    ClockThatRunsInSuspend,
+    HolderClockFromBeforePut,
+    ClockAdvancesInSuspend,
     Watching,
-    LengthOfTheEntry,
-    LookingUpUnanswered,
-    TakingUnansweredForUndone,
-    SecondLook,
+    DurationFromEntry,
+    UnansweredPutAsStored,
+    UnansweredPutAsConflict,
+    ReadAfterRefusal,
     EndedMark,
-    PuttingOverATaker,
-    EndOfTheLease,
-    FailingClosed,
-    SharingFailures,
-    OwnSkew,
+    OverwritingNewerLease,
+    LeaseExpiry,
+    FailClosed,
+    SharedFailures,
+    SkewCorrection,
 }
 
-/// What happens in a run, by name: probabilities, seconds and counts. What is not
-/// named does not happen.
+/// The settings of a run by name: probabilities, seconds and counts. A setting that
+/// is absent is 0.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scenario(HashMap<&'static str, f64>);
 
@@ -70,7 +70,7 @@ impl Scenario {
     }
 }
 
-/// A small generator (SplitMix64): every run has a seed.
+/// A random number generator (SplitMix64), so that a seed determines a run.
 #[derive(Clone)]
 pub(super) struct Random(pub(super) u64);
 
@@ -82,94 +82,111 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(super) fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
-    pub(super) fn within(&mut self, from: f64, to: f64) -> f64 {
-        from + self.unit() * (to - from)
+    pub(super) fn in_range(&mut self, from: f64, to: f64) -> f64 {
+        from + self.fraction() * (to - from)
     }
-    pub(super) fn hits(&mut self, probability: f64) -> bool {
-        self.unit() < probability
+    /// Returns true with the given probability.
+    pub(super) fn chance(&mut self, probability: f64) -> bool {
+        self.fraction() < probability
     }
-    pub(super) fn choose(&mut self, of: &[f64]) -> f64 {
-        of[self.next() as usize % of.len()]
+    pub(super) fn pick(&mut self, values: &[f64]) -> f64 {
+        values[self.next() as usize % values.len()]
     }
 }
 
-/// What a put is, judged by what is in it.
+/// What a put writes, derived from the content of the entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum PutKind {
     Lease,
     Release,
     Result,
-    End,
-    Gone,
+    EndedMark,
+    LogoutMark,
     Login,
 }
 
+/// An operation that a machine waits for. Durations are timeouts.
 pub(super) enum Op {
     Get(Duration),
-    Put(Option<String>, Kind, Option<Vec<u8>>, Duration),
+    /// The expected version (`None` for any), the kind, the content and the timeout.
+    Put(Option<String>, PutKind, Option<Vec<u8>>, Duration),
+    /// The refresh token and the timeout.
     Exchange(String, Duration),
     Revoke(String),
     Sleep(Duration),
     Done,
 }
 
+/// The result of an operation.
 #[derive(Clone)]
 pub(super) enum Answer {
+    /// The version and the content of the entry.
     Entry(String, Option<Vec<u8>>),
     Unavailable,
     Put(PutOutcome),
     Tokens(String),
     Refused,
-    Silence,
+    NoResponse,
     Revoked(bool),
     Slept,
 }
 
 /// The clocks of one machine.
 pub(super) struct Clocks {
+    /// The virtual time in microseconds, which all machines share.
     pub(super) now: Arc<AtomicU64>,
+    /// How long the machine was suspended so far, in microseconds.
     pub(super) suspended: AtomicU64,
+    /// The rate of the monotonic clocks relative to virtual time.
     pub(super) rate: f64,
-    pub(super) offset: f64,
+    /// The wall clock minus the virtual time, in seconds.
+    pub(super) wall_offset: f64,
+    /// The value of the monotonic clocks at virtual time 0, in seconds.
     pub(super) start: f64,
 }
 
-pub(super) const MICRO: f64 = 1e6;
+pub(super) const MICROS_PER_SECOND: f64 = 1e6;
 
 impl Clocks {
-    pub(super) fn real(&self) -> f64 {
-        self.now.load(SeqCst) as f64 / MICRO
+    pub(super) fn virtual_seconds(&self) -> f64 {
+        self.now.load(SeqCst) as f64 / MICROS_PER_SECOND
     }
-    fn watcher(&self) -> f64 {
-        (self.real() - self.suspended.load(SeqCst) as f64 / MICRO) * self.rate + self.start
+    fn watcher_seconds(&self) -> f64 {
+        (self.virtual_seconds() - self.suspended.load(SeqCst) as f64 / MICROS_PER_SECOND)
+            * self.rate
+            + self.start
     }
-    fn holder(&self) -> f64 {
-        self.real() * self.rate + self.start
+    fn holder_seconds(&self) -> f64 {
+        self.virtual_seconds() * self.rate + self.start
     }
 }
 
-/// A machine's side: hands each operation to the scheduler and waits.
+/// The environment of a machine's run. Passes each operation to the scheduler and
+/// waits for the answer.
 pub(super) struct Machine {
     pub(super) id: usize,
     pub(super) ops: Sender<(usize, Op)>,
     pub(super) answers: Receiver<Answer>,
     pub(super) clocks: Arc<Clocks>,
     pub(super) random: RefCell<Random>,
-    pub(super) removed: Removed,
+    pub(super) removed: RemovedRule,
     pub(super) timing: Timing,
-    pub(super) lease_answered: Cell<Option<f64>>,
-    pub(super) lease: RefCell<Option<(Vec<u8>, String)>>,
+    /// The holder's clock at the response to the last put of a lease.
+    pub(super) lease_response_at: Cell<Option<f64>>,
+    /// The entry that was last written with a lease, and its version.
+    pub(super) last_lease: RefCell<Option<(Vec<u8>, String)>>,
+    /// Whether the server refused the last exchange.
     pub(super) is_refused: Cell<bool>,
 }
 
-/// The machine has crashed: its thread unwinds.
+/// The panic payload that unwinds the thread of a machine that has crashed.
 pub(super) struct Crashed;
 
 impl Machine {
-    fn ask(&self, op: Op) -> Answer {
+    fn run_op(&self, op: Op) -> Answer {
         if self.ops.send((self.id, op)).is_err() {
             resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>);
         }
@@ -179,28 +196,28 @@ impl Machine {
         }
     }
 
-    fn kind(&self, entry: &SharedEntry) -> Kind {
+    fn put_kind(&self, entry: &SharedEntry) -> PutKind {
         let sharing = &entry.sharing;
         match (&sharing.lease, sharing.ended.is_some(), sharing.gone) {
-            (_, _, true) => Kind::Gone,
-            (_, true, _) => Kind::End,
-            (Some(_), ..) => Kind::Lease,
-            _ if sharing.generation == 0 && sharing.lineage != "one" => Kind::Login,
+            (_, _, true) => PutKind::LogoutMark,
+            (_, true, _) => PutKind::EndedMark,
+            (Some(_), ..) => PutKind::Lease,
+            _ if sharing.generation == 0 && sharing.lineage != "one" => PutKind::Login,
             _ => {
-                let lease = self.lease.borrow();
+                let lease = self.last_lease.borrow();
                 let held = lease
                     .as_ref()
                     .map(|(bytes, _)| SharedEntry::from_bytes(bytes, None).unwrap());
                 match held {
-                    Some(held) if held.sharing.generation == sharing.generation => Kind::Release,
-                    _ => Kind::Result,
+                    Some(held) if held.sharing.generation == sharing.generation => PutKind::Release,
+                    _ => PutKind::Result,
                 }
             }
         }
     }
 }
 
-pub(super) fn seconds(time: f64) -> Duration {
+pub(super) fn to_duration(time: f64) -> Duration {
     Duration::from_secs_f64(time.max(0.0))
 }
 
@@ -209,14 +226,14 @@ impl Environment for Machine {
     type Revocation = bool;
 
     fn get(&self, timeout: Duration) -> Result<VersionedEntry, StoreError> {
-        if self.removed == Removed::SecondLook && self.is_refused.get() {
-            let (bytes, _) = self.lease.borrow().clone().unwrap();
+        if self.removed == RemovedRule::ReadAfterRefusal && self.is_refused.get() {
+            let (bytes, _) = self.last_lease.borrow().clone().unwrap();
             return Ok((Version("blind".into()), Some(Zeroizing::new(bytes))));
         }
-        let Answer::Entry(version, bytes) = self.ask(Op::Get(timeout)) else {
+        let Answer::Entry(version, bytes) = self.run_op(Op::Get(timeout)) else {
             return Err(StoreError {
                 kind: StoreErrorKind::Unavailable,
-                message: "away".into(),
+                message: "store unavailable".into(),
                 hint: None,
             });
         };
@@ -225,19 +242,20 @@ impl Environment for Machine {
             if let Some(lease) = &mut entry.sharing.lease {
                 let began = lease.began.millis() as f64 / 1000.0;
                 match self.removed {
-                    Removed::Watching => {
-                        let until = began + lease.duration_millis as f64 / 1000.0;
-                        let is_over = self.clocks.real() + self.clocks.offset >= until;
+                    RemovedRule::Watching => {
+                        let ends_at = began + lease.duration_millis as f64 / 1000.0;
+                        let is_over =
+                            self.clocks.virtual_seconds() + self.clocks.wall_offset >= ends_at;
                         lease.duration_millis = if is_over { 0 } else { 1_000_000 };
                     }
-                    Removed::LengthOfTheEntry => {
+                    RemovedRule::DurationFromEntry => {
                         lease.duration_millis = self.timing.lease_duration.as_millis() as u64;
                     }
-                    Removed::EndOfTheLease => lease.duration_millis = u64::MAX / 4,
+                    RemovedRule::LeaseExpiry => lease.duration_millis = u64::MAX / 4,
                     _ => {}
                 }
             }
-            if self.removed == Removed::SharingFailures {
+            if self.removed == RemovedRule::SharedFailures {
                 entry.sharing.failed = None;
             }
             entry.to_bytes().unwrap()
@@ -252,23 +270,23 @@ impl Environment for Machine {
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
         let entry = SharedEntry::from_bytes(bytes, None).unwrap();
-        let kind = self.kind(&entry);
+        let kind = self.put_kind(&entry);
         let mut condition = Some(expected.0.clone());
         let mut content = Some(bytes.to_vec());
         match (self.removed, kind) {
-            (Removed::Lease, Kind::Lease) => {
-                *self.lease.borrow_mut() = Some((bytes.to_vec(), expected.0.clone()));
+            (RemovedRule::Lease, PutKind::Lease) => {
+                *self.last_lease.borrow_mut() = Some((bytes.to_vec(), expected.0.clone()));
                 return Ok(PutOutcome::Stored(expected.clone()));
             }
-            (Removed::Lease, Kind::Release) => return Ok(PutOutcome::Conflict),
-            (Removed::CasOfLease, Kind::Lease)
-            | (Removed::CasOfResult, Kind::Result)
-            | (Removed::CasOfRelease, Kind::Release)
-            | (Removed::SecondLook, Kind::End) => condition = None,
-            (Removed::EndedMark, Kind::End) => content = None,
-            (Removed::PuttingOverATaker, Kind::Result) => {
+            (RemovedRule::Lease, PutKind::Release) => return Ok(PutOutcome::Conflict),
+            (RemovedRule::CasOfLease, PutKind::Lease)
+            | (RemovedRule::CasOfResult, PutKind::Result)
+            | (RemovedRule::CasOfRelease, PutKind::Release)
+            | (RemovedRule::ReadAfterRefusal, PutKind::EndedMark) => condition = None,
+            (RemovedRule::EndedMark, PutKind::EndedMark) => content = None,
+            (RemovedRule::OverwritingNewerLease, PutKind::Result) => {
                 let held = self
-                    .lease
+                    .last_lease
                     .borrow()
                     .as_ref()
                     .map(|(_, version)| version.clone());
@@ -278,33 +296,34 @@ impl Environment for Machine {
             }
             _ => {}
         }
-        let Answer::Put(mut outcome) = self.ask(Op::Put(condition, kind, content, timeout)) else {
+        let Answer::Put(mut outcome) = self.run_op(Op::Put(condition, kind, content, timeout))
+        else {
             unreachable!()
         };
         if outcome == PutOutcome::Unknown {
             outcome = match self.removed {
-                Removed::LookingUpUnanswered => PutOutcome::Stored(Version("guessed".into())),
-                Removed::TakingUnansweredForUndone => PutOutcome::Conflict,
+                RemovedRule::UnansweredPutAsStored => PutOutcome::Stored(Version("guessed".into())),
+                RemovedRule::UnansweredPutAsConflict => PutOutcome::Conflict,
                 _ => outcome,
             };
         }
-        if kind == Kind::Lease {
-            self.lease_answered
-                .set((outcome != PutOutcome::Conflict).then(|| self.clocks.holder()));
+        if kind == PutKind::Lease {
+            self.lease_response_at
+                .set((outcome != PutOutcome::Conflict).then(|| self.clocks.holder_seconds()));
             if let PutOutcome::Stored(version) = &outcome {
-                *self.lease.borrow_mut() = Some((bytes.to_vec(), version.0.clone()));
+                *self.last_lease.borrow_mut() = Some((bytes.to_vec(), version.0.clone()));
             } else {
-                *self.lease.borrow_mut() = Some((bytes.to_vec(), String::new()));
+                *self.last_lease.borrow_mut() = Some((bytes.to_vec(), String::new()));
             }
         }
         Ok(outcome)
     }
 
     fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<String> {
-        match self.ask(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
-            Answer::Tokens(new) => {
+        match self.run_op(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
+            Answer::Tokens(token) => {
                 self.is_refused.set(false);
-                ExchangeOutcome::Granted(grant(&new, self.now(), self.skew()))
+                ExchangeOutcome::Granted(grant(&token, self.now(), self.skew()))
             }
             Answer::Refused => {
                 self.is_refused.set(true);
@@ -316,29 +335,31 @@ impl Environment for Machine {
 
     fn revoke(&self, session: &Session) -> bool {
         let token = session.refresh.value.secret().expose().to_owned();
-        matches!(self.ask(Op::Revoke(token)), Answer::Revoked(true))
+        matches!(self.run_op(Op::Revoke(token)), Answer::Revoked(true))
     }
 
     fn holder_clock(&self) -> Duration {
-        seconds(match self.removed {
-            Removed::HolderDeadline => 0.0,
-            Removed::ClockThatRunsInSuspend => self.clocks.watcher(),
-            // The second reading is compared with the first one.
-            Removed::CountingFromBeforePut => match self.lease_answered.take() {
-                Some(answered) => self.clocks.holder() - answered,
+        to_duration(match self.removed {
+            RemovedRule::HolderDeadline => 0.0,
+            RemovedRule::ClockAdvancesInSuspend => self.clocks.watcher_seconds(),
+            // The protocol subtracts its first reading, here 0, from its second.
+            RemovedRule::HolderClockFromBeforePut => match self.lease_response_at.take() {
+                Some(answered) => self.clocks.holder_seconds() - answered,
                 None => 0.0,
             },
-            _ => self.clocks.holder(),
+            _ => self.clocks.holder_seconds(),
         })
     }
     fn watcher_clock(&self) -> Duration {
-        seconds(self.clocks.watcher())
+        to_duration(self.clocks.watcher_seconds())
     }
     fn now(&self) -> Timestamp {
-        Timestamp::from_millis(((self.clocks.real() + self.clocks.offset) * 1000.0) as i64)
+        Timestamp::from_millis(
+            ((self.clocks.virtual_seconds() + self.clocks.wall_offset) * 1000.0) as i64,
+        )
     }
     fn sleep(&self, time: Duration) {
-        self.ask(Op::Sleep(time));
+        self.run_op(Op::Sleep(time));
     }
     fn random(&self) -> u64 {
         self.random.borrow_mut().next()
@@ -347,8 +368,8 @@ impl Environment for Machine {
         format!("m{}", self.id)
     }
     fn skew(&self) -> Option<i64> {
-        let skew = (self.clocks.offset * -1000.0) as i64;
-        (self.removed != Removed::OwnSkew).then_some(skew)
+        let skew = (self.clocks.wall_offset * -1000.0) as i64;
+        (self.removed != RemovedRule::SkewCorrection).then_some(skew)
     }
     fn is_abandoned(&self) -> bool {
         false
@@ -360,19 +381,18 @@ pub(super) fn origin() -> Origin {
     "https://api.example.test/v1".parse().unwrap()
 }
 
-/// How long an access token lives, in milliseconds.
+/// The lifetime of tokens, in milliseconds.
 const LIFETIME: i64 = 300_000;
 
 fn grant(token: &str, received_at: Timestamp, skew: Option<i64>) -> Grant {
     let expiry = Expiry::new(received_at, Some(LIFETIME));
-    let secret = |text: String| Secret::new(text);
     Grant {
         access: Some(Token {
-            value: AccessToken::new(secret(format!("access-{token}"))),
+            value: AccessToken::new(Secret::new(format!("access-{token}"))),
             expiry,
         }),
         refresh: Some(Token {
-            value: RefreshToken::new(secret(token.to_owned())),
+            value: RefreshToken::new(Secret::new(token.to_owned())),
             expiry,
         }),
         skew,

@@ -1,16 +1,22 @@
-//! Scenarios for the protocol in virtual time, and what each of its rules prevents.
+//! Runs scenarios in the simulator and checks these properties of the protocol:
 //!
-//! P1 never two exchanges of one token, P2 no session is lost, P3 somebody gets
-//! on and every run ends, P4 a logout stays, P5 a login stays. Some losses no
-//! protocol can prevent; the simulator names their causes, and they are excused.
+//! - P1: no token is exchanged twice.
+//! - P2: no session is lost.
+//! - P3: every run ends, and a later run can renew the session.
+//! - P4: a logout is not undone.
+//! - P5: a login is not overwritten.
+//!
+//! No protocol can prevent some of the losses. A run in which the simulator records
+//! a cause from [`EXCUSES`] may violate P1, P2 and P5.
 
 use std::sync::{Arc, Mutex};
 
-use super::machine::{Machine, Removed, Scenario, origin, session, token_of};
+use super::machine::{Machine, RemovedRule, Scenario, origin, session, token_of};
 use super::simulator::Simulation;
 use super::{Environment, LeaseError, Renewal, SharedSession, Timing};
 use crate::model::Session;
 
+/// Causes of losses that no protocol can prevent.
 const EXCUSES: [&str; 6] = [
     "crash of the holder",
     "long pause of the holder",
@@ -20,7 +26,7 @@ const EXCUSES: [&str; 6] = [
     "gave up",
 ];
 
-/// How a run ended.
+/// How the run of one machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     RenewedByThisRun(String),
@@ -30,7 +36,7 @@ pub(super) enum End {
     Busy,
     NoAnswer,
     OtherRunFailed,
-    Away,
+    StoreFailed,
     Lost,
     LoggedOut(bool),
     LoggedIn,
@@ -38,7 +44,7 @@ pub(super) enum End {
 
 type Ends = Arc<Mutex<Vec<Option<End>>>>;
 
-/// The scenarios that every property holds in.
+/// The names and settings of the scenarios in which every property must hold.
 pub(super) const SCENARIOS: [(&str, &str); 20] = [
     ("calm", ""),
     (
@@ -84,7 +90,7 @@ pub(super) fn calm() -> Scenario {
     Scenario::new("machines=3 slow_server=0.1")
 }
 
-/// Makes the scenario of these settings, from that of calm machines.
+/// Adds settings to the scenario [`calm`].
 pub(super) fn scenario(settings: &'static str) -> Scenario {
     settings.split_whitespace().fold(calm(), |scenario, word| {
         scenario.with(match word {
@@ -98,7 +104,7 @@ pub(super) fn scenario(settings: &'static str) -> Scenario {
     })
 }
 
-/// Runs the protocol's code on a machine.
+/// Runs an operation of the protocol on a machine.
 pub(super) fn with_shared<T>(
     machine: &Machine,
     timing: Timing,
@@ -111,7 +117,12 @@ pub(super) fn with_shared<T>(
     })
 }
 
-pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before: &Session) -> End {
+pub(super) fn renew(
+    machine: &Machine,
+    timing: Timing,
+    removed: RemovedRule,
+    before: &Session,
+) -> End {
     match with_shared(machine, timing, |shared| {
         shared.renew(Some(before), &|_| false)
     }) {
@@ -119,7 +130,7 @@ pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before:
         Ok(Renewal::ByOthers(session)) => End::RenewedByOthers(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
         Err(LeaseError::Ended { .. }) => End::Ended,
-        Err(LeaseError::Busy(_)) if removed == Removed::FailingClosed => {
+        Err(LeaseError::Busy(_)) if removed == RemovedRule::FailClosed => {
             match machine.exchange(&before.refresh.value, timing.exchange_timeout) {
                 super::ExchangeOutcome::Granted(_) => End::RenewedByThisRun(String::new()),
                 _ => End::Ended,
@@ -128,7 +139,7 @@ pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before:
         Err(LeaseError::Busy(_)) => End::Busy,
         Err(LeaseError::Request(_)) => End::NoAnswer,
         Err(LeaseError::OtherRunFailed(_)) => End::OtherRunFailed,
-        Err(LeaseError::Store(_)) => End::Away,
+        Err(LeaseError::Store(_)) => End::StoreFailed,
         Err(LeaseError::Lost(_)) => End::Lost,
         Err(error) => panic!("{error:?}"),
     }
@@ -136,17 +147,17 @@ pub(super) fn renew(machine: &Machine, timing: Timing, removed: Removed, before:
 
 fn log_out(machine: &Machine, timing: Timing) -> End {
     match with_shared(machine, timing, |shared| shared.log_out()) {
-        Ok(done) => End::LoggedOut(done.revocations.iter().all(|revoked| *revoked)),
-        Err(LeaseError::Store(_)) => End::Away,
+        Ok(logout) => End::LoggedOut(logout.revocations.iter().all(|revoked| *revoked)),
+        Err(LeaseError::Store(_)) => End::StoreFailed,
         Err(_) => End::Busy,
     }
 }
 
 fn log_in(machine: &Machine, timing: Timing) -> End {
     match with_shared(machine, timing, |shared| shared.log_in(session("login"))) {
-        Ok((_, former)) => {
-            if let Some(former) = former {
-                machine.revoke(&former);
+        Ok((_, replaced)) => {
+            if let Some(replaced) = replaced {
+                machine.revoke(&replaced);
             }
             End::LoggedIn
         }
@@ -154,140 +165,120 @@ fn log_in(machine: &Machine, timing: Timing) -> End {
     }
 }
 
-/// One run of a scenario, then a visitor long after. Returns the properties
-/// that it broke, and how many exchanges there were.
+/// Runs a scenario, then a last renewal long afterwards. Returns the violated
+/// properties, the number of exchanges, and how each machine's run ended.
 pub(super) fn run(
     seed: u64,
     scenario: &Scenario,
-    removed: Removed,
-    timings: &[Timing],
+    removed: RemovedRule,
+    timing: Timing,
 ) -> (Vec<&'static str>, u32, Vec<End>) {
     let mut sim = Simulation::new(seed, scenario.clone());
     let ends: Ends = Ends::default();
-    let add = |sim: &mut Simulation,
-               start: f64,
-               what: Box<dyn FnOnce(&Machine) -> End + Send>,
-               timing| {
-        let ends = Arc::clone(&ends);
-        let slot = {
-            let mut ends = ends.lock().unwrap();
-            ends.push(None);
-            ends.len() - 1
+    let add =
+        |sim: &mut Simulation, start: f64, operation: Box<dyn FnOnce(&Machine) -> End + Send>| {
+            let ends = Arc::clone(&ends);
+            let slot = {
+                let mut ends = ends.lock().unwrap();
+                ends.push(None);
+                ends.len() - 1
+            };
+            sim.add(start, removed, timing, move |machine| {
+                let end = operation(machine);
+                ends.lock().unwrap()[slot] = Some(end);
+            })
         };
-        sim.add(start, removed, timing, move |machine| {
-            let end = what(machine);
-            ends.lock().unwrap()[slot] = Some(end);
-        })
-    };
     let machines = scenario.get("machines") as usize;
     for index in 0..machines + scenario.get("latecomers") as usize {
-        let timing = timings[index % timings.len()];
         let start = match index < machines {
-            true => sim.random.within(0.0, 0.5),
-            false => sim.random.within(20.0, 120.0),
+            true => sim.random.in_range(0.0, 0.5),
+            false => sim.random.in_range(20.0, 120.0),
         };
         add(
             &mut sim,
             start,
             Box::new(move |m| renew(m, timing, removed, &session("t1"))),
-            timing,
         );
     }
-    let timing = timings[0];
     if scenario.has("logout") {
-        let start = sim.random.within(0.0, 1.5);
-        add(
-            &mut sim,
-            start,
-            Box::new(move |m| log_out(m, timing)),
-            timing,
-        );
+        let start = sim.random.in_range(0.0, 1.5);
+        add(&mut sim, start, Box::new(move |m| log_out(m, timing)));
     }
     if scenario.has("login") {
-        let start = sim.random.within(0.0, 1.5);
-        add(
-            &mut sim,
-            start,
-            Box::new(move |m| log_in(m, timing)),
-            timing,
-        );
+        let start = sim.random.in_range(0.0, 1.5);
+        add(&mut sim, start, Box::new(move |m| log_in(m, timing)));
     }
     sim.run_until(900.0);
     let count = ends.lock().unwrap().len();
     let is_stuck = (0..count).any(|id| sim.is_stuck(id));
     let exchanges = sim.exchanges;
-    let doubles = sim.doubles;
+    let double_exchanges = sim.double_exchanges;
 
-    sim.calm_down();
-    let before = sim.stored().and_then(|entry| entry.session);
+    sim.stop_faults();
+    let before = sim.stored_entry().and_then(|entry| entry.session);
     let before = before.unwrap_or_else(|| session("t1"));
     add(
         &mut sim,
         900.0,
         Box::new(move |m| renew(m, timing, removed, &before)),
-        timing,
     );
     sim.run_until(1200.0);
     sim.finish();
 
     let ends = Arc::try_unwrap(ends).unwrap().into_inner().unwrap();
-    let (visitor, others) = ends.split_last().unwrap();
+    let (last_renewal, others) = ends.split_last().unwrap();
     if others.iter().flatten().any(|end| *end == End::Lost) {
         sim.causes.insert("gave up");
     }
     let is_excused = EXCUSES.iter().any(|cause| sim.causes.contains(cause));
     let is_alive = matches!(
-        visitor,
+        last_renewal,
         Some(End::RenewedByThisRun(_) | End::RenewedByOthers(_))
     );
-    let mut broken = Vec::new();
+    let mut violated = Vec::new();
     if is_stuck {
-        broken.push("P3");
+        violated.push("P3");
     }
-    let last = others.last().cloned().flatten();
+    let last_end = others.last().cloned().flatten();
     if scenario.has("logout") {
-        if let Some(End::LoggedOut(was_revoked)) = last {
-            if *visitor != Some(End::NotSignedIn) {
-                broken.push("P4");
+        if let Some(End::LoggedOut(was_revoked)) = last_end {
+            if *last_renewal != Some(End::NotSignedIn) {
+                violated.push("P4");
             }
             if was_revoked && !sim.revoked.contains(&1) && !is_excused {
-                broken.push("P4");
+                violated.push("P4");
             }
         }
-        if doubles > 0 && !is_excused {
-            broken.push("P1");
+        if double_exchanges > 0 && !is_excused {
+            violated.push("P1");
         }
     } else if scenario.has("login") {
-        if last == Some(End::LoggedIn) {
-            let lineage = sim.stored().map(|entry| entry.sharing.lineage);
+        if last_end == Some(End::LoggedIn) {
+            let lineage = sim.stored_entry().map(|entry| entry.sharing.lineage);
             let is_overwritten = lineage.is_none_or(|lineage| lineage == "one");
             if is_overwritten || (!is_alive && !is_excused) {
-                broken.push("P5");
+                violated.push("P5");
             }
             if !sim.revoked.contains(&1) && !is_excused {
-                broken.push("P5");
+                violated.push("P5");
             }
         }
     } else {
-        if doubles > 0 && !is_excused {
-            broken.push("P1");
+        if double_exchanges > 0 && !is_excused {
+            violated.push("P1");
         }
-        if matches!(visitor, Some(End::Busy | End::Away)) {
-            broken.push("P3");
+        if matches!(last_renewal, Some(End::Busy | End::StoreFailed)) {
+            violated.push("P3");
         } else if !(is_alive
             || sim.causes.contains("answer lost")
             || sim.was_family_revoked && is_excused)
         {
-            broken.push("P2");
+            violated.push("P2");
         }
     }
     (
-        broken,
+        violated,
         exchanges,
         others.iter().flatten().cloned().collect(),
     )
-}
-
-pub(super) fn timing() -> Timing {
-    Timing::DEFAULT
 }

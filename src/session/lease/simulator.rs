@@ -1,9 +1,10 @@
-//! Runs the protocol of several machines in virtual time: messages are delayed
-//! and lost, machines crash, pause and are suspended, clocks are wrong and run
-//! at other rates, the store is away for a while.
+//! Simulates the protocol on several machines in virtual time. Messages are delayed
+//! or lost, machines crash, pause or are suspended, clocks are wrong or run at
+//! different rates, and the store is unavailable for a while.
 //!
-//! Each machine is a thread that runs the program's own code. One of them runs
-//! at a time, until it waits for an answer; the scheduler chooses which is next.
+//! Each machine is a thread that runs the program's own code. Only one thread runs
+//! at a time, until it waits for an answer. Then the scheduler resumes the machine
+//! of the next event.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,31 +15,44 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use super::machine::{
-    Answer, Clocks, Crashed, Kind, MICRO, Machine, Op, Random, Removed, Scenario, session, token_of,
+    Answer, Clocks, Crashed, MICROS_PER_SECOND, Machine, Op, PutKind, Random, RemovedRule,
+    Scenario, session, token_of,
 };
 use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
 use crate::store::{Lease, PutOutcome, Sharing, Version};
 
+/// An event. Its first fields are the index of a machine and the number of that
+/// machine's operation.
 enum Event {
+    /// An answer reaches the machine, or its timeout passes.
     Answer(usize, u64, Answer),
+    /// A request reaches the store. Contains the delay of the response, `None` if lost.
     AtStore(usize, u64, Op, Option<f64>),
+    /// A request reaches the server. Contains whether the response is lost.
     AtServer(usize, u64, Op, bool),
     Start(usize),
 }
 
-struct Seat {
+/// What the scheduler knows of one machine.
+struct MachineState {
+    /// `None` after a crash.
     answers: Option<Sender<Answer>>,
     clocks: Arc<Clocks>,
-    op: u64,
-    steps: u32,
+    /// The number of the current operation. Answers to earlier operations are ignored.
+    op_number: u64,
+    answer_count: u32,
+    /// The machine crashes instead of receiving the answer of this number.
     crash_at: Option<u32>,
+    /// Pauses by number of the answer: whether it is a suspend, and its seconds.
     pauses: HashMap<u32, (bool, f64)>,
-    last: Option<Kind>,
-    has_paused_at_taking: bool,
+    /// The kind of the put that the machine waits for.
+    last_put: Option<PutKind>,
+    has_paused_at_lease: bool,
     is_holding: bool,
-    took_at: f64,
-    has_unsaved: bool,
+    lease_put_at: f64,
+    /// Whether the machine has received new tokens and not stored them.
+    has_unsaved_tokens: bool,
     is_exchanging: bool,
     is_done: bool,
 }
@@ -47,32 +61,42 @@ struct Seat {
 pub(super) struct Simulation {
     scenario: Scenario,
     pub(super) random: Random,
+    /// The virtual time in microseconds.
     now: Arc<AtomicU64>,
+    /// Events by virtual time and order of scheduling.
     events: BTreeMap<(u64, u64), Event>,
-    count: u64,
-    seats: Vec<Seat>,
+    event_count: u64,
+    machines: Vec<MachineState>,
     op_sender: Sender<(usize, Op)>,
     op_receiver: Receiver<(usize, Op)>,
     threads: Vec<std::thread::JoinHandle<()>>,
     version: u64,
     entry: Option<Vec<u8>>,
-    down: Option<(f64, f64)>,
+    /// The start and the end of the store's outage.
+    outage: Option<(f64, f64)>,
     next_token: u32,
-    in_force: HashMap<u32, String>,
-    lineage: HashMap<String, u32>,
-    spent: HashMap<String, f64>,
-    successor: HashMap<String, String>,
+    /// The server's current refresh token of each lineage.
+    current_tokens: HashMap<u32, String>,
+    /// The lineage of each refresh token.
+    lineages: HashMap<String, u32>,
+    /// When each refresh token was exchanged.
+    used_at: HashMap<String, f64>,
+    /// The refresh token that was issued for each exchanged one.
+    successors: HashMap<String, String>,
+    /// The revoked lineages.
     pub(super) revoked: HashSet<u32>,
     pub(super) exchanges: u32,
     pub(super) first_exchange: Option<f64>,
-    pub(super) doubles: u32,
+    /// The number of exchanges of a token that was exchanged before.
+    pub(super) double_exchanges: u32,
     pub(super) was_family_revoked: bool,
     /// When each refresh token was stored.
     pub(super) stored_at: HashMap<String, f64>,
+    /// After this time, the store loses this number of answers.
     lost_answers: (f64, u32),
-    /// What was put, in order.
-    pub(super) puts: Vec<Kind>,
-    /// What happened that no protocol can make good.
+    /// The puts that were done, in order.
+    pub(super) puts: Vec<PutKind>,
+    /// Events from which no protocol can recover.
     pub(super) causes: HashSet<&'static str>,
 }
 
@@ -80,10 +104,10 @@ impl Simulation {
     pub(super) fn new(seed: u64, scenario: Scenario) -> Self {
         let (op_sender, op_receiver) = channel();
         let mut random = Random(seed);
-        let down = scenario.has("outage_to").then(|| {
-            let start = random.within(0.0, 2.0);
+        let outage = scenario.has("outage_to").then(|| {
+            let start = random.in_range(0.0, 2.0);
             let (from, to) = (scenario.get("outage_from"), scenario.get("outage_to"));
-            (start, start + random.within(from, to))
+            (start, start + random.in_range(from, to))
         });
         let entry = SharedEntry {
             session: Some(session("t1")),
@@ -97,23 +121,23 @@ impl Simulation {
             random,
             now: Arc::default(),
             events: BTreeMap::new(),
-            count: 0,
-            seats: Vec::new(),
+            event_count: 0,
+            machines: Vec::new(),
             op_sender,
             op_receiver,
             threads: Vec::new(),
             version: 1,
             entry: Some(entry.to_bytes().unwrap().to_vec()),
-            down,
+            outage,
             next_token: 2,
-            in_force: HashMap::from([(1, "t1".to_owned()), (2, "login".to_owned())]),
-            lineage: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
-            spent: HashMap::new(),
-            successor: HashMap::new(),
+            current_tokens: HashMap::from([(1, "t1".to_owned()), (2, "login".to_owned())]),
+            lineages: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
+            used_at: HashMap::new(),
+            successors: HashMap::new(),
             revoked: HashSet::new(),
             exchanges: 0,
             first_exchange: None,
-            doubles: 0,
+            double_exchanges: 0,
             was_family_revoked: false,
             stored_at: HashMap::new(),
             lost_answers: (0.0, 0),
@@ -123,42 +147,46 @@ impl Simulation {
     }
 
     fn time(&self) -> f64 {
-        self.now.load(SeqCst) as f64 / MICRO
+        self.now.load(SeqCst) as f64 / MICROS_PER_SECOND
     }
 
-    fn at(&mut self, time: f64, event: Event) {
-        self.count += 1;
-        self.events
-            .insert(((time.max(0.0) * MICRO) as u64, self.count), event);
+    fn schedule(&mut self, time: f64, event: Event) {
+        self.event_count += 1;
+        self.events.insert(
+            ((time.max(0.0) * MICROS_PER_SECOND) as u64, self.event_count),
+            event,
+        );
     }
 
-    /// From here on nothing goes wrong any more.
-    pub(super) fn calm_down(&mut self) {
-        self.down = None;
+    /// Removes all faults of the scenario from now on.
+    pub(super) fn stop_faults(&mut self) {
+        self.outage = None;
         self.scenario = match self.scenario.has("no_family") {
             true => Scenario::new("no_family=1"),
             false => Scenario::default(),
         };
     }
 
-    /// Takes the store away from `from` to `to`.
+    /// Makes the store unavailable from `from` to `to`.
     pub(super) fn set_outage(&mut self, from: f64, to: f64) {
-        self.down = Some((from, to));
+        self.outage = Some((from, to));
     }
 
-    /// Pauses a machine after its answer number `step`.
-    pub(super) fn pause(&mut self, id: usize, step: u32, seconds: f64) {
-        self.seats[id].pauses.insert(step, (false, seconds));
+    /// Pauses a machine before it receives the answer of number `answer_number`.
+    pub(super) fn pause(&mut self, id: usize, answer_number: u32, seconds: f64) {
+        self.machines[id]
+            .pauses
+            .insert(answer_number, (false, seconds));
     }
 
-    /// Loses the next answers of the store to what begins after `time`.
+    /// Loses the store's next `count` answers to operations that start after `time`.
     pub(super) fn lose_answers(&mut self, time: f64, count: u32) {
         self.lost_answers = (time, count);
     }
 
-    /// Puts a lease whose holder is never heard of again.
-    pub(super) fn lease_to_nobody(&mut self, duration: Duration) {
-        self.edit(|sharing| {
+    /// Writes a lease whose holder never does anything again.
+    pub(super) fn put_abandoned_lease(&mut self, duration: Duration) {
+        self.edit_entry(|sharing| {
             sharing.ended = None;
             sharing.lease = Some(Lease {
                 attempt_id: "nobody".into(),
@@ -170,65 +198,65 @@ impl Simulation {
         });
     }
 
-    /// Changes the marks of the entry, as another machine does.
-    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Sharing)) {
-        let mut entry = self.stored().unwrap();
+    /// Changes the entry, as another machine would.
+    pub(super) fn edit_entry(&mut self, edit: impl FnOnce(&mut Sharing)) {
+        let mut entry = self.stored_entry().unwrap();
         edit(&mut entry.sharing);
         self.entry = Some(entry.to_bytes().unwrap().to_vec());
         self.version += 1;
     }
 
-    pub(super) fn stored(&self) -> Option<SharedEntry> {
+    pub(super) fn stored_entry(&self) -> Option<SharedEntry> {
         self.entry
             .as_ref()
             .map(|bytes| SharedEntry::from_bytes(bytes, None).unwrap())
     }
 
-    /// Adds a machine that begins `run` at `start`.
+    /// Adds a machine that calls `run` at the virtual time `start`.
     pub(super) fn add(
         &mut self,
         start: f64,
-        removed: Removed,
+        removed: RemovedRule,
         timing: Timing,
         run: impl FnOnce(&Machine) + Send + 'static,
     ) -> usize {
-        let id = self.seats.len();
-        let (answers, received) = channel();
+        let id = self.machines.len();
+        let (answers, answer_receiver) = channel();
         let r = &mut self.random;
         let clocks = Arc::new(Clocks {
             now: Arc::clone(&self.now),
             suspended: AtomicU64::new(0),
-            rate: 1.0 + r.within(-1.0, 1.0) * self.scenario.get("drift"),
-            offset: r.within(-1.0, 1.0) * self.scenario.get("skew"),
-            start: r.within(0.0, 1e5),
+            rate: 1.0 + r.in_range(-1.0, 1.0) * self.scenario.get("drift"),
+            wall_offset: r.in_range(-1.0, 1.0) * self.scenario.get("skew"),
+            start: r.in_range(0.0, 1e5),
         });
         let mut pauses = HashMap::new();
-        if r.hits(self.scenario.get("pause")) {
+        if r.chance(self.scenario.get("pause")) {
             let step = 1 + (r.next() % 10) as u32;
-            pauses.insert(step, (false, r.choose(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0])));
+            pauses.insert(step, (false, r.pick(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0])));
         }
-        if r.hits(self.scenario.get("suspend")) {
+        if r.chance(self.scenario.get("suspend")) {
             let step = 1 + (r.next() % 10) as u32;
-            pauses.insert(step, (true, r.choose(&[20.0, 60.0, 600.0])));
+            pauses.insert(step, (true, r.pick(&[20.0, 60.0, 600.0])));
         }
         let crash_at = r
-            .hits(self.scenario.get("crash"))
+            .chance(self.scenario.get("crash"))
             .then(|| 1 + (r.next() % 10) as u32);
         let machine = Machine {
             id,
             ops: self.op_sender.clone(),
-            answers: received,
+            answers: answer_receiver,
             clocks: Arc::clone(&clocks),
             random: RefCell::new(Random(r.next())),
             removed,
             timing,
-            lease_answered: Cell::new(None),
-            lease: RefCell::new(None),
+            lease_response_at: Cell::new(None),
+            last_lease: RefCell::new(None),
             is_refused: Cell::new(false),
         };
         self.threads.push(std::thread::spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| {
-                // The scheduler says when it starts.
+                // Wait until the scheduler starts this machine.
                 if machine.answers.recv().is_ok() {
                     run(&machine);
                     drop(machine.ops.send((machine.id, Op::Done)));
@@ -241,50 +269,50 @@ impl Simulation {
                 resume_unwind(panic);
             }
         }));
-        self.seats.push(Seat {
+        self.machines.push(MachineState {
             answers: Some(answers),
             clocks,
-            op: 0,
-            steps: 0,
+            op_number: 0,
+            answer_count: 0,
             crash_at,
             pauses,
-            last: None,
-            has_paused_at_taking: false,
+            last_put: None,
+            has_paused_at_lease: false,
             is_holding: false,
-            took_at: 0.0,
-            has_unsaved: false,
+            lease_put_at: 0.0,
+            has_unsaved_tokens: false,
             is_exchanging: false,
             is_done: false,
         });
-        self.at(start, Event::Start(id));
+        self.schedule(start, Event::Start(id));
         id
     }
 
     pub(super) fn is_stuck(&self, id: usize) -> bool {
-        self.seats[id].answers.is_some() && !self.seats[id].is_done
+        self.machines[id].answers.is_some() && !self.machines[id].is_done
     }
 
     pub(super) fn run_until(&mut self, end: f64) {
         while let Some(entry) = self.events.first_entry() {
-            if entry.key().0 as f64 / MICRO > end {
+            if entry.key().0 as f64 / MICROS_PER_SECOND > end {
                 break;
             }
             let ((time, _), event) = entry.remove_entry();
             self.now.store(time, SeqCst);
             match event {
                 Event::Start(id) => self.resume(id, Answer::Slept),
-                Event::Answer(id, op, answer) => self.answer(id, op, answer),
-                Event::AtStore(id, op, what, back) => self.at_store(id, op, what, back),
-                Event::AtServer(id, op, what, is_lost) => self.at_server(id, op, what, is_lost),
+                Event::Answer(id, op, answer) => self.deliver_answer(id, op, answer),
+                Event::AtStore(id, number, op, delay) => self.at_store(id, number, op, delay),
+                Event::AtServer(id, number, op, lost) => self.at_server(id, number, op, lost),
             }
         }
-        self.now.store((end * MICRO) as u64, SeqCst);
+        self.now.store((end * MICROS_PER_SECOND) as u64, SeqCst);
     }
 
-    /// Ends all threads. A panic of one is a panic of the run.
+    /// Ends all threads. Panics if one of them has panicked.
     pub(super) fn finish(&mut self) {
-        for seat in &mut self.seats {
-            seat.answers = None;
+        for machine_state in &mut self.machines {
+            machine_state.answers = None;
         }
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
@@ -293,69 +321,75 @@ impl Simulation {
         }
     }
 
-    fn answer(&mut self, id: usize, op: u64, answer: Answer) {
+    fn deliver_answer(&mut self, id: usize, op: u64, answer: Answer) {
         let time = self.time();
-        let seat = &mut self.seats[id];
-        if seat.op != op || seat.answers.is_none() {
-            return; // Its time is over, or the machine is.
+        let machine_state = &mut self.machines[id];
+        if machine_state.op_number != op || machine_state.answers.is_none() {
+            return; // The operation has timed out, or the machine has crashed.
         }
-        seat.steps += 1;
-        if seat.crash_at == Some(seat.steps) {
-            seat.answers = None;
-            if seat.is_holding {
+        machine_state.answer_count += 1;
+        if machine_state.crash_at == Some(machine_state.answer_count) {
+            machine_state.answers = None;
+            if machine_state.is_holding {
                 self.causes.insert("crash of the holder");
             }
-            if seat.has_unsaved || seat.is_exchanging {
+            if machine_state.has_unsaved_tokens || machine_state.is_exchanging {
                 self.causes.insert("answer lost");
             }
             return;
         }
-        let mut pause = seat.pauses.remove(&seat.steps);
-        if seat.last == Some(Kind::Lease) && !seat.has_paused_at_taking && pause.is_none() {
+        let mut pause = machine_state.pauses.remove(&machine_state.answer_count);
+        if machine_state.last_put == Some(PutKind::Lease)
+            && !machine_state.has_paused_at_lease
+            && pause.is_none()
+        {
             let is_suspend = self.scenario.get("suspend_at_taking") > 0.0;
-            if self.random.hits(
+            if self.random.chance(
                 self.scenario
                     .get("pause_at_taking")
                     .max(self.scenario.get("suspend_at_taking")),
             ) {
-                let time = self.random.choose(&[10.0, 20.0, 40.0, 90.0, 600.0]);
+                let time = self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]);
                 pause = Some((is_suspend, time));
             }
-            self.seats[id].has_paused_at_taking = true;
-        } else if let Some((_, long)) = pause
-            && seat.is_holding
-            && long >= 5.0
+            self.machines[id].has_paused_at_lease = true;
+        } else if let Some((_, seconds)) = pause
+            && machine_state.is_holding
+            && seconds >= 5.0
         {
             self.causes.insert("long pause of the holder");
         }
-        let seat = &mut self.seats[id];
-        if let Some((is_suspend, long)) = pause {
+        let machine_state = &mut self.machines[id];
+        if let Some((is_suspend, seconds)) = pause {
             if is_suspend {
-                seat.clocks
+                machine_state
+                    .clocks
                     .suspended
-                    .fetch_add((long * MICRO) as u64, SeqCst);
+                    .fetch_add((seconds * MICROS_PER_SECOND) as u64, SeqCst);
             }
-            seat.steps -= 1;
-            // It has its answer: the timeout does not count any more.
-            seat.op += 1;
-            let op = seat.op;
-            self.at(time + long, Event::Answer(id, op, answer));
+            machine_state.answer_count -= 1;
+            // The answer has arrived, so ignore the timeout of the operation.
+            machine_state.op_number += 1;
+            let op = machine_state.op_number;
+            self.schedule(time + seconds, Event::Answer(id, op, answer));
             return;
         }
         let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
-        if matches!(seat.last, Some(Kind::Release | Kind::End | Kind::Result))
-            || (seat.last == Some(Kind::Lease) && is_conflict)
+        if matches!(
+            machine_state.last_put,
+            Some(PutKind::Release | PutKind::EndedMark | PutKind::Result)
+        ) || (machine_state.last_put == Some(PutKind::Lease) && is_conflict)
         {
-            seat.is_holding = false;
+            machine_state.is_holding = false;
         }
-        seat.last = None;
-        seat.is_exchanging = false;
+        machine_state.last_put = None;
+        machine_state.is_exchanging = false;
         self.resume(id, answer);
     }
 
     /// Lets a machine run until its next operation.
     fn resume(&mut self, id: usize, answer: Answer) {
-        let Some(answers) = &self.seats[id].answers else {
+        let Some(answers) = &self.machines[id].answers else {
             return;
         };
         if answers.send(answer).is_err() {
@@ -363,52 +397,56 @@ impl Simulation {
         }
         let (from, op) = self.op_receiver.recv().unwrap();
         assert_eq!(from, id, "two machines ran at once");
-        self.begin(id, op);
+        self.start_op(id, op);
     }
 
     fn store_delay(&mut self) -> f64 {
         let slow = self.scenario.get("slow_store");
-        match self.random.hits(slow) {
-            true => self.random.within(1.0, 14.0),
-            false => self.random.within(0.001, 0.03),
+        match self.random.chance(slow) {
+            true => self.random.in_range(1.0, 14.0),
+            false => self.random.in_range(0.001, 0.03),
         }
     }
 
-    fn begin(&mut self, id: usize, op: Op) {
+    fn start_op(&mut self, id: usize, op: Op) {
         let time = self.time();
-        self.seats[id].op += 1;
-        let number = self.seats[id].op;
+        self.machines[id].op_number += 1;
+        let number = self.machines[id].op_number;
         match op {
-            Op::Done => self.seats[id].is_done = true,
-            Op::Sleep(long) => {
-                let long = long.as_secs_f64() / self.seats[id].clocks.rate;
-                self.at(time + long, Event::Answer(id, number, Answer::Slept));
+            Op::Done => self.machines[id].is_done = true,
+            Op::Sleep(duration) => {
+                let seconds = duration.as_secs_f64() / self.machines[id].clocks.rate;
+                self.schedule(time + seconds, Event::Answer(id, number, Answer::Slept));
             }
             Op::Get(_) | Op::Put(..) => {
-                let (there, back) = (self.store_delay(), self.store_delay());
-                let mut back = (!self.random.hits(self.scenario.get("lose_store"))).then_some(back);
+                let (request_delay, delay) = (self.store_delay(), self.store_delay());
+                let mut response_delay =
+                    (!self.random.chance(self.scenario.get("lose_store"))).then_some(delay);
                 if self.lost_answers.1 > 0 && time > self.lost_answers.0 {
                     self.lost_answers.1 -= 1;
-                    back = None;
+                    response_delay = None;
                 }
-                let (timeout, late) = match &op {
+                let (timeout, timeout_answer) = match &op {
                     Op::Put(_, kind, _, timeout) => {
-                        self.seats[id].last = Some(*kind);
-                        if *kind == Kind::Lease {
-                            self.seats[id].is_holding = true;
-                            self.seats[id].took_at = time;
+                        self.machines[id].last_put = Some(*kind);
+                        if *kind == PutKind::Lease {
+                            self.machines[id].is_holding = true;
+                            self.machines[id].lease_put_at = time;
                         }
                         (*timeout, Answer::Put(PutOutcome::Unknown))
                     }
                     Op::Get(timeout) => (*timeout, Answer::Unavailable),
                     _ => unreachable!(),
                 };
-                self.at(
+                self.schedule(
                     time + timeout.as_secs_f64(),
-                    Event::Answer(id, number, late),
+                    Event::Answer(id, number, timeout_answer),
                 );
-                if !self.random.hits(self.scenario.get("lose_store")) {
-                    self.at(time + there, Event::AtStore(id, number, op, back));
+                if !self.random.chance(self.scenario.get("lose_store")) {
+                    self.schedule(
+                        time + request_delay,
+                        Event::AtStore(id, number, op, response_delay),
+                    );
                 }
             }
             Op::Exchange(..) | Op::Revoke(_) => {
@@ -417,34 +455,34 @@ impl Simulation {
                     _ => 10.0,
                 };
                 let is_exchange = matches!(op, Op::Exchange(..));
-                let mut slow = match self.random.hits(self.scenario.get("slow_server")) {
-                    true => self.random.within(1.0, 9.0),
-                    false => self.random.within(0.02, 0.4),
+                let mut delay = match self.random.chance(self.scenario.get("slow_server")) {
+                    true => self.random.in_range(1.0, 9.0),
+                    false => self.random.in_range(0.02, 0.4),
                 };
-                if self.random.hits(self.scenario.get("very_slow_server")) {
-                    slow = self.random.within(10.0, 40.0);
+                if self.random.chance(self.scenario.get("very_slow_server")) {
+                    delay = self.random.in_range(10.0, 40.0);
                 }
-                let is_lost = self.random.hits(self.scenario.get("lose_server"));
-                let late = if is_exchange {
-                    Answer::Silence
+                let is_lost = self.random.chance(self.scenario.get("lose_server"));
+                let timeout_answer = if is_exchange {
+                    Answer::NoResponse
                 } else {
                     Answer::Revoked(false)
                 };
-                self.seats[id].is_exchanging = is_exchange;
-                self.at(time + timeout, Event::Answer(id, number, late));
-                if !self.random.hits(self.scenario.get("lose_server"))
+                self.machines[id].is_exchanging = is_exchange;
+                self.schedule(time + timeout, Event::Answer(id, number, timeout_answer));
+                if !self.random.chance(self.scenario.get("lose_server"))
                     && !self.scenario.has("server_down")
                 {
-                    self.at(time + slow, Event::AtServer(id, number, op, is_lost));
+                    self.schedule(time + delay, Event::AtServer(id, number, op, is_lost));
                 }
             }
         }
     }
 
-    fn at_store(&mut self, id: usize, number: u64, op: Op, back: Option<f64>) {
+    fn at_store(&mut self, id: usize, number: u64, op: Op, response_delay: Option<f64>) {
         let time = self.time();
         if self
-            .down
+            .outage
             .is_some_and(|(from, to)| (from..to).contains(&time))
         {
             return;
@@ -460,12 +498,12 @@ impl Simulation {
                     self.version += 1;
                     self.puts.push(kind);
                     self.entry = content;
-                    if let Some(session) = self.stored().and_then(|entry| entry.session) {
+                    if let Some(session) = self.stored_entry().and_then(|entry| entry.session) {
                         self.stored_at.entry(token_of(&session)).or_insert(time);
                     }
-                    if kind == Kind::Result {
-                        self.seats[id].has_unsaved = false;
-                        if time - self.seats[id].took_at > 30.0 {
+                    if kind == PutKind::Result {
+                        self.machines[id].has_unsaved_tokens = false;
+                        if time - self.machines[id].lease_put_at > 30.0 {
                             self.causes.insert("result later than the lease");
                         }
                     }
@@ -474,13 +512,13 @@ impl Simulation {
             }
             _ => unreachable!(),
         };
-        if let Some(back) = back {
-            self.at(time + back, Event::Answer(id, number, answer));
+        if let Some(delay) = response_delay {
+            self.schedule(time + delay, Event::Answer(id, number, answer));
         }
     }
 
     fn at_server(&mut self, id: usize, number: u64, op: Op, is_lost: bool) {
-        let is_waiting = self.seats[id].op == number;
+        let is_waiting = self.machines[id].op_number == number;
         let answer = match op {
             Op::Exchange(token, _) => {
                 if !is_waiting {
@@ -489,18 +527,18 @@ impl Simulation {
                 }
                 let answer = self.exchange(&token);
                 if matches!(answer, Answer::Tokens(_)) {
-                    if self.seats[id].answers.is_none() || is_lost || !is_waiting {
+                    if self.machines[id].answers.is_none() || is_lost || !is_waiting {
                         self.causes.insert("answer lost");
                     } else {
-                        self.seats[id].has_unsaved = true;
+                        self.machines[id].has_unsaved_tokens = true;
                     }
                 }
                 answer
             }
             Op::Revoke(token) => {
-                if let Some(lineage) = self.lineage.get(&token)
+                if let Some(lineage) = self.lineages.get(&token)
                     && (!self.scenario.has("no_family")
-                        || self.in_force.get(lineage) == Some(&token))
+                        || self.current_tokens.get(lineage) == Some(&token))
                 {
                     self.revoked.insert(*lineage);
                 }
@@ -509,13 +547,13 @@ impl Simulation {
             _ => unreachable!(),
         };
         if !is_lost {
-            self.answer(id, number, answer);
+            self.deliver_answer(id, number, answer);
         }
     }
 
     fn exchange(&mut self, token: &str) -> Answer {
         let time = self.time();
-        let Some(lineage) = self.lineage.get(token).copied() else {
+        let Some(lineage) = self.lineages.get(token).copied() else {
             return Answer::Refused;
         };
         if self.revoked.contains(&lineage) {
@@ -523,12 +561,12 @@ impl Simulation {
         }
         self.exchanges += 1;
         self.first_exchange.get_or_insert(time);
-        if let Some(spent) = self.spent.get(token) {
-            self.doubles += 1;
-            let is_retry = time - spent <= self.scenario.get("retry_window")
-                && self.successor.get(token) == self.in_force.get(&lineage);
+        if let Some(used_at) = self.used_at.get(token) {
+            self.double_exchanges += 1;
+            let is_retry = time - used_at <= self.scenario.get("retry_window")
+                && self.successors.get(token) == self.current_tokens.get(&lineage);
             if is_retry && self.scenario.get("retry_window") > 0.0 {
-                return Answer::Tokens(self.in_force[&lineage].clone());
+                return Answer::Tokens(self.current_tokens[&lineage].clone());
             }
             if !self.scenario.has("no_family") {
                 self.revoked.insert(lineage);
@@ -538,10 +576,10 @@ impl Simulation {
         }
         let new = format!("t{}", self.next_token);
         self.next_token += 1;
-        self.spent.insert(token.to_owned(), time);
-        self.successor.insert(token.to_owned(), new.clone());
-        self.lineage.insert(new.clone(), lineage);
-        self.in_force.insert(lineage, new.clone());
+        self.used_at.insert(token.to_owned(), time);
+        self.successors.insert(token.to_owned(), new.clone());
+        self.lineages.insert(new.clone(), lineage);
+        self.current_tokens.insert(lineage, new.clone());
         Answer::Tokens(new)
     }
 }

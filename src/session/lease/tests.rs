@@ -1,25 +1,31 @@
-//! What holds in every scenario, and what each of the protocol's rules prevents.
+//! Tests that the protocol's properties hold in every scenario, and that removing a
+//! rule of the protocol violates one of them.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::machine::{Kind, Removed, Scenario, session, token_of};
-use super::scenarios::{End, SCENARIOS, calm, renew, run, scenario, timing, with_shared};
+use super::machine::{PutKind, RemovedRule, Scenario, session, token_of};
+use super::scenarios::{End, SCENARIOS, calm, renew, run, scenario, with_shared};
 use super::simulator::Simulation;
 use super::{Environment, Timing};
 use crate::model::{Session, Timestamp};
 use crate::store::EndedMark;
 
-/// Seeds that the usual run of the tests tries per scenario.
+/// Number of seeds per scenario in a usual test run.
 const SEEDS: u64 = 150;
 
-fn hold(seeds: u64) {
+fn assert_properties_hold(seeds: u64) {
     for (name, settings) in SCENARIOS {
         for seed in 0..seeds {
-            let (broken, _, ends) = run(seed, &scenario(settings), Removed::Nothing, &[timing()]);
+            let (violated, _, ends) = run(
+                seed,
+                &scenario(settings),
+                RemovedRule::Nothing,
+                Timing::DEFAULT,
+            );
             assert!(
-                broken.is_empty(),
-                "{name}, seed {seed}: {broken:?} {ends:?}"
+                violated.is_empty(),
+                "{name}, seed {seed}: {violated:?} {ends:?}"
             );
         }
     }
@@ -27,134 +33,131 @@ fn hold(seeds: u64) {
 
 #[test]
 fn every_property_holds_in_every_scenario() {
-    hold(SEEDS);
+    assert_properties_hold(SEEDS);
 }
 
 #[test]
 #[ignore = "long"]
 fn every_property_holds_in_many_runs() {
-    hold(5000);
+    assert_properties_hold(5000);
 }
 
 #[test]
 fn calm_machines_exchange_once() {
     for seed in 0..SEEDS {
-        let (_, exchanges, ends) = run(seed, &calm(), Removed::Nothing, &[timing()]);
+        let (_, exchanges, ends) = run(seed, &calm(), RemovedRule::Nothing, Timing::DEFAULT);
         assert_eq!(exchanges, 1, "seed {seed}: {ends:?}");
     }
 }
 
-fn many() -> Scenario {
+fn many_machines() -> Scenario {
     calm().with("machines=64")
 }
 
 #[test]
 fn many_machines_exchange_once() {
-    let (broken, exchanges, ends) = run(1, &many(), Removed::Nothing, &[timing()]);
+    let (violated, exchanges, ends) =
+        run(1, &many_machines(), RemovedRule::Nothing, Timing::DEFAULT);
     assert_eq!(
-        (broken.len(), exchanges, ends.len()),
+        (violated.len(), exchanges, ends.len()),
         (0, 1, 64),
         "{ends:?}"
     );
 }
 
-fn named(name: &str) -> Scenario {
+fn scenario_named(name: &str) -> Scenario {
     let found = SCENARIOS.into_iter().find(|(other, _)| *other == name);
     scenario(found.expect("a scenario").1)
 }
 
-/// Whether a removed rule breaks one of `properties` within some runs of a scenario.
-fn breaks(removed: Removed, name: &str, timings: &[Timing], properties: &[&str]) {
-    let scenario = named(name);
-    let broken = (0..3000).find_map(|seed| {
-        let (broken, ..) = run(seed, &scenario, removed, timings);
-        broken
-            .into_iter()
-            .find(|property| properties.contains(property))
+/// Asserts that some run of the scenario `name` violates one of `properties` if a
+/// rule is removed.
+fn assert_breaks(removed: RemovedRule, name: &str, properties: &[&str]) {
+    assert_breaks_with(Timing::DEFAULT, removed, name, properties);
+}
+
+fn assert_breaks_with(timing: Timing, removed: RemovedRule, name: &str, properties: &[&str]) {
+    let scenario = scenario_named(name);
+    let is_violated = (0..3000).any(|seed| {
+        let (violated, ..) = run(seed, &scenario, removed, timing);
+        violated
+            .iter()
+            .any(|property| properties.contains(property))
     });
     assert!(
-        broken.is_some(),
+        is_violated,
         "{removed:?} can be removed without breaking anything in {name}"
     );
 }
 
 #[test]
 fn without_the_lease() {
-    breaks(Removed::Lease, "calm", &[timing()], &["P1"]);
+    assert_breaks(RemovedRule::Lease, "calm", &["P1"]);
 }
 
 #[test]
 fn without_comparing_at_the_lease() {
-    breaks(Removed::CasOfLease, "calm", &[timing()], &["P1", "P2"]);
+    assert_breaks(RemovedRule::CasOfLease, "calm", &["P1", "P2"]);
 }
 
 #[test]
 fn without_comparing_at_the_result() {
-    breaks(Removed::CasOfResult, "login", &[timing()], &["P5"]);
-    breaks(Removed::CasOfResult, "logout", &[timing()], &["P4"]);
+    assert_breaks(RemovedRule::CasOfResult, "login", &["P5"]);
+    assert_breaks(RemovedRule::CasOfResult, "logout", &["P4"]);
 }
 
 #[test]
 fn without_comparing_at_the_release() {
-    breaks(
-        Removed::CasOfRelease,
+    assert_breaks(
+        RemovedRule::CasOfRelease,
         "suspended while taking",
-        &[timing()],
         &["P1", "P2"],
     );
 }
 
 #[test]
 fn without_the_holders_deadline() {
-    breaks(
-        Removed::HolderDeadline,
+    assert_breaks(
+        RemovedRule::HolderDeadline,
         "paused while taking",
-        &[timing()],
         &["P1", "P2"],
     );
 }
 
 #[test]
 fn with_a_lease_that_counts_from_the_answer() {
-    breaks(
-        Removed::CountingFromBeforePut,
+    assert_breaks(
+        RemovedRule::HolderClockFromBeforePut,
         "paused while taking",
-        &[timing()],
         &["P1", "P2"],
     );
 }
 
 #[test]
 fn with_a_clock_that_stands_still_in_suspend() {
-    breaks(
-        Removed::ClockThatRunsInSuspend,
+    assert_breaks(
+        RemovedRule::ClockAdvancesInSuspend,
         "suspended while taking",
-        &[timing()],
         &["P1", "P2"],
     );
 }
 
 #[test]
 fn with_wall_clocks_in_place_of_watching() {
-    breaks(
-        Removed::Watching,
-        "clocks",
-        &[timing()],
-        &["P1", "P2", "P3"],
-    );
+    assert_breaks(RemovedRule::Watching, "clocks", &["P1", "P2", "P3"]);
 }
 
 #[test]
-fn with_ones_own_length_in_place_of_the_entrys() {
+fn with_own_lease_duration_instead_of_the_entrys() {
     let short = Timing {
         lease_duration: Duration::from_secs(12),
         exchange_timeout: Duration::from_millis(3500),
         margin: Duration::from_secs(2),
-        ..timing()
+        ..Timing::DEFAULT
     };
     let first_exchange = |removed| {
         let mut sim = Simulation::new(1, calm());
-        sim.lease_to_nobody(Duration::from_secs(30));
+        sim.put_abandoned_lease(Duration::from_secs(30));
         sim.add(0.0, removed, short, move |machine| {
             renew(machine, short, removed, &session("t1"));
         });
@@ -162,84 +165,91 @@ fn with_ones_own_length_in_place_of_the_entrys() {
         sim.finish();
         sim.first_exchange.expect("an exchange")
     };
-    assert!(first_exchange(Removed::Nothing) >= 30.0);
-    assert!(first_exchange(Removed::LengthOfTheEntry) < 30.0);
+    assert!(first_exchange(RemovedRule::Nothing) >= 30.0);
+    assert!(first_exchange(RemovedRule::DurationFromEntry) < 30.0);
 }
 
 #[test]
 fn without_looking_up_an_unanswered_put() {
-    breaks(
-        Removed::LookingUpUnanswered,
+    assert_breaks(
+        RemovedRule::UnansweredPutAsStored,
         "store away 3 to 25 s",
-        &[timing()],
         &["P1", "P2"],
     );
 }
 
-/// The lease is put, and no answer comes. Its holder must not wait for itself.
+/// The lease is written, but the response is lost. The run must not wait for the
+/// expiry of its own lease.
 #[test]
 fn taking_an_unanswered_put_for_undone() {
     let first_exchange = |removed| {
         let mut sim = Simulation::new(1, calm());
-        // Of the put: only the get begins at the start.
+        // This loses the answer to the put. The get starts at 0.0, which is not later.
         sim.lose_answers(0.0, 1);
-        sim.add(0.0, removed, timing(), move |machine| {
-            renew(machine, timing(), removed, &session("t1"));
+        sim.add(0.0, removed, Timing::DEFAULT, move |machine| {
+            renew(machine, Timing::DEFAULT, removed, &session("t1"));
         });
         sim.run_until(100.0);
         sim.finish();
         (sim.first_exchange, sim.puts)
     };
-    let (looked_up, puts) = first_exchange(Removed::Nothing);
-    let (guessed, _) = first_exchange(Removed::TakingUnansweredForUndone);
-    assert!(looked_up.is_some_and(|at| at < 15.0), "{looked_up:?}");
-    assert!(guessed.is_none_or(|at| at > 30.0), "{guessed:?}");
-    // After 10 s what is left of the lease is too short for an exchange and its body.
+    let (protocol, puts) = first_exchange(RemovedRule::Nothing);
+    let (without_rule, _) = first_exchange(RemovedRule::UnansweredPutAsConflict);
+    assert!(protocol.is_some_and(|at| at < 15.0), "{protocol:?}");
+    assert!(without_rule.is_none_or(|at| at > 30.0), "{without_rule:?}");
+    // After the timeout of 10 s, the rest of the first lease is too short for an exchange.
     assert_eq!(
         puts,
-        [Kind::Lease, Kind::Release, Kind::Lease, Kind::Result]
+        [
+            PutKind::Lease,
+            PutKind::Release,
+            PutKind::Lease,
+            PutKind::Result
+        ]
     );
 }
 
-/// How long after its return a store that was away for 20 to 30 s gets the result, at most.
+/// Returns the longest time from the end of an outage of 20 to 30 s until the result is
+/// stored, in 50 runs.
 fn longest_delay(timing: Timing) -> f64 {
     let delay = |seed: u32| {
-        let back = 20.0 + f64::from(seed % 10);
+        let outage_end = 20.0 + f64::from(seed % 10);
         let scenario = Scenario::default();
         let mut sim = Simulation::new(seed.into(), scenario);
-        // The lease is there after 90 ms. The result may be, in a fast run.
-        sim.set_outage(0.1, back);
-        sim.add(0.0, Removed::Nothing, timing, move |machine| {
-            renew(machine, timing, Removed::Nothing, &session("t1"));
+        // The outage starts just after the lease is written. A fast run has stored the
+        // result by then.
+        sim.set_outage(0.1, outage_end);
+        sim.add(0.0, RemovedRule::Nothing, timing, move |machine| {
+            renew(machine, timing, RemovedRule::Nothing, &session("t1"));
         });
         sim.run_until(100.0);
         sim.finish();
-        sim.stored_at["t2"] - back
+        sim.stored_at["t2"] - outage_end
     };
     (0..50).map(delay).fold(0.0, f64::max)
 }
 
 #[test]
 fn long_attempts_to_save_come_late() {
-    assert!(longest_delay(timing()) < 5.0);
+    assert!(longest_delay(Timing::DEFAULT) < 5.0);
     let long = Timing {
         save_attempt_timeout: Duration::from_secs(10),
-        ..timing()
+        ..Timing::DEFAULT
     };
     assert!(longest_delay(long) > 6.0);
 }
 
-/// Machines whose clocks are hours off use a token while it lasts by the server's
-/// clock. Returns how many exchanges there were, when the first one was, and
-/// when the ended token was last used.
-fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
+/// Machines with clocks that are wrong by hours read the session, and renew it if the
+/// access token has expired by the server's clock. Returns the number of exchanges,
+/// the time of the first one, and the last time at which the first token was used.
+fn read_by_many(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
     let scenario = calm().with("skew=7200");
     let mut sim = Simulation::new(seed, scenario);
     let used = Arc::new(Mutex::new(0.0));
     for _ in 0..6 {
-        let start = sim.random.within(200.0, 500.0);
+        let start = sim.random.in_range(200.0, 500.0);
         let used = Arc::clone(&used);
-        sim.add(start, removed, timing(), move |machine| {
+        sim.add(start, removed, Timing::DEFAULT, move |machine| {
             let is_fresh = |session: &Session| {
                 let access = session.access.as_ref().expect("an access token");
                 access
@@ -247,8 +257,8 @@ fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
                     .outlasts(Duration::from_secs(30), machine.now())
             };
             let deadline = machine.watcher_clock() + Duration::from_secs(15);
-            let timeout = timing().request_timeout;
-            let read = with_shared(machine, timing(), |shared| {
+            let timeout = Timing::DEFAULT.request_timeout;
+            let read = with_shared(machine, Timing::DEFAULT, |shared| {
                 let (_, entry) = shared.read_entry(deadline, timeout, 1).expect("an entry");
                 let read = entry.and_then(|entry| entry.session).expect("a session");
                 if !is_fresh(&read) {
@@ -257,7 +267,7 @@ fn read_by_many(seed: u64, removed: Removed) -> (u32, f64, f64) {
                 read
             });
             if is_fresh(&read) && token_of(&read) == "t1" {
-                *used.lock().unwrap() = machine.clocks.real();
+                *used.lock().unwrap() = machine.clocks.virtual_seconds();
             }
         });
     }
@@ -277,61 +287,67 @@ fn without_the_readers_own_skew() {
         exchanges == 1 && first >= 270.0 && used < 300.0
     };
     let all = |removed| (0..20).all(|seed| is_right(read_by_many(seed, removed)));
-    assert!(all(Removed::Nothing));
-    assert!(!all(Removed::OwnSkew));
+    assert!(all(RemovedRule::Nothing));
+    assert!(!all(RemovedRule::SkewCorrection));
 }
 
 #[test]
 fn without_a_second_look_after_a_refusal() {
-    breaks(Removed::SecondLook, "login", &[timing()], &["P5"]);
+    assert_breaks(RemovedRule::ReadAfterRefusal, "login", &["P5"]);
 }
 
 #[test]
 fn without_the_mark_of_the_end() {
-    breaks(
-        Removed::EndedMark,
-        "pauses, no family",
-        &[timing()],
-        &["P2"],
-    );
+    assert_breaks(RemovedRule::EndedMark, "pauses, no family", &["P2"]);
 }
 
 #[test]
 fn without_putting_over_a_taker() {
-    breaks(
-        Removed::PuttingOverATaker,
+    assert_breaks(
+        RemovedRule::OverwritingNewerLease,
         "pauses, no family",
-        &[timing()],
         &["P2"],
     );
 }
 
-/// One machine whose exchange takes some seconds, and what `meanwhile` does to it.
-fn slow_exchange(meanwhile: impl FnOnce(&mut Simulation)) -> Simulation {
+/// Runs one machine whose exchange takes some seconds, and calls `during_exchange`
+/// while it waits for the server.
+fn slow_exchange(during_exchange: impl FnOnce(&mut Simulation)) -> Simulation {
     let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
-    sim.add(0.0, Removed::Nothing, timing(), |machine| {
-        renew(machine, timing(), Removed::Nothing, &session("t1"));
+    sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, |machine| {
+        renew(
+            machine,
+            Timing::DEFAULT,
+            RemovedRule::Nothing,
+            &session("t1"),
+        );
     });
     sim.run_until(0.5);
-    assert!(sim.stored().expect("an entry").sharing.lease.is_some());
-    meanwhile(&mut sim);
+    assert!(
+        sim.stored_entry()
+            .expect("an entry")
+            .sharing
+            .lease
+            .is_some()
+    );
+    during_exchange(&mut sim);
     sim.run_until(15.0);
     sim.finish();
     sim
 }
 
-/// The holder of the new tokens puts them over a lease on the spent one, or over a
-/// mark that it ended.
+/// A run with new tokens stores them even if another run has acquired a lease on the
+/// used token or has marked it as ended.
 #[test]
-fn a_result_replaces_what_others_made_of_the_spent_token() {
-    let held = slow_exchange(|sim| sim.lease_to_nobody(Duration::from_secs(30)));
-    assert!(held.stored_at.contains_key("t2"));
+fn a_result_overwrites_changes_to_the_used_token() {
+    let leased = slow_exchange(|sim| sim.put_abandoned_lease(Duration::from_secs(30)));
+    assert!(leased.stored_at.contains_key("t2"));
     let ended = slow_exchange(|sim| {
-        sim.edit(|sharing| {
+        sim.edit_entry(|sharing| {
             sharing.lease = None;
             sharing.ended = Some(EndedMark {
-                message: "spent".into(),
+                message: "token used".into(),
                 at: Timestamp::from_millis(0),
             });
         });
@@ -339,19 +355,24 @@ fn a_result_replaces_what_others_made_of_the_spent_token() {
     assert!(ended.stored_at.contains_key("t2"));
 }
 
-/// The holder was paused for longer than it tries to save, and the store does not
-/// answer at first.
+/// The holder was paused for longer than `save_timeout`, and the store does not answer
+/// at first.
 #[test]
 fn a_run_that_was_paused_has_some_attempts_left() {
     let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
     let end = Arc::new(Mutex::new(None));
     let ended = Arc::clone(&end);
-    let id = sim.add(0.0, Removed::Nothing, timing(), move |machine| {
-        let end = renew(machine, timing(), Removed::Nothing, &session("t1"));
+    let id = sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, move |machine| {
+        let end = renew(
+            machine,
+            Timing::DEFAULT,
+            RemovedRule::Nothing,
+            &session("t1"),
+        );
         *ended.lock().unwrap() = Some(end);
     });
-    // The answers are those to a get, the lease, the exchange, and the result.
+    // Answer 4 is for the put of the result, after a get, the lease and the exchange.
     sim.pause(id, 4, 700.0);
     sim.lose_answers(0.5, 2);
     sim.run_until(900.0);
@@ -362,17 +383,18 @@ fn a_run_that_was_paused_has_some_attempts_left() {
     );
 }
 
-/// What the server issues for a session that is no longer there is ended as well.
+/// If the session was logged out or replaced during the exchange, the new tokens are
+/// revoked.
 #[test]
 fn new_tokens_of_a_session_that_is_gone_are_revoked() {
-    let gone = slow_exchange(|sim| sim.edit(|sharing| sharing.gone = true));
-    assert!(gone.exchanges == 1 && gone.revoked.contains(&1));
-    let replaced = slow_exchange(|sim| sim.edit(|sharing| sharing.lineage = "two".into()));
+    let logged_out = slow_exchange(|sim| sim.edit_entry(|sharing| sharing.gone = true));
+    assert!(logged_out.exchanges == 1 && logged_out.revoked.contains(&1));
+    let replaced = slow_exchange(|sim| sim.edit_entry(|sharing| sharing.lineage = "two".into()));
     assert!(replaced.exchanges == 1 && replaced.revoked.contains(&1));
 }
 
-/// A run that began before another one failed takes that for its answer, also if it
-/// never saw that one's lease.
+/// A run that started before another run failed reports that failure too, even if it
+/// never saw the lease of the other run.
 #[test]
 fn a_failure_is_shared_with_those_who_did_not_watch_it() {
     let scenario = Scenario::new("server_down=1");
@@ -380,24 +402,35 @@ fn a_failure_is_shared_with_those_who_did_not_watch_it() {
     let ends = Arc::new(Mutex::new(Vec::new()));
     for start in [0.0, 20.0] {
         let ends = Arc::clone(&ends);
-        sim.add(start, Removed::Nothing, timing(), move |machine| {
-            let end = renew(machine, timing(), Removed::Nothing, &session("t1"));
-            ends.lock().unwrap().push(end);
-        });
+        sim.add(
+            start,
+            RemovedRule::Nothing,
+            Timing::DEFAULT,
+            move |machine| {
+                let end = renew(
+                    machine,
+                    Timing::DEFAULT,
+                    RemovedRule::Nothing,
+                    &session("t1"),
+                );
+                ends.lock().unwrap().push(end);
+            },
+        );
     }
     sim.run_until(100.0);
     sim.finish();
     assert_eq!(*ends.lock().unwrap(), [End::NoAnswer, End::OtherRunFailed]);
 }
 
-/// The outcome of another run that holds the lease counts, not the refusal of this one.
+/// If another run holds the lease, a refusal does not mark the session as ended: the
+/// outcome of the other run decides.
 #[test]
 fn a_refusal_under_the_lease_of_another_is_not_the_end() {
     let refused = slow_exchange(|sim| {
         sim.revoked.insert(1);
-        sim.lease_to_nobody(Duration::from_secs(30));
+        sim.put_abandoned_lease(Duration::from_secs(30));
     });
-    let entry = refused.stored().expect("an entry");
+    let entry = refused.stored_entry().expect("an entry");
     assert!(entry.sharing.ended.is_none() && entry.sharing.lease.is_some());
 }
 
@@ -405,9 +438,9 @@ fn a_refusal_under_the_lease_of_another_is_not_the_end() {
 fn without_an_end_of_the_lease() {
     let timing = Timing {
         is_lock_timeout_given: true,
-        ..timing()
+        ..Timing::DEFAULT
     };
-    breaks(Removed::EndOfTheLease, "crashes", &[timing], &["P3"]);
+    assert_breaks_with(timing, RemovedRule::LeaseExpiry, "crashes", &["P3"]);
 }
 
 #[test]
@@ -415,12 +448,12 @@ fn without_failing_closed() {
     let timing = Timing {
         lock_timeout: Duration::from_secs(5),
         is_lock_timeout_given: true,
-        ..timing()
+        ..Timing::DEFAULT
     };
-    breaks(
-        Removed::FailingClosed,
+    assert_breaks_with(
+        timing,
+        RemovedRule::FailClosed,
         "paused while taking",
-        &[timing],
         &["P1", "P2"],
     );
 }
@@ -430,17 +463,17 @@ fn with_a_lock_timeout_below_the_lease() {
     let timing = Timing {
         lock_timeout: Duration::from_secs(20),
         is_lock_timeout_given: true,
-        ..timing()
+        ..Timing::DEFAULT
     };
-    breaks(Removed::Nothing, "crashes", &[timing], &["P3"]);
+    assert_breaks_with(timing, RemovedRule::Nothing, "crashes", &["P3"]);
 }
 
-/// How many of some runs end with a session that nobody can use.
-fn lost(name: &str, timing: Timing) -> usize {
-    let scenario = named(name);
+/// Counts the runs out of 400 that lose the session.
+fn count_lost_sessions(name: &str, timing: Timing) -> usize {
+    let scenario = scenario_named(name);
     (0..400)
         .filter(|seed| {
-            let (_, _, ends) = run(*seed, &scenario, Removed::Nothing, &[timing]);
+            let (_, _, ends) = run(*seed, &scenario, RemovedRule::Nothing, timing);
             ends.iter().any(|end| matches!(end, End::Lost | End::Ended))
         })
         .count()
@@ -449,38 +482,38 @@ fn lost(name: &str, timing: Timing) -> usize {
 #[test]
 fn with_few_or_long_attempts_to_save_sessions_are_lost() {
     let name = "store away 3 to 25 s";
-    let now = lost(name, timing());
-    let eight = lost(
+    let usual = count_lost_sessions(name, Timing::DEFAULT);
+    let short = count_lost_sessions(
         name,
         Timing {
             save_timeout: Duration::from_secs(8),
-            ..timing()
+            ..Timing::DEFAULT
         },
     );
-    assert!(eight > now + 8, "{eight} with 8 s, {now} with 10 min");
+    assert!(short > usual + 8, "{short} with 8 s, {usual} with 10 min");
     let name = "store away 20 to 80 s";
-    let now = lost(name, timing());
-    let counted = lost(
+    let usual = count_lost_sessions(name, Timing::DEFAULT);
+    let without_max_gap = count_lost_sessions(
         name,
         Timing {
             max_gap: Duration::from_secs(10_000),
-            ..timing()
+            ..Timing::DEFAULT
         },
     );
     assert!(
-        counted > now,
-        "{counted} where an outage ages the lease, {now} else"
+        without_max_gap > usual,
+        "{without_max_gap} if an outage ages the lease, {usual} otherwise"
     );
 }
 
 #[test]
 fn a_failure_is_shared() {
-    let scenario = many().with("server_down=1");
-    let asked = |removed| {
-        let (_, _, ends) = run(1, &scenario, removed, &[timing()]);
+    let scenario = many_machines().with("server_down=1");
+    let count_requests = |removed| {
+        let (_, _, ends) = run(1, &scenario, removed, Timing::DEFAULT);
         assert_eq!(ends.len(), 64);
         ends.iter().filter(|end| **end == End::NoAnswer).count()
     };
-    assert_eq!(asked(Removed::Nothing), 1);
-    assert!(asked(Removed::SharingFailures) > 1);
+    assert_eq!(count_requests(RemovedRule::Nothing), 1);
+    assert!(count_requests(RemovedRule::SharedFailures) > 1);
 }
