@@ -115,7 +115,7 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
     let message = error.to_string();
     match error {
         ApiError::Refused {
-            captcha: true,
+            captcha_failed: true,
             fields,
             ..
         } => Failure {
@@ -126,12 +126,16 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
             )
         }
         .with_hint(captcha_hint(command_line)),
-        ApiError::Refused { fields, csrf, .. } => {
+        ApiError::Refused {
+            fields,
+            csrf_failed,
+            ..
+        } => {
             let failure = Failure {
                 fields,
                 ..Failure::new(Outcome::Rejected, message)
             };
-            if !csrf {
+            if !csrf_failed {
                 return failure;
             }
             failure.with_hint(format!(
@@ -150,9 +154,10 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
             }
         }
         ApiError::Unavailable {
-            delivery: Delivery::NoTls {
-                is_unknown_issuer: true,
-            },
+            delivery:
+                Delivery::TlsHandshakeFailed {
+                    is_unknown_issuer: true,
+                },
             ..
         } => Failure::new(Outcome::Unavailable, message)
             .with_hint("trust the certificate of its CA with --ca-cert FILE"),
@@ -162,12 +167,12 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
                 command_line("doctor")
             ))
         }
-        ApiError::Unexpected { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
+        ApiError::NotThisApi { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
             "is the API URL right? {}",
             command_line("profile show")
         )),
         ApiError::InvalidArgument(_) => Failure::usage(message),
-        ApiError::Unusable(_) => Failure::new(Outcome::Failed, message),
+        ApiError::SetupFailed(_) => Failure::new(Outcome::Failed, message),
     }
 }
 

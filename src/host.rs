@@ -39,7 +39,7 @@ impl Host {
         let dirs = directories::ProjectDirs::from("", "", "rememberizer");
         Self {
             read_variable: Box::new(read_variable),
-            terminal: Terminal::real(),
+            terminal: Terminal::stdio(),
             now: std::sync::Arc::new(read_clock),
             config_dir: xdg_dir("XDG_CONFIG_HOME")
                 .or_else(|| dirs.as_ref().map(|d| d.config_dir().to_owned())),

@@ -95,7 +95,7 @@ fn new_interrupts(host: &Host, json: bool) -> Interrupts {
         }),
         Box::new(move || {
             let printer = warning_terminal.clone();
-            terminal::print_bounded(move || printer.warn("saving the session before exiting"));
+            terminal::print_with_timeout(move || printer.warn("saving the session before exiting"));
         }),
     )
 }

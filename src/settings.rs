@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
 use crate::session::{RotationCommands, TokenVariables};
 use crate::store::{Profile, Profiles, Selected, StoreKind};
-use crate::terminal::Style;
+use crate::terminal::TerminalOptions;
 
 pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
 pub(crate) const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
@@ -178,7 +178,7 @@ impl Settings {
             problems: Vec::new(),
         };
         let json = resolver.boolean(globals.json, "REMEMBERIZER_JSON")?;
-        host.terminal.configure(Style {
+        host.terminal.configure(TerminalOptions {
             quiet: resolver.boolean(globals.quiet, "REMEMBERIZER_QUIET")?,
             verbose: resolver.boolean(globals.verbose, "REMEMBERIZER_VERBOSE")?,
             no_input: resolver.boolean(globals.no_input, "REMEMBERIZER_NO_INPUT")?,

@@ -1,8 +1,7 @@
-//! Sorts responses by their status: a success, a refusal, a transient failure,
-//! or not a response of this API.
+//! Maps responses that are not a success to an [`ApiError`], mostly by their status.
 //!
-//! It does not know which endpoint was called, nor what a successful response
-//! contains.
+//! This module does not know which endpoint was called, nor what a successful
+//! response contains.
 
 use std::time::Instant;
 
@@ -33,49 +32,49 @@ impl Client {
 
     fn classify_error(&self, response: Response, is_authenticated: bool) -> ApiError {
         let status_line = response.status.to_string();
-        let reason = response.status.canonical_reason().unwrap_or("no reason");
+        let reason_phrase = response.status.canonical_reason().unwrap_or("no reason");
         let (status, retry_after) = (response.status(), response.retry_after());
         let content_type = response.content_type().map(str::to_owned);
-        // The status suffices if the body is cut short.
+        // If the body cannot be read to its end, classify by the status alone.
         let body = self.http.read_body(response).unwrap_or_default().bytes;
         let parsed_error = message::parse(content_type.as_deref(), &body);
         let is_json = parsed_error.is_json;
-        // HTML error pages often repeat the status in their title.
+        // HTML error pages often repeat the status in their title. Do not print it twice.
         let text = parsed_error.message.filter(|text| *text != status_line);
-        let message = text.clone().unwrap_or_else(|| reason.to_lowercase());
+        let message = text.clone().unwrap_or_else(|| reason_phrase.to_lowercase());
         match status {
             429 => ApiError::Throttled {
                 message,
                 retry_after,
             },
-            404 => ApiError::Unexpected { status, message },
-            405 | 406 | 410 | 415 if is_json => ApiError::Unexpected { status, message },
-            // 407 and 408 are about the connection, even with a JSON body.
+            404 => ApiError::NotThisApi { status, message },
+            405 | 406 | 410 | 415 if is_json => ApiError::NotThisApi { status, message },
+            // 407 and 408 concern the connection, whatever the body is.
             400..=499 if is_json && !matches!(status, 407 | 408) => ApiError::Refused {
-                captcha: parsed_error.captcha && matches!(status, 400 | 403 | 422),
-                csrf: parsed_error.csrf && status == 403,
+                captcha_failed: parsed_error.mentions_captcha && matches!(status, 400 | 403 | 422),
+                csrf_failed: parsed_error.mentions_csrf && status == 403,
                 fields: parsed_error.fields,
                 status,
                 message,
             },
             401 if is_authenticated => ApiError::Refused {
-                captcha: false,
-                csrf: false,
+                captcha_failed: false,
+                csrf_failed: false,
                 fields: Vec::new(),
                 status,
                 message,
             },
             _ => {
-                let text = text.map_or(String::new(), |text| format!(": {text}"));
-                let reason = format!("the server answered {status_line}{text}");
-                ApiError::unavailable(reason, Delivery::Answered(status))
+                let suffix = text.map_or(String::new(), |text| format!(": {text}"));
+                let message = format!("the server answered {status_line}{suffix}");
+                ApiError::unavailable(message, Delivery::UnusableResponse(status))
             }
         }
     }
 
-    /// Redirects are never followed, since a request carries secrets. A
-    /// permanent one means that the API is elsewhere; a temporary one, such as
-    /// that of a captive portal, goes away.
+    /// Redirects are never followed, because requests contain secrets. A permanent
+    /// redirect means that the configured URL is wrong. A temporary redirect, such as a
+    /// captive portal's, is a transient failure.
     fn classify_redirect(&self, response: &Response) -> ApiError {
         let status = response.status();
         let message = match self.location(response) {
@@ -85,21 +84,21 @@ impl Client {
         match status {
             302 | 303 | 307 => ApiError::unavailable(
                 format!("the server answered {status}: {message}"),
-                Delivery::Answered(status),
+                Delivery::UnusableResponse(status),
             ),
-            _ => ApiError::Unexpected { status, message },
+            _ => ApiError::NotThisApi { status, message },
         }
     }
 
-    /// The host and path of a redirect, without anything that may be secret.
+    /// Returns the redirect's host and path. The query may be secret and is left out.
     fn location(&self, response: &Response) -> Option<String> {
         let location = response.headers.get(LOCATION)?.to_str().ok()?;
         let url = Url::parse(&self.url("")).ok()?.join(location).ok()?;
         Some(format!("{}{}", url.host_str()?, url.path()))
     }
 
-    /// Reads the JSON body of a success. Returns `None` if there is none; an
-    /// HTML page comes from a proxy and is an error.
+    /// Reads the body of a 2xx response. Returns `None` if the body is empty or not JSON.
+    /// Fails if the body is an HTML page, which a proxy must have sent, or is too large.
     pub(super) fn read_json(&self, response: Response) -> Result<Option<Value>, ApiError> {
         let (status, status_line) = (response.status(), response.status.to_string());
         let content_type = response.content_type().map(str::to_owned);
@@ -110,11 +109,14 @@ impl Client {
         if message::is_html(content_type.as_deref(), &body.bytes) {
             let title = message::parse(content_type.as_deref(), &body.bytes).message;
             let title = title.map_or(String::new(), |title| format!(": {title}"));
-            let reason = format!("the server answered {status_line} with an HTML page{title}");
-            return Err(ApiError::unavailable(reason, Delivery::Answered(status)));
+            let message = format!("the server answered {status_line} with an HTML page{title}");
+            return Err(ApiError::unavailable(
+                message,
+                Delivery::UnusableResponse(status),
+            ));
         }
         if !body.is_complete {
-            return Err(ApiError::Unexpected {
+            return Err(ApiError::NotThisApi {
                 status,
                 message: "the response is too large".to_owned(),
             });

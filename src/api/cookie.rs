@@ -1,10 +1,8 @@
-//! Reads tokens from `Set-Cookie` headers: which cookie is which, whether it is
-//! set or cleared, and its lifetime.
+//! Reads the access token and the refresh token from `Set-Cookie` headers.
 //!
-//! There is no cookie jar: a cookie that is not one of the two tokens is ignored.
-//! Names are compared with their prefixes, such as `__Host-`, since a cookie is
-//! sent back under the name that it came with. `Path` and `Secure` tell
-//! a browser where to send a cookie; here every endpoint is known beforehand.
+//! There is no cookie jar: all other cookies are ignored. Prefixes such as `__Host-` are
+//! part of a cookie's name. `Path` and `Secure` are ignored: they tell a browser to which
+//! URLs it may send a cookie, and this client sends the tokens only to fixed endpoints.
 
 use cookie::Cookie;
 
@@ -16,73 +14,77 @@ use crate::model::{
 use super::jwt;
 use super::received_at::ReceivedAt;
 
-/// Cookies of the web framework, which are never tokens.
-const FOREIGN: [&str; 2] = ["sessionid", "csrftoken"];
+/// Names of the web framework's own cookies, which are never tokens.
+const NEVER_TOKENS: [&str; 2] = ["sessionid", "csrftoken"];
 
-/// What is needed to read the cookies of one response.
+/// Reads the cookies of one response.
 pub(super) struct CookieReader<'a> {
     /// The host of the request, without its port.
     pub(super) host: &'a str,
     pub(super) names: &'a CookieNames,
     pub(super) received_at: ReceivedAt,
-    /// Logs a decision, never a value.
+    /// Logs a decision, never the value of a cookie.
     pub(super) log: &'a dyn Fn(&str),
 }
 
-/// The text of a token and its lifetime in milliseconds. `None` if it was cleared.
-type Value = Option<(Secret, Option<i64>)>;
+/// A cookie's value and its lifetime in milliseconds, if known. `None` if the response
+/// clears the cookie or its value cannot be a token.
+type CookieValue = Option<(Secret, Option<i64>)>;
 
 impl CookieReader<'_> {
     /// Reads the tokens in the `Set-Cookie` headers of one response.
-    pub(super) fn grant<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) -> Grant {
-        let mut cookies: Vec<(String, Value)> = Vec::new();
+    pub(super) fn read_grant<'h>(&self, headers: impl Iterator<Item = &'h [u8]>) -> Grant {
+        let mut cookies: Vec<(String, CookieValue)> = Vec::new();
         for header in headers {
-            // A header that cannot be parsed must not cost the tokens in the others.
+            // Ignore a header that cannot be parsed: the others may contain tokens.
             let cookie = std::str::from_utf8(header).ok();
             let Some(cookie) = cookie.and_then(|text| Cookie::parse(text).ok()) else {
                 (self.log)("ignoring a cookie that cannot be parsed");
                 continue;
             };
             let name = cookie.name();
-            if !self.is_for_us(&cookie) {
+            if !self.is_for_this_host(&cookie) {
                 (self.log)(&format!(
                     "ignoring cookie {name}, which is for another host"
                 ));
-            } else if !FOREIGN.contains(&name) {
+            } else if !NEVER_TOKENS.contains(&name) {
                 // The last cookie of a name wins, as in a browser.
                 cookies.retain(|(other, _)| other != name);
-                cookies.push((name.to_owned(), self.read(&cookie)));
+                cookies.push((name.to_owned(), self.read_value(&cookie)));
             }
         }
-        let mut access = take(&mut cookies, &self.names.access);
-        let mut refresh = take(&mut cookies, &self.names.refresh);
+        let mut access = remove_cookie(&mut cookies, &self.names.access);
+        let mut refresh = remove_cookie(&mut cookies, &self.names.refresh);
         let cookie_names = match (&access, &refresh) {
             (None, None) => {
-                let set = cookies.iter().filter(|(_, value)| value.is_some());
-                CookieNames::find_pair(set.map(|(name, _)| name.as_str()))
+                let with_value = cookies.iter().filter(|(_, value)| value.is_some());
+                CookieNames::find_pair(with_value.map(|(name, _)| name.as_str()))
             }
             _ => None,
         };
         if let Some(names) = &cookie_names {
-            let (a, r) = (&names.access, &names.refresh);
-            (self.log)(&format!("taking the tokens from cookies {a} and {r}"));
-            access = take(&mut cookies, a);
-            refresh = take(&mut cookies, r);
+            let (access_name, refresh_name) = (&names.access, &names.refresh);
+            (self.log)(&format!(
+                "taking the tokens from cookies {access_name} and {refresh_name}"
+            ));
+            access = remove_cookie(&mut cookies, access_name);
+            refresh = remove_cookie(&mut cookies, refresh_name);
         }
-        let access = access.unwrap_or_else(|| self.only_jwt(cookies));
+        let access = access.unwrap_or_else(|| self.take_only_jwt(cookies));
         Grant {
-            access: access.map(|(text, lifetime)| self.token(AccessToken::new(text), lifetime)),
+            access: access.map(|(text, lifetime)| self.new_token(AccessToken::new(text), lifetime)),
             refresh: refresh
                 .flatten()
-                .map(|(text, lifetime)| self.token(RefreshToken::new(text), lifetime)),
-            skew: self.received_at.skew(),
+                .map(|(text, lifetime)| self.new_token(RefreshToken::new(text), lifetime)),
+            clock_skew_millis: self.received_at.clock_skew_millis(),
             cookie_names,
         }
     }
 
-    /// Takes the only cookie with the form of an access token.
-    fn only_jwt(&self, mut cookies: Vec<(String, Value)>) -> Value {
-        let is_jwt = |value: &Value| {
+    /// Returns the value of the only cookie that is a JSON Web Token, which must be the
+    /// access token. Returns `None` if several cookies are.
+    fn take_only_jwt(&self, mut cookies: Vec<(String, CookieValue)>) -> CookieValue {
+        let is_jwt = |value: &CookieValue| {
             value
                 .as_ref()
                 .is_some_and(|(text, _)| jwt::is_jwt(text.expose()))
@@ -97,60 +99,65 @@ impl CookieReader<'_> {
         value
     }
 
-    /// Whether the cookie's `Domain` covers the host (RFC 6265 §5.3, step 6).
-    fn is_for_us(&self, cookie: &Cookie<'_>) -> bool {
+    /// Whether the cookie's `Domain` includes the host (RFC 6265 §5.3, step 6).
+    fn is_for_this_host(&self, cookie: &Cookie<'_>) -> bool {
         let Some(domain) = cookie.domain().filter(|domain| !domain.is_empty()) else {
             return true;
         };
-        let bare = |host| str::trim_matches(host, ['[', ']']);
-        domain_matches(bare(self.host), bare(domain))
+        let without_brackets = |host| str::trim_matches(host, ['[', ']']);
+        domain_matches(without_brackets(self.host), without_brackets(domain))
     }
 
-    fn read(&self, cookie: &Cookie<'_>) -> Value {
+    fn read_value(&self, cookie: &Cookie<'_>) -> CookieValue {
         // Django clears a cookie with the two characters `""` as its value.
         let value = cookie.value_trimmed();
-        let now = self.received_at.server_now();
-        // Max-Age overrides Expires (RFC 6265 §4.1.2.2), which is on the server's clock.
-        let stated = match (cookie.max_age(), cookie.expires_datetime()) {
+        let server_now = self.received_at.server_now();
+        // `Max-Age` overrides `Expires` (RFC 6265 §4.1.2.2). `Expires` is a time by the
+        // server's clock.
+        let stated_millis = match (cookie.max_age(), cookie.expires_datetime()) {
             (Some(age), _) => Some(age.whole_seconds().saturating_mul(1000)),
             (None, Some(end)) => Some(
                 end.unix_timestamp()
                     .saturating_mul(1000)
-                    .saturating_sub(now.millis()),
+                    .saturating_sub(server_now.millis()),
             ),
             (None, None) => None,
         };
-        if value.is_empty() || stated.is_some_and(|lifetime| lifetime <= 0) {
+        if value.is_empty() || stated_millis.is_some_and(|lifetime| lifetime <= 0) {
             return None;
         }
         let text = validate_token_text(value)
-            .inspect_err(|why| {
-                (self.log)(&format!("ignoring cookie {}, which {why}", cookie.name()))
+            .inspect_err(|problem| {
+                (self.log)(&format!(
+                    "ignoring cookie {}, which {problem}",
+                    cookie.name()
+                ))
             })
             .ok()?;
-        let lifetime = stated.or_else(|| jwt::lifetime(text, now));
-        Some((Secret::new(text.to_owned()), lifetime))
+        let lifetime_millis = stated_millis.or_else(|| jwt::lifetime_millis(text, server_now));
+        Some((Secret::new(text.to_owned()), lifetime_millis))
     }
 
-    pub(super) fn token<T>(&self, value: T, lifetime: Option<i64>) -> Token<T> {
+    pub(super) fn new_token<T>(&self, value: T, lifetime_millis: Option<i64>) -> Token<T> {
         Token {
             value,
-            expiry: Expiry::new(self.received_at.local, lifetime),
+            expiry: Expiry::new(self.received_at.local, lifetime_millis),
         }
     }
 }
 
-fn take(cookies: &mut Vec<(String, Value)>, name: &str) -> Option<Value> {
-    let at = cookies.iter().position(|(other, _)| other == name)?;
-    Some(cookies.swap_remove(at).1)
+fn remove_cookie(cookies: &mut Vec<(String, CookieValue)>, name: &str) -> Option<CookieValue> {
+    let index = cookies.iter().position(|(other, _)| other == name)?;
+    Some(cookies.swap_remove(index).1)
 }
 
-/// The name of a cookie, if it can be logged.
+/// Returns the name of the cookie in a `Set-Cookie` header, if the name is short and
+/// printable enough to be logged.
 pub(super) fn loggable_name(header: &[u8]) -> Option<&str> {
     let end = header.iter().position(|b| *b == b'=')?;
     let name = std::str::from_utf8(header.get(..end)?).ok()?.trim();
-    let is_plain = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
-    is_plain.then_some(name)
+    let is_loggable = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_graphic());
+    is_loggable.then_some(name)
 }
 
 #[cfg(test)]

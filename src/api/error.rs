@@ -1,99 +1,103 @@
-//! What can go wrong between this program and the server, by what the caller
-//! can do about it.
+//! The errors of API calls, with one variant for each way in which callers must react.
 //!
-//! Messages are the server's own, uncleaned: whoever prints them cleans them.
-//! Exit codes, hints and sessions are not known here.
+//! The server's messages may contain control characters: the code that prints them
+//! must clean them. This module does not know exit codes, hints or sessions.
 
-/// How far a request got that has no usable response.
+/// How far a request got that failed without a usable response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// It did not reach the server: no address or no connection.
+    /// The request was not sent: the host name did not resolve, or no connection was made.
     NotSent,
-    /// The TLS handshake failed, and would fail again.
-    NoTls { is_unknown_issuer: bool },
-    /// It was sent, at least in part, and no complete response came.
+    /// The request was not sent: the TLS handshake failed. A retry would fail too.
+    TlsHandshakeFailed { is_unknown_issuer: bool },
+    /// At least part of the request was sent, and no complete response was received.
     Unknown,
-    /// The response has this status, which says nothing about the request itself.
-    Answered(u16),
+    /// A response with this status was received, but it does not show what the API did
+    /// with the request: it may come from a gateway, or report a failure of the server.
+    UnusableResponse(u16),
 }
 
-/// Why a request has no result.
+/// Why an API call failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    /// The server understood the request and refused it: a 4xx with a JSON
-    /// body, or any 401 to an access token.
+    /// The API refused the request: a 4xx response with a JSON body, or any 401 response
+    /// to a request with an access token.
     #[error("{message}")]
     Refused {
         status: u16,
-        /// A complete message, which includes the fields.
+        /// The server's message, followed by the validation errors.
         message: String,
-        /// Validation errors by field name, in the server's order. Nested names are joined by dots.
+        /// Validation errors by field name, in the server's order. The names of nested
+        /// fields are joined by dots.
         fields: Vec<(String, Vec<String>)>,
-        /// Whether a captcha response is missing or was refused.
-        captcha: bool,
-        /// Whether a CSRF check refused it, which often wants a `Referer` header.
-        csrf: bool,
+        /// Whether a captcha response was missing or wrong.
+        captcha_failed: bool,
+        /// Whether a CSRF check failed. Such checks often require a `Referer` header.
+        csrf_failed: bool,
     },
-    /// A 429, with any body.
+    /// The server limits the request rate: status 429, with any body.
     #[error("too many requests: {message}")]
     Throttled {
         message: String,
-        /// Seconds to wait, if the server says so; at most a day.
+        /// Seconds to wait before a retry, if the server stated them; at most a day.
         retry_after: Option<u64>,
     },
-    /// A transient failure, which says nothing about the session.
-    #[error("{reason}")]
-    Unavailable { reason: String, delivery: Delivery },
-    /// The response is not one of this API: a permanent redirect, a 404, or a
-    /// success without its content.
+    /// The server could not be reached, or its response is unusable. The session may
+    /// still be valid.
+    #[error("{message}")]
+    Unavailable { message: String, delivery: Delivery },
+    /// The URL seems not to belong to this API: the response is a permanent redirect, a
+    /// 404, or a 2xx without the expected content.
     #[error("the server answered {status}: {message}")]
-    Unexpected { status: u16, message: String },
-    /// An argument or a setting cannot be used. Nothing was sent.
+    NotThisApi { status: u16, message: String },
+    /// An argument or a setting is invalid. Nothing was sent.
     #[error("{0}")]
     InvalidArgument(String),
-    /// Something that no argument corrects, such as a broken stored token.
-    /// Nothing was sent.
+    /// The request could not be prepared, for a reason that other arguments would not
+    /// change, such as an invalid stored token. Nothing was sent.
     #[error("{0}")]
-    Unusable(String),
+    SetupFailed(String),
 }
 
 impl ApiError {
-    pub(super) fn unavailable(reason: String, delivery: Delivery) -> Self {
-        Self::Unavailable { reason, delivery }
+    pub(super) fn unavailable(message: String, delivery: Delivery) -> Self {
+        Self::Unavailable { message, delivery }
     }
 
-    /// Whether the same request may succeed a moment later.
+    /// Whether an idempotent request should be retried at once.
     pub(super) fn is_retryable(&self) -> bool {
         matches!(
             self,
             Self::Unavailable {
-                delivery: Delivery::NotSent | Delivery::Unknown | Delivery::Answered(502..=504),
+                delivery: Delivery::NotSent
+                    | Delivery::Unknown
+                    | Delivery::UnusableResponse(502..=504),
                 ..
             }
         )
     }
 
-    /// Whether the server may have carried out the request although no usable
-    /// response came: the connection broke, or a gateway answered instead.
-    pub(crate) fn may_have_arrived(&self) -> bool {
+    /// Whether the server may have processed the request although the response is missing
+    /// or unusable: the connection broke, or a gateway responded instead of the API.
+    pub(crate) fn may_have_been_processed(&self) -> bool {
         matches!(
             self,
             Self::Unavailable {
-                delivery: Delivery::Unknown | Delivery::Answered(500..),
+                delivery: Delivery::Unknown | Delivery::UnusableResponse(500..),
                 ..
             }
         )
     }
 
-    /// Whether the server refused the credential itself: 400, 401 or 403. At an
-    /// exchange this means that the session is over. A CSRF check has not
-    /// looked at the credential.
-    pub(crate) fn is_definitive(&self) -> bool {
+    /// Whether the server refused the credential: status 400, 401 or 403. After an
+    /// exchange this means that the session has ended. A failed CSRF check does not count,
+    /// because it comes before the check of the credential.
+    pub(crate) fn refuses_credential(&self) -> bool {
         matches!(
             self,
             Self::Refused {
                 status: 400 | 401 | 403,
-                csrf: false,
+                csrf_failed: false,
                 ..
             }
         )

@@ -1,7 +1,7 @@
-//! Sends one request: builds the client, reads a bounded body before a
-//! deadline, and describes failures.
+//! Sends a request, reads the response body up to a size limit and a deadline, and maps
+//! failures to an [`ApiError`].
 //!
-//! It does not know the endpoints, nor what a response means.
+//! This module does not know the endpoints, nor what a response means.
 
 use std::error::Error as _;
 use std::io::{self, Read};
@@ -22,23 +22,25 @@ use crate::model::read_at_most;
 
 use super::cookie::loggable_name;
 use super::received_at::ReceivedAt;
-use super::tls::{self, Trust};
+use super::tls::{self, TrustedRoots};
 use super::{ApiError, Delivery, Options, proxy};
 
-/// Maximum size of a body that is read into memory.
-const MAX_BODY: u64 = 1024 * 1024;
-/// Maximum number of headers. Proxies come near hyper's own limit of 100.
+/// Maximum size of a response body.
+const MAX_BODY_BYTES: u64 = 1024 * 1024;
+/// Maximum number of response headers. Behind some proxies, responses have nearly as many
+/// as hyper's default maximum of 100.
 const MAX_HEADERS: usize = 512;
-/// Room for a body of ours, so that no piece of it stays behind when it grows.
+/// Initial capacity of a request body. It is large because each reallocation would leave
+/// a copy of the password in freed memory.
 const BODY_CAPACITY: usize = 16 * 1024;
 
 const USER_AGENT: &str = concat!("rememberizer-cli/", env!("CARGO_PKG_VERSION"));
 
-/// The connection to the server. Nothing is built before the first request.
+/// Sends requests to the server. The HTTP client is built at the first request.
 pub(super) struct Http {
     pub(super) options: Options,
-    /// Never dropped: that would wait for a thread which may be stuck in a name
-    /// lookup for far longer than the timeout.
+    /// Never dropped, because dropping waits for reqwest's thread, which a name lookup may
+    /// block for far longer than the timeout.
     client: OnceLock<ManuallyDrop<blocking::Client>>,
 }
 
@@ -50,7 +52,7 @@ pub(super) struct Request {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// A response whose body is read as it arrives.
+/// A response whose body has not been read yet.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(super) status: StatusCode,
@@ -61,10 +63,11 @@ pub(crate) struct Response {
     deadline: Instant,
 }
 
+/// The body of a response, in memory.
 #[derive(Default)]
-pub(super) struct WholeBody {
+pub(super) struct Body {
     pub(super) bytes: Zeroizing<Vec<u8>>,
-    /// Whether it is no larger than `MAX_BODY`.
+    /// False if the body is larger than `MAX_BODY_BYTES` and was cut off.
     pub(super) is_complete: bool,
 }
 
@@ -90,20 +93,20 @@ impl Request {
     pub(super) fn with_json(self, body: &impl serde::Serialize) -> Result<Self, ApiError> {
         let mut bytes = Vec::with_capacity(BODY_CAPACITY);
         serde_json::to_writer(&mut bytes, body)
-            .map_err(|error| ApiError::Unusable(format!("cannot write the request: {error}")))?;
+            .map_err(|error| ApiError::SetupFailed(format!("cannot write the request: {error}")))?;
         Ok(self.with_body(bytes))
     }
 
-    /// Adds a header that holds a secret. `what` names it in the error.
-    pub(super) fn with_secret(
+    /// Adds a header that contains a secret. `description` names the secret in the error.
+    pub(super) fn with_secret_header(
         mut self,
         name: HeaderName,
         text: &str,
-        what: &str,
+        description: &str,
     ) -> Result<Self, ApiError> {
         let mut value = HeaderValue::from_str(text).map_err(|_| {
-            ApiError::Unusable(format!(
-                "the {what} has a character that cannot be sent in a header"
+            ApiError::SetupFailed(format!(
+                "the {description} has a character that cannot be sent in a header"
             ))
         })?;
         value.set_sensitive(true);
@@ -121,13 +124,14 @@ impl Response {
         self.status.as_u16()
     }
 
-    /// The seconds of `Retry-After`, at most a day.
+    /// Returns the seconds that `Retry-After` states, at most a day.
     pub(super) fn retry_after(&self) -> Option<u64> {
         let header = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
         self.received_at.retry_after(header)
     }
 
-    /// The headers in their order, except `Set-Cookie`, which may hold a token.
+    /// Returns the headers in the order received, without `Set-Cookie`, which may hold a
+    /// token.
     pub(super) fn header_lines(&self) -> Vec<(String, String)> {
         let headers = self.headers.iter().filter(|(name, _)| *name != SET_COOKIE);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -153,46 +157,48 @@ impl Http {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        check_descriptors().map_err(|e| cannot_open(&e.to_string()))?;
+        check_free_descriptors().map_err(|e| out_of_resources(&e.to_string()))?;
         let timeout = self.options.timeout;
         let builder = blocking::Client::builder()
             .user_agent(USER_AGENT)
             .timeout(timeout)
-            // Shorter than the whole: a connection that is never established is then known to
-            // have carried nothing, and no request goes out without time for its response.
-            .connect_timeout(timeout - timeout / 4)
+            // Shorter than the whole timeout, so that a connection that takes too long fails as
+            // a connect error, which proves that nothing was sent. It also leaves time for the
+            // response.
+            .connect_timeout(connect_timeout(timeout))
             .redirect(reqwest::redirect::Policy::none())
             .retry(reqwest::retry::never())
-            // A connection is used once: hyper repeats a request on a reused one that was closed.
+            // Use each connection once: if a reused connection turns out to be closed, hyper
+            // sends the request a second time.
             .pool_max_idle_per_host(0)
             .http1_only()
             .http1_max_headers(MAX_HEADERS)
-            // An invalid header from a proxy must not cost the tokens in the others.
+            // Ignore invalid headers from proxies: the other headers may contain tokens.
             .http1_ignore_invalid_headers_in_responses(true)
             .referer(false);
-        // Plain http is for this machine only. Through a proxy it would leave it.
+        // Plain http is allowed only to this machine. A proxy would send it elsewhere.
         let builder = match self.options.origin.is_https() {
             true => builder,
             false => builder.no_proxy(),
         };
-        let builder = match Trust::new(&self.options)? {
-            Trust::Only(config) => builder.tls_backend_preconfigured(*config),
-            Trust::Platform(extra) if extra.is_empty() => builder,
-            Trust::Platform(extra) => builder.tls_certs_merge(extra),
+        let builder = match TrustedRoots::new(&self.options)? {
+            TrustedRoots::OnlyConfigured(config) => builder.tls_backend_preconfigured(*config),
+            TrustedRoots::PlatformAnd(extra) if extra.is_empty() => builder,
+            TrustedRoots::PlatformAnd(extra) => builder.tls_certs_merge(extra),
         };
         let client = builder.build().map_err(|error| {
-            let why = describe_cause(&error);
+            let cause = describe_cause(&error);
             if root_cause(&error).is::<io::Error>() {
-                return cannot_open(&why);
+                return out_of_resources(&cause);
             }
-            let roots = tls::roots_in_use(&self.options);
-            ApiError::Unusable(format!("cannot set up TLS: {why}; roots in use: {roots}"))
+            let roots = tls::describe_roots(&self.options);
+            ApiError::SetupFailed(format!("cannot set up TLS: {cause}; roots in use: {roots}"))
         })?;
         Ok(self.client.get_or_init(|| ManuallyDrop::new(client)))
     }
 
-    /// Sends the request once and waits for the head of the response. Reading
-    /// the body ends at `deadline` too.
+    /// Sends the request once and waits for the headers of the response. `deadline` also
+    /// limits reading the body later.
     pub(super) fn send(&self, request: &Request, deadline: Instant) -> Result<Response, ApiError> {
         let client = self.client()?;
         let log = &self.options.log;
@@ -209,11 +215,11 @@ impl Http {
         }
         let start = Instant::now();
         let result = builder.headers(headers).send();
-        let now = (self.options.clock)();
+        let local_now = (self.options.clock)();
         let elapsed = start.elapsed();
         let millis = elapsed.as_millis();
         let body = result.map_err(|error| {
-            let error = self.describe_failure(&error);
+            let error = self.classify_failure(&error);
             log(&format!("{error} (after {millis} ms)"));
             error
         })?;
@@ -229,7 +235,7 @@ impl Http {
         log(&format!("{} in {millis} ms{cookies}", status.as_u16()));
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         Ok(Response {
-            received_at: ReceivedAt::new(now, date),
+            received_at: ReceivedAt::new(local_now, date),
             status,
             elapsed,
             headers,
@@ -238,64 +244,63 @@ impl Http {
         })
     }
 
-    fn describe_failure(&self, error: &reqwest::Error) -> ApiError {
+    fn classify_failure(&self, error: &reqwest::Error) -> ApiError {
         let host = self.options.origin.host();
         let cause = describe_cause(error);
         if error.is_builder() {
             let message = format!("cannot build the request: {cause}");
-            return ApiError::Unusable(message);
+            return ApiError::SetupFailed(message);
         }
         if let Some(tls_error) = rustls_error(error) {
-            return tls::classify(tls_error, host, &self.options);
+            return tls::handshake_error(tls_error, host, &self.options);
         }
-        let proxy = proxy::in_use(&self.options);
-        let (target, resolved) = match proxy {
+        let (target, resolved_host) = match proxy::find(&self.options) {
             Some(proxy) => (
                 format!("{host} through the proxy of {}", proxy.description),
                 format!("{}, the proxy of {}", proxy.host, proxy.description),
             ),
             None => (host.to_owned(), host.to_owned()),
         };
-        let limit = self.options.timeout;
-        let (reason, delivery) = if error.is_dns() {
-            (format!("cannot resolve {resolved}"), Delivery::NotSent)
+        let timeout = self.options.timeout;
+        let (message, delivery) = if error.is_dns() {
+            (format!("cannot resolve {resolved_host}"), Delivery::NotSent)
         } else if error.is_connect() && error.is_timeout() {
-            let limit = humantime::format_duration(limit - limit / 4);
-            let reason = format!("no connection to {target} within {limit}");
-            (reason, Delivery::NotSent)
+            let limit = humantime::format_duration(connect_timeout(timeout));
+            let message = format!("no connection to {target} within {limit}");
+            (message, Delivery::NotSent)
         } else if error.is_connect() {
-            let reason = format!("cannot connect to {target}: {cause}");
-            (reason, Delivery::NotSent)
+            let message = format!("cannot connect to {target}: {cause}");
+            (message, Delivery::NotSent)
         } else if error.is_timeout() {
-            (timed_out(host, limit), Delivery::Unknown)
+            (timeout_message(host, timeout), Delivery::Unknown)
         } else {
-            let reason = format!("no complete response from {host}: {cause}");
-            (reason, Delivery::Unknown)
+            let message = format!("no complete response from {host}: {cause}");
+            (message, Delivery::Unknown)
         };
-        ApiError::unavailable(reason, delivery)
+        ApiError::unavailable(message, delivery)
     }
 
-    /// Reads the body up to `MAX_BODY`.
-    pub(super) fn read_body(&self, mut response: Response) -> Result<WholeBody, ApiError> {
-        let error = match read_at_most(&mut response, MAX_BODY + 1) {
+    /// Reads the body up to `MAX_BODY_BYTES`.
+    pub(super) fn read_body(&self, mut response: Response) -> Result<Body, ApiError> {
+        let error = match read_at_most(&mut response, MAX_BODY_BYTES + 1) {
             Ok(bytes) => {
-                let is_complete = bytes.len() as u64 <= MAX_BODY;
-                return Ok(WholeBody { bytes, is_complete });
+                let is_complete = bytes.len() as u64 <= MAX_BODY_BYTES;
+                return Ok(Body { bytes, is_complete });
             }
             Err(error) => error,
         };
         let host = self.options.origin.host();
-        let reason = match error.kind() {
-            io::ErrorKind::TimedOut => timed_out(host, self.options.timeout),
+        let message = match error.kind() {
+            io::ErrorKind::TimedOut => timeout_message(host, self.options.timeout),
             _ => format!("no complete response from {host}: the connection broke off"),
         };
-        (self.options.log)(&reason);
-        Err(ApiError::unavailable(reason, Delivery::Unknown))
+        (self.options.log)(&message);
+        Err(ApiError::unavailable(message, Delivery::Unknown))
     }
 }
 
-/// Reads the body. Fails with `TimedOut` at the deadline, however little each
-/// piece brings: reqwest's own limit begins anew with each blocking read.
+/// Reads the body. Fails with `TimedOut` at the deadline. The check is needed because
+/// reqwest's own timeout starts again with each blocking read.
 impl Read for Response {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if Instant::now() >= self.deadline {
@@ -313,12 +318,17 @@ impl Read for Response {
     }
 }
 
-fn timed_out(host: &str, limit: Duration) -> String {
-    let limit = humantime::format_duration(limit);
+fn connect_timeout(timeout: Duration) -> Duration {
+    timeout - timeout / 4
+}
+
+fn timeout_message(host: &str, timeout: Duration) -> String {
+    let limit = humantime::format_duration(timeout);
     format!("no response from {host} within {limit}")
 }
 
-/// Finds the error of the TLS library, which `io::Error` hides from `source`.
+/// Finds the TLS library's error in the chain of sources. `source` does not return an error
+/// inside an `io::Error`, so this function calls `get_ref` for those.
 fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {
@@ -336,14 +346,14 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     None
 }
 
-/// The system has no descriptors or threads left for a connection.
-fn cannot_open(why: &str) -> ApiError {
-    let reason = format!("no connection can be opened: {why}");
-    ApiError::unavailable(reason, Delivery::NotSent)
+/// Returns the error for a system that has no file descriptors or threads left.
+fn out_of_resources(cause: &str) -> ApiError {
+    let message = format!("no connection can be opened: {cause}");
+    ApiError::unavailable(message, Delivery::NotSent)
 }
 
-/// Fails if too few descriptors are left for a runtime, which would panic.
-fn check_descriptors() -> io::Result<()> {
+/// Fails if too few file descriptors are left, because reqwest's runtime would then panic.
+fn check_free_descriptors() -> io::Result<()> {
     drop((io::pipe()?, io::pipe()?, io::pipe()?));
     Ok(())
 }
@@ -356,7 +366,7 @@ fn root_cause(error: &reqwest::Error) -> &(dyn std::error::Error + 'static) {
     last
 }
 
-/// The root cause, in fewer words than the system's.
+/// Describes the root cause, with a shorter text than the system's for common errors.
 fn describe_cause(error: &reqwest::Error) -> String {
     let last = root_cause(error);
     match last.downcast_ref::<io::Error>().map(io::Error::kind) {

@@ -1,7 +1,7 @@
 //! Reads the lifetime of a JSON Web Token (RFC 7519 §4.1).
 //!
-//! Signatures are not verified and no other claim is read: a token is opaque
-//! to a client, except that its lifetime helps.
+//! Signatures are not verified, and no other claims are read: only the server
+//! interprets its tokens. The client just needs to know when to renew them.
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,29 +9,29 @@ use serde_json::{Map, Value};
 
 use crate::model::Timestamp;
 
-/// Whether the text has the form of a signed token: three base64url parts, of
-/// which the first is a JSON object (RFC 7515 §7.1).
+/// Whether the text has the form of a signed token (RFC 7515 §7.1): three base64url
+/// parts separated by dots, the first of which decodes to a JSON object.
 pub(super) fn is_jwt(text: &str) -> bool {
     payload(text).is_some()
 }
 
-/// The lifetime in milliseconds: `exp - iat`, or `exp - now` without an `iat`.
-/// `None` if the text is not a token or has no `exp`.
-pub(super) fn lifetime(text: &str, now: Timestamp) -> Option<i64> {
+/// Returns the token's lifetime: `exp - iat`, or `exp - server_now` if there is no `iat`.
+/// Returns `None` if the text is not a JSON Web Token or has no `exp`.
+pub(super) fn lifetime_millis(text: &str, server_now: Timestamp) -> Option<i64> {
     let claims = decode_object(payload(text)?)?;
-    let end = numeric_date(claims.get("exp")?)?;
-    let begin = claims.get("iat").and_then(numeric_date);
-    let begin = begin.unwrap_or_else(|| now.millis().div_euclid(1000));
-    Some(end.saturating_sub(begin).saturating_mul(1000))
+    let expires_at = numeric_date(claims.get("exp")?)?;
+    let issued_at = claims.get("iat").and_then(numeric_date);
+    let issued_at = issued_at.unwrap_or_else(|| server_now.millis().div_euclid(1000));
+    Some(expires_at.saturating_sub(issued_at).saturating_mul(1000))
 }
 
-/// The encoded payload.
+/// Returns the second part, still encoded, if the text has the form of a signed token.
 fn payload(text: &str) -> Option<&str> {
     let mut parts = text.split('.');
     let (header, payload, signature) = (parts.next()?, parts.next()?, parts.next()?);
     let is_base64url = |part: &str| {
-        let is_digit = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        !part.is_empty() && part.bytes().all(is_digit)
+        let is_base64url_digit = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !part.is_empty() && part.bytes().all(is_base64url_digit)
     };
     if parts.next().is_some() || !is_base64url(payload) || !is_base64url(signature) {
         return None;
@@ -44,7 +44,7 @@ fn decode_object(part: &str) -> Option<Map<String, Value>> {
     serde_json::from_slice(&bytes).ok()
 }
 
-/// Parses a NumericDate, which may have a fraction, into whole seconds.
+/// Converts a NumericDate (RFC 7519 §2), which may have a fraction, to whole seconds.
 fn numeric_date(value: &Value) -> Option<i64> {
     #[expect(
         clippy::cast_possible_truncation,
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn lifetimes() {
         let now = Timestamp::from_secs(900);
-        for (claims, lifetime_ms) in [
+        for (claims, expected) in [
             (r#"{"exp":1300,"iat":1000}"#, Some(300_000)),
             (r#"{"exp":1300.9,"iat":1000.2}"#, Some(300_000)),
             (r#"{"exp":1300}"#, Some(400_000)),
@@ -84,7 +84,7 @@ mod tests {
             ),
             (r#"{"exp":-9e300,"iat":9e300}"#, Some(i64::MIN)),
         ] {
-            assert_eq!(lifetime(&token(claims), now), lifetime_ms, "{claims}");
+            assert_eq!(lifetime_millis(&token(claims), now), expected, "{claims}");
         }
     }
 

@@ -1,20 +1,20 @@
-//! Parses the bodies of errors: a message, and the validation errors of fields.
+//! Parses the body of an error response into a message and validation errors.
 //!
-//! It knows the forms that frameworks and proxies use, and no statuses. Texts
-//! are the server's own, uncleaned: whoever prints them cleans them.
+//! It supports the formats that web frameworks and proxies use, and ignores the status.
+//! The texts may contain control characters: the code that prints them must clean them.
 
 use serde_json::{Map, Value};
 
-/// Maximum length of a message, in characters.
+/// Maximum number of characters of a message.
 const MAX_MESSAGE: usize = 500;
-/// Maximum length of a title, a field name or a body that is not JSON.
+/// Maximum number of characters of a title, a field name or a body that is not JSON.
 const MAX_EXCERPT: usize = 200;
-/// Maximum nesting of fields.
+/// Maximum depth of nested objects and lists.
 const MAX_DEPTH: usize = 8;
 /// Maximum number of fields.
 const MAX_FIELDS: usize = 64;
 
-/// Keys of an object that are not fields of a form.
+/// Keys of an error object that are never the name of an invalid field.
 const NOT_FIELDS: [&str; 13] = [
     "detail",
     "message",
@@ -34,16 +34,16 @@ const NOT_FIELDS: [&str; 13] = [
 /// A parsed error body.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ParsedError {
-    /// Whether it is JSON, and so from the API, rather than a proxy's page.
+    /// Whether the body is JSON. If so, the API sent it, and not a proxy.
     pub(super) is_json: bool,
-    /// A complete message, unless the body has none.
+    /// The message, followed by the validation errors. `None` if the body has neither.
     pub(super) message: Option<String>,
     /// Validation errors by field name.
     pub(super) fields: Vec<(String, Vec<String>)>,
-    /// Whether a captcha is mentioned, as a field or in the text.
-    pub(super) captcha: bool,
-    /// Whether a CSRF check or the `Referer` header is mentioned.
-    pub(super) csrf: bool,
+    /// Whether a field name, the code or the message contains "captcha".
+    pub(super) mentions_captcha: bool,
+    /// Whether a field name, the code or the message contains "csrf" or "referer".
+    pub(super) mentions_csrf: bool,
 }
 
 pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
@@ -55,7 +55,7 @@ pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
     }
     let text = String::from_utf8_lossy(body);
     let text = match is_html(content_type, body) {
-        true => title(&text).unwrap_or_default(),
+        true => html_title(&text).unwrap_or_default(),
         false => shorten(&text, MAX_EXCERPT),
     };
     ParsedError {
@@ -64,75 +64,76 @@ pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
     }
 }
 
-/// Whether the body is an HTML page, by its header or by its first character.
+/// Whether the body is an HTML page, according to `Content-Type` or its first character.
 pub(super) fn is_html(content_type: Option<&str>, body: &[u8]) -> bool {
     content_type.is_some_and(|t| t.to_ascii_lowercase().contains("html"))
         || body.trim_ascii_start().starts_with(b"<")
 }
 
 fn from_json(value: &Value) -> ParsedError {
-    let mut found = Found::default();
+    let mut collector = Collector::default();
     match value {
-        Value::Object(object) => found.object(object, 0),
-        other => add_texts(&mut found.texts, other, 0),
+        Value::Object(object) => collector.add_object(object, 0),
+        other => add_texts(&mut collector.texts, other, 0),
     }
-    let mut lines = found.texts;
-    for (field, texts) in &found.fields {
-        lines.push(format!("{field}: {}", texts.join(" ")));
+    let mut parts = collector.texts;
+    for (field, texts) in &collector.fields {
+        parts.push(format!("{field}: {}", texts.join(" ")));
     }
-    let message = shorten(&lines.join("; "), MAX_MESSAGE);
-    let fields = found.fields.iter().map(|(field, _)| field.as_str());
-    let texts: Vec<_> = (fields.chain([&*message]).chain(found.code.as_deref()))
+    let message = shorten(&parts.join("; "), MAX_MESSAGE);
+    let fields = collector.fields.iter().map(|(field, _)| field.as_str());
+    let texts: Vec<_> = (fields.chain([&*message]).chain(collector.code.as_deref()))
         .map(str::to_ascii_lowercase)
         .collect();
     let mentions = |word: &str| texts.iter().any(|text| text.contains(word));
     ParsedError {
         is_json: true,
-        captcha: mentions("captcha"),
-        csrf: mentions("csrf") || mentions("referer"),
+        mentions_captcha: mentions("captcha"),
+        mentions_csrf: mentions("csrf") || mentions("referer"),
         message: (!message.is_empty()).then_some(message),
-        fields: found.fields,
+        fields: collector.fields,
     }
 }
 
+/// Collects the texts and the validation errors of an error body.
 #[derive(Default)]
-struct Found {
+struct Collector {
     texts: Vec<String>,
     fields: Vec<(String, Vec<String>)>,
     code: Option<String>,
 }
 
-impl Found {
-    fn object(&mut self, object: &Map<String, Value>, depth: usize) {
+impl Collector {
+    fn add_object(&mut self, object: &Map<String, Value>, depth: usize) {
         if depth >= MAX_DEPTH {
             return;
         }
         if let Some(code) = object.get("code").and_then(Value::as_str) {
             self.code = Some(code.to_owned());
         }
-        let before = self.texts.len();
+        let initial_count = self.texts.len();
         for key in ["detail", "message", "error", "non_field_errors"] {
             match object.get(key) {
-                // FastAPI and others put the fields under one of these keys.
-                Some(Value::Object(inner)) => self.object(inner, depth + 1),
+                // FastAPI and other frameworks put the validation errors into such an object.
+                Some(Value::Object(inner)) => self.add_object(inner, depth + 1),
                 Some(value) => add_texts(&mut self.texts, value, depth),
                 None => {}
             }
-            let found = self.texts.len() > before;
+            let has_text = self.texts.len() > initial_count;
             if key == "error"
-                && found
-                && let Some(more) = object.get("error_description")
+                && has_text
+                && let Some(description) = object.get("error_description")
             {
-                add_texts(&mut self.texts, more, depth);
+                add_texts(&mut self.texts, description, depth);
             }
-            if found {
+            if has_text {
                 break;
             }
         }
-        let has_message = self.texts.len() > before;
+        let has_message = self.texts.len() > initial_count;
         for key in ["errors", "data"] {
             match object.get(key) {
-                Some(Value::Object(inner)) => self.object(inner, depth + 1),
+                Some(Value::Object(inner)) => self.add_object(inner, depth + 1),
                 Some(value @ (Value::Array(_) | Value::String(_))) if key == "errors" => {
                     add_texts(&mut self.texts, value, depth);
                 }
@@ -140,28 +141,29 @@ impl Found {
             }
         }
         for (key, value) in object {
-            // Beside a message, a string is more likely a request's number than an error.
-            let is_other = has_message && value.is_string();
-            if !is_other && !NOT_FIELDS.contains(&key.as_str()) {
-                self.field(key, value, depth + 1);
+            // If the object has a message, a string under another key is more likely a
+            // request ID than a validation error.
+            let is_unrelated = has_message && value.is_string();
+            if !is_unrelated && !NOT_FIELDS.contains(&key.as_str()) {
+                self.add_field(key, value, depth + 1);
             }
         }
     }
 
-    fn field(&mut self, name: &str, value: &Value, depth: usize) {
+    fn add_field(&mut self, name: &str, value: &Value, depth: usize) {
         if depth >= MAX_DEPTH || self.fields.len() >= MAX_FIELDS {
             return;
         }
         match value {
             Value::Object(inner) => {
                 for (key, value) in inner {
-                    self.field(&format!("{name}.{key}"), value, depth + 1);
+                    self.add_field(&format!("{name}.{key}"), value, depth + 1);
                 }
             }
-            // Nested serializers give a list with an object per form.
+            // For a list of nested forms, Django REST framework sends a list of objects.
             Value::Array(items) if items.iter().any(Value::is_object) => {
                 for (index, item) in items.iter().enumerate() {
-                    self.field(&format!("{name}.{index}"), item, depth + 1);
+                    self.add_field(&format!("{name}.{index}"), item, depth + 1);
                 }
             }
             other => {
@@ -175,7 +177,7 @@ impl Found {
     }
 }
 
-/// Adds the texts in a string, a list, or a list of `{message}` objects.
+/// Adds the text of a string, the texts in a list, or the message of an object.
 fn add_texts(texts: &mut Vec<String>, value: &Value, depth: usize) {
     match value {
         Value::String(text) => {
@@ -197,19 +199,20 @@ fn add_texts(texts: &mut Vec<String>, value: &Value, depth: usize) {
     }
 }
 
-/// The text of `<title>`, which servers and proxies use for the error.
-fn title(html: &str) -> Option<String> {
+/// Returns the text of `<title>`, in which servers and proxies put the error.
+fn html_title(html: &str) -> Option<String> {
     let lower = html.to_ascii_lowercase();
-    let tag = lower.find("<title")?;
-    let begin = tag + lower.get(tag..)?.find('>')? + 1;
-    let end = begin + lower.get(begin..)?.find("</title")?;
-    Some(shorten(html.get(begin..end)?, MAX_EXCERPT))
+    let tag_start = lower.find("<title")?;
+    let start = tag_start + lower.get(tag_start..)?.find('>')? + 1;
+    let end = start + lower.get(start..)?.find("</title")?;
+    Some(shorten(html.get(start..end)?, MAX_EXCERPT))
 }
 
-/// Joins the words into one line of at most `limit` characters.
-fn shorten(text: &str, limit: usize) -> String {
+/// Replaces each run of whitespace by one space, and cuts the text off after `max_chars`
+/// characters.
+fn shorten(text: &str, max_chars: usize) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(limit) {
+    match line.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &line[..end]),
         None => line,
     }

@@ -1,10 +1,9 @@
-//! The client of the API: one method per endpoint, and an [`ApiError`] that
-//! tells what can be done about a failure.
+//! The API client, with one method per endpoint.
 //!
-//! The only user of the HTTP library. Each endpoint is sent only what it
-//! needs: there is no cookie jar and no shared header, since some endpoints
-//! refuse a request with a stale credential. Stores, prompts and output are
-//! not known here.
+//! Only this module uses the HTTP library. There is no cookie jar, and no header is
+//! shared by all requests, because some endpoints refuse a request that contains an
+//! expired credential which they do not need. This module does not know stores, prompts
+//! or output.
 
 mod classify;
 mod cookie;
@@ -38,57 +37,55 @@ pub(crate) use raw::{RawRequest, RawResponse};
 
 use http::{Http, Request};
 
-/// The longest pause before a retry.
-const MAX_PAUSE: Duration = Duration::from_millis(800);
+/// Maximum pause before a retry.
+const MAX_RETRY_PAUSE: Duration = Duration::from_millis(800);
 
-/// The settings of a client.
 pub(crate) struct Options {
-    /// The server. No request goes anywhere else.
+    /// The base URL. No request is sent to another server.
     pub(crate) origin: Origin,
-    /// The limit of a call, its body and its retries included.
+    /// The time limit for each call, including its retries and reading the body.
     pub(crate) timeout: Duration,
-    /// PEM roots that are trusted in addition.
+    /// A PEM file of root certificates to trust in addition to the other roots.
     pub(crate) ca_cert: Option<PathBuf>,
-    /// PEM roots that are trusted instead of the platform's.
+    /// A PEM file of root certificates to trust instead of the platform's.
     pub(crate) ssl_cert_file: Option<PathBuf>,
     pub(crate) cookie_names: CookieNames,
-    /// The `Referer` of all requests but reads, for a server that checks it.
+    /// The `Referer` of all requests except `GET` and `HEAD`, for servers that check it.
     pub(crate) referer: Option<String>,
-    /// The proxy variables that are set (`HTTPS_PROXY`, `no_proxy`, …), to be described.
-    /// The HTTP library reads them itself.
+    /// The proxy variables that are set (`HTTPS_PROXY`, `no_proxy`, …), used to describe
+    /// the proxy in messages. The HTTP library reads the environment itself.
     pub(crate) proxy_variables: Vec<(String, String)>,
-    /// Logs requests, responses and decisions, never a secret.
+    /// Logs a line about a request, a response or a decision, never with a secret.
     pub(crate) log: Box<dyn Fn(&str) + Send + Sync>,
-    /// The local clock.
+    /// Returns the time by the local clock.
     pub(crate) clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
 }
 
 /// The result of a ping.
 pub(crate) struct Pong {
     pub(crate) status: u16,
-    /// The time to the head of the response, connection included.
+    /// The time until the headers of the response arrived, including the connection.
     pub(crate) elapsed: Duration,
-    /// The server's clock minus ours in milliseconds, if the response had a `Date`.
-    pub(crate) skew: Option<i64>,
+    /// The server's clock minus the local clock, if the response has a `Date` header.
+    pub(crate) clock_skew_millis: Option<i64>,
 }
 
-/// A client of one server.
 pub(crate) struct Client {
     http: Http,
-    /// The cookie names that a response or a browser showed, which replace the configured ones.
-    found_names: OnceLock<CookieNames>,
+    /// The cookie names that a response or a browser used. They override the configured names.
+    detected_names: OnceLock<CookieNames>,
 }
 
 impl Client {
-    /// Makes a client. Nothing is read or connected before the first request.
+    /// Reads no file and opens no connection: the first request does.
     pub(crate) fn new(options: Options) -> Self {
         Self {
             http: Http::new(options),
-            found_names: OnceLock::new(),
+            detected_names: OnceLock::new(),
         }
     }
 
-    /// Creates an account. The grant is empty if the server wants a login first.
+    /// Creates an account. The grant is empty if the server requires a separate login.
     pub(crate) fn signup(
         &self,
         email: &str,
@@ -122,7 +119,7 @@ impl Client {
         self.send_for_grant(&request, self.deadline())
     }
 
-    /// Confirms the account's e-mail address with the mailed code.
+    /// Verifies the account's e-mail address with the code that was mailed to it.
     pub(crate) fn verify(&self, access: &AccessToken, code: &str) -> Result<(), ApiError> {
         let body = wire::Verify {
             verification_code: code,
@@ -131,25 +128,26 @@ impl Client {
         self.expect_success(&with_bearer(request, access)?)
     }
 
-    /// Exchanges the refresh token for an access token, and on a rotating
-    /// server for another refresh token.
+    /// Exchanges the refresh token for an access token. A server that rotates refresh
+    /// tokens returns a new refresh token too.
     ///
-    /// Never retried: a rotating server may take a second use for theft (RFC 9700 §4.14).
+    /// The request is never retried: a server that rotates refresh tokens may treat a
+    /// second use of the same token as theft (RFC 9700 §4.14).
     pub(crate) fn exchange(&self, refresh: &RefreshToken) -> Result<Grant, ApiError> {
-        self.exchange_within(refresh, self.timeout())
+        self.exchange_with_timeout(refresh, self.timeout())
     }
 
-    /// The same, within a shorter time.
-    pub(crate) fn exchange_within(
+    /// Like [`exchange`](Self::exchange), with a shorter timeout.
+    pub(crate) fn exchange_with_timeout(
         &self,
         refresh: &RefreshToken,
         timeout: Duration,
     ) -> Result<Grant, ApiError> {
         let request = self.post_with_cookie("auth/custom-refresh/", refresh)?;
-        self.send_for_grant(&request, self.deadline_within(timeout))
+        self.send_for_grant(&request, self.deadline_in(timeout))
     }
 
-    /// The limit of a call.
+    /// Returns the time limit for each call.
     pub(crate) fn timeout(&self) -> Duration {
         self.http.options.timeout
     }
@@ -159,53 +157,53 @@ impl Client {
         self.expect_success(&self.post_with_cookie("auth/custom-logout/", refresh)?)
     }
 
-    /// The account's `id`, `email` and `name`.
+    /// Returns the account's `id`, `email` and `name`.
     pub(crate) fn account(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
         self.get_object(&with_bearer(self.get("account/"), access)?)
     }
 
-    /// The whole account, with `email_verified`.
+    /// Returns all members of the account, including `email_verified`.
     pub(crate) fn me(&self, access: &AccessToken) -> Result<Map<String, Value>, ApiError> {
         self.get_object(&with_bearer(self.get("me/"), access)?)
     }
 
-    /// Sends a request without a credential. Any HTTP response is a success.
+    /// Sends a request without a credential. A response of any status is `Ok`.
     pub(crate) fn ping(&self, timeout: Duration) -> Result<Pong, ApiError> {
         let response = self
             .http
-            .send(&self.get("account/"), self.deadline_within(timeout))?;
+            .send(&self.get("account/"), self.deadline_in(timeout))?;
         Ok(Pong {
             status: response.status(),
             elapsed: response.elapsed,
-            skew: response.received_at.skew(),
+            clock_skew_millis: response.received_at.clock_skew_millis(),
         })
     }
 
-    /// Describes the roots that the server's certificate is checked against.
-    pub(crate) fn roots_in_use(&self) -> String {
-        tls::roots_in_use(&self.http.options)
+    /// Describes the root certificates that the server's certificate is checked against.
+    pub(crate) fn describe_roots(&self) -> String {
+        tls::describe_roots(&self.http.options)
     }
 
-    /// Describes the proxy that requests go through, without its credentials.
-    pub(crate) fn proxy_in_use(&self) -> Option<String> {
-        proxy::in_use(&self.http.options).map(|proxy| proxy.description)
+    /// Describes the proxy that requests use, without its credentials.
+    pub(crate) fn describe_proxy(&self) -> Option<String> {
+        proxy::find(&self.http.options).map(|proxy| proxy.description)
     }
 
-    /// Sets the names of the cookies, if no response has shown them yet.
+    /// Sets the names of the cookies, unless they have been detected already.
     pub(crate) fn use_cookie_names(&self, names: &CookieNames) {
-        self.found_names.get_or_init(|| names.clone());
+        self.detected_names.get_or_init(|| names.clone());
     }
 
     fn cookie_names(&self) -> &CookieNames {
         let configured = &self.http.options.cookie_names;
-        self.found_names.get().unwrap_or(configured)
+        self.detected_names.get().unwrap_or(configured)
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}/{path}", self.http.options.origin)
     }
 
-    /// Makes a request. All but reads carry the configured `Referer`.
+    /// Returns a request with the configured `Referer`, unless the method is `GET` or `HEAD`.
     fn new_request(&self, method: Method, url: String) -> Result<Request, ApiError> {
         let mut request = Request::new(method, url);
         if let Some(referer) = &self.http.options.referer
@@ -228,25 +226,27 @@ impl Client {
     }
 
     fn deadline(&self) -> Instant {
-        self.deadline_within(Duration::MAX)
+        self.deadline_in(Duration::MAX)
     }
 
-    /// The limit of a call, or a shorter one.
-    fn deadline_within(&self, timeout: Duration) -> Instant {
+    /// Returns the deadline of a call that starts now and may take at most `timeout`, or
+    /// the configured time limit if that is shorter.
+    fn deadline_in(&self, timeout: Duration) -> Instant {
         let now = Instant::now();
-        // A timeout beyond the range of the clock is as good as a day.
+        // If the deadline is beyond the range of `Instant`, use one day.
         now.checked_add(self.http.options.timeout.min(timeout))
             .unwrap_or_else(|| now + Duration::from_secs(24 * 3600))
     }
 
-    /// A POST without a body, with the refresh token as its cookie.
+    /// Returns a POST request without a body, with the refresh token as its cookie.
     fn post_with_cookie(&self, path: &str, refresh: &RefreshToken) -> Result<Request, ApiError> {
         let text = refresh.secret().expose();
         validate_token_text(text)
-            .map_err(|why| ApiError::Unusable(format!("the refresh token {why}")))?;
+            .map_err(|problem| ApiError::SetupFailed(format!("the refresh token {problem}")))?;
         let name = &self.cookie_names().refresh;
         let pair = Zeroizing::new(format!("{name}={text}"));
-        self.post(path)?.with_secret(COOKIE, &pair, "refresh token")
+        self.post(path)?
+            .with_secret_header(COOKIE, &pair, "refresh token")
     }
 
     /// Sends the request once, and reads the tokens in the response.
@@ -255,7 +255,7 @@ impl Client {
         let options = &self.http.options;
         let host = options.origin.host();
         let reader = cookie::CookieReader {
-            // An IPv6 address has colons of its own, within brackets.
+            // Remove the port. An IPv6 address has colons too, but ends with a bracket.
             host: match host.rsplit_once(':') {
                 Some((name, port)) if !port.ends_with(']') => name,
                 _ => host,
@@ -265,7 +265,7 @@ impl Client {
             log: &options.log,
         };
         let cookies = response.headers.get_all(SET_COOKIE).iter();
-        let mut grant = reader.grant(cookies.map(|header| header.as_bytes()));
+        let mut grant = reader.read_grant(cookies.map(|header| header.as_bytes()));
         if let Some(names) = &grant.cookie_names {
             self.use_cookie_names(names);
         }
@@ -278,13 +278,13 @@ impl Client {
             Ok(Some(body)) => wire::add_tokens(&mut grant, &body, &reader),
             Ok(None) => {}
             Err(error) if is_empty => return Err(error),
-            // The tokens in the head are valid whatever the body is.
+            // The tokens in the cookies are valid whatever the body contains.
             Err(error) => (options.log)(&format!("ignoring the body: {error}")),
         }
         Ok(grant)
     }
 
-    /// Sends the request once. Any 2xx response is a success, except an HTML page.
+    /// Sends the request once. Succeeds if the status is 2xx and the body is not HTML.
     fn expect_success(&self, request: &Request) -> Result<(), ApiError> {
         let response = self.send_checked(request, self.deadline())?;
         if message::is_html(response.content_type(), b"") {
@@ -293,14 +293,14 @@ impl Client {
         Ok(())
     }
 
-    /// Reads a JSON object, with retries.
+    /// Sends the request, with retries, and returns the JSON object in the response.
     fn get_object(&self, request: &Request) -> Result<Map<String, Value>, ApiError> {
         self.with_retries(|deadline| {
             let response = self.send_checked(request, deadline)?;
             let status = response.status();
             let body = self.read_json(response)?;
             body.and_then(wire::unwrap_envelope)
-                .ok_or_else(|| ApiError::Unexpected {
+                .ok_or_else(|| ApiError::NotThisApi {
                     status,
                     message: "the response is not a JSON object".to_owned(),
                 })
@@ -313,19 +313,19 @@ impl Client {
         mut attempt: impl FnMut(Instant) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let deadline = self.deadline();
-        let pauses = ExponentialBuilder::new()
-            .with_min_delay(MAX_PAUSE / 4)
+        let backoff = ExponentialBuilder::new()
+            .with_min_delay(MAX_RETRY_PAUSE / 4)
             .with_factor(2.0)
             .with_jitter()
-            // Without a seed, the pauses of all machines would be the same.
+            // Without a seed, all machines would use the same pauses.
             .with_jitter_seed(RandomState::new().build_hasher().finish())
             .with_max_times(2);
         let attempt = || attempt(deadline);
         attempt
-            .retry(pauses)
+            .retry(backoff)
             .when(|error| {
                 let left = deadline.saturating_duration_since(Instant::now());
-                error.is_retryable() && left > MAX_PAUSE
+                error.is_retryable() && left > MAX_RETRY_PAUSE
             })
             .notify(|_, pause| {
                 (self.http.options.log)(&format!("retrying in {} ms", pause.as_millis()));
@@ -336,5 +336,5 @@ impl Client {
 
 fn with_bearer(request: Request, access: &AccessToken) -> Result<Request, ApiError> {
     let text = Zeroizing::new(format!("Bearer {}", access.secret().expose()));
-    request.with_secret(AUTHORIZATION, &text, "access token")
+    request.with_secret_header(AUTHORIZATION, &text, "access token")
 }

@@ -1,34 +1,33 @@
-//! Finds the proxy that requests go through, for `doctor` and for errors.
+//! Finds the proxy that requests use, to describe it in `doctor` and in errors.
 //!
-//! The HTTP library reads the same variables itself and decides by the same
-//! matcher.
+//! The HTTP library chooses the proxy itself. This module reaches the same result,
+//! because it uses the same variables and the same matcher.
 
 use hyper_util::client::proxy::matcher::Matcher;
 
 use super::Options;
 
 pub(super) struct Proxy {
-    /// The proxy's own host.
     pub(super) host: String,
-    /// The variable and the proxy's URL without credentials.
+    /// The variable's name and the proxy's URL without credentials.
     pub(super) description: String,
 }
 
-/// The proxy for requests to the origin. Plain http never uses one.
-pub(super) fn in_use(options: &Options) -> Option<Proxy> {
+/// Finds the proxy for requests to the origin. Plain http never uses a proxy.
+pub(super) fn find(options: &Options) -> Option<Proxy> {
     if !options.origin.is_https() {
         return None;
     }
-    let value = |names: [&str; 2]| {
-        let set = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
-        names.into_iter().find_map(set)
+    let first_set = |names: [&str; 2]| {
+        let find = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
+        names.into_iter().find_map(find)
     };
-    let no_proxy = value(["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
+    let no_proxy = first_set(["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
     let url = options.origin.as_str().parse().ok()?;
     [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]]
         .into_iter()
         .find_map(|names| {
-            let (name, address) = value(names)?;
+            let (name, address) = first_set(names)?;
             let matcher = Matcher::builder().https(&**address).no(no_proxy).build();
             let proxy = matcher.intercept(&url)?;
             let shown = proxy.uri().to_string();
@@ -77,7 +76,7 @@ mod tests {
                 log: Box::new(|_| ()),
                 clock: Box::new(|| Timestamp::from_secs(0)),
             };
-            let found = in_use(&options).map(|proxy| proxy.description);
+            let found = find(&options).map(|proxy| proxy.description);
             let shown = shown.map(|shown| format!("https_proxy ({shown})"));
             assert_eq!(found, shown, "{address} {no_proxy}");
         }

@@ -1,6 +1,6 @@
-//! Sends a request that the user composed, to any path below the origin.
+//! Sends the requests of `rememberizer api`, to any path below the base URL.
 //!
-//! Every response is passed on as it is; its meaning is not known here.
+//! Returns every response unchanged, whatever its status.
 
 use reqwest::Method;
 use reqwest::header::{
@@ -14,15 +14,15 @@ use crate::model::AccessToken;
 use super::http::{Request, Response};
 use super::{ApiError, Client, Delivery, with_bearer};
 
-/// A request as the user composed it.
+/// A request whose parts the user chose. They are not validated yet.
 #[derive(Debug, Clone)]
 pub(crate) struct RawRequest {
     pub(crate) method: String,
-    /// A path below the origin, with or without a leading slash, or a URL below it.
+    /// A path below the base URL, with or without a leading slash, or a whole URL.
     pub(crate) path: String,
-    /// Headers beyond the default ones.
+    /// Additional headers. They replace default headers with the same name.
     pub(crate) headers: Vec<(String, String)>,
-    /// The body, JSON unless a header says otherwise.
+    /// The body. It is sent as JSON unless `headers` has a `Content-Type`.
     pub(crate) body: Option<Vec<u8>>,
 }
 
@@ -30,11 +30,11 @@ pub(crate) struct RawRequest {
 #[derive(Debug)]
 pub(crate) struct RawResponse {
     pub(crate) status: u16,
-    /// The headers in their order, except `Set-Cookie`, which may hold a token.
+    /// The headers in the order received, without `Set-Cookie`, which may hold a token.
     pub(crate) headers: Vec<(String, String)>,
-    /// The seconds of `Retry-After`, at most a day.
+    /// The seconds that `Retry-After` states, at most a day.
     pub(crate) retry_after: Option<u64>,
-    /// The body, which ends at the timeout.
+    /// The body, still to be read. Reading fails when the timeout has passed.
     pub(crate) body: Response,
 }
 
@@ -49,7 +49,7 @@ impl From<Response> for RawResponse {
     }
 }
 
-/// Headers that belong to the session or to the connection.
+/// Headers that the user cannot set, because this program or the HTTP library sets them.
 const RESERVED: [HeaderName; 6] = [
     AUTHORIZATION,
     CONNECTION,
@@ -60,24 +60,24 @@ const RESERVED: [HeaderName; 6] = [
 ];
 
 impl Client {
-    /// Sends a request with the access token. Any response is `Ok`; `GET` and
-    /// `HEAD` are retried on a transient failure.
+    /// Sends a request with the access token. Retries `GET` and `HEAD` after a transient
+    /// failure. A response of any status is `Ok`.
     pub(crate) fn request(
         &self,
         access: &AccessToken,
         request: RawRequest,
     ) -> Result<RawResponse, ApiError> {
-        let request = with_bearer(self.build(request)?, access)?;
+        let request = with_bearer(self.validate(request)?, access)?;
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return Ok(self.http.send(&request, self.deadline())?.into());
         }
-        // If a gateway answers to the end, its last response is the result.
+        // If every attempt gets an error response of a gateway, return the last response.
         let mut last = None;
         let result = self.with_retries(|deadline| {
             let response = self.http.send(&request, deadline)?;
             let status = response.status();
-            let reason = format!("the server answered {status}");
-            let error = ApiError::unavailable(reason, Delivery::Answered(status));
+            let message = format!("the server answered {status}");
+            let error = ApiError::unavailable(message, Delivery::UnusableResponse(status));
             if !error.is_retryable() {
                 return Ok(response);
             }
@@ -87,7 +87,7 @@ impl Client {
         match (result, last) {
             (
                 Err(ApiError::Unavailable {
-                    delivery: Delivery::Answered(_),
+                    delivery: Delivery::UnusableResponse(_),
                     ..
                 }),
                 Some(response),
@@ -96,8 +96,8 @@ impl Client {
         }
     }
 
-    fn build(&self, request: RawRequest) -> Result<Request, ApiError> {
-        let invalid = |what: String| Err(ApiError::InvalidArgument(what));
+    fn validate(&self, request: RawRequest) -> Result<Request, ApiError> {
+        let invalid = |message: String| Err(ApiError::InvalidArgument(message));
         let method = Method::from_bytes(request.method.to_ascii_uppercase().as_bytes()).ok();
         let Some(method) = method.filter(|method| *method != Method::CONNECT) else {
             return invalid(format!("not a valid HTTP method: {}", request.method));
@@ -117,7 +117,8 @@ impl Client {
             let Ok(value) = HeaderValue::from_str(value.trim()) else {
                 return invalid(format!("the header {name} has an invalid character"));
             };
-            // The first header of a name replaces the default one; a second one is added.
+            // The user's first header with this name replaces the default header; further
+            // headers with the same name are added.
             if matches!(header, ACCEPT | CONTENT_TYPE | REFERER) && !replaced.contains(&header) {
                 replaced.push(header.clone());
                 built.headers.insert(header, value);
@@ -128,37 +129,38 @@ impl Client {
         Ok(built)
     }
 
-    /// Resolves a page's link to the next one against the page's own URL (RFC
-    /// 3986 §5). Returns `None` if it is not below the origin.
+    /// Resolves `link`, a page's link to the next page, relative to the page's `path` (RFC
+    /// 3986 §5). Returns `None` if the next page is not below the base URL.
     pub(crate) fn next_path(&self, path: &str, link: &str) -> Option<String> {
-        let page = Url::parse(&self.resolve(path).ok()?).ok()?;
-        self.below_origin(page.join(link).ok()?)
+        let page_url = Url::parse(&self.resolve(path).ok()?).ok()?;
+        self.if_below_base_url(page_url.join(link).ok()?)
     }
 
-    /// The URL of a path. It cannot leave the origin, since the access token is
-    /// sent there. A path may repeat the path of the origin, as links do.
+    /// Returns the URL of a path. Fails if the URL is not below the base URL, because the
+    /// access token must not be sent elsewhere. A path may start with the path of the
+    /// base URL, as links in responses do.
     fn resolve(&self, path: &str) -> Result<String, ApiError> {
-        let origin = self.http.options.origin.as_str();
+        let base_url = self.http.options.origin.as_str();
         let is_absolute =
             path.contains("://") && !path.starts_with('/') && Url::parse(path).is_ok();
-        let base_path = Url::parse(origin).map_or(String::new(), |url| url.path().to_owned());
+        let base_path = Url::parse(base_url).map_or(String::new(), |url| url.path().to_owned());
         let relative = path
             .strip_prefix(&base_path)
             .filter(|rest| base_path != "/" && rest.starts_with('/'))
             .unwrap_or(path);
         let text = match is_absolute {
             true => path.to_owned(),
-            false => format!("{origin}/{}", relative.trim_start_matches('/')),
+            false => format!("{base_url}/{}", relative.trim_start_matches('/')),
         };
         Url::parse(&text)
             .ok()
-            .and_then(|url| self.below_origin(url))
-            .ok_or_else(|| ApiError::InvalidArgument(format!("{path} is not below {origin}")))
+            .and_then(|url| self.if_below_base_url(url))
+            .ok_or_else(|| ApiError::InvalidArgument(format!("{path} is not below {base_url}")))
     }
 
-    /// The URL, if it is below the origin. It is compared after parsing, so
-    /// that `..`, `\` and tabs have had their effect.
-    fn below_origin(&self, mut url: Url) -> Option<String> {
+    /// Returns the URL if it is below the base URL. The comparison uses the parsed URL, in
+    /// which `..`, `\` and tabs are resolved.
+    fn if_below_base_url(&self, mut url: Url) -> Option<String> {
         url.set_fragment(None);
         let rest = url
             .as_str()

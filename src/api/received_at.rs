@@ -1,17 +1,17 @@
-//! The time of a response, by the local clock and by the server's.
+//! The time of a response, by the local clock and by the server's clock.
 //!
-//! All dates in headers are read here.
+//! This module parses the `Date` and `Retry-After` headers.
 
 use crate::model::Timestamp;
 
-/// The longest wait that a `Retry-After` can ask for, in seconds: a day.
+/// Maximum value of `Retry-After` in seconds: a day.
 const MAX_RETRY_AFTER: u64 = 24 * 3600;
 
-/// The two clocks when the head of a response arrived.
+/// When the headers of a response arrived, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ReceivedAt {
     pub(super) local: Timestamp,
-    /// The `Date` header (RFC 9110 §6.6.1), if it can be parsed.
+    /// The `Date` header (RFC 9110 §6.6.1); `None` if it is missing or invalid.
     pub(super) server: Option<Timestamp>,
 }
 
@@ -23,18 +23,18 @@ impl ReceivedAt {
         }
     }
 
-    /// The server's time, or the local one if the response has no `Date`.
+    /// Returns the server's time, or the local time if the server's is not known.
     pub(super) fn server_now(self) -> Timestamp {
         self.server.unwrap_or(self.local)
     }
 
-    /// The server's clock minus the local one, in milliseconds.
-    pub(super) fn skew(self) -> Option<i64> {
+    /// Returns the server's clock minus the local clock.
+    pub(super) fn clock_skew_millis(self) -> Option<i64> {
         self.server.map(|server| server.millis_since(self.local))
     }
 
-    /// Parses a `Retry-After` (RFC 9110 §10.2.3), a number or a date on the
-    /// server's clock, into seconds.
+    /// Parses `Retry-After` (RFC 9110 §10.2.3) into seconds. The header holds seconds or a
+    /// date by the server's clock.
     pub(super) fn retry_after(self, header: &str) -> Option<u64> {
         let header = header.trim();
         let seconds = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
@@ -64,10 +64,10 @@ mod tests {
     #[test]
     fn skew_is_server_minus_local() {
         let date = Some("Tue, 24 Nov 2026 02:59:05 GMT");
-        assert_eq!(received_at(date).skew(), Some(145_000));
-        assert_eq!(received_at(None).skew(), None);
+        assert_eq!(received_at(date).clock_skew_millis(), Some(145_000));
+        assert_eq!(received_at(None).clock_skew_millis(), None);
         for bad in ["", "yesterday", "Tue, 99 Nov 2026 02:59:05 GMT", "é"] {
-            assert_eq!(received_at(Some(bad)).skew(), None, "{bad:?}");
+            assert_eq!(received_at(Some(bad)).clock_skew_millis(), None, "{bad:?}");
         }
     }
 
@@ -88,7 +88,7 @@ mod tests {
         ] {
             assert_eq!(received_at(date).retry_after(header), seconds, "{header:?}");
         }
-        // Without a Date, the local clock counts.
+        // Without a `Date`, the local clock is used.
         assert_eq!(
             received_at(None).retry_after("Tue, 24 Nov 2026 02:59:05 GMT"),
             Some(145)

@@ -1,7 +1,7 @@
-//! Chooses the root certificates of a connection and describes failed
-//! handshakes.
+//! Reads the root certificates that a server's certificate is checked against, and
+//! describes failed TLS handshakes.
 //!
-//! It reads certificate files and opens no connection.
+//! This module opens no connection.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,73 +17,77 @@ use crate::model::read_at_most;
 
 use super::{ApiError, Delivery, Options};
 
-/// Maximum size of a certificate file. A platform's whole bundle has 250 KB.
-const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// Maximum size of a certificate file. The bundle of a whole platform has about 250 KB.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What to check a server's certificate against.
-pub(super) enum Trust {
-    /// A configuration with the given roots only.
-    Only(Box<ClientConfig>),
-    /// The platform's roots and the given ones.
-    Platform(Vec<Certificate>),
+/// The root certificates that a server's certificate is checked against.
+pub(super) enum TrustedRoots {
+    /// Only the roots in this configuration.
+    OnlyConfigured(Box<ClientConfig>),
+    /// The platform's roots and these additional roots.
+    PlatformAnd(Vec<Certificate>),
 }
 
-impl Trust {
-    /// Reads the roots that the options name. An http origin needs none, and
-    /// parsing the platform's takes longer than the request.
+impl TrustedRoots {
+    /// Reads the certificate files that the options name. For an `http` origin, returns an
+    /// empty set, because loading the platform's roots takes longer than the request.
     pub(super) fn new(options: &Options) -> Result<Self, ApiError> {
-        let mut given = Vec::new();
+        let mut certificates = Vec::new();
         if options.origin.is_https() {
             for path in options.ssl_cert_file.iter().chain(&options.ca_cert) {
-                given.extend(read(path)?);
+                certificates.extend(read_certificates(path)?);
             }
             if options.ssl_cert_file.is_none() {
-                // The platform's verifier is built with the process's provider.
+                // The platform's verifier uses the default provider of the process. Setting it
+                // fails only if it has been set before.
                 let _ = ring::default_provider().install_default();
-                let given = given.into_iter().map(|der| Certificate::from_der(&der));
-                return given
+                let parsed = certificates
+                    .into_iter()
+                    .map(|der| Certificate::from_der(&der));
+                return parsed
                     .collect::<Result<_, _>>()
-                    .map(Self::Platform)
+                    .map(Self::PlatformAnd)
                     .map_err(|_| {
                         ApiError::InvalidArgument("a CA certificate cannot be used".to_owned())
                     });
             }
         }
         let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(given);
+        roots.add_parsable_certificates(certificates);
         let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
-            .map_err(|error| ApiError::Unusable(format!("TLS: {error}")))?
+            .map_err(|error| ApiError::SetupFailed(format!("TLS: {error}")))?
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self::Only(Box::new(config)))
+        Ok(Self::OnlyConfigured(Box::new(config)))
     }
 }
 
-/// Reads the certificates of a PEM file that can be roots.
-fn read(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
-    let fail = |why: &str| {
+/// Reads the certificates in a PEM file. Ignores those that cannot be used as roots, and
+/// fails if there are no others.
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
+    let invalid_file = |why: &str| {
         ApiError::InvalidArgument(format!(
             "cannot use the CA certificates in {}: {why}",
             path.display()
         ))
     };
     let bytes = File::open(path)
-        .and_then(|mut file| read_at_most(&mut file, MAX_FILE))
-        .map_err(|error| fail(&error.to_string()))?;
+        .and_then(|mut file| read_at_most(&mut file, MAX_FILE_BYTES))
+        .map_err(|error| invalid_file(&error.to_string()))?;
     let usable: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .filter_map(Result::ok)
         .filter(|der| RootCertStore::empty().add(der.clone()).is_ok())
         .collect();
     if usable.is_empty() {
-        return Err(fail("no certificate in PEM form"));
+        return Err(invalid_file("no certificate in PEM form"));
     }
     Ok(usable)
 }
 
-/// Describes the roots, for `doctor` and for errors.
-pub(super) fn roots_in_use(options: &Options) -> String {
+/// Describes the root certificates in use, for `doctor` and for errors.
+pub(super) fn describe_roots(options: &Options) -> String {
     if !options.origin.is_https() {
         return "none, the API is reached over http".to_owned();
     }
@@ -97,13 +101,14 @@ pub(super) fn roots_in_use(options: &Options) -> String {
     }
 }
 
-/// Describes a failed handshake with `host`, and the roots that were used.
-pub(super) fn classify(error: &rustls::Error, host: &str, options: &Options) -> ApiError {
+/// Returns the error for a failed handshake with `host`. Its message includes the roots
+/// in use.
+pub(super) fn handshake_error(error: &rustls::Error, host: &str, options: &Options) -> ApiError {
     use CertificateError as C;
     use rustls::Error as E;
     let why = match error {
         E::InvalidCertificate(error) => {
-            let why = match error {
+            let problem = match error {
                 C::Expired | C::ExpiredContext { .. } => {
                     "has expired (or the clock of this machine is wrong)".to_owned()
                 }
@@ -117,7 +122,7 @@ pub(super) fn classify(error: &rustls::Error, host: &str, options: &Options) -> 
                 C::UnknownIssuer => "is not trusted (unknown issuer)".to_owned(),
                 other => format!("is not trusted ({other})"),
             };
-            format!("the certificate of {host} {why}")
+            format!("the certificate of {host} {problem}")
         }
         E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_) => {
             format!("{host} offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe")
@@ -126,8 +131,8 @@ pub(super) fn classify(error: &rustls::Error, host: &str, options: &Options) -> 
         E::InvalidMessage(_) => format!("{host} does not speak TLS on this port"),
         other => format!("handshake with {host} failed ({other})"),
     };
-    let roots = roots_in_use(options);
+    let roots = describe_roots(options);
     let is_unknown_issuer = matches!(error, E::InvalidCertificate(C::UnknownIssuer));
-    let reason = format!("TLS: {why}; roots in use: {roots}");
-    ApiError::unavailable(reason, Delivery::NoTls { is_unknown_issuer })
+    let message = format!("TLS: {why}; roots in use: {roots}");
+    ApiError::unavailable(message, Delivery::TlsHandshakeFailed { is_unknown_issuer })
 }

@@ -1,7 +1,5 @@
-//! The JSON of the API: the bodies of requests, and the tokens and envelopes in
-//! the bodies of responses.
-//!
-//! It does not know how anything is sent, nor the form of errors.
+//! The JSON bodies of the API: builds request bodies, and reads tokens and data from the
+//! bodies of successful responses.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -11,18 +9,18 @@ use crate::model::{AccessToken, Grant, RefreshToken, Secret, validate_token_text
 use super::cookie::CookieReader;
 use super::jwt;
 
-/// `POST auth/signup/`.
+/// The body of `POST auth/signup/`.
 #[derive(Serialize)]
 pub(super) struct Signup<'a> {
     pub(super) email: &'a str,
     pub(super) password: &'a str,
     pub(super) name: &'a str,
-    /// Left out for a deployment that asks for none.
+    /// Omitted if the server requires no captcha.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) captcha: Option<&'a str>,
 }
 
-/// `POST auth/signin/`.
+/// The body of `POST auth/signin/`.
 #[derive(Serialize)]
 pub(super) struct Signin<'a> {
     pub(super) login: &'a str,
@@ -31,55 +29,56 @@ pub(super) struct Signin<'a> {
     pub(super) captcha: Option<&'a str>,
 }
 
-/// `POST auth/verify-email/`.
+/// The body of `POST auth/verify-email/`.
 #[derive(Serialize)]
 pub(super) struct Verify<'a> {
     pub(super) verification_code: &'a str,
 }
 
-/// The names of the tokens in a body.
-const ACCESS: [&str; 3] = ["access", "access_token", "token"];
-const REFRESH: [&str; 2] = ["refresh", "refresh_token"];
+/// The members of a body that may hold the tokens, in order of preference.
+const ACCESS_KEYS: [&str; 3] = ["access", "access_token", "token"];
+const REFRESH_KEYS: [&str; 2] = ["refresh", "refresh_token"];
 
-/// Adds the tokens in the body that did not come as cookies.
+/// Adds the tokens in the body to the grant. A token from a cookie takes precedence.
 pub(super) fn add_tokens(grant: &mut Grant, body: &Value, reader: &CookieReader<'_>) {
-    let access = find(body, &ACCESS);
+    let access = find_token_text(body, &ACCESS_KEYS);
     if let (None, Some(text)) = (&grant.access, access) {
-        let (secret, lifetime) = token(text, reader);
-        grant.access = Some(reader.token(AccessToken::new(secret), lifetime));
+        let (secret, lifetime_millis) = secret_and_lifetime(text, reader);
+        grant.access = Some(reader.new_token(AccessToken::new(secret), lifetime_millis));
         (reader.log)("the access token is taken from the body");
     }
-    let refresh = find(body, &REFRESH);
+    let refresh = find_token_text(body, &REFRESH_KEYS);
     if let (None, Some(text)) = (&grant.refresh, refresh) {
-        let (secret, lifetime) = token(text, reader);
-        grant.refresh = Some(reader.token(RefreshToken::new(secret), lifetime));
+        let (secret, lifetime_millis) = secret_and_lifetime(text, reader);
+        grant.refresh = Some(reader.new_token(RefreshToken::new(secret), lifetime_millis));
         (reader.log)("the refresh token is taken from the body");
     }
 }
 
-fn find<'v>(body: &'v Value, names: &[&str]) -> Option<&'v str> {
+fn find_token_text<'v>(body: &'v Value, keys: &[&str]) -> Option<&'v str> {
     [Some(body), body.get("data")]
         .into_iter()
         .flatten()
-        .flat_map(|object| names.iter().filter_map(|name| object.get(name)?.as_str()))
+        .flat_map(|object| keys.iter().filter_map(|key| object.get(key)?.as_str()))
         .find(|text| !text.is_empty() && validate_token_text(text).is_ok())
 }
 
-fn token(text: &str, reader: &CookieReader<'_>) -> (Secret, Option<i64>) {
-    let lifetime = jwt::lifetime(text, reader.received_at.server_now());
-    (Secret::new(text.to_owned()), lifetime)
+fn secret_and_lifetime(text: &str, reader: &CookieReader<'_>) -> (Secret, Option<i64>) {
+    let lifetime_millis = jwt::lifetime_millis(text, reader.received_at.server_now());
+    (Secret::new(text.to_owned()), lifetime_millis)
 }
 
-/// Unwraps `{data, message, code}`, and returns other objects as they are.
+/// Returns the object in `data` if the body is an envelope such as `{data, message, code}`,
+/// else the body itself. Returns `None` if that is not an object.
 pub(super) fn unwrap_envelope(body: Value) -> Option<Map<String, Value>> {
     let Value::Object(mut object) = body else {
         return None;
     };
-    let wrapped = object.contains_key("data")
+    let is_envelope = object.contains_key("data")
         && object
             .keys()
             .all(|key| matches!(&**key, "data" | "message" | "code" | "status" | "success"));
-    if !wrapped {
+    if !is_envelope {
         return Some(object);
     }
     match object.remove("data") {
@@ -104,7 +103,7 @@ mod tests {
             received_at: ReceivedAt::new(Timestamp::from_secs(0), None),
             log: &|_| (),
         };
-        let mut grant = reader.grant(cookies.iter().map(|c| c.as_bytes()));
+        let mut grant = reader.read_grant(cookies.iter().map(|c| c.as_bytes()));
         add_tokens(&mut grant, body, &reader);
         [
             grant.access.map(|t| t.value.secret().expose().to_owned()),
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_goes_before_the_body() {
+    fn a_cookie_takes_precedence_over_the_body() {
         assert_eq!(
             tokens(&["access_token=c"], &json!({"access": "a", "refresh": "r"})),
             [Some("c".to_owned()), Some("r".to_owned())]

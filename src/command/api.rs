@@ -204,8 +204,8 @@ fn send_with_refresh(
                 status: 401,
                 message: "the server answered 401".to_owned(),
                 fields: Vec::new(),
-                captcha: false,
-                csrf: false,
+                captcha_failed: false,
+                csrf_failed: false,
             });
         }
         Ok(response)

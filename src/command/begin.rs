@@ -91,7 +91,10 @@ pub(super) fn start_session(
         };
         if !matches!(
             error,
-            SessionError::Api(ApiError::Refused { captcha: true, .. })
+            SessionError::Api(ApiError::Refused {
+                captcha_failed: true,
+                ..
+            })
         ) {
             return Err(error.into());
         }
@@ -134,10 +137,10 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
 
 /// Returns whether the server refused the input for a reason other than a captcha.
 pub(super) fn is_input_refused(error: &Error) -> bool {
-    let Error::Session(SessionError::Api(ApiError::Refused { captcha, .. })) = error else {
+    let Error::Session(SessionError::Api(ApiError::Refused { captcha_failed, .. })) = error else {
         return false;
     };
-    !captcha
+    !captcha_failed
 }
 
 /// Returns whether the server refused the field `name`.

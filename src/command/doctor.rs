@@ -194,7 +194,7 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
             let (host, status) = (origin.host(), ping.status);
             let text = format!("{host} answers in {millis:.1} ms (status {status})");
             findings.ok("server", text);
-            match ping.skew.map(report::clock_skew_text) {
+            match ping.clock_skew_millis.map(report::clock_skew_text) {
                 Some(Some(skew)) => {
                     let fix = "correct the clock (sessions still work)".to_owned();
                     findings.warning("clock", format!("the local clock is {skew}"), Some(fix));
@@ -205,11 +205,11 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
         }
     }
     let roots = match origin.is_https() {
-        true => format!("roots: {}", client.roots_in_use()),
+        true => format!("roots: {}", client.describe_roots()),
         false => "none: http on this machine".to_owned(),
     };
     findings.ok("tls", roots);
-    let proxy = client.proxy_in_use();
+    let proxy = client.describe_proxy();
     findings.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
 }
 

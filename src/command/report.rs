@@ -39,11 +39,11 @@ pub(super) fn duration_text(duration: Duration) -> String {
 
 /// Returns "expires TIME (in DURATION)", "expired TIME" or "expiry unknown".
 pub(super) fn expiry_text(expiry: &Expiry, now: Timestamp) -> String {
-    match (expiry.remaining(now), expiry.ends_at()) {
+    match (expiry.remaining(now), expiry.expires_at()) {
         (Remaining::Time(remaining), Some(at)) => {
             format!("expires {at} (in {})", duration_text(remaining))
         }
-        (Remaining::Nothing, Some(at)) => format!("expired {at}"),
+        (Remaining::Expired, Some(at)) => format!("expired {at}"),
         _ => "expiry unknown".to_owned(),
     }
 }
@@ -51,7 +51,7 @@ pub(super) fn expiry_text(expiry: &Expiry, now: Timestamp) -> String {
 /// Returns the expiry as an RFC 3339 string, or null if it is unknown.
 pub(super) fn expiry_json(expiry: Option<&Expiry>) -> Value {
     expiry
-        .and_then(Expiry::ends_at)
+        .and_then(Expiry::expires_at)
         .map_or(Value::Null, |at| at.to_string().into())
 }
 

@@ -156,7 +156,7 @@ impl Source<'_> {
     ) -> Result<FoundCookie, Error> {
         let name = context.profile().refresh_cookie;
         let wanted = WantedCookie {
-            name: name.as_deref().unwrap_or(CookieNames::REFRESH),
+            name: name.as_deref().unwrap_or(CookieNames::DEFAULT_REFRESH),
             host: manager.origin.host(),
         };
         match self {

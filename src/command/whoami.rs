@@ -87,7 +87,7 @@ impl Details {
             variable: credential.variable(),
             access_expiry: credential.access_expiry().copied(),
             refresh_expiry: credential.refresh_expiry().copied(),
-            clock_skew_millis: credential.skew(),
+            clock_skew_millis: credential.clock_skew_millis(),
             account,
         }
     }
@@ -103,7 +103,7 @@ fn check_expiry(
     let now = (context.host.now)();
     let Some(expiry) = details
         .refresh_expiry
-        .filter(|expiry| expiry.ends_at().is_some())
+        .filter(|expiry| expiry.expires_at().is_some())
     else {
         let text = "expiry unknown: --expires-within has no effect";
         context.terminal.note(text);

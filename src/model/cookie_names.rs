@@ -1,51 +1,54 @@
 //! The names of the cookies that carry a session's tokens.
 
-/// A longer name is not taken without being asked: it may be a part of a value.
-const LONGEST_NAME: usize = 64;
+/// Maximum length of a name that is detected. A longer one may be part of a cookie's value.
+const MAX_DETECTED_NAME: usize = 64;
 
 /// The names of the access and the refresh cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CookieNames {
-    /// `access_token` on the default service.
+    /// The name of the cookie that carries the access token.
     pub access: String,
-    /// `refresh_token` on the default service.
+    /// The name of the cookie that carries the refresh token.
     pub refresh: String,
 }
 
 impl CookieNames {
-    /// The access cookie of the default service.
-    pub(crate) const ACCESS: &str = "access_token";
-    /// The refresh cookie of the default service.
-    pub(crate) const REFRESH: &str = "refresh_token";
+    /// The name of the default service's access cookie.
+    pub(crate) const DEFAULT_ACCESS: &str = "access_token";
+    /// The name of the default service's refresh cookie.
+    pub(crate) const DEFAULT_REFRESH: &str = "refresh_token";
 
-    /// Takes the default for a name that is not given.
+    /// Replaces each `None` by the name that the default service uses.
     pub fn new(access: Option<&str>, refresh: Option<&str>) -> Self {
         Self {
-            access: access.unwrap_or(Self::ACCESS).to_owned(),
-            refresh: refresh.unwrap_or(Self::REFRESH).to_owned(),
+            access: access.unwrap_or(Self::DEFAULT_ACCESS).to_owned(),
+            refresh: refresh.unwrap_or(Self::DEFAULT_REFRESH).to_owned(),
         }
     }
 
-    /// Finds the only pair of names with `access` and `refresh` in them, for a
-    /// server that does not use the configured names.
+    /// Finds the two token cookies among `names`, for a server that does not use the
+    /// configured names: the only name that contains `access`, and the only name that
+    /// contains `refresh`. Returns `None` if there are several candidates for either.
     pub fn find_pair<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<Self> {
-        let only = |word: &str, other: &str| {
-            let mut found = names.clone().filter(|name| {
+        let only_name_with = |word: &str, other: &str| {
+            let mut candidates = names.clone().filter(|name| {
                 let lower = name.to_ascii_lowercase();
-                let is_name = Self::is_valid(name) && name.len() <= LONGEST_NAME;
-                is_name && lower.contains(word) && !lower.contains(other)
+                let is_valid = Self::is_valid(name) && name.len() <= MAX_DETECTED_NAME;
+                is_valid && lower.contains(word) && !lower.contains(other)
             });
-            let name = found.next()?;
-            found.next().is_none().then_some(name)
+            let name = candidates.next()?;
+            candidates.next().is_none().then_some(name)
         };
-        let (access, refresh) = (only("access", "refresh")?, only("refresh", "access")?);
+        let access = only_name_with("access", "refresh")?;
+        let refresh = only_name_with("refresh", "access")?;
         Some(Self::new(Some(access), Some(refresh)))
     }
 
-    /// Whether a cookie can have this name: a token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
+    /// Whether the text is a valid cookie name, which is what HTTP calls a token
+    /// (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
     pub fn is_valid(name: &str) -> bool {
-        let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-        !name.is_empty() && name.bytes().all(is_token)
+        let is_token_byte = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        !name.is_empty() && name.bytes().all(is_token_byte)
     }
 }
 

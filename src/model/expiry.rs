@@ -1,7 +1,7 @@
-//! The expiry of a token, counted from its receipt on the local clock.
+//! The expiry of a token: its lifetime, and when it was received by the local clock.
 //!
-//! The clocks of the server and of this machine may differ, but a duration is
-//! the same on both. An end in the server's time is therefore never stored.
+//! The server's clock and the local clock may differ, but a duration is the same on
+//! both. Therefore an expiry time by the server's clock is never stored.
 
 use std::time::Duration;
 
@@ -9,22 +9,21 @@ use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// A hundred years.
+/// Maximum lifetime: a hundred years.
 const MAX_LIFETIME_MILLIS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
-/// The most that two comparisons with one clock differ: a `Date` has whole seconds,
-/// and a response takes its time.
+/// Maximum difference between two measurements of the same clock skew: a `Date` header
+/// has whole seconds, and responses take different times to arrive.
 pub(crate) const MAX_ROUNDING_MILLIS: i64 = 3000;
 
 /// A lifetime that starts when the token is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Expiry {
-    /// The local clock when the response with the token arrived.
-    #[serde(rename = "received_at")]
+    /// When the response with the token arrived, by the local clock.
     received_at: Timestamp,
-    /// Milliseconds from receipt to the end; `None` when the server did not say.
+    /// Milliseconds from receipt to expiry; `None` if the server did not state it.
     #[serde(rename = "lifetime", default, skip_serializing_if = "Option::is_none")]
-    lifetime: Option<i64>,
+    lifetime_millis: Option<i64>,
 }
 
 /// The remaining lifetime of a token.
@@ -32,63 +31,65 @@ pub struct Expiry {
 pub enum Remaining {
     /// The token expires after this time.
     Time(Duration),
-    /// The token has expired, or the clock was set back since receipt.
-    Nothing,
-    /// The server did not say: use the token until it is refused.
+    /// The token has expired, or the local clock was set back since the token was received.
+    Expired,
+    /// The server did not state the lifetime: use the token until the server refuses it.
     Unknown,
 }
 
 impl Expiry {
-    /// Makes an expiry of a lifetime in milliseconds, if it is known.
-    pub fn new(received_at: Timestamp, lifetime: Option<i64>) -> Self {
+    /// `lifetime_millis` is `None` if the server did not state it.
+    pub fn new(received_at: Timestamp, lifetime_millis: Option<i64>) -> Self {
         Self {
             received_at,
-            lifetime: lifetime.map(|l| l.clamp(0, MAX_LIFETIME_MILLIS)),
+            lifetime_millis: lifetime_millis.map(|millis| millis.clamp(0, MAX_LIFETIME_MILLIS)),
         }
     }
 
-    /// The same lifetime, counted from a receipt `milliseconds` later.
-    pub(crate) fn shifted(self, milliseconds: i64) -> Self {
+    /// Returns an expiry with the same lifetime and a time of receipt `milliseconds` later.
+    pub(crate) fn shifted_by_millis(self, milliseconds: i64) -> Self {
         Self {
-            received_at: self.received_at.offset(milliseconds),
+            received_at: self.received_at.plus_millis(milliseconds),
             ..self
         }
     }
 
-    /// The local clock at receipt.
     pub(crate) fn received_at(&self) -> Timestamp {
         self.received_at
     }
 
-    /// Returns the end on the local clock, if it is known.
-    pub(crate) fn ends_at(&self) -> Option<Timestamp> {
-        self.lifetime.map(|l| self.received_at.offset(l))
+    /// Returns the time of expiry by the local clock, if the lifetime is known.
+    pub(crate) fn expires_at(&self) -> Option<Timestamp> {
+        self.lifetime_millis
+            .map(|millis| self.received_at.plus_millis(millis))
     }
 
-    /// Returns the remaining lifetime at `now`, on the clock that read `received_at`.
+    /// Returns the remaining lifetime at `now`. `now` must come from the clock that
+    /// set `received_at`.
     ///
-    /// A `now` well before receipt means that the clock was set back. The time that
-    /// has passed is then unknown, and the token counts as expired; one exchange
-    /// brings a token that was received on the new clock.
+    /// If `now` is well before the time of receipt, the clock was set back, and nobody
+    /// knows how much time has passed. The token then counts as expired: the exchange
+    /// that follows returns a token with a time of receipt by the corrected clock.
     pub fn remaining(&self, now: Timestamp) -> Remaining {
-        let Some(lifetime) = self.lifetime else {
+        let Some(lifetime) = self.lifetime_millis else {
             return Remaining::Unknown;
         };
-        let passed = now.millis_since(self.received_at);
-        if passed < -MAX_ROUNDING_MILLIS {
-            return Remaining::Nothing;
+        let elapsed = now.millis_since(self.received_at);
+        if elapsed < -MAX_ROUNDING_MILLIS {
+            return Remaining::Expired;
         }
-        match u64::try_from(lifetime.saturating_sub(passed.max(0))) {
+        match u64::try_from(lifetime.saturating_sub(elapsed.max(0))) {
             Ok(left) if left > 0 => Remaining::Time(Duration::from_millis(left)),
-            _ => Remaining::Nothing,
+            _ => Remaining::Expired,
         }
     }
 
-    /// Whether the token lasts longer than `wanted` at `now`, or its lifetime is unknown.
-    pub(crate) fn outlasts(&self, wanted: Duration, now: Timestamp) -> bool {
+    /// Whether the token, at `now`, is valid for longer than `duration`. True if the
+    /// lifetime is unknown.
+    pub(crate) fn outlasts(&self, duration: Duration, now: Timestamp) -> bool {
         match self.remaining(now) {
-            Remaining::Time(left) => left > wanted,
-            Remaining::Nothing => false,
+            Remaining::Time(left) => left > duration,
+            Remaining::Expired => false,
             Remaining::Unknown => true,
         }
     }
@@ -109,15 +110,15 @@ mod tests {
             expiry.remaining(at(1100)),
             Remaining::Time(Duration::from_secs(200))
         );
-        assert_eq!(expiry.remaining(at(1300)), Remaining::Nothing);
+        assert_eq!(expiry.remaining(at(1300)), Remaining::Expired);
         assert!(expiry.outlasts(Duration::from_secs(30), at(1269)));
         assert!(!expiry.outlasts(Duration::from_secs(30), at(1270)));
     }
 
     #[test]
-    fn a_clock_set_back_ends_it() {
+    fn a_token_counts_as_expired_if_the_clock_was_set_back() {
         let expiry = Expiry::new(at(1000), Some(300_000));
-        assert_eq!(expiry.remaining(at(996)), Remaining::Nothing);
+        assert_eq!(expiry.remaining(at(996)), Remaining::Expired);
         let whole = Remaining::Time(Duration::from_secs(300));
         assert_eq!(expiry.remaining(at(997)), whole, "rounding");
     }
@@ -127,11 +128,11 @@ mod tests {
         let expiry = Expiry::new(Timestamp::from_millis(i64::MAX), Some(i64::MAX));
         assert_eq!(
             expiry.remaining(Timestamp::from_millis(i64::MIN)),
-            Remaining::Nothing
+            Remaining::Expired
         );
         assert_eq!(
             Expiry::new(at(0), Some(-5)).remaining(at(0)),
-            Remaining::Nothing
+            Remaining::Expired
         );
         assert_eq!(
             Expiry::new(at(0), None).remaining(at(1)),

@@ -1,7 +1,7 @@
-//! Plain values: what a session, a token, a profile's name and an origin are.
+//! The value types: sessions, tokens, profile names, origins and times.
 //!
-//! No file or connection is opened here, no clock is read, and nothing of the
-//! rest of the crate is imported.
+//! This module opens no file or connection, does not read the clock, and imports
+//! nothing from the rest of the crate.
 
 mod cookie_names;
 mod expiry;

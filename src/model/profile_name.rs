@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// Letters, digits, `-` and `_` of ASCII; one to 64 of them.
+/// One to 64 characters, each an ASCII letter, an ASCII digit, `-` or `_`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct ProfileName(String);
@@ -13,12 +13,12 @@ pub struct ProfileName(String);
 impl ProfileName {
     pub(crate) const DEFAULT: &'static str = "default";
 
-    /// The text.
+    /// Returns the name as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Returns whether Windows reserves the name for a device, so that no file can have it.
+    /// Whether Windows reserves the name for a device, so that no file can have this name.
     pub(crate) fn is_reserved_by_windows(&self) -> bool {
         let name = self.0.to_ascii_lowercase();
         matches!(

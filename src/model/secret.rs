@@ -1,10 +1,10 @@
-//! Text that must not leave the process by accident.
+//! Secret texts, which must not be printed or logged by accident.
 //!
 //! A secret is wiped from memory when dropped, has no `Display` and no
 //! `Clone`, a redacted `Debug`, and is compared in constant time.
-//! [`Secret::expose`] is called where a secret must leave: on the wire
-//! (`api/`), in the entry (`store/`), on stdout for the one command that
-//! prints it (`terminal/`), in the environment of `exec`'s child, and on the
+//! [`Secret::expose`] is called only where a secret must leave the process: in HTTP
+//! requests (`api/`), in stored entries (`store/`), on stdout for the command that
+//! prints a token (`terminal/`), in the environment of `exec`'s child, and on the
 //! stdin of the command that receives new refresh tokens (`session/hand_over.rs`).
 
 use std::fmt;
@@ -12,12 +12,12 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Maximum size of a token in bytes. Many servers refuse headers of half of it.
+/// Maximum size of a token in bytes. Many servers already refuse headers half as large.
 const MAX_TOKEN: usize = 16 * 1024;
 
-/// Returns the text if it can be sent as a token in a header: visible ASCII.
-/// RFC 6265 §4.1.1 allows less, but servers accept what they sent. The error
-/// completes a sentence that begins with the token's name.
+/// Returns the text if it can be sent as a token in a header: printable ASCII without
+/// `;`. RFC 6265 §4.1.1 allows fewer characters, but a server accepts the values that
+/// it has sent. The error completes a sentence that begins with the token's name.
 pub fn validate_token_text(text: &str) -> Result<&str, &'static str> {
     if text.len() > MAX_TOKEN {
         Err("is too long for a token")
@@ -37,17 +37,17 @@ impl Secret {
         Self(Zeroizing::new(text))
     }
 
-    /// The text itself. Each caller is a place where the secret leaves the process.
+    /// Returns the text itself. Call this only where the secret must leave the process.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether the text is empty.
+    /// Whether the secret is the empty text.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether the text contains this character.
+    /// Whether the secret contains this character.
     pub fn contains(&self, character: char) -> bool {
         self.0.contains(character)
     }
@@ -78,29 +78,30 @@ pub struct AccessToken(Secret);
 
 /// The long-lived token that is exchanged for access tokens (RFC 6749 §1.5).
 ///
-/// It exists once in memory: a rotating server accepts each value once.
+/// It cannot be cloned: a server that rotates refresh tokens accepts each of them
+/// only once.
 #[derive(Debug, PartialEq, Eq)]
 pub struct RefreshToken(Secret);
 
 impl AccessToken {
-    /// Wraps a token as the server sent it.
+    /// Takes the token exactly as the server sent it.
     pub fn new(secret: Secret) -> Self {
         Self(secret)
     }
 
-    /// The secret inside.
+    /// Returns the token's text.
     pub fn secret(&self) -> &Secret {
         &self.0
     }
 }
 
 impl RefreshToken {
-    /// Wraps a token as the server sent it.
+    /// Takes the token exactly as the server sent it.
     pub fn new(secret: Secret) -> Self {
         Self(secret)
     }
 
-    /// The secret inside.
+    /// Returns the token's text.
     pub fn secret(&self) -> &Secret {
         &self.0
     }
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn equality_is_that_of_the_text() {
+    fn secrets_with_the_same_text_are_equal() {
         assert_eq!(Secret::new("a".into()), Secret::new("a".into()));
         assert_ne!(Secret::new("a".into()), Secret::new("ab".into()));
         assert_ne!(Secret::new("a".into()), Secret::new("b".into()));

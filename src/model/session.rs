@@ -1,70 +1,73 @@
-//! A session: the tokens that a server handed out, and their lifetimes.
+//! A session: the tokens that a server issued, and their lifetimes.
 
 use super::{AccessToken, CookieNames, Expiry, Origin, RefreshToken, Timestamp};
 
 /// A token and its lifetime.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Token<T> {
-    /// The token itself.
+    /// An [`AccessToken`] or a [`RefreshToken`].
     pub value: T,
-    /// The lifetime, counted from receipt.
+    /// When the token was received, and how long it is valid from then on.
     pub expiry: Expiry,
 }
 
-/// A session with one server. It is moved, never cloned, so that a refresh
-/// token exists once in memory.
+/// A session with one server. It cannot be cloned, so that there is only one copy of
+/// the refresh token in memory.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The server that issued it, and the only one that it may be sent to.
+    /// The server that issued the tokens. They must not be sent to any other server.
     pub origin: Origin,
-    /// The token that an exchange sends.
+    /// The token that is exchanged for new tokens.
     pub refresh: Token<RefreshToken>,
-    /// The token that a request sends, if the server has issued one yet.
+    /// The token that API requests send, if the server has issued an access token yet.
     pub access: Option<Token<AccessToken>>,
-    /// The server's clock minus ours in milliseconds, by the last response with a `Date`.
-    pub skew: Option<i64>,
-    /// The exchange that began last, as long as its result is not known.
+    /// The server's clock minus the local clock, measured at the last response that had
+    /// a `Date` header.
+    pub clock_skew_millis: Option<i64>,
+    /// The last exchange, if its result is not known yet.
     pub pending: Option<PendingExchange>,
-    /// Whether the refresh token must still be handed to the user's command.
+    /// Whether the user's `on_rotate` command must still be run with the refresh token.
     pub hand_over_pending: bool,
-    /// The machine that wrote the entry, if a store helper without versions keeps it.
+    /// The name of the machine that wrote the stored entry, if the store is a helper
+    /// without versions.
     pub written_on: Option<String>,
 }
 
-/// The pending marker of an exchange. It is written before the request, so that
-/// the next run can tell that this one did not learn the result.
+/// The pending marker of an exchange. It is stored before the request is sent and
+/// removed once the result is stored. A run that finds the marker knows that an
+/// earlier run did not store the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingExchange {
-    /// When the exchange began, by the local clock.
-    pub began: Timestamp,
-    /// Whether the run lived on and got no usable response. If not, the run
-    /// was interrupted or is still waiting.
+    /// When the request was sent, by the local clock.
+    pub began_at: Timestamp,
+    /// True if the run that sent the request got no usable response. False if that run
+    /// was interrupted, or is still waiting for the response.
     pub unanswered: bool,
 }
 
-/// The tokens of one response. A login brings all of them, an exchange only
-/// what is new: a server that does not rotate sends no refresh token.
+/// The tokens in one response. A login returns both tokens. An exchange may return
+/// only an access token: a server that does not rotate refresh tokens sends no new one.
 #[derive(Debug)]
 pub struct Grant {
-    /// The access token, if one came.
+    /// The access token, if the response has one.
     pub access: Option<Token<AccessToken>>,
-    /// The refresh token, if one came. It replaces the one that was sent.
+    /// The refresh token, if the response has one. It replaces the previous refresh token.
     pub refresh: Option<Token<RefreshToken>>,
-    /// The server's clock minus ours in milliseconds, if the response had a `Date`.
-    pub skew: Option<i64>,
-    /// The names of the cookies, if they are not the configured ones.
+    /// The server's clock minus the local clock, if the response has a `Date` header.
+    pub clock_skew_millis: Option<i64>,
+    /// The names of the cookies, if the server does not use the configured names.
     pub cookie_names: Option<CookieNames>,
 }
 
 impl Session {
-    /// Makes a session of a grant. Returns the grant if it has no refresh token.
+    /// Returns the grant as the error if it has no refresh token.
     pub(crate) fn from_grant(origin: Origin, grant: Grant) -> Result<Self, Grant> {
         match grant.refresh {
             Some(refresh) => Ok(Self {
                 origin,
                 refresh,
                 access: grant.access,
-                skew: grant.skew,
+                clock_skew_millis: grant.clock_skew_millis,
                 pending: None,
                 hand_over_pending: false,
                 written_on: None,
@@ -73,32 +76,33 @@ impl Session {
         }
     }
 
-    /// Applies the grant of an exchange: keeps what was not replaced and
-    /// removes the pending marker.
-    pub(crate) fn renewed(self, grant: Grant) -> Self {
+    /// Returns the session after an exchange: the tokens in `grant` replace the previous
+    /// ones, and the pending marker is removed.
+    pub(crate) fn with_grant(self, grant: Grant) -> Self {
         Self {
             origin: self.origin,
             refresh: grant.refresh.unwrap_or(self.refresh),
             access: grant.access.or(self.access),
-            skew: grant.skew.or(self.skew),
+            clock_skew_millis: grant.clock_skew_millis.or(self.clock_skew_millis),
             pending: None,
             hand_over_pending: self.hand_over_pending,
             written_on: self.written_on,
         }
     }
 
-    /// Sets the skew of this machine's clock. The receipts keep their places in
-    /// the server's time.
-    pub(crate) fn set_skew(&mut self, skew: Option<i64>) {
-        let shift = self.skew.unwrap_or(0).saturating_sub(skew.unwrap_or(0));
-        self.refresh.expiry = self.refresh.expiry.shifted(shift);
+    /// Sets the clock skew, and shifts the local times of receipt so that they stay the
+    /// same by the server's clock.
+    pub(crate) fn set_clock_skew(&mut self, clock_skew_millis: Option<i64>) {
+        let previous = self.clock_skew_millis.unwrap_or(0);
+        let shift = previous.saturating_sub(clock_skew_millis.unwrap_or(0));
+        self.refresh.expiry = self.refresh.expiry.shifted_by_millis(shift);
         if let Some(access) = &mut self.access {
-            access.expiry = access.expiry.shifted(shift);
+            access.expiry = access.expiry.shifted_by_millis(shift);
         }
-        self.skew = skew;
+        self.clock_skew_millis = clock_skew_millis;
     }
 
-    /// Whether both hold the same tokens, so that neither was renewed since.
+    /// Whether both sessions have the same access token and the same refresh token.
     pub fn has_same_tokens(&self, other: &Self) -> bool {
         self.refresh.value == other.refresh.value
             && self.access.as_ref().map(|t| &t.value) == other.access.as_ref().map(|t| &t.value)

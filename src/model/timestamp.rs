@@ -10,34 +10,34 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Timestamp(i64);
 
-/// The first and the last millisecond with a four-digit year, so that every
-/// timestamp has an RFC 3339 form whatever a server or a file says.
-const FIRST: i64 = -62_167_219_200_000;
-const LAST: i64 = 253_402_300_799_999;
+/// The first and the last millisecond with a four-digit year. RFC 3339 has no form for
+/// other years, which a server or a file may still contain.
+const MIN_MILLIS: i64 = -62_167_219_200_000;
+const MAX_MILLIS: i64 = 253_402_300_799_999;
 
 impl Timestamp {
-    /// The time `milliseconds` after the epoch, clamped to the years 0000 to 9999.
+    /// Returns the time `milliseconds` after the epoch, clamped to the years 0000 to 9999.
     pub(crate) fn from_millis(milliseconds: i64) -> Self {
-        Self(milliseconds.clamp(FIRST, LAST))
+        Self(milliseconds.clamp(MIN_MILLIS, MAX_MILLIS))
     }
 
-    /// The time `seconds` after the epoch.
+    /// Returns the time `seconds` after the epoch.
     pub fn from_secs(seconds: i64) -> Self {
         Self::from_millis(seconds.saturating_mul(1000))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     pub fn millis(self) -> i64 {
         self.0
     }
 
-    /// The milliseconds from `earlier` to this time, negative if `earlier` is later.
+    /// Returns the milliseconds from `earlier` to this time, negative if `earlier` is later.
     pub fn millis_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// This time plus `milliseconds`.
-    pub fn offset(self, milliseconds: i64) -> Self {
+    /// Returns the time `milliseconds` later.
+    pub fn plus_millis(self, milliseconds: i64) -> Self {
         Self::from_millis(self.0.saturating_add(milliseconds))
     }
 }
@@ -52,7 +52,7 @@ impl From<SystemTime> for Timestamp {
     }
 }
 
-/// RFC 3339, UTC, whole seconds: `2026-11-24T02:59:05Z`.
+/// Writes the time as RFC 3339, in UTC and whole seconds: `2026-11-24T02:59:05Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = u64::try_from(self.0.div_euclid(1000)).unwrap_or(0);

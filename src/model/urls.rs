@@ -1,4 +1,4 @@
-//! The URLs of a profile: the API that it is pinned to, and web pages.
+//! The URLs of a profile: the base URL of its API, and web pages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,32 +9,33 @@ use url::{Host, ParseError, Url};
 /// The base URL of the default service.
 const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 
-/// A base URL to which a session may be sent: `https`, or `http` on a loopback
-/// host only, without a user, a query or a fragment.
+/// The base URL of an API: `https`, or `http` if the host is loopback; no user name,
+/// password, query or fragment. A session is sent only to the URLs below its origin.
 ///
-/// The host is in lower case (RFC 3986 §6.2.2). A default port and trailing
-/// slashes are removed.
+/// The URL is normalized: the host is in lower case (RFC 3986 §6.2.2), and the default
+/// port and trailing slashes are removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Origin(String);
 
-/// The URL of a web page: `https`, or `http` on a loopback host; no user or password.
+/// The URL of a web page: `https`, or `http` if the host is loopback; no user name or
+/// password.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PageUrl(String);
 
 impl Origin {
-    /// The base URL, without a slash at its end.
+    /// Returns the base URL, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the connection is encrypted.
+    /// Whether the scheme is `https`.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https:")
     }
 
-    /// The host and port, as the URL has them.
+    /// Returns the host and, if the URL has a port, `:` and the port.
     pub fn host(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         rest.split('/').next().unwrap_or(rest)
@@ -65,7 +66,7 @@ impl FromStr for Origin {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // The URL of nearly every run is in its normal form already.
+        // Avoid parsing the URL that nearly every run uses.
         if text == DEFAULT_API_URL {
             return Ok(Self::default());
         }
@@ -99,7 +100,8 @@ impl FromStr for PageUrl {
     }
 }
 
-/// Parses a URL of a scheme and host that may carry secrets, without a user.
+/// Parses a URL to which secrets may be sent: `https`, or `http` if the host is
+/// loopback; no user name or password. `name` names the URL in the error.
 fn parse(text: &str, name: &str) -> Result<Url, String> {
     let scheme_required =
         || format!("{name} must start with https:// (http:// only for localhost)");
@@ -121,8 +123,8 @@ fn parse(text: &str, name: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Whether the host is loopback, by its address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or by the one
-/// name that resolves to it everywhere (RFC 6761 §6.3).
+/// Whether the host is a loopback address (RFC 1122 §3.2.1.3, RFC 4291 §2.5.3) or
+/// `localhost`, the only name that always resolves to a loopback address (RFC 6761 §6.3).
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => *name == "localhost",
@@ -131,15 +133,17 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// Whether a host is the domain or below it (RFC 6265 §5.1.3). A suffix of an
-/// IP address is not a domain above it.
+/// Whether a host is the domain or a subdomain of it (RFC 6265 §5.1.3). An IP address
+/// has no parent domain, even if `domain` is a suffix of the address.
 pub fn domain_matches(host: &str, domain: &str) -> bool {
     let split = host.len().checked_sub(domain.len());
-    let Some((above, suffix)) = split.and_then(|at| host.split_at_checked(at)) else {
+    let Some((prefix, suffix)) = split.and_then(|at| host.split_at_checked(at)) else {
         return false;
     };
-    let is_below = || above.ends_with('.') && host.parse::<std::net::IpAddr>().is_err();
-    !domain.is_empty() && suffix.eq_ignore_ascii_case(domain) && (above.is_empty() || is_below())
+    let is_subdomain = || prefix.ends_with('.') && host.parse::<std::net::IpAddr>().is_err();
+    !domain.is_empty()
+        && suffix.eq_ignore_ascii_case(domain)
+        && (prefix.is_empty() || is_subdomain())
 }
 
 #[cfg(test)]
@@ -147,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_have_a_normal_form() {
+    fn origins_are_normalized() {
         for (text, normal) in [
             (DEFAULT_API_URL, DEFAULT_API_URL),
             (
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn other_origins_are_refused() {
+    fn invalid_origins_are_refused() {
         for (text, why) in [
             ("", "must start with https://"),
             ("x", "must start with https://"),
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_are_https_or_on_loopback() {
+    fn page_urls_are_https_or_loopback() {
         for (text, normal) in [
             (
                 "https://h.test/sign-in?x=1#y",
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn host_with_its_port() {
+    fn host_includes_the_port() {
         let origin: Origin = "http://127.0.0.1:8080/api".parse().unwrap_or_default();
         assert_eq!(origin.host(), "127.0.0.1:8080");
     }

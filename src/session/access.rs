@@ -230,11 +230,11 @@ impl Credential<'_> {
     }
 
     /// The server's clock minus ours in milliseconds, if known.
-    pub(crate) fn skew(&self) -> Option<i64> {
+    pub(crate) fn clock_skew_millis(&self) -> Option<i64> {
         match &self.source {
-            Source::Stored(session) => session.skew,
+            Source::Stored(session) => session.clock_skew_millis,
             Source::AccessVariable { .. } => None,
-            Source::Exchanged { grant, .. } => grant.skew,
+            Source::Exchanged { grant, .. } => grant.clock_skew_millis,
         }
     }
 

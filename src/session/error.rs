@@ -20,9 +20,9 @@ pub(crate) enum LikelyCause {
 impl From<PendingExchange> for LikelyCause {
     fn from(pending: PendingExchange) -> Self {
         if pending.unanswered {
-            Self::LostResponse(pending.began)
+            Self::LostResponse(pending.began_at)
         } else {
-            Self::InterruptedRun(pending.began)
+            Self::InterruptedRun(pending.began_at)
         }
     }
 }
@@ -117,5 +117,5 @@ impl From<LockError> for SessionError {
 /// with a JSON body (RFC 6749 §5.2). After any other failure the session may
 /// still be valid.
 pub(super) fn ends_session(error: &ApiError) -> bool {
-    error.is_definitive()
+    error.refuses_credential()
 }

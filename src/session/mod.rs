@@ -166,7 +166,7 @@ impl SessionManager<'_> {
     fn warn_before_expiry(&self, session: &Session) {
         let now = (self.now)();
         let expiry = &session.refresh.expiry;
-        let Some(ends_at) = expiry.ends_at() else {
+        let Some(ends_at) = expiry.expires_at() else {
             return;
         };
         if !self.terminal.can_remind() || expiry.outlasts(EXPIRY_WARNING, now) {

@@ -102,7 +102,7 @@ impl SessionManager<'_> {
         // Saving the pending marker also proves that the store is writable
         // before the token is sent.
         session.pending = Some(PendingExchange {
-            began: (self.now)(),
+            began_at: (self.now)(),
             unanswered: false,
         });
         self.save(lock, &session)?;
@@ -121,7 +121,7 @@ impl SessionManager<'_> {
                     unanswered: true,
                     ..pending
                 });
-                let pending = if error.may_have_arrived() {
+                let pending = if error.may_have_been_processed() {
                     unanswered
                 } else {
                     previous_pending
@@ -155,7 +155,7 @@ impl SessionManager<'_> {
             Some(_) => "renewed; the server has replaced the refresh token",
             None => "renewed; the refresh token is unchanged",
         });
-        let mut session = session.renewed(grant);
+        let mut session = session.with_grant(grant);
         if !has_access {
             // The old access token must not be taken for a new one.
             session.access = None;

@@ -64,7 +64,7 @@ impl Environment for RealEnvironment<'_> {
             *deferral = Some(self.manager.interrupts.defer());
         }
         let _waiting = self.manager.terminal.spin("waiting for the server");
-        match self.manager.client.exchange_within(refresh, timeout) {
+        match self.manager.client.exchange_with_timeout(refresh, timeout) {
             Ok(grant) => ExchangeOutcome::Granted(grant),
             Err(error) if ends_session(&error) => ExchangeOutcome::Refused(error),
             Err(error) => ExchangeOutcome::NoAnswer(error),
@@ -306,11 +306,11 @@ impl SessionManager<'_> {
             self.warn_of_other_writer(&session);
             return Ok(Some(session));
         }
-        if session.skew.is_none() || is_from_future(&session, (self.now)()) {
+        if session.clock_skew_millis.is_none() || is_from_future(&session, (self.now)()) {
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
                     // If the response has no `Date`, assume that the clocks agree.
-                    session.set_skew(Some(pong.skew.unwrap_or(0)));
+                    session.set_clock_skew(Some(pong.clock_skew_millis.unwrap_or(0)));
                     self.record_skew(&session);
                 }
                 Err(error) => self
@@ -329,7 +329,7 @@ impl SessionManager<'_> {
     fn record_skew(&self, session: &Session) {
         let recorded = self.recorded_skew();
         let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_ROUNDING_MILLIS.unsigned_abs();
-        if let Some(skew) = session.skew
+        if let Some(skew) = session.clock_skew_millis
             && recorded.is_none_or(|recorded| !is_close(recorded, skew))
             && let Err(error) = self.record(|profile| profile.clock_skew = Some(skew))
         {

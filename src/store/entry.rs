@@ -56,8 +56,8 @@ impl<'a> From<&'a Session> for StoredSession<'a> {
             refresh: Some(session.refresh.expiry),
             access_token: access.map(|token| token.value.secret().expose().into()),
             access: access.map(|token| token.expiry),
-            skew: session.skew,
-            exchange_began: session.pending.map(|pending| pending.began),
+            skew: session.clock_skew_millis,
+            exchange_began: session.pending.map(|pending| pending.began_at),
             exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
             hand_over_pending: session.hand_over_pending,
             host: None,
@@ -70,8 +70,8 @@ impl StoredSession<'_> {
     /// machine's clock.
     pub(super) fn in_server_time(mut self) -> Self {
         let skew = self.skew.take().unwrap_or(0);
-        self.refresh = self.refresh.map(|expiry| expiry.shifted(skew));
-        self.access = self.access.map(|expiry| expiry.shifted(skew));
+        self.refresh = self.refresh.map(|expiry| expiry.shifted_by_millis(skew));
+        self.access = self.access.map(|expiry| expiry.shifted_by_millis(skew));
         self
     }
 }
@@ -91,9 +91,9 @@ impl From<StoredSession<'_>> for Session {
                 value: AccessToken::new(Secret::new(token.into_owned())),
                 expiry: stored.access.unwrap_or(unknown),
             }),
-            skew: stored.skew,
-            pending: stored.exchange_began.map(|began| PendingExchange {
-                began,
+            clock_skew_millis: stored.skew,
+            pending: stored.exchange_began.map(|began_at| PendingExchange {
+                began_at,
                 unanswered: stored.exchange_unanswered,
             }),
             hand_over_pending: stored.hand_over_pending,
@@ -192,7 +192,7 @@ mod tests {
         let text = r#"{"version":1,"api_url":"https://h.test","refresh_token":"R"}"#;
         let session = from_bytes(text.as_bytes()).expect("a session");
         assert!(session.access.is_none() && session.pending.is_none());
-        assert_eq!(session.refresh.expiry.ends_at(), None);
+        assert_eq!(session.refresh.expiry.expires_at(), None);
     }
 
     #[test]

@@ -111,8 +111,8 @@ impl SharedEntry {
             });
         }
         let mut session = entry::from_bytes_up_to(VERSION, bytes)?;
-        session.skew = None;
-        session.set_skew(skew);
+        session.clock_skew_millis = None;
+        session.set_clock_skew(skew);
         Ok(Self {
             session: Some(session),
             sharing,

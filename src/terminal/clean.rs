@@ -1,9 +1,8 @@
 //! Makes text from servers and files safe to print.
 //!
-//! [`clean`] turns a message into one line of limited length without control
-//! characters, escape sequences and direction marks. A document is not shortened:
-//! [`visible`] replaces dangerous characters by a visible form, and [`json_line`]
-//! by JSON escapes.
+//! For messages, [`clean`] removes unsafe characters and escape sequences, and returns one
+//! line of limited length. Documents are not shortened: [`escape_unsafe`] replaces unsafe
+//! characters by a visible form, and [`to_json_line`] replaces them by JSON escapes.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -13,14 +12,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 /// Maximum number of characters of a message.
-const MAX_MESSAGE: usize = 2_000;
+const MAX_MESSAGE_CHARS: usize = 2_000;
 
-/// Returns a message as one line that is safe to print.
+/// Returns a message as one line of limited length that is safe to print.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    clean_to(text, MAX_MESSAGE)
+    clean_up_to(text, MAX_MESSAGE_CHARS)
 }
 
-/// Cleans every string in `value`, keys included.
+/// Cleans every string in `value`, including the keys of objects.
 pub(crate) fn clean_json(value: &mut Value) {
     match value {
         Value::String(text) => {
@@ -42,74 +41,76 @@ pub(crate) fn clean_json(value: &mut Value) {
     }
 }
 
-/// Returns a part of a document with each dangerous character in a visible form:
-/// `^[` for a control character, `\u{202e}` for others. Line breaks and tabs stay.
-pub(super) fn visible(text: &str) -> Cow<'_, str> {
+/// Replaces each unsafe character in a part of a document by a visible form: control
+/// characters by caret notation such as `^[`, others by an escape such as `\u{202e}`.
+/// Line breaks and tabs are kept.
+pub(super) fn escape_unsafe(text: &str) -> Cow<'_, str> {
     if text
         .bytes()
         .all(|b| matches!(b, b'\n' | b'\t' | b' '..=b'~'))
     {
         return Cow::Borrowed(text);
     }
-    let mut shown = String::with_capacity(text.len() + 16);
-    let mut last = '\0';
+    let mut escaped = String::with_capacity(text.len() + 16);
+    let mut previous = '\0';
     let mut characters = text.chars().peekable();
     while let Some(c) = characters.next() {
         match c {
-            '\n' | '\t' => shown.push(c),
-            '\r' if characters.peek() == Some(&'\n') => shown.push(c),
+            '\n' | '\t' => escaped.push(c),
+            '\r' if characters.peek() == Some(&'\n') => escaped.push(c),
             '\0'..='\u{1f}' | '\u{7f}' => {
-                shown.push('^');
-                shown.push(char::from(c as u8 ^ 0x40));
+                escaped.push('^');
+                escaped.push(char::from(c as u8 ^ 0x40));
             }
-            c if is_dangerous(c, last) => {
+            c if is_unsafe(c, previous) => {
                 // Writing to a string does not fail.
-                let _ = write!(shown, "{}", c.escape_unicode());
+                let _ = write!(escaped, "{}", c.escape_unicode());
             }
-            c => shown.push(c),
+            c => escaped.push(c),
         }
-        last = c;
+        previous = c;
     }
-    Cow::Owned(shown)
+    Cow::Owned(escaped)
 }
 
-/// Returns `value` as one line of JSON: strings whole, dangerous characters as `\uXXXX`.
-pub(super) fn json_line(value: &impl Serialize) -> io::Result<Vec<u8>> {
+/// Returns `value` as one line of JSON, in which unsafe characters are escaped as `\uXXXX`.
+pub(super) fn to_json_line(value: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(
-        &mut line, Escaping,
+        &mut line,
+        EscapingFormatter,
     ))?;
     line.push(b'\n');
     Ok(line)
 }
 
-/// Writes compact JSON with the dangerous characters that JSON itself allows escaped.
-struct Escaping;
+/// Writes compact JSON. Escapes the unsafe characters that JSON allows unescaped in strings.
+struct EscapingFormatter;
 
-impl serde_json::ser::Formatter for Escaping {
+impl serde_json::ser::Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut rest = fragment;
-        let mut last = '\0';
-        for (at, c) in fragment.char_indices() {
-            if is_dangerous(c, last) {
-                let offset = fragment.len() - rest.len();
-                writer.write_all(&rest.as_bytes()[..at - offset])?;
+        let mut unwritten = fragment;
+        let mut previous = '\0';
+        for (index, c) in fragment.char_indices() {
+            if is_unsafe(c, previous) {
+                let offset = fragment.len() - unwritten.len();
+                writer.write_all(&unwritten.as_bytes()[..index - offset])?;
                 for unit in c.encode_utf16(&mut [0; 2]) {
                     write!(writer, "\\u{unit:04x}")?;
                 }
-                rest = &fragment[at + c.len_utf8()..];
+                unwritten = &fragment[index + c.len_utf8()..];
             }
-            last = c;
+            previous = c;
         }
-        writer.write_all(rest.as_bytes())
+        writer.write_all(unwritten.as_bytes())
     }
 
-    /// Writes JSON as it came, on one line. Outside strings the only control
-    /// characters of valid JSON are line breaks and tabs; within strings there are none.
+    /// Writes a fragment that is already JSON, as one line. Line breaks and tabs can occur
+    /// only outside strings, where a space is equivalent.
     fn write_raw_fragment<W: ?Sized + io::Write>(
         &mut self,
         writer: &mut W,
@@ -125,81 +126,78 @@ impl serde_json::ser::Formatter for Escaping {
     }
 }
 
-/// Whether `c` must not be printed as it is. Some JSON readers treat U+2028 and
-/// U+2029 as line breaks.
-fn is_dangerous(c: char, before: char) -> bool {
-    matches!(c, '\u{2028}' | '\u{2029}') || is_hostile(c, before)
-}
-
-fn clean_to(text: &str, max_chars: usize) -> Cow<'_, str> {
+fn clean_up_to(text: &str, max_chars: usize) -> Cow<'_, str> {
     // Most texts are short and plain ASCII.
     if text.len() <= max_chars && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
         return Cow::Borrowed(text.trim_end());
     }
-    let text = seven_bit(text);
+    let text = replace_c1_controls(text);
     let mut cleaned = String::with_capacity(text.len().min(max_chars));
     let mut count = 0;
-    let mut last = '\0';
-    // Escape sequences are removed as a whole (ECMA-48: CSI, OSC, DCS and others);
-    // without its introducer, the rest of one would remain as text. anstream, which
-    // clap uses as well, knows DCS, APC, PM and two-character escapes; console does not.
+    let mut previous = '\0';
+    // Remove whole escape sequences (ECMA-48): if only the ESC were removed, the rest of the
+    // sequence would be printed as text. anstream is used because console does not support
+    // DCS, APC, PM and two-character escapes.
     for c in anstream::adapter::strip_str(&text).flat_map(str::chars) {
-        let is_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
-        // Several line breaks become one space.
-        if is_break && matches!(last, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
+        let is_line_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+        // Consecutive line breaks become one space.
+        if is_line_break && matches!(previous, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
             continue;
         }
-        let shown = if is_break || c == '\t' { ' ' } else { c };
-        if !is_break && is_hostile(shown, last) {
+        let replacement = if is_line_break || c == '\t' { ' ' } else { c };
+        if !is_line_break && is_unsafe(replacement, previous) {
             continue;
         }
         if count == max_chars {
             cleaned.push('…');
             break;
         }
-        cleaned.push(shown);
-        last = c;
+        cleaned.push(replacement);
+        previous = c;
         count += 1;
     }
     cleaned.truncate(cleaned.trim_end().len());
     Cow::Owned(cleaned)
 }
 
-/// Replaces the 8-bit controls C1 with the equivalent 7-bit escapes (ECMA-48,
-/// 5.3), since anstream knows only those. U+0085 is a line break.
-fn seven_bit(text: &str) -> Cow<'_, str> {
+/// Replaces the 8-bit C1 control characters by the equivalent 7-bit escapes (ECMA-48,
+/// 5.3), because anstream supports only those. Replaces U+0085 by a line break.
+fn replace_c1_controls(text: &str) -> Cow<'_, str> {
     if !text.contains(|c| matches!(c, '\u{80}'..='\u{9f}')) {
         return Cow::Borrowed(text);
     }
-    let mut mapped = String::with_capacity(text.len() + 16);
+    let mut replaced = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
-            '\u{85}' => mapped.push('\n'),
+            '\u{85}' => replaced.push('\n'),
             '\u{80}'..='\u{9f}' => {
-                mapped.push('\u{1b}');
-                mapped.extend(char::from_u32(u32::from(c) - 0x40));
+                replaced.push('\u{1b}');
+                replaced.extend(char::from_u32(u32::from(c) - 0x40));
             }
-            c => mapped.push(c),
+            c => replaced.push(c),
         }
     }
-    Cow::Owned(mapped)
+    Cow::Owned(replaced)
 }
 
-/// Whether `c` is invisible or changes how other characters look, and has no
-/// legitimate use after the character `before`.
-fn is_hostile(c: char, before: char) -> bool {
+/// Whether printing `c` after the character `previous` could mislead a reader or control
+/// the terminal: `c` is a control character, is invisible, changes how other characters
+/// look, or is treated as a line break by some programs.
+fn is_unsafe(c: char, previous: char) -> bool {
     match c {
-        // Joiners and selectors belong to emoji and to scripts, not to ASCII,
-        // where they make different names look alike.
-        '\u{200c}' | '\u{200d}' | '\u{e0100}'..='\u{e01ef}' => before.is_ascii(),
-        // Tags spell the flag of a region; elsewhere they can hide text.
-        '\u{e0020}'..='\u{e007f}' => !matches!(before, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
-        c => c.is_control() || is_invisible(c),
+        // Joiners and variation selectors are needed in emoji and in some scripts. After an
+        // ASCII character they only make different texts look the same.
+        '\u{200c}' | '\u{200d}' | '\u{e0100}'..='\u{e01ef}' => previous.is_ascii(),
+        // Tags after a black flag select the flag of a region. Elsewhere they can hide text.
+        '\u{e0020}'..='\u{e007f}' => !matches!(previous, '\u{1f3f4}' | '\u{e0020}'..='\u{e007e}'),
+        // Line separator and paragraph separator.
+        '\u{2028}' | '\u{2029}' => true,
+        c => c.is_control() || is_always_invisible(c),
     }
 }
 
-/// Whether `c` is invisible after any character.
-pub(super) fn is_invisible(c: char) -> bool {
+/// Whether `c` is invisible, whatever character precedes it.
+pub(super) fn is_always_invisible(c: char) -> bool {
     matches!(c,
         // Direction marks, embeddings, overrides, isolates (UAX #9).
         '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
@@ -217,8 +215,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn escape_sequences_go_as_a_whole() {
-        for (hostile, harmless) in [
+    fn whole_escape_sequences_are_removed() {
+        for (text, cleaned) in [
             ("a\u{1b}[31mred\u{1b}[0m", "ared"),
             (
                 "a\u{1b}]8;;https://evil.test\u{7}link\u{1b}]8;;\u{1b}\\b",
@@ -238,13 +236,13 @@ mod tests {
             ("pay\u{200d}pal \u{ad}\u{34f}x\u{feff}\u{200b}", "paypal x"),
             ("a\u{e0041}\u{e0042}b", "ab"),
         ] {
-            assert_eq!(clean(hostile), harmless, "{hostile:?}");
+            assert_eq!(clean(text), cleaned, "{text:?}");
         }
     }
 
     #[test]
-    fn honest_unicode_stays() {
-        for honest in [
+    fn legitimate_unicode_is_kept() {
+        for text in [
             "Zoë Ångström",
             "東京",
             "👩‍👩‍👧",
@@ -255,7 +253,7 @@ mod tests {
             "مرحبا",
             "न्‍य",
         ] {
-            assert_eq!(clean(honest), honest);
+            assert_eq!(clean(text), text);
         }
     }
 
@@ -263,9 +261,9 @@ mod tests {
     fn length_is_capped() {
         let long = "x".repeat(1 << 20);
         let cleaned = clean(&long);
-        assert_eq!(cleaned.chars().count(), MAX_MESSAGE + 1);
+        assert_eq!(cleaned.chars().count(), MAX_MESSAGE_CHARS + 1);
         assert!(cleaned.ends_with('…'));
-        let exact = "東".repeat(MAX_MESSAGE);
+        let exact = "東".repeat(MAX_MESSAGE_CHARS);
         assert_eq!(clean(&exact), exact);
         let over = exact + "京";
         assert!(clean(&over).ends_with("東…"));
@@ -291,15 +289,15 @@ mod tests {
     }
 
     #[test]
-    fn documents_stay_whole() {
+    fn documents_are_escaped_but_complete() {
         let text = "a\u{1b}[1mb\r\nc\u{202e}\u{9b}d\u{7f}\u{e0041}\u{2028}Zoë\n👩‍👩‍👧\r\t";
         assert_eq!(
-            visible(text),
+            escape_unsafe(text),
             "a^[[1mb\r\nc\\u{202e}\\u{9b}d^?\\u{e0041}\\u{2028}Zoë\n👩‍👩‍👧^M\t"
         );
-        assert!(matches!(visible("plain\n"), Cow::Borrowed("plain\n")));
+        assert!(matches!(escape_unsafe("plain\n"), Cow::Borrowed("plain\n")));
         let value = serde_json::json!({text: [text, "x".repeat(100_000)]});
-        let line = String::from_utf8(json_line(&value).unwrap()).unwrap();
+        let line = String::from_utf8(to_json_line(&value).unwrap()).unwrap();
         assert!(line.starts_with(
             r#"{"a\u001b[1mb\r\nc\u202e\u009bd\u007f\udb40\udc41\u2028Zoë\n👩‍👩‍👧\r\t":["#
         ));

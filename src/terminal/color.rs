@@ -1,32 +1,34 @@
-//! Decides when colours are used, and paints the labels.
+//! Decides whether output is coloured, and formats the labels of messages.
 
 use console::Color;
 
-/// When colours are used.
+/// When output is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum ColorChoice {
-    /// On a terminal, unless the environment forbids them.
+    /// On a terminal, unless `NO_COLOR` or `TERM=dumb` is set.
     #[default]
     Auto,
-    /// Everywhere.
     Always,
-    /// Nowhere.
     Never,
 }
 
 impl ColorChoice {
-    /// Whether colours are used. A choice on the command line takes precedence over
-    /// the environment, which wants none if `plain`.
-    pub(super) fn allows(self, plain: bool, is_terminal: impl FnOnce() -> bool) -> bool {
+    /// Whether output is coloured. `disabled_by_env` says whether the environment disables
+    /// colours; `Always` and `Never` take precedence over it.
+    pub(super) fn allows_color(
+        self,
+        disabled_by_env: bool,
+        is_terminal: impl FnOnce() -> bool,
+    ) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => !plain && is_terminal(),
+            Self::Auto => !disabled_by_env && is_terminal(),
         }
     }
 }
 
-/// The start of a line.
+/// The label at the start of a message.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Label {
     Error,
@@ -41,7 +43,7 @@ impl Label {
             Self::Warning => ("warning:", Color::Yellow),
             Self::Hint => ("hint:", Color::Cyan),
         };
-        // console would decide by itself whether to use colours.
+        // Without `force_styling`, console would decide itself whether to use colours.
         let style = console::Style::new().fg(color).bold();
         style.force_styling(colored).apply_to(text).to_string()
     }
@@ -57,15 +59,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_choice_wins_over_the_environment() {
-        for (choice, plain, terminal, expected) in [
+    fn the_choice_takes_precedence_over_the_environment() {
+        for (choice, disabled_by_env, is_terminal, expected) in [
             (ColorChoice::Auto, false, true, true),
             (ColorChoice::Auto, true, true, false),
             (ColorChoice::Auto, false, false, false),
             (ColorChoice::Always, true, false, true),
             (ColorChoice::Never, false, true, false),
         ] {
-            assert_eq!(choice.allows(plain, || terminal), expected, "{choice:?}");
+            assert_eq!(
+                choice.allows_color(disabled_by_env, || is_terminal),
+                expected,
+                "{choice:?}"
+            );
         }
     }
 

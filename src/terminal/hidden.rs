@@ -1,19 +1,19 @@
-//! Input that is not echoed: secrets and pasted text, and waiting for Enter.
+//! Prompts whose input is not echoed (secrets and pasted text), and waiting for Enter.
 
 use std::time::Duration;
 
 use console::Key;
 use zeroize::Zeroizing;
 
-use super::prompt::{CTRL_D, PromptError};
+use super::prompt::{CTRL_D, Echo, PromptError};
 use super::{Terminal, clean};
 use crate::model::Secret;
 
-/// Maximum size of an input in bytes. All of them are reserved at once: a buffer that
-/// grows leaves copies of a secret behind.
-const MAX_INPUT: usize = 256 * 1024;
+/// Maximum size of an input. The buffer has this capacity from the start, because each
+/// reallocation would leave a copy of the secret in freed memory.
+const MAX_INPUT_BYTES: usize = 256 * 1024;
 
-/// How long the terminal must be silent after a line break for a paste to be over.
+/// A paste has ended if no input follows a line break for this time.
 #[cfg(unix)]
 const PASTE_GAP: Duration = Duration::from_millis(150);
 
@@ -21,7 +21,7 @@ impl Terminal {
     /// Prompts for a secret until it is not blank.
     pub(crate) fn ask_secret(&self, prompt: &str) -> Result<Secret, PromptError> {
         loop {
-            let mut line = self.read_hidden(prompt, |_| true)?;
+            let mut line = self.read_hidden(prompt, |_line| true)?;
             if line.ends_with('\n') {
                 line.pop();
             }
@@ -31,7 +31,7 @@ impl Terminal {
         }
     }
 
-    /// Prompts for a secret twice, until both times agree.
+    /// Prompts for a secret twice, until both entries are the same.
     pub(crate) fn ask_secret_twice(
         &self,
         prompt: &str,
@@ -46,8 +46,8 @@ impl Terminal {
         }
     }
 
-    /// Prompts for a text of several lines. It ends with a line after which
-    /// `is_complete` holds, with a blank line, or with Ctrl-D.
+    /// Prompts for a text of several lines. The input ends after a line for which
+    /// `is_complete(text)` is true, after a blank line, or at Ctrl-D.
     pub(crate) fn ask_paste(
         &self,
         prompt: &str,
@@ -55,35 +55,36 @@ impl Terminal {
     ) -> Result<Zeroizing<String>, PromptError> {
         self.read_hidden(prompt, |text| {
             let is_blank = text.trim().is_empty();
-            let is_over = || text.ends_with("\n\n") || is_complete(text);
-            !is_blank && !self.paste_goes_on() && is_over()
+            let has_ended = || text.ends_with("\n\n") || is_complete(text);
+            !is_blank && !self.has_more_pasted_text() && has_ended()
         })
     }
 
-    /// Reads until Ctrl-D, or until a line break after which `is_over` holds.
+    /// Reads input without echoing it, until Ctrl-D or until a line break after which
+    /// `ends_input(text)` is true.
     fn read_hidden(
         &self,
         prompt: &str,
-        is_over: impl Fn(&str) -> bool,
+        ends_input: impl Fn(&str) -> bool,
     ) -> Result<Zeroizing<String>, PromptError> {
-        let _open = self.open_prompt(true)?;
-        let mut text = Zeroizing::new(String::with_capacity(MAX_INPUT));
+        let _open = self.open_prompt(Echo::Hidden)?;
+        let mut text = Zeroizing::new(String::with_capacity(MAX_INPUT_BYTES));
         let theme = self.theme();
         self.draw(|out| theme.format_password_prompt(out, &clean(prompt)))?;
         let is_closed = loop {
             match self.read_key()? {
                 Key::Enter => {
                     text.push('\n');
-                    if is_over(&text) {
+                    if ends_input(&text) {
                         break false;
                     }
                 }
                 CTRL_D => break text.is_empty(),
                 Key::Backspace => drop(text.pop()),
-                // Ctrl-U, as in the terminal's own line mode.
+                // Ctrl-U deletes the input, as it does in a shell.
                 Key::Char('\u{15}') => text.clear(),
                 Key::Tab => text.push('\t'),
-                Key::Char(c) if !c.is_control() && text.len() < MAX_INPUT - 8 => text.push(c),
+                Key::Char(c) if !c.is_control() && text.len() < MAX_INPUT_BYTES - 8 => text.push(c),
                 _ => {}
             }
         };
@@ -95,16 +96,24 @@ impl Terminal {
         }
     }
 
-    /// Waits at most `timeout`. Returns true early if the person presses Enter.
-    #[cfg_attr(not(unix), expect(dead_code, reason = "no browser is opened there"))]
+    /// Waits until the person presses Enter, then returns true. Returns false after
+    /// `timeout`.
+    #[cfg_attr(
+        not(unix),
+        expect(
+            dead_code,
+            reason = "its only caller, the browser login, exists only on Unix"
+        )
+    )]
     pub(crate) fn wait_for_enter(&self, timeout: Duration) -> bool {
         if !self.can_prompt() {
             std::thread::sleep(timeout);
             return false;
         }
         #[cfg(unix)]
-        if self.has_input(timeout) {
-            // The terminal hands over whole lines. One that is closed stays readable.
+        if self.wait_for_input(timeout) {
+            // Remove the line from the input. If the terminal was closed, stdin stays readable
+            // and reading returns nothing: wait, so that the caller does not loop without pause.
             let mut line = [0; 1024];
             if !matches!(rustix::io::read(std::io::stdin(), &mut line), Ok(1..)) {
                 std::thread::sleep(timeout);
@@ -114,9 +123,9 @@ impl Terminal {
         false
     }
 
-    /// Whether something can be read from stdin within the time.
+    /// Waits until stdin is readable, then returns true. Returns false after `timeout`.
     #[cfg(unix)]
-    fn has_input(&self, timeout: Duration) -> bool {
+    fn wait_for_input(&self, timeout: Duration) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let stdin = std::io::stdin();
         let mut files = [PollFd::new(&stdin, PollFlags::IN)];
@@ -124,10 +133,10 @@ impl Terminal {
         poll(&mut files, timeout.as_ref()).is_ok_and(|ready| ready > 0)
     }
 
-    /// Whether a paste goes on after a line break.
-    fn paste_goes_on(&self) -> bool {
+    /// Whether more pasted text follows a line break.
+    fn has_more_pasted_text(&self) -> bool {
         #[cfg(unix)]
-        return self.has_input(PASTE_GAP);
+        return self.wait_for_input(PASTE_GAP);
         #[cfg(not(unix))]
         false
     }

@@ -1,8 +1,8 @@
 //! Output, messages, prompts and spinners.
 //!
-//! Only this module writes to stdout and stderr. It formats texts, and cleans or
-//! escapes those that came from elsewhere; callers choose the wording. A run that
-//! neither prompts nor waits starts no thread here.
+//! Only this module writes to stdout and stderr. Callers choose the wording; this module
+//! formats the texts, and removes or escapes characters that are unsafe to print. It
+//! starts a thread only for a spinner, or to print before a signal ends the process.
 
 mod clean;
 mod color;
@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::model::read_at_most;
 
-use prompt::Mode;
+use prompt::InputMode;
 use spinner::Screen;
 
 pub use clean::clean;
@@ -28,17 +28,16 @@ pub(crate) use color::ColorChoice;
 pub(crate) use prompt::PromptError;
 pub(crate) use spinner::Spinner;
 
-/// How long the report of a run that a signal ends may take: a stream may be blocked.
+/// Time limit for the last output before a signal ends the process.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// How a run prints.
+/// The options that control output and prompts.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Style {
-    /// When colours are used.
+pub(crate) struct TerminalOptions {
     pub(crate) color: ColorChoice,
-    /// `NO_COLOR` is set and not empty.
+    /// Whether `NO_COLOR` is set and not empty.
     pub(crate) no_color_env: bool,
-    /// The terminal cannot move its cursor (`TERM=dumb`): no colours, no spinner.
+    /// Whether `TERM` is `dumb`: the terminal has no colours and cannot move its cursor.
     pub(crate) dumb: bool,
     /// Suppress confirmations and spinners.
     pub(crate) quiet: bool,
@@ -51,25 +50,27 @@ pub(crate) struct Style {
 /// Which of the three streams are terminals.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terminals {
-    /// Whether stdin is one.
+    /// Whether stdin is a terminal.
     pub stdin: bool,
-    /// Whether stdout is one.
+    /// Whether stdout is a terminal.
     pub stdout: bool,
-    /// Whether stderr is one.
+    /// Whether stderr is a terminal.
     pub stderr: bool,
 }
 
-/// The three streams of a run. Clones share them.
+/// The standard streams and the options for using them. Clones share the same state.
 #[derive(Clone)]
-pub struct Terminal(Arc<Shared>);
+pub struct Terminal {
+    state: Arc<State>,
+}
 
-struct Shared {
+struct State {
     stdin: Mutex<Box<dyn Read + Send>>,
     stdout: Mutex<Box<dyn Write + Send>>,
     screen: Mutex<Screen>,
     terminals: Terminals,
-    style: OnceLock<Style>,
-    mode: Mutex<Mode>,
+    options: OnceLock<TerminalOptions>,
+    input_mode: Mutex<InputMode>,
     before_prompt: OnceLock<Hook>,
 }
 
@@ -79,14 +80,14 @@ fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the stderr of the process for a child's stdout: our own stdout is for results.
+/// Returns our stderr, for use as a child's stdout: our own stdout is only for results.
 pub(crate) fn stderr_for_child() -> std::process::Stdio {
     io::stderr().into()
 }
 
 impl Terminal {
-    /// Returns the streams of the process.
-    pub fn real() -> Self {
+    /// Uses the standard streams of the process.
+    pub fn stdio() -> Self {
         let terminals = Terminals {
             stdin: io::stdin().is_terminal(),
             stdout: io::stdout().is_terminal(),
@@ -95,112 +96,117 @@ impl Terminal {
         Self::new(io::stdin(), io::stdout(), io::stderr(), terminals)
     }
 
-    /// Returns a terminal over any three streams. Prompts read from the process's own
-    /// stdin, and only if `terminals` says that it is a terminal.
+    /// Uses the given streams. Prompts still read from the stdin of the process, and only if
+    /// `terminals.stdin` and `terminals.stderr` are true.
     pub fn new(
         stdin: impl Read + Send + 'static,
         stdout: impl Write + Send + 'static,
         stderr: impl Write + Send + 'static,
         terminals: Terminals,
     ) -> Self {
-        Self(Arc::new(Shared {
+        let state = State {
             stdin: Mutex::new(Box::new(stdin)),
             stdout: Mutex::new(Box::new(stdout)),
             screen: Mutex::new(Screen::new(Box::new(stderr))),
             terminals,
-            style: OnceLock::new(),
-            mode: Mutex::default(),
+            options: OnceLock::new(),
+            input_mode: Mutex::default(),
             before_prompt: OnceLock::new(),
-        }))
+        };
+        Self {
+            state: Arc::new(state),
+        }
     }
 
-    /// Sets how the run prints; the first call counts.
-    pub(crate) fn configure(&self, style: Style) {
-        self.0.style.get_or_init(|| style);
+    /// Sets the options. Only the first call has an effect.
+    pub(crate) fn configure(&self, options: TerminalOptions) {
+        self.state.options.get_or_init(|| options);
     }
 
-    /// Registers a function that is called before each prompt.
+    /// Sets a function that is called before each prompt. Only the first call has an effect.
     pub(crate) fn before_prompt(&self, hook: Hook) {
-        self.0.before_prompt.get_or_init(|| hook);
+        self.state.before_prompt.get_or_init(|| hook);
     }
 
-    fn style(&self) -> Style {
-        self.0.style.get().copied().unwrap_or_default()
+    fn options(&self) -> TerminalOptions {
+        self.state.options.get().copied().unwrap_or_default()
     }
 
     /// Whether requests and decisions are logged.
     pub(crate) fn is_verbose(&self) -> bool {
-        self.style().verbose
+        self.options().verbose
     }
 
-    /// Whether prompts are possible: stdin and stderr are terminals, and no `--no-input`.
+    /// Whether prompts are possible: stdin and stderr are terminals, and `--no-input` is not
+    /// set.
     pub(crate) fn can_prompt(&self) -> bool {
-        !self.style().no_input && self.stdin_is_terminal() && self.stderr_is_terminal()
+        !self.options().no_input && self.stdin_is_terminal() && self.stderr_is_terminal()
     }
 
     pub(crate) fn stdin_is_terminal(&self) -> bool {
-        self.0.terminals.stdin
+        self.state.terminals.stdin
     }
 
     pub(crate) fn stdout_is_terminal(&self) -> bool {
-        self.0.terminals.stdout
+        self.state.terminals.stdout
     }
 
     pub(crate) fn stderr_is_terminal(&self) -> bool {
-        self.0.terminals.stderr
+        self.state.terminals.stderr
     }
 
-    /// Whether a person is there to answer a dialog on the desktop, for which
-    /// stdin is not needed.
+    /// Whether a desktop dialog may be opened: stderr is a terminal, so that somebody is
+    /// probably there, and `--no-input` is not set. Stdin is not needed for a dialog.
     pub(crate) fn can_ask_on_desktop(&self) -> bool {
-        !self.style().no_input && self.stderr_is_terminal()
+        !self.options().no_input && self.stderr_is_terminal()
     }
 
-    /// Whether a person reads stderr and wants to be reminded of things.
+    /// Whether reminders may be printed: stderr is a terminal, and `--quiet` is not set.
     pub(crate) fn can_remind(&self) -> bool {
-        !self.style().quiet && self.stderr_is_terminal()
+        !self.options().quiet && self.stderr_is_terminal()
     }
 
     fn stderr_has_color(&self) -> bool {
-        let style = self.style();
-        style.color.allows(style.no_color_env || style.dumb, || {
-            self.stderr_is_terminal()
-        })
+        let options = self.options();
+        options
+            .color
+            .allows_color(options.no_color_env || options.dumb, || {
+                self.stderr_is_terminal()
+            })
     }
 
-    /// Shows a spinner until the value is dropped.
-    pub(crate) fn spin(&self, what: &str) -> Spinner {
-        let style = self.style();
-        if style.quiet || style.verbose || style.dumb || !self.stderr_is_terminal() {
-            Spinner::none()
+    /// Shows a spinner with this text until the returned value is dropped.
+    pub(crate) fn spin(&self, text: &str) -> Spinner {
+        let options = self.options();
+        if options.quiet || options.verbose || options.dumb || !self.stderr_is_terminal() {
+            Spinner::hidden()
         } else {
-            lock(&self.0.screen).spin(&clean(what))
+            lock(&self.state.screen).spin(&clean(text))
         }
     }
 
-    /// Reads stdin to its end, at most `limit` bytes of it.
+    /// Reads stdin to its end, or until `limit` bytes have been read.
     pub(crate) fn read_stdin(&self, limit: u64) -> io::Result<Zeroizing<Vec<u8>>> {
-        read_at_most(&mut *lock(&self.0.stdin), limit)
+        read_at_most(&mut *lock(&self.state.stdin), limit)
     }
 
-    /// Ends the use of the terminal when a signal ends the process: restores its
-    /// mode, removes the spinner, then runs `report`. Returns after
-    /// [`CLOSE_TIMEOUT`] at the latest.
+    /// Restores the terminal before a signal ends the process: restores the input mode,
+    /// removes the spinner, then runs `report`. Waits at most [`CLOSE_TIMEOUT`].
     pub(crate) fn close(&self, report: impl FnOnce() + Send + 'static) {
         let terminal = self.clone();
-        print_bounded(move || {
+        print_with_timeout(move || {
             terminal.restore();
             report();
         });
     }
 
     fn restore(&self) {
-        let prompting = lock(&self.0.mode).close();
-        lock(&self.0.screen).close();
+        let prompt_was_open = lock(&self.state.input_mode).close();
+        lock(&self.state.screen).close();
         if self.stderr_is_terminal() {
-            // The cursor is behind a prompt, or behind the terminal's own `^C`. What ran
-            // in this terminal before may have hidden it.
-            self.write_stderr(match (self.style().dumb, prompting) {
+            // The cursor stands after a prompt or after the `^C` that the terminal echoes. Go to
+            // an empty line, and show the cursor, which another program may have hidden.
+            self.write_stderr(match (self.options().dumb, prompt_was_open) {
                 (true, _) => "\n",
                 (false, true) => "\n\u{1b}[?25h",
                 (false, false) => "\r\u{1b}[2K\u{1b}[?25h",
@@ -208,21 +214,21 @@ impl Terminal {
         }
     }
 
-    /// Writes to stderr; errors are ignored, since nothing is left to report them to.
+    /// Writes to stderr. Ignores errors, because there is no other place to report them.
     fn write_stderr(&self, text: &str) {
-        lock(&self.0.screen).print(text.as_bytes());
+        lock(&self.state.screen).print(text.as_bytes());
     }
 }
 
-/// Runs `print` on a thread of its own and waits for it for [`CLOSE_TIMEOUT`] at
-/// most, because stdout or stderr may be blocked.
-pub(crate) fn print_bounded(print: impl FnOnce() + Send + 'static) {
-    let (done, finished) = mpsc::channel();
+/// Runs `print` on a new thread and waits at most [`CLOSE_TIMEOUT`] for it, because
+/// writing to stdout or stderr may block.
+pub(crate) fn print_with_timeout(print: impl FnOnce() + Send + 'static) {
+    let (sender, receiver) = mpsc::channel();
     let printer = std::thread::Builder::new().spawn(move || {
         print();
-        let _ = done.send(());
+        let _ = sender.send(());
     });
     if printer.is_ok() {
-        let _ = finished.recv_timeout(CLOSE_TIMEOUT);
+        let _ = receiver.recv_timeout(CLOSE_TIMEOUT);
     }
 }

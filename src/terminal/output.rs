@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::clean::{json_line, visible};
+use super::clean::{escape_unsafe, to_json_line};
 use super::color::{Label, dim};
 use super::{Terminal, clean, clean_json, lock};
 use crate::model::Secret;
@@ -17,21 +17,21 @@ impl Terminal {
         self.print_bytes(format!("{}\n", clean(line)).as_bytes())
     }
 
-    /// Prints one JSON value on a line of stdout. Its `error` is a
-    /// message and is cleaned; everything else is data and is printed whole.
+    /// Prints a JSON value as one line on stdout. The member `error` is a message: unsafe
+    /// characters are removed from it. In all other members they are escaped.
     pub(crate) fn print_json(&self, mut value: Value) -> io::Result<()> {
         if let Some(error) = value.get_mut("error") {
             clean_json(error);
         }
-        self.print_bytes(&Zeroizing::new(json_line(&value)?))
+        self.print_bytes(&Zeroizing::new(to_json_line(&value)?))
     }
 
-    /// Prints a document on a line of stdout, unchanged.
+    /// Prints a document as one line of JSON on stdout. Unsafe characters are escaped.
     pub(crate) fn print_json_document(&self, document: &impl Serialize) -> io::Result<()> {
-        self.print_bytes(&json_line(document)?)
+        self.print_bytes(&to_json_line(document)?)
     }
 
-    /// Prints a secret after `prefix` on stdout.
+    /// Prints `prefix` and a secret as one line on stdout.
     pub(crate) fn print_secret(&self, prefix: &str, secret: &Secret) -> io::Result<()> {
         let secret = secret.expose();
         let mut line = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len() + 1));
@@ -41,7 +41,8 @@ impl Terminal {
         self.print_bytes(&line)
     }
 
-    /// Prints a JSON object with a secret in it, and leaves no copy of it in memory.
+    /// Prints a JSON object on stdout with `prefix` and the secret under `key`. Leaves no copy
+    /// of the secret in memory.
     pub(crate) fn print_secret_json(
         &self,
         key: &str,
@@ -63,45 +64,47 @@ impl Terminal {
         self.print_bytes(&line)
     }
 
-    /// Prints a chunk of a document unchanged; on a terminal, where a chunk should
-    /// be whole lines, with control characters in a visible form.
+    /// Prints a chunk of a document on stdout. Unsafe characters are escaped if stdout is a
+    /// terminal; then a chunk should consist of whole lines.
     pub(crate) fn print_document(&self, chunk: &[u8]) -> io::Result<()> {
         if self.stdout_is_terminal() {
             let text = String::from_utf8_lossy(chunk);
-            self.print_bytes(visible(&text).as_bytes())
+            self.print_bytes(escape_unsafe(&text).as_bytes())
         } else {
             self.print_bytes(chunk)
         }
     }
 
-    /// Prints on stdout. Fails with `BrokenPipe` if the reader has closed the pipe.
+    /// Prints bytes unchanged on stdout. Fails with `BrokenPipe` if the reader has closed the
+    /// pipe.
     pub(crate) fn print_bytes(&self, bytes: &[u8]) -> io::Result<()> {
-        lock(&self.0.screen).hide();
-        // Stdout is buffered by lines; a secret should not stay in its buffer.
-        let mut stdout = lock(&self.0.stdout);
+        lock(&self.state.screen).hide();
+        let mut stdout = lock(&self.state.stdout);
         stdout.write_all(bytes)?;
+        // A secret without a line break must not stay in the buffer of stdout.
         stdout.flush()
     }
 
-    /// Prints a confirmation.
+    /// Prints a confirmation on stderr, unless `--quiet` is set.
     pub(crate) fn note(&self, line: &str) {
-        if !self.style().quiet {
+        if !self.options().quiet {
             self.instruct(line);
         }
     }
 
-    /// Prints what the person must do for the run to continue, even with `--quiet`.
+    /// Prints an instruction on stderr, even with `--quiet`: the run cannot continue until
+    /// the user follows it.
     pub(crate) fn instruct(&self, line: &str) {
         self.write_stderr(&format!("{}\n", clean(line)));
     }
 
-    /// Prints a warning.
+    /// Prints a warning on stderr.
     pub(crate) fn warn(&self, line: &str) {
         let label = Label::Warning.paint(self.stderr_has_color());
         self.write_stderr(&format!("{label} {}\n", clean(line)));
     }
 
-    /// Prints an error, and what to do next.
+    /// Prints an error on stderr, and a hint about what to do next.
     pub(crate) fn error(&self, message: &str, hint: Option<&str>) {
         let colored = self.stderr_has_color();
         let mut text = format!("{} {}\n", Label::Error.paint(colored), clean(message));
@@ -111,7 +114,7 @@ impl Terminal {
         self.write_stderr(&text);
     }
 
-    /// Logs a request or a decision, under `-v`.
+    /// Logs a request or a decision on stderr, if `--verbose` is set.
     pub(crate) fn verbose(&self, line: &str) {
         if self.is_verbose() {
             let line = format!("* {}", clean(line));
@@ -125,7 +128,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
-    use crate::terminal::{ColorChoice, PromptError, Style, Terminals};
+    use crate::terminal::{ColorChoice, PromptError, TerminalOptions, Terminals};
 
     /// A stream in memory that the test reads after the terminal has written to it.
     #[derive(Clone, Default)]
@@ -154,11 +157,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_cleaned_and_goes_where_it_belongs() {
+    fn output_is_cleaned_and_written_to_the_right_stream() {
         let (terminal, stdout, stderr) = terminal(b"line\n", Terminals::default());
-        terminal.configure(Style {
+        terminal.configure(TerminalOptions {
             verbose: true,
-            ..Style::default()
+            ..TerminalOptions::default()
         });
         terminal.print_line("a\u{1b}[31mb\nc").unwrap();
         terminal
@@ -185,12 +188,12 @@ mod tests {
     }
 
     #[test]
-    fn quiet_silences_notes_and_not_warnings() {
+    fn quiet_suppresses_notes_but_not_warnings() {
         let (terminal, _, stderr) = terminal(b"", Terminals::default());
-        terminal.configure(Style {
+        terminal.configure(TerminalOptions {
             quiet: true,
             color: ColorChoice::Always,
-            ..Style::default()
+            ..TerminalOptions::default()
         });
         terminal.note("noted");
         terminal.verbose("told");
@@ -206,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_are_escaped_on_a_terminal_alone() {
+    fn documents_are_escaped_only_on_a_terminal() {
         for (is_terminal, shown) in [(false, "\u{1b}[2Ja\n"), (true, "^[[2Ja\n")] {
             let terminals = Terminals {
                 stdout: is_terminal,

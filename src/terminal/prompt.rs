@@ -1,9 +1,10 @@
-//! Prompts, drawn with dialoguer's themes; a line of text is edited by its `Input`.
+//! Prompts, drawn with dialoguer's themes.
 //!
-//! dialoguer does not know the end of the input: `Input`, `Confirm` and `Select` ignore
-//! Ctrl-D, and `Password` returns an empty line for it (and leaves the secret in the
-//! buffer of stdin). Therefore the first key of a line is read here before `Input` takes
-//! over, and so are the keys of a list; `hidden.rs` reads secrets.
+//! dialoguer does not support Ctrl-D as the end of the input: `Input`, `Confirm` and
+//! `Select` ignore it, and `Password` returns an empty line for it (and leaves the secret
+//! in the buffer of stdin). Therefore dialoguer's `Input` is used only to edit a line after
+//! this module has read its first key. This module also reads all keys of a selection,
+//! and `hidden.rs` reads secrets.
 
 use std::fmt;
 use std::io;
@@ -12,21 +13,21 @@ use console::{Key, Term};
 use dialoguer::Input;
 use dialoguer::theme::{ColorfulTheme, SimpleTheme, Theme};
 
-use super::clean::is_invisible;
+use super::clean::is_always_invisible;
 use super::{CLOSE_TIMEOUT, Terminal, clean, lock};
 
 pub(super) const CTRL_D: Key = Key::Char('\u{4}');
 
-/// Why a prompt has no answer.
+/// Why a prompt returned no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PromptError {
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C, or another signal was received.
     #[error("interrupted")]
     Interrupted,
-    /// Ctrl-D, or the terminal went away.
+    /// The user pressed Ctrl-D or Esc, the terminal was closed, or prompts are not possible.
     #[error("the input was closed")]
     Closed,
-    /// The terminal failed.
+    /// Reading from or writing to the terminal failed.
     #[error(transparent)]
     Io(io::Error),
 }
@@ -43,27 +44,35 @@ impl From<io::Error> for PromptError {
 
 type Result<T> = std::result::Result<T, PromptError>;
 
-/// The mode of the terminal, which prompts change.
-#[derive(Default)]
-pub(super) struct Mode {
-    /// The mode before the open prompt, to be restored.
-    #[cfg(unix)]
-    saved: Option<rustix::termios::Termios>,
-    prompting: bool,
-    /// No further prompt may open.
-    ended: bool,
+/// Whether the characters that the user types at a prompt are shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Echo {
+    Visible,
+    Hidden,
 }
 
-impl Mode {
-    /// Restores the mode and forbids further prompts. Returns whether one was open.
+/// The input mode of the terminal, which is raw while a prompt is open.
+#[derive(Default)]
+pub(super) struct InputMode {
+    /// The attributes before the prompt opened, to be restored when it closes.
+    #[cfg(unix)]
+    saved_attributes: Option<rustix::termios::Termios>,
+    is_prompt_open: bool,
+    /// Whether the process is about to end, so that no further prompt may open.
+    prompts_forbidden: bool,
+}
+
+impl InputMode {
+    /// Restores the input mode and forbids further prompts. Returns whether a prompt was
+    /// open.
     pub(super) fn close(&mut self) -> bool {
-        self.ended = true;
-        self.leave()
+        self.prompts_forbidden = true;
+        self.restore()
     }
 
-    /// Sets the raw mode until the prompt closes. console sets it for one key at a
-    /// time, and the terminal would echo what is pasted between two keys.
-    fn enter(&mut self, hidden: bool) -> io::Result<()> {
+    /// Sets raw mode until the prompt closes. console sets raw mode only while it waits for
+    /// a key, so the terminal would echo text that is pasted between two keys.
+    fn set_raw(&mut self, echo: Echo) -> io::Result<()> {
         #[cfg(unix)]
         {
             use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
@@ -71,46 +80,52 @@ impl Mode {
             let mut raw = saved.clone();
             raw.make_raw();
             raw.output_modes = saved.output_modes;
-            // Text typed before the prompt, and echoed, is not a password.
-            let discard = match hidden {
-                true => OptionalActions::Flush,
-                false => OptionalActions::Now,
+            let actions = match echo {
+                Echo::Visible => OptionalActions::Now,
+                // Discard text that was typed before the prompt. The terminal has echoed it, so
+                // it must not become part of a password.
+                Echo::Hidden => OptionalActions::Flush,
             };
-            tcsetattr(io::stdin(), discard, &raw)?;
-            self.saved = Some(saved);
+            tcsetattr(io::stdin(), actions, &raw)?;
+            self.saved_attributes = Some(saved);
         }
-        let _ = hidden;
-        self.prompting = true;
+        #[cfg(not(unix))]
+        let _ = echo;
+        self.is_prompt_open = true;
         Ok(())
     }
 
-    pub(super) fn leave(&mut self) -> bool {
+    /// Restores the saved attributes. Returns whether a prompt was open.
+    fn restore(&mut self) -> bool {
         #[cfg(unix)]
-        if let Some(saved) = self.saved.take() {
+        if let Some(saved) = self.saved_attributes.take() {
             use rustix::termios::{OptionalActions, QueueSelector, tcflush, tcsetattr};
-            // The rest of a paste with a line break in it answers no other
-            // prompt and is not a command for the shell.
+            // If the user pasted several lines, discard the rest: the next prompt or the shell
+            // must not read it.
             let _ = tcflush(io::stdin(), QueueSelector::IFlush);
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &saved);
         }
-        std::mem::take(&mut self.prompting)
+        std::mem::take(&mut self.is_prompt_open)
     }
 }
 
-/// An open prompt; dropping it restores the mode of the terminal.
-pub(super) struct OpenPrompt<'a>(&'a Terminal);
+/// An open prompt. Dropping it restores the input mode of the terminal.
+pub(super) struct OpenPrompt<'a> {
+    terminal: &'a Terminal,
+}
 
 impl Drop for OpenPrompt<'_> {
     fn drop(&mut self) {
-        lock(&self.0.0.mode).leave();
+        lock(&self.terminal.state.input_mode).restore();
     }
 }
 
 impl Terminal {
-    /// Prompts for a line of text until it is not blank; a blank line takes `default`.
+    /// Prompts for a line of text. A blank line selects `default`; without a `default`, the
+    /// prompt is repeated until the line is not blank.
     pub(crate) fn ask(&self, prompt: &str, default: Option<&str>) -> Result<String> {
         loop {
-            match (self.line(prompt, default)?, default) {
+            match (self.read_line(prompt, default)?, default) {
                 (Some(line), _) => return Ok(line),
                 (None, Some(default)) => return Ok(default.to_owned()),
                 (None, None) => self.warn("the answer must not be blank"),
@@ -118,31 +133,32 @@ impl Terminal {
         }
     }
 
-    /// Prompts for a line of text until it is not blank and `problem` finds nothing wrong.
+    /// Prompts for a line of text until the line is not blank and `find_problem` returns
+    /// `None`. Prints the problem as a warning otherwise.
     pub(crate) fn ask_valid(
         &self,
         prompt: &str,
-        problem: impl Fn(&str) -> Option<&'static str>,
+        find_problem: impl Fn(&str) -> Option<&'static str>,
     ) -> Result<String> {
         loop {
             let line = self.ask(prompt, None)?;
-            match problem(&line) {
+            match find_problem(&line) {
                 None => return Ok(line),
                 Some(problem) => self.warn(problem),
             }
         }
     }
 
-    /// Prompts for a line of text; a blank line is `None`.
+    /// Prompts for a line of text. Returns `None` for a blank line.
     pub(crate) fn ask_optional(&self, prompt: &str) -> Result<Option<String>> {
-        self.line(prompt, None)
+        self.read_line(prompt, None)
     }
 
-    /// Prompts for yes or no.
+    /// Prompts for yes or no. A blank line selects `default`.
     pub(crate) fn confirm(&self, prompt: &str, default: bool) -> Result<bool> {
         let prompt = format!("{prompt} {}", if default { "[Y/n]" } else { "[y/N]" });
         loop {
-            let answer = self.line(&prompt, None)?;
+            let answer = self.read_line(&prompt, None)?;
             match answer.as_deref().map(str::to_lowercase).as_deref() {
                 None => return Ok(default),
                 Some("y" | "yes") => return Ok(true),
@@ -152,45 +168,45 @@ impl Terminal {
         }
     }
 
-    /// Lets the person choose one of `items` with the arrow keys; Esc closes the
-    /// input. Returns the item's index.
+    /// Lets the user select one of `items` with the arrow keys, and returns its index. Esc
+    /// and Ctrl-D cancel.
     pub(crate) fn select(&self, prompt: &str, items: &[&str]) -> Result<usize> {
-        let _open = self.open_prompt(false)?;
+        let _open = self.open_prompt(Echo::Visible)?;
         let theme = self.theme();
-        let mut chosen = 0;
+        let mut selected = 0;
         loop {
             self.draw(|out| theme.format_select_prompt(out, &clean(prompt)))?;
             for (index, item) in items.iter().enumerate() {
                 self.write_stderr("\n");
                 self.draw(|out| {
-                    theme.format_select_prompt_item(out, &clean(item), index == chosen)
+                    theme.format_select_prompt_item(out, &clean(item), index == selected)
                 })?;
             }
             self.write_stderr("\n");
             let key = self.read_key()?;
             Term::stderr().clear_last_lines(items.len() + 1)?;
-            chosen = match key {
-                Key::ArrowDown | Key::Tab => chosen + 1,
-                Key::ArrowUp | Key::BackTab => chosen + items.len() - 1,
+            selected = match key {
+                Key::ArrowDown | Key::Tab => selected + 1,
+                Key::ArrowUp | Key::BackTab => selected + items.len() - 1,
                 Key::Enter => {
-                    let (prompt, item) = (clean(prompt), clean(items[chosen]));
+                    let (prompt, item) = (clean(prompt), clean(items[selected]));
                     self.draw(|out| theme.format_select_prompt_selection(out, &prompt, &item))?;
                     self.write_stderr("\n");
-                    return Ok(chosen);
+                    return Ok(selected);
                 }
                 Key::Escape | CTRL_D => return Err(PromptError::Closed),
-                _ => chosen,
+                _ => selected,
             } % items.len();
         }
     }
 
-    /// Reads one line, trimmed; `None` for a blank one.
-    fn line(&self, prompt: &str, default: Option<&str>) -> Result<Option<String>> {
-        let _open = self.open_prompt(false)?;
+    /// Prompts for a line of text and trims it. Returns `None` for a blank line.
+    fn read_line(&self, prompt: &str, default: Option<&str>) -> Result<Option<String>> {
+        let _open = self.open_prompt(Echo::Visible)?;
         let theme = self.theme();
         let (prompt, default) = (clean(prompt), default.map(clean));
         self.draw(|out| theme.format_input_prompt(out, &prompt, default.as_deref()))?;
-        let first = loop {
+        let first_key = loop {
             match self.read_key()? {
                 Key::Char(c) if !c.is_control() => break c,
                 key @ (Key::Enter | CTRL_D) => {
@@ -208,7 +224,7 @@ impl Terminal {
         term.clear_line()?;
         let mut input = Input::<String>::with_theme(&*theme)
             .with_prompt(prompt)
-            .with_initial_text(first)
+            .with_initial_text(first_key)
             .allow_empty(true);
         if let Some(default) = default {
             input = input.default(default.into_owned());
@@ -216,37 +232,38 @@ impl Terminal {
         let line = input
             .interact_text_on(&term)
             .map_err(|dialoguer::Error::IO(error)| self.map_read_err(error))?;
-        let line: String = line.chars().filter(|c| !is_invisible(*c)).collect();
+        let line: String = line.chars().filter(|c| !is_always_invisible(*c)).collect();
         let line = line.trim();
         Ok((!line.is_empty()).then(|| line.to_owned()))
     }
 
-    pub(super) fn open_prompt(&self, hidden: bool) -> Result<OpenPrompt<'_>> {
+    /// Prepares the terminal for a prompt.
+    pub(super) fn open_prompt(&self, echo: Echo) -> Result<OpenPrompt<'_>> {
         if !self.can_prompt() {
             return Err(PromptError::Closed);
         }
-        if let Some(hook) = self.0.before_prompt.get() {
+        if let Some(hook) = self.state.before_prompt.get() {
             hook();
         }
-        // Locked, so that the signal thread sees the terminal either unchanged or
-        // with a mode to restore.
-        let mut mode = lock(&self.0.mode);
-        if mode.ended {
+        // Hold the lock while the mode changes, so that the signal thread never restores the
+        // mode before it has been saved.
+        let mut input_mode = lock(&self.state.input_mode);
+        if input_mode.prompts_forbidden {
             return Err(PromptError::Interrupted);
         }
-        mode.enter(hidden)?;
-        Ok(OpenPrompt(self))
+        input_mode.set_raw(echo)?;
+        Ok(OpenPrompt { terminal: self })
     }
 
-    /// Waits for a key. Ctrl-C raises SIGINT.
+    /// Waits for a key. Ctrl-C raises SIGINT, because console does that in raw mode.
     pub(super) fn read_key(&self) -> Result<Key> {
         Term::stderr()
             .read_key()
             .map_err(|error| self.map_read_err(error))
     }
 
-    /// A signal interrupts the wait for a key, and its own thread then ends the
-    /// process: it gets the time to do so.
+    /// Maps an error of reading a key. If a signal interrupted the read, waits, because the
+    /// signal thread is about to end the process and must print its message first.
     fn map_read_err(&self, error: io::Error) -> PromptError {
         let error = PromptError::from(error);
         if matches!(error, PromptError::Interrupted) {
@@ -255,6 +272,7 @@ impl Terminal {
         error
     }
 
+    /// Writes what `format` produces to stderr.
     pub(super) fn draw(&self, format: impl FnOnce(&mut String) -> fmt::Result) -> Result<()> {
         let mut text = String::new();
         format(&mut text).map_err(io::Error::other)?;
@@ -266,7 +284,8 @@ impl Terminal {
         if !self.stderr_has_color() {
             return Box::new(SimpleTheme);
         }
-        // An answer is not marked as valid before it was checked.
+        // dialoguer marks each answer with a check mark, even before the answer has been
+        // validated. Use the mark of the prompt instead.
         let theme = ColorfulTheme::default();
         Box::new(ColorfulTheme {
             success_prefix: theme.prompt_prefix.clone(),

@@ -1,7 +1,7 @@
-//! The spinner. It appears on stderr after 300 ms and is erased at its end.
+//! The spinner. It appears on stderr after a delay and is erased when it ends.
 //!
-//! Messages are written through the same [`Screen`], so that neither is written
-//! into the line of the other.
+//! Messages are written through the same [`Screen`], so that messages and the spinner are
+//! never mixed in one line.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 use console::{Term, measure_text_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike, WeakProgressBar};
 
-/// Waits shorter than this show nothing.
+/// A spinner that ends before this delay is never drawn.
 const DELAY: Duration = Duration::from_millis(300);
 const TICK: Duration = Duration::from_millis(100);
 
-/// Stderr, and the spinner on its last line.
+/// Stderr, and the spinner in its last line, if one is running.
 pub(super) struct Screen {
     stderr: Box<dyn Write + Send>,
     bar: WeakProgressBar,
-    /// The process is about to end; no further spinner may start.
-    closed: bool,
+    /// Whether the process is about to end, so that no further spinner may start.
+    is_closed: bool,
 }
 
 impl Screen {
@@ -26,11 +26,11 @@ impl Screen {
         Self {
             stderr,
             bar: WeakProgressBar::default(),
-            closed: false,
+            is_closed: false,
         }
     }
 
-    /// Writes a message; the spinner is erased meanwhile.
+    /// Writes a message. Erases the spinner before, and draws it again after.
     pub(super) fn print(&mut self, text: &[u8]) {
         let stderr = &mut self.stderr;
         let mut write = || drop(stderr.write_all(text));
@@ -40,31 +40,31 @@ impl Screen {
         }
     }
 
-    /// Removes the spinner before output on stdout, which may block.
+    /// Removes the spinner. Call this before writing to stdout, which may block.
     pub(super) fn hide(&self) {
         if let Some(bar) = self.bar.upgrade() {
             bar.finish_and_clear();
         }
     }
 
-    /// Removes the spinner for good.
+    /// Removes the spinner and prevents further spinners.
     pub(super) fn close(&mut self) {
-        self.closed = true;
+        self.is_closed = true;
         self.hide();
     }
 
-    /// Starts a spinner, unless there is one.
-    pub(super) fn spin(&mut self, what: &str) -> Spinner {
-        if self.closed || self.bar.upgrade().is_some() {
-            return Spinner::none();
+    /// Starts a spinner with this text, unless one is running already.
+    pub(super) fn spin(&mut self, text: &str) -> Spinner {
+        if self.is_closed || self.bar.upgrade().is_some() {
+            return Spinner::hidden();
         }
-        let line = Line {
+        let term = SpinnerTerm {
             term: Term::stderr(),
-            columns: measure_text_width(what) + 2,
-            from: Instant::now() + DELAY,
+            columns: measure_text_width(text) + 2,
+            draw_after: Instant::now() + DELAY,
         };
-        let target = ProgressDrawTarget::term_like(Box::new(line));
-        let bar = ProgressBar::with_draw_target(None, target).with_message(what.to_owned());
+        let target = ProgressDrawTarget::term_like(Box::new(term));
+        let bar = ProgressBar::with_draw_target(None, target).with_message(text.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
@@ -74,13 +74,13 @@ impl Screen {
     }
 }
 
-/// A spinner on the screen until it is dropped.
+/// Shows a spinner until it is dropped.
 #[must_use = "the spinner ends when this is dropped"]
 pub(crate) struct Spinner(Option<ProgressBar>);
 
 impl Spinner {
-    /// A spinner that shows nothing.
-    pub(super) fn none() -> Self {
+    /// Returns a spinner that is never drawn.
+    pub(super) fn hidden() -> Self {
         Self(None)
     }
 }
@@ -93,30 +93,32 @@ impl Drop for Spinner {
     }
 }
 
-/// Stderr for indicatif, which has no delay and pads its line with blanks to the
-/// width of the terminal. Nothing is drawn before `from`, and the width is that of
-/// the spinner: after a full row, the `^C` that the terminal echoes, or a smaller
-/// window, would leave a row behind.
+/// The stderr that indicatif draws on. It adds two features that indicatif lacks:
+///
+/// - Nothing is drawn before `draw_after`.
+/// - The reported width is that of the spinner, not of the terminal. indicatif pads its
+///   line to the reported width. If that filled a whole row, the `^C` that the terminal
+///   echoes, or a resize of the window, would wrap the row, and a part would not be erased.
 #[derive(Debug)]
-struct Line {
+struct SpinnerTerm {
     term: Term,
     columns: usize,
-    from: Instant,
+    draw_after: Instant,
 }
 
-impl Line {
+impl SpinnerTerm {
     fn draw(&self, draw: impl FnOnce(&Term) -> io::Result<()>) -> io::Result<()> {
-        if Instant::now() < self.from {
+        if Instant::now() < self.draw_after {
             return Ok(());
         }
         draw(&self.term)
     }
 }
 
-impl TermLike for Line {
+impl TermLike for SpinnerTerm {
     fn width(&self) -> u16 {
-        let room = self.term.size().1.saturating_sub(3).max(1);
-        u16::try_from(self.columns).map_or(room, |columns| room.min(columns))
+        let available = self.term.size().1.saturating_sub(3).max(1);
+        u16::try_from(self.columns).map_or(available, |columns| available.min(columns))
     }
 
     fn move_cursor_up(&self, n: usize) -> io::Result<()> {

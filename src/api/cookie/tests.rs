@@ -1,4 +1,4 @@
-//! Both dialects of servers, cleared cookies, domains, and hostile headers.
+//! Cookies of the two kinds of servers, cleared cookies, domains, and hostile headers.
 
 use std::cell::RefCell;
 
@@ -10,7 +10,7 @@ use crate::model::{Remaining, Timestamp};
 use super::*;
 
 const DATE: &str = "Tue, 24 Nov 2026 02:59:05 GMT";
-/// An hour behind the server.
+/// The local clock in seconds, an hour behind [`DATE`].
 const LOCAL: i64 = 1_795_489_145 - 3600;
 
 fn jwt(claims: &str) -> String {
@@ -18,7 +18,8 @@ fn jwt(claims: &str) -> String {
     format!("{}.{}.c2ln", part(r#"{"alg":"HS256"}"#), part(claims))
 }
 
-/// Access and refresh: text and lifetime in seconds, -1 where it is unknown.
+/// Returns the text and the lifetime in seconds (-1 if unknown) of the access token and
+/// the refresh token.
 fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String, i64)>; 2] {
     let logged = RefCell::new(String::new());
     let grant = CookieReader {
@@ -27,10 +28,10 @@ fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String
         received_at: ReceivedAt::new(Timestamp::from_secs(LOCAL), date),
         log: &|line| logged.borrow_mut().push_str(line),
     }
-    .grant(headers.iter().copied());
+    .read_grant(headers.iter().copied());
     let seconds = |expiry: Expiry| match expiry.remaining(Timestamp::from_secs(LOCAL)) {
         Remaining::Time(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        Remaining::Nothing => 0,
+        Remaining::Expired => 0,
         Remaining::Unknown => -1,
     };
     let access = grant
@@ -58,7 +59,7 @@ fn some(text: &str, seconds: i64) -> Option<(String, i64)> {
 }
 
 #[test]
-fn both_dialects() {
+fn rotating_and_opaque_tokens() {
     let (a, r) = (
         jwt(r#"{"exp":1300,"iat":1000}"#),
         jwt(r#"{"exp":9,"iat":1}"#),
@@ -89,7 +90,7 @@ fn both_dialects() {
 }
 
 #[test]
-fn the_end_is_on_the_servers_clock() {
+fn expires_is_a_time_by_the_servers_clock() {
     for date in [
         "Tue, 24 Nov 2026 03:04:05 GMT",
         "Tue, 24-Nov-2026 03:04:05 GMT",
@@ -101,14 +102,14 @@ fn the_end_is_on_the_servers_clock() {
             "{date}"
         );
     }
-    // Without a Date the local clock, an hour behind, is all there is.
+    // Without a `Date`, the local clock is used, which is an hour behind.
     let header: &[u8] = b"refresh_token=x; expires=Tue, 24 Nov 2026 03:04:05 GMT";
     assert_eq!(
         read_at("h", None, &[header]),
         [None, some("x", 3900)],
         "no Date"
     );
-    // Max-Age goes first, in either order; a date nobody can read says nothing.
+    // `Max-Age` takes precedence in either order; an invalid date is ignored.
     assert_eq!(
         read(&["refresh_token=x; Max-Age=9; expires=Wed, 05-Aug-2020 13:53:05 GMT"]),
         [None, some("x", 9)]
@@ -120,7 +121,7 @@ fn the_end_is_on_the_servers_clock() {
 }
 
 #[test]
-fn what_clears() {
+fn cleared_cookies() {
     for clear in [
         r#"refresh_token=""; expires=Thu, 01 Jan 1970 00:00:00 GMT; Max-Age=0; Path=/; SameSite=Lax"#,
         "refresh_token=",
@@ -147,8 +148,8 @@ fn what_clears() {
 }
 
 #[test]
-fn one_pair_of_quotes_goes_the_rest_stays() {
-    for (sent, kept) in [
+fn one_pair_of_quotes_is_removed() {
+    for (sent, expected) in [
         (r#""x""#, "x"),
         (r#"""x"""#, r#""x""#),
         (r#""x"#, r#""x"#),
@@ -156,18 +157,18 @@ fn one_pair_of_quotes_goes_the_rest_stays() {
     ] {
         assert_eq!(
             read(&[&format!("refresh_token={sent}")]),
-            [None, some(kept, -1)],
+            [None, some(expected, -1)],
             "{sent}"
         );
     }
-    // What cannot be seen, or looks like something else, is no token.
+    // A token must be printable ASCII.
     for sent in ["é", "a\u{202e}b", "a\u{9b}2Jb"] {
         assert_eq!(read(&[&format!("refresh_token={sent}")]), [None, None]);
     }
 }
 
 #[test]
-fn an_access_token_of_another_name() {
+fn an_access_token_under_another_name() {
     let (a, b) = (jwt(r#"{"exp":2,"iat":1}"#), jwt(r#"{"exp":3,"iat":1}"#));
     let app = format!("app.at={a}");
     assert_eq!(read(&[&app, "theme=dark"]), [some(&a, 1), None]);
@@ -177,12 +178,12 @@ fn an_access_token_of_another_name() {
     assert_eq!(
         read(&[&app, &format!("idt={b}")]),
         [None, None],
-        "which one?"
+        "two candidates"
     );
     assert_eq!(
         read(&[&format!("app.at={b}"), &app]),
         [some(&a, 1), None],
-        "one name"
+        "the last value of a name counts"
     );
     assert_eq!(
         read(&[&app, "app.at=; Max-Age=0"]),
@@ -192,13 +193,13 @@ fn an_access_token_of_another_name() {
     assert_eq!(
         read(&[&app, "access_token="]),
         [None, None],
-        "the name is there, cleared"
+        "the configured cookie is cleared"
     );
     assert_eq!(read(&[&format!("sessionid={a}")]), [None, None]);
 }
 
 #[test]
-fn one_pair_of_other_names() {
+fn both_tokens_under_other_names() {
     let some_pair = [some("AAA", -1), some("RRR", -1)];
     let (access, refresh) = ("__Host-Access=AAA", "app_refresh=RRR");
     assert_eq!(read(&[access, refresh, "theme=dark"]), some_pair);
@@ -216,8 +217,8 @@ fn one_pair_of_other_names() {
 }
 
 #[test]
-fn a_domain_must_cover_the_host() {
-    for (host, domain, ours) in [
+fn the_domain_must_include_the_host() {
+    for (host, domain, expected) in [
         ("api.example.test", "", true),
         ("api.example.test", "example.test", true),
         ("api.example.test", ".EXAMPLE.test", true),
@@ -233,12 +234,12 @@ fn a_domain_must_cover_the_host() {
     ] {
         let header = format!("refresh_token=x; Domain={domain}; Secure");
         let [_, refresh] = read_at(host, Some(DATE), &[header.as_bytes()]);
-        assert_eq!(refresh.is_some(), ours, "{host} {domain}");
+        assert_eq!(refresh.is_some(), expected, "{host} {domain}");
     }
 }
 
 #[test]
-fn what_cannot_be_a_token() {
+fn invalid_tokens_are_ignored() {
     let long = format!("refresh_token={}", "x".repeat(16 * 1024 + 1));
     let fits = format!("refresh_token={}", "x".repeat(16 * 1024));
     assert_eq!(read(&[&long]), [None, None]);
@@ -268,9 +269,9 @@ fn names_that_may_be_logged() {
     }
 }
 
-/// Every prefix, and every byte of a real header replaced: no panic.
+/// Parses every prefix of a real header, and the header with each byte replaced.
 #[test]
-fn mutations() {
+fn mutated_headers_do_not_panic() {
     let whole = format!(
         r#"access_token="{}"; expires=Wed, 05-Aug-2026 13:53:05 GMT; Max-Age=300; Domain=.example.test; Path=/"#,
         jwt(r#"{"exp":1300,"iat":1000}"#)

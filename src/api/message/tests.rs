@@ -1,6 +1,4 @@
-//! The shapes in which servers and proxies complain, and bodies of ill will.
-//!
-//! No status is needed: the reader is given a type and bytes.
+//! Error bodies of common frameworks and proxies, and hostile bodies.
 
 use super::*;
 
@@ -11,7 +9,7 @@ fn json(body: &str) -> ParsedError {
 }
 
 #[test]
-fn one_text() {
+fn messages_without_fields() {
     for (body, text) in [
         (r#"{"detail":"Not found."}"#, "Not found."),
         (
@@ -54,10 +52,10 @@ fn one_text() {
         let parsed = json(body);
         assert_eq!(parsed.message.as_deref(), Some(text), "{body}");
         assert_eq!(parsed.fields, [], "{body}");
-        assert!(!parsed.captcha, "{body}");
+        assert!(!parsed.mentions_captcha, "{body}");
     }
-    for silent in ["{}", "[]", "\"\"", r#"{"detail":null}"#, "[{}]"] {
-        assert_eq!(json(silent).message, None, "{silent}");
+    for without_message in ["{}", "[]", "\"\"", r#"{"detail":null}"#, "[{}]"] {
+        assert_eq!(json(without_message).message, None, "{without_message}");
     }
 }
 
@@ -70,7 +68,7 @@ fn fields(parsed: &ParsedError) -> Vec<(&str, Vec<&str>)> {
 }
 
 #[test]
-fn fields_and_their_text() {
+fn validation_errors() {
     let parsed =
         json(r#"{"email":["Enter a valid email address."],"password":["short","common"]}"#);
     assert_eq!(
@@ -104,19 +102,19 @@ fn fields_and_their_text() {
 }
 
 #[test]
-fn captcha() {
+fn captcha_is_mentioned() {
     for body in [
         r#"{"captcha":["This field is required."]}"#,
         r#"{"detail":"Invalid reCAPTCHA."}"#,
         r#"{"message":"no","code":"captcha_failed"}"#,
         r#"{"errors":{"g-recaptcha-response":["x"]}}"#,
     ] {
-        assert!(json(body).captcha, "{body}");
+        assert!(json(body).mentions_captcha, "{body}");
     }
 }
 
 #[test]
-fn pages() {
+fn html_pages_and_plain_text() {
     for (content_type, body, text) in [
         (
             Some("text/html; charset=utf-8"),
@@ -163,7 +161,7 @@ fn hostile_bodies() {
         for depth in [7, 20, 100] {
             json(&format!("{}{}", open.repeat(depth), close.repeat(depth)).replace(":}", ":{}}"));
         }
-        // Deeper than the parser goes: no longer JSON to us.
+        // Deeper than serde_json's limit: parsed as plain text.
         let _ = parse(None, open.repeat(200_000).as_bytes());
     }
     let _ = parse(None, "<script".repeat(100_000).as_bytes());

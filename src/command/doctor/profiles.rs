@@ -123,7 +123,7 @@ fn check_session(
     let expiry = &session.refresh.expiry;
     let expires_soon = match expiry.remaining(now) {
         Remaining::Time(remaining) => remaining < EXPIRY_WARNING,
-        Remaining::Nothing => true,
+        Remaining::Expired => true,
         Remaining::Unknown => false,
     };
     if expires_soon {
@@ -149,7 +149,7 @@ fn check_session(
 /// Returns a warning about a token exchange whose result is unknown, and its fix.
 /// `refresh` is the command line that refreshes the tokens.
 pub(super) fn describe_pending(pending: &PendingExchange, refresh: &str) -> (String, String) {
-    let began = pending.began;
+    let began = pending.began_at;
     (
         format!("a run was interrupted or unanswered during an exchange that began at {began}"),
         format!("check whether the session is still valid: {refresh}"),

@@ -134,14 +134,14 @@ impl FileUpdater<'_> {
         let latency = expiry.map_or(0, |expiry| expiry.received_at().millis_since(requested_at));
         let latency = latency.max(0);
         self.latency = Duration::from_millis(latency.unsigned_abs());
-        self.expiry = expiry.map(|expiry| expiry.shifted(-latency));
+        self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-latency));
         let mut current = lock(&self.current);
         current.file.write(credential.access()?)?;
         current.usable_until = self.expiry.and_then(|expiry| {
             let margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
             let margin = margin.map_or(EXPIRY_MARGIN, |margin| EXPIRY_MARGIN.min(margin));
             let margin = i64::try_from(margin.as_millis()).unwrap_or_default();
-            Some(expiry.ends_at()?.offset(-margin))
+            Some(expiry.expires_at()?.plus_millis(-margin))
         });
         Ok(())
     }
@@ -183,7 +183,7 @@ impl FileUpdater<'_> {
 
     fn lifetime(&self) -> Option<Duration> {
         let expiry = self.expiry?;
-        let millis = expiry.ends_at()?.millis_since(expiry.received_at());
+        let millis = expiry.expires_at()?.millis_since(expiry.received_at());
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
@@ -205,7 +205,7 @@ impl FileUpdater<'_> {
         let until_due = match self.remaining() {
             Remaining::Time(left) if self.last_failure.is_some() => left / 4,
             Remaining::Time(left) => left.saturating_sub(self.threshold()),
-            Remaining::Nothing | Remaining::Unknown => MAX_PAUSE,
+            Remaining::Expired | Remaining::Unknown => MAX_PAUSE,
         };
         until_due.clamp(MIN_PAUSE, MAX_PAUSE)
     }
@@ -215,7 +215,7 @@ impl FileUpdater<'_> {
     fn renew(&mut self, credential: &mut Credential<'_>) {
         let due = match self.remaining() {
             Remaining::Unknown => false,
-            Remaining::Nothing => true,
+            Remaining::Expired => true,
             Remaining::Time(left) => left <= self.threshold(),
         };
         if !due {

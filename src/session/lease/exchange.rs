@@ -119,7 +119,7 @@ impl<E: Environment> SharedSession<'_, E> {
             && let Some(session) = &mut entry.session
         {
             session.pending = Some(PendingExchange {
-                began: self.environment.now(),
+                began_at: self.environment.now(),
                 unanswered: true,
             });
         }
@@ -215,11 +215,11 @@ impl<E: Environment> SharedSession<'_, E> {
         } = self.copy_entry(&held.entry)?;
         let mut session =
             session.ok_or_else(|| StoreError::failed("the shared entry holds no session"))?;
-        if grant.skew.is_some() {
-            session.set_skew(grant.skew);
+        if grant.clock_skew_millis.is_some() {
+            session.set_clock_skew(grant.clock_skew_millis);
         }
         let has_access = grant.access.is_some();
-        let mut session = session.renewed(grant);
+        let mut session = session.with_grant(grant);
         if !has_access {
             // Do not keep the previous access token as if it were new.
             session.access = None;

@@ -395,7 +395,7 @@ fn grant(token: &str, received_at: Timestamp, skew: Option<i64>) -> Grant {
             value: RefreshToken::new(Secret::new(token.to_owned())),
             expiry,
         }),
-        skew,
+        clock_skew_millis: skew,
         cookie_names: None,
     }
 }

@@ -63,7 +63,7 @@ impl Inside {
                 if let Some(left) = &mut *readings {
                     *left = left.checked_sub(1).expect("a clock");
                 }
-                Timestamp::from(std::time::SystemTime::now()).offset(clock)
+                Timestamp::from(std::time::SystemTime::now()).plus_millis(clock)
             }),
             config_dir: Some(dir.join("config")),
             data_dir: Some(dir.join("data")),

@@ -18,7 +18,7 @@ mod api {
             received_at: received_at::ReceivedAt::new(Timestamp::from_secs(1_795_489_145), date),
             log: &|_| {},
         };
-        reader.grant(headers.iter().copied())
+        reader.read_grant(headers.iter().copied())
     }
 }
 
