@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::report;
-use super::takeover::{self, Choice, Page, Source};
+use super::takeover::{self, Page, SignInMethod, Source};
 use crate::api::{ApiError, Client};
 use crate::context::Context;
 use crate::error::Error;
@@ -103,9 +103,9 @@ pub(super) fn start_session(
             return Err(error.into());
         }
         print_refusal(context, error.into());
-        match takeover::ask_how(context, page)? {
-            Choice::TakeOver(source) => return Ok(StartOutcome::UseSource(source)),
-            Choice::EnterHere => {
+        match takeover::ask_sign_in_method(context, page)? {
+            SignInMethod::TakeOver(source) => return Ok(StartOutcome::UseSource(source)),
+            SignInMethod::EnterHere => {
                 *captcha_response = Some(
                     context
                         .terminal

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
 use super::input::{self, MissingInputs, PasswordArgs};
-use super::takeover::{self, Choice, Page, Source};
+use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
 use crate::model::{PageUrl, Secret};
@@ -101,7 +101,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if password.is_none()
         && args.captcha.captcha.is_none()
         && takeover::is_captcha_expected(context)
-        && let Choice::TakeOver(source) = takeover::ask_how(context, page)?
+        && let SignInMethod::TakeOver(source) = takeover::ask_sign_in_method(context, page)?
     {
         return takeover::run(context, &manager, &source, page);
     }

@@ -8,7 +8,7 @@ use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
 use super::input::{self, MissingInputs, PasswordArgs};
 use super::report;
-use super::takeover::{self, Choice, Page, Source};
+use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
 use crate::model::Secret;
@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         email.is_none() && name.is_none() && password.is_none() && args.captcha.captcha.is_none();
     if has_no_input
         && takeover::is_captcha_expected(context)
-        && let Choice::TakeOver(source) = takeover::ask_how(context, Page::SignUp)?
+        && let SignInMethod::TakeOver(source) = takeover::ask_sign_in_method(context, Page::SignUp)?
     {
         return takeover::run(context, &manager, &source, Page::SignUp);
     }

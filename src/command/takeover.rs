@@ -82,14 +82,17 @@ impl Page<'_> {
 }
 
 /// How the user wants to sign in or sign up.
-pub(super) enum Choice {
+pub(super) enum SignInMethod {
     TakeOver(Source<'static>),
     /// Enter the login and password, or a captcha response, at the terminal.
     EnterHere,
 }
 
 /// Asks how to sign in or sign up.
-pub(super) fn ask_how(context: &Context<'_>, page: Page<'_>) -> Result<Choice, Error> {
+pub(super) fn ask_sign_in_method(
+    context: &Context<'_>,
+    page: Page<'_>,
+) -> Result<SignInMethod, Error> {
     let (question, enter_here) = match page {
         Page::SignIn(_) => ("How do you want to sign in?", "with e-mail and password"),
         Page::SignUp => (
@@ -102,9 +105,9 @@ pub(super) fn ask_how(context: &Context<'_>, page: Page<'_>) -> Result<Choice, E
         items.push("by pasting cookies");
     }
     Ok(match context.terminal.select(question, &items)? {
-        0 => Choice::TakeOver(Source::Browser(OsString::new())),
-        1 => Choice::EnterHere,
-        _ => Choice::TakeOver(Source::Paste),
+        0 => SignInMethod::TakeOver(Source::Browser(OsString::new())),
+        1 => SignInMethod::EnterHere,
+        _ => SignInMethod::TakeOver(Source::Paste),
     })
 }
 

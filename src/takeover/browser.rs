@@ -44,8 +44,8 @@ pub(crate) enum Event {
     Opening,
     /// The cookie was found: the user can close the window.
     SignedIn,
-    /// The browser still runs after SIGINT and EXIT_TIMEOUT; a page probably shows a
-    /// "leave this page?" dialog.
+    /// The browser still runs `EXIT_TIMEOUT` after SIGINT. Probably a page asks whether to
+    /// leave it.
     StillOpen,
 }
 
@@ -229,8 +229,8 @@ impl SignIn<'_> {
 }
 
 /// Detects that the user has signed in while the browser still runs. Searches for the
-/// cookie in a copy of the profile. The browser writes new cookies to disk after up to
-/// 30 s, so detection is late by that time.
+/// cookie in a copy of the profile. Detection may take 30 s, because the browser writes new
+/// cookies to disk with that delay.
 struct SignInDetector {
     temp_profile: TempProfile,
     /// Size and modification time of the cookie database at the last look.
@@ -247,7 +247,8 @@ impl SignInDetector {
             pending_check: None,
             found: false,
         };
-        detector.has_changed();
+        // Record the current state, so that only later changes are searched.
+        detector.detect_change();
         detector
     }
 
@@ -258,11 +259,11 @@ impl SignInDetector {
         }
         match self.pending_check.as_ref().map(Receiver::try_recv) {
             Some(Err(TryRecvError::Empty)) => {}
-            Some(found) => {
+            Some(result) => {
                 self.pending_check = None;
-                self.found = found == Ok(true);
+                self.found = result == Ok(true);
             }
-            None if self.has_changed() => self.pending_check = self.start_check(sign_in),
+            None if self.detect_change() => self.pending_check = self.start_check(sign_in),
             None => {}
         }
         self.found
@@ -271,7 +272,7 @@ impl SignInDetector {
     /// Returns whether the cookie database has changed since the last call. Returns false
     /// during a write (the journal is not empty), because SQLite would roll back the
     /// unfinished transaction in a copy.
-    fn has_changed(&mut self) -> bool {
+    fn detect_change(&mut self) -> bool {
         let file = |name| std::fs::metadata(self.temp_profile.profile_dir().join(name));
         if file(COOKIES_JOURNAL).is_ok_and(|journal| journal.len() > 0) {
             return false;
@@ -294,7 +295,7 @@ impl SignInDetector {
             sign_in.cookie.name.to_owned(),
             sign_in.cookie.host.to_owned(),
         );
-        let (sender, found) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let check = move || {
             let wanted = WantedCookie {
                 name: &name,
@@ -307,7 +308,7 @@ impl SignInDetector {
         };
         let thread = std::thread::Builder::new().name("detector".to_owned());
         thread.spawn(move || _ = check()).ok()?;
-        Some(found)
+        Some(receiver)
     }
 }
 

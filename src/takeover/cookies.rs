@@ -77,31 +77,31 @@ pub(crate) fn find_in_response(
     search_cookies(wanted, |search| json::read(json, search))
 }
 
-/// Searches the cookies that `read` offers, first by the wanted name, then by the only pair of
-/// access and refresh cookies. `read` returns false if the format is unknown.
+/// Searches the cookies that `read` offers, first for the wanted name, then for the refresh cookie
+/// of the only pair of access and refresh cookies. `read` returns false if the format is unknown.
 fn search_cookies(
     wanted: WantedCookie<'_>,
     read: impl Fn(&mut Search<'_>) -> bool,
 ) -> Result<FoundCookie, CookieError> {
-    let mut by_name = Search::new(wanted);
-    if !read(&mut by_name) {
+    let mut name_search = Search::new(wanted);
+    if !read(&mut name_search) {
         return Err(CookieError::UnknownFormat);
     }
-    let pair = CookieNames::find_pair(by_name.names_for_host.iter().map(String::as_str));
-    let (error, names) = match (by_name.finish(), pair) {
+    let pair = CookieNames::find_pair(name_search.names_for_host.iter().map(String::as_str));
+    let (error, names) = match (name_search.into_result(), pair) {
         (Err(error @ (CookieError::Missing(_) | CookieError::OtherHost { .. })), Some(names)) => {
             (error, names)
         }
         (found, _) => return found.map(|value| FoundCookie { value, names: None }),
     };
-    let mut by_pair = Search::new(WantedCookie {
+    let mut pair_search = Search::new(WantedCookie {
         name: &names.refresh,
         ..wanted
     });
-    read(&mut by_pair);
+    read(&mut pair_search);
     // Return the first error, since it does not contain the names of the pair: in a damaged
     // text, these can be parts of values.
-    let value = by_pair.finish().map_err(|_| error)?;
+    let value = pair_search.into_result().map_err(|_| error)?;
     let names = Some(names);
     Ok(FoundCookie { value, names })
 }
@@ -112,17 +112,17 @@ enum Scope<'a> {
     /// The text names no host; assume the wanted host.
     Unknown,
     /// The cookie was sent to this host, so its domain is this host or a parent domain.
-    SentTo(&'a str),
+    RequestHost(&'a str),
     /// The cookie has this domain (RFC 6265 §5.3). It also covers the hosts below the domain,
     /// unless the cookie is host-only.
     Domain { domain: &'a str, host_only: bool },
 }
 
-/// State of a search: the best match so far, and data for errors.
+/// State of a search. The parsers call `offer` for each cookie in the text.
 struct Search<'a> {
     wanted: WantedCookie<'a>,
     /// The rank and the value of the best match.
-    best: Option<(usize, Secret)>,
+    best_match: Option<(usize, Secret)>,
     /// Other hosts for which the text has a cookie of the wanted name.
     other_hosts: BTreeSet<String>,
     /// Names of all cookies for the wanted host.
@@ -137,7 +137,7 @@ impl<'a> Search<'a> {
                 host: without_port(wanted.host),
                 ..wanted
             },
-            best: None,
+            best_match: None,
             other_hosts: BTreeSet::new(),
             names_for_host: BTreeSet::new(),
             has_invalid_value: false,
@@ -155,7 +155,7 @@ impl<'a> Search<'a> {
             return;
         }
         let Some(rank) = rank else {
-            if let Scope::SentTo(host) | Scope::Domain { domain: host, .. } = scope {
+            if let Scope::RequestHost(host) | Scope::Domain { domain: host, .. } = scope {
                 self.other_hosts.extend(displayable_host(host));
             }
             return;
@@ -167,8 +167,12 @@ impl<'a> Search<'a> {
         // A space in the value means that the text was damaged when it was copied.
         if value.validate_as_token().is_err() || value.contains(' ') {
             self.has_invalid_value = true;
-        } else if self.best.as_ref().is_none_or(|(best, _)| *best < rank) {
-            self.best = Some((rank, value));
+        } else if self
+            .best_match
+            .as_ref()
+            .is_none_or(|(best, _)| *best < rank)
+        {
+            self.best_match = Some((rank, value));
         }
     }
 
@@ -178,9 +182,9 @@ impl<'a> Search<'a> {
         let host = self.wanted.host;
         match scope {
             Scope::Unknown => Some(host.len()),
-            Scope::SentTo(sent_to) => {
-                let sent_to = without_port(sent_to);
-                domain_matches(host, sent_to).then_some(sent_to.len())
+            Scope::RequestHost(request_host) => {
+                let request_host = without_port(request_host);
+                domain_matches(host, request_host).then_some(request_host.len())
             }
             Scope::Domain { domain, host_only } => {
                 let domain = without_port(domain.strip_prefix('.').unwrap_or(domain));
@@ -194,9 +198,9 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn finish(self) -> Result<Secret, CookieError> {
+    fn into_result(self) -> Result<Secret, CookieError> {
         let name = self.wanted.name.to_owned();
-        match self.best {
+        match self.best_match {
             Some((_, value)) => Ok(value),
             None if self.has_invalid_value => Err(CookieError::InvalidValue(name)),
             None if self.other_hosts.is_empty() => Err(CookieError::Missing(name)),

@@ -45,8 +45,8 @@ const BUNDLES: [&str; 5] = [
 ];
 
 impl Browser {
-    /// Finds the browser with the requested name or path. Without a request, finds the first
-    /// installed browser.
+    /// Finds the browser with the requested name or path. If `requested` is `None`, finds the
+    /// first installed browser.
     pub(crate) fn find(
         requested: Option<&OsStr>,
         env: EnvLookup<'_>,
@@ -71,19 +71,21 @@ impl Browser {
             .to_ascii_lowercase();
         let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
         let name = alias.map_or(&*name, |(_, program)| program);
-        let matches = |program: &&&str| program.strip_suffix("-stable").unwrap_or(program) == name;
+        let has_name = |program: &&&str| program.strip_suffix("-stable").unwrap_or(program) == name;
         let found = find_on_path(name, env)
             .or_else(|| {
                 PROGRAMS
                     .iter()
-                    .filter(matches)
+                    .filter(has_name)
                     .find_map(|p| find_on_path(p, env))
             })
             .or_else(|| {
                 let bundles = BUNDLES.iter();
-                let matches =
+                let has_name =
                     |b: &&&str| name.starts_with(&b.to_ascii_lowercase().replace(' ', "-"));
-                bundles.filter(matches).find_map(|b| bundle_program(b, env))
+                bundles
+                    .filter(has_name)
+                    .find_map(|b| bundle_program(b, env))
             });
         match found {
             Some(program) => Self::new(program),

@@ -29,7 +29,8 @@ const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
 const GET_COOKIES: &[u8] = b"{\"id\":1,\"method\":\"Storage.getCookies\"}\0";
 const CLOSE_BROWSER: &[u8] = b"{\"id\":2,\"method\":\"Browser.close\"}\0";
 
-/// Moves stdin and stdout to descriptors 3 and 4, then replaces the shell by the browser.
+/// Shell script that runs the browser with the pipes of stdin and stdout as descriptors 3 and
+/// 4, and with `/dev/null` as stdin and stdout.
 const PIPE_SCRIPT: &str = r#"exec "$@" 3<&0 4>&1 </dev/null >/dev/null"#;
 
 const HEADLESS_FLAGS: [&str; 7] = [
@@ -49,17 +50,17 @@ const HEADLESS_FLAGS: [&str; 7] = [
 pub(crate) enum PipeError {
     #[error("it did not start: {0}")]
     Start(String),
-    #[error("it ended without an answer{}", .0.as_ref().map(|line| format!(": {line}")).unwrap_or_default())]
+    #[error("it exited without a response{}", .0.as_ref().map(|line| format!(": {line}")).unwrap_or_default())]
     Exited(Option<String>),
-    #[error("it did not answer within {} s", .0.as_secs())]
+    #[error("it did not respond within {} s", .0.as_secs())]
     TimedOut(Duration),
-    #[error("it refused: {0}")]
+    #[error("it refused the request: {0}")]
     Refused(String),
-    #[error("its answer is longer than {} MB", MAX_RESPONSE_BYTES >> 20)]
+    #[error("its response is longer than {} MB", MAX_RESPONSE_BYTES >> 20)]
     TooLong,
 }
 
-/// The fields of a browser message that show whether it is the response, and an error.
+/// The fields of a browser message that are needed to recognize a response and an error.
 #[derive(Deserialize)]
 struct Message<'t> {
     id: Option<u64>,
@@ -157,7 +158,7 @@ fn read_response(mut pipe: impl Read) -> CookiesResult {
                 return Err(PipeError::TooLong);
             }
             if bytes.pop_if(|last| *last == 0).is_some() {
-                if is_response(&bytes) {
+                if is_cookies_response(&bytes) {
                     return Ok(bytes);
                 }
                 bytes.clear();
@@ -166,7 +167,7 @@ fn read_response(mut pipe: impl Read) -> CookiesResult {
     }
 }
 
-fn is_response(message: &[u8]) -> bool {
+fn is_cookies_response(message: &[u8]) -> bool {
     serde_json::from_slice::<Message<'_>>(message).is_ok_and(|message| message.id == Some(1))
 }
 

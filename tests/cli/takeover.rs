@@ -343,7 +343,7 @@ fn policy() {
     ' sh "$@""#;
     let output = run(&world, &script(&world, "browser", text), &page(&world, "")).expect(1);
     let told =
-        "it ended without an answer: DevTools remote debugging is disallowed by the system admin";
+        "it exited without a response: DevTools remote debugging is disallowed by the system admin";
     assert!(output.stderr.contains(told), "{output:?}");
     assert!(output.stderr.contains("login --cookies FILE"), "{output:?}");
     assert!(!output.stderr.contains("a browser window opens"));

@@ -40,18 +40,18 @@ fn run(world: &World, headless: &str, plain: &str) -> Output {
 fn unusable() {
     let world = World::new(Store::File);
     for (headless, told) in [
-        ("exit 3", "it ended without an answer\n"),
+        ("exit 3", "it exited without a response\n"),
         (
             "echo 'policy forbids it' >&2; exit 3",
-            "it ended without an answer: policy forbids it",
+            "it exited without a response: policy forbids it",
         ),
         (
             "exec 3<&- 4>&-; echo closed >&2; sleep 60",
-            "it ended without an answer",
+            "it exited without a response",
         ),
         (
             "printf '{\"id\":1,\"error\":{\"message\":\"disallowed\"}}\\0' >&4; sleep 60",
-            "it refused: {\"message\":\"disallowed\"}",
+            "it refused the request: {\"message\":\"disallowed\"}",
         ),
         (
             "head -c 20000000 /dev/zero | tr '\\0' x >&4; sleep 60",
@@ -95,7 +95,7 @@ fn hangs() {
     let world = World::new(Store::File);
     let output = run(&world, "sleep 60", "exit 0").expect(1);
     assert!(
-        output.stderr.contains("it did not answer within 15 s"),
+        output.stderr.contains("it did not respond within 15 s"),
         "{output:?}"
     );
 }

@@ -20,11 +20,12 @@ pub(super) fn is_command(text: &str) -> bool {
 
 /// Offers the cookies of each command in the text.
 pub(super) fn read(text: &str, search: &mut Search<'_>) {
-    let is_cmd = text.contains("^\"") || text.lines().any(|line| line.trim_end().ends_with(" ^"));
-    let commands = if is_cmd {
-        Splitter::new(&without_carets(text), Quoting::Windows).commands()
+    let is_windows_cmd =
+        text.contains("^\"") || text.lines().any(|line| line.trim_end().ends_with(" ^"));
+    let commands = if is_windows_cmd {
+        Splitter::new(&unescape_cmd(text), Quoting::Windows).split_commands()
     } else {
-        Splitter::new(text, Quoting::Posix).commands()
+        Splitter::new(text, Quoting::Posix).split_commands()
     };
     for words in commands {
         offer_cookies(&words, search);
@@ -40,7 +41,7 @@ enum OptionKind {
     Other,
 }
 
-/// The options of curl that have a value, as far as they matter here.
+/// The curl options that take a value. Other options are skipped.
 const OPTIONS: [(&str, OptionKind); 15] = [
     ("-b", OptionKind::Cookie),
     ("--cookie", OptionKind::Cookie),
@@ -63,13 +64,13 @@ const OPTIONS: [(&str, OptionKind); 15] = [
 fn parse_option(word: &str) -> Option<(OptionKind, Option<&str>)> {
     OPTIONS.iter().find_map(|(name, kind)| {
         let rest = word.strip_prefix(name)?;
-        let joined = if name.starts_with("--") {
+        let joined_value = if name.starts_with("--") {
             rest.strip_prefix('=')
         } else {
             Some(rest)
         };
-        (rest.is_empty() || joined.is_some())
-            .then_some((*kind, joined.filter(|_| !rest.is_empty())))
+        (rest.is_empty() || joined_value.is_some())
+            .then_some((*kind, joined_value.filter(|_| !rest.is_empty())))
     })
 }
 
@@ -79,7 +80,7 @@ fn offer_cookies(words: &[Zeroizing<String>], search: &mut Search<'_>) {
     let mut words = words.iter().map(|word| word.as_str());
     while let Some(word) = words.next() {
         let (kind, value) = match parse_option(word) {
-            Some((kind, joined)) => (kind, joined.or_else(|| words.next())),
+            Some((kind, joined_value)) => (kind, joined_value.or_else(|| words.next())),
             None if word.starts_with("http") => (OptionKind::Url, Some(word)),
             None => continue,
         };
@@ -95,7 +96,7 @@ fn offer_cookies(words: &[Zeroizing<String>], search: &mut Search<'_>) {
     }
     let host = url.as_ref().and_then(url::Url::host_str);
     for header in headers {
-        search.offer_header(header, host.map_or(Scope::Unknown, Scope::SentTo));
+        search.offer_header(header, host.map_or(Scope::Unknown, Scope::RequestHost));
     }
 }
 
@@ -123,7 +124,7 @@ impl<'t> Splitter<'t> {
         }
     }
 
-    fn commands(mut self) -> Vec<Vec<Zeroizing<String>>> {
+    fn split_commands(mut self) -> Vec<Vec<Zeroizing<String>>> {
         let (mut commands, mut words) = (Vec::new(), Vec::new());
         loop {
             if self.read_word() {
@@ -246,7 +247,7 @@ impl<'t> Splitter<'t> {
 
 /// Removes the escapes of cmd: outside quotes, `^` escapes the next character, and `^` before
 /// a line break continues the line.
-fn without_carets(text: &str) -> Zeroizing<String> {
+fn unescape_cmd(text: &str) -> Zeroizing<String> {
     let mut unescaped = zeroizing_buffer(text.len());
     let mut in_quotes = false;
     let mut chars = text.chars().filter(|c| *c != '\r');

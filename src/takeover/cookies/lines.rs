@@ -10,10 +10,10 @@ const HTTP_ONLY: &str = "#HttpOnly_";
 pub(super) fn read(text: &str, search: &mut Search<'_>) -> bool {
     let mut is_known_format =
         text.starts_with("# Netscape HTTP Cookie File") || text.starts_with("# HTTP Cookie File");
-    let sent_to = text
+    let scope = text
         .lines()
         .find_map(|line| header_value(line, "host").or_else(|| header_value(line, ":authority")))
-        .map_or(Scope::Unknown, Scope::SentTo);
+        .map_or(Scope::Unknown, Scope::RequestHost);
     for line in text.lines() {
         if let Some(cookie) = NetscapeCookie::from_line(line) {
             is_known_format = true;
@@ -22,7 +22,7 @@ pub(super) fn read(text: &str, search: &mut Search<'_>) -> bool {
             });
         } else if let Some(header) = header_value(line, "cookie") {
             is_known_format = true;
-            search.offer_header(header, sent_to);
+            search.offer_header(header, scope);
         }
     }
     // The developer tools of browsers copy only the value of the `Cookie` header.

@@ -5,30 +5,30 @@ const WANTED: WantedCookie<'_> = WantedCookie {
     host: "api.example.test:8080",
 };
 
-fn found(text: &str) -> Result<String, CookieError> {
+fn find_value(text: &str) -> Result<String, CookieError> {
     find_cookie(text.as_bytes(), WANTED).map(|found| found.value.expose().to_owned())
 }
 
 #[track_caller]
-fn finds(text: &str, value: &str) {
-    assert_eq!(found(text).as_deref(), Ok(value), "{text}");
+fn assert_found(text: &str, value: &str) {
+    assert_eq!(find_value(text).as_deref(), Ok(value), "{text}");
 }
 
 #[test]
 fn headers() {
-    finds("Cookie: a=b; refresh_token=good; c=d", "good");
-    finds("cookie:refresh_token=good", "good");
-    finds("a=b; refresh_token=good=", "good=");
-    finds(
+    assert_found("Cookie: a=b; refresh_token=good; c=d", "good");
+    assert_found("cookie:refresh_token=good", "good");
+    assert_found("a=b; refresh_token=good=", "good=");
+    assert_found(
         "GET / HTTP/1.1\r\nHost: api.example.test\r\nCookie: refresh_token=good\r\n",
         "good",
     );
-    finds(
+    assert_found(
         "refresh_token=longest-path; refresh_token=other",
         "longest-path",
     );
     assert_eq!(
-        found("Host: evil.test\nCookie: refresh_token=bad"),
+        find_value("Host: evil.test\nCookie: refresh_token=bad"),
         Err(CookieError::OtherHost {
             name: "refresh_token".into(),
             host: "api.example.test".into(),
@@ -40,16 +40,16 @@ fn headers() {
         "Set-Cookie: refresh_token=bad",
     ] {
         assert_eq!(
-            found(text),
+            find_value(text),
             Err(CookieError::Missing("refresh_token".into())),
             "{text}"
         );
     }
     for text in ["", "eyJhbGciOi.bare.token", "two\nlines=1", "\u{0}"] {
-        assert_eq!(found(text), Err(CookieError::UnknownFormat), "{text}");
+        assert_eq!(find_value(text), Err(CookieError::UnknownFormat), "{text}");
     }
     assert_eq!(
-        found("refresh_token=b\u{7}d"),
+        find_value("refresh_token=b\u{7}d"),
         Err(CookieError::InvalidValue("refresh_token".into()))
     );
 }
@@ -60,12 +60,12 @@ fn netscape() {
         format!("{prefix}{domain}\t{flag}\t/\tTRUE\t1900000000\trefresh_token\t{value}\n")
     };
     let file = |lines: &[String]| format!("# Netscape HTTP Cookie File\n\n{}", lines.concat());
-    finds(
+    assert_found(
         &file(&[line("#HttpOnly_", "api.example.test", "FALSE", "good")]),
         "good",
     );
-    finds(&line("", ".example.test", "TRUE", "good"), "good");
-    finds(
+    assert_found(&line("", ".example.test", "TRUE", "good"), "good");
+    assert_found(
         &line("", "api.example.test", "FALSE", "good").replace('\t', " "),
         "good",
     );
@@ -74,19 +74,19 @@ fn netscape() {
         line("#HttpOnly_", "api.example.test", "FALSE", "good"),
         line("", ".test", "TRUE", "top"),
     ];
-    finds(&file(&longest), "good");
+    assert_found(&file(&longest), "good");
     let other_hosts = file(&[
         line("", "example.test", "FALSE", "bad"),
         line("#HttpOnly_.", "evil.test", "TRUE", "bad"),
         line("", "xapi.example.test", "FALSE", "bad"),
         line("# ", "api.example.test", "FALSE", "comment"),
     ]);
-    let Err(CookieError::OtherHost { hosts, .. }) = found(&other_hosts) else {
-        panic!("{:?}", found(&other_hosts));
+    let Err(CookieError::OtherHost { hosts, .. }) = find_value(&other_hosts) else {
+        panic!("{:?}", find_value(&other_hosts));
     };
     assert_eq!(hosts, ["evil.test", "example.test", "xapi.example.test"]);
     assert_eq!(
-        found("# Netscape HTTP Cookie File\n"),
+        find_value("# Netscape HTTP Cookie File\n"),
         Err(CookieError::Missing("refresh_token".into()))
     );
 }
@@ -98,21 +98,21 @@ fn json_forms() {
             "{{\"domain\":\"{domain}\",\"name\":\"refresh_token\",\"value\":\"{value}\",\"path\":\"/\"{more}}}"
         )
     };
-    finds(
+    assert_found(
         &format!(
             "[{}]",
             cookie("api.example.test", ",\"hostOnly\":true", "good")
         ),
         "good",
     );
-    finds(
+    assert_found(
         &format!(
             "[{}]",
             cookie(".example.test", ",\"hostOnly\":false", "go\\u006fd")
         ),
         "good",
     );
-    finds(
+    assert_found(
         &format!(
             "{{\"cookies\":[{}],\"origins\":[]}}",
             cookie(".example.test", "", "good")
@@ -120,7 +120,7 @@ fn json_forms() {
         "good",
     );
     let mixed = cookie("api.example.test", "", "good");
-    finds(&format!("[{{\"name\":7}},{mixed},[]]"), "good");
+    assert_found(&format!("[{{\"name\":7}},{mixed},[]]"), "good");
     let answer = format!(
         "{{\"id\":1,\"result\":{{\"cookies\":[{},{},{}]}}}}",
         cookie("example.test", "", "host-only"),
@@ -132,55 +132,55 @@ fn json_forms() {
         Ok("good".into())
     );
     assert_eq!(
-        found("[{\"name\":\"refresh_token\",\"value\":\"without-domain\"}]"),
+        find_value("[{\"name\":\"refresh_token\",\"value\":\"without-domain\"}]"),
         Err(CookieError::Missing("refresh_token".into()))
     );
     for text in ["{}", "[", "{\"cookies\":7}"] {
-        assert_eq!(found(text), Err(CookieError::UnknownFormat), "{text}");
+        assert_eq!(find_value(text), Err(CookieError::UnknownFormat), "{text}");
     }
 }
 
 #[test]
 fn copied_as_curl() {
     // Chrome, bash.
-    finds(
+    assert_found(
         "curl 'https://api.example.test/api/v1/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=\"x\"; refresh_token=good; c=d' \\\n  --data-raw '{\"refresh_token\":\"x\"}'",
         "good",
     );
     // Chrome, bash, with characters for which Chrome uses `$'…'`.
-    finds(
+    assert_found(
         "curl 'https://api.example.test/' -b $'a=it\\'s\\u0021; refresh_token=g\\x6fod; c=\\041'",
         "good",
     );
     // Firefox, bash.
-    finds(
+    assert_found(
         "curl 'https://api.example.test/' --compressed -X POST -H 'User-Agent: x' -H 'Cookie: a=b; refresh_token=good' --data-raw 'Cookie: refresh_token=bad'",
         "good",
     );
     // Chrome and Firefox, cmd.
-    finds(
+    assert_found(
         "curl ^\"https://api.example.test/a?b=1^&c=2^\" ^\r\n  -H ^\"accept: */*^\" ^\r\n  -b ^\"a=^\\^\"x^\\^\"; p=50^%^41; refresh_token=good^%^2B^\" ^\r\n  --data-raw ^\"^{^\\^\"a^\\^\":1^}^\"",
         "good%2B",
     );
-    finds(
+    assert_found(
         "curl.exe \"https://api.example.test/\" ^\r\n  -H \"Cookie: a=\"\"x\"\"; refresh_token=good\"",
         "good",
     );
     // Commands written by hand.
-    finds(
+    assert_found(
         "curl -bx=y\\;refresh_token=good https://api.example.test",
         "good",
     );
-    finds(
+    assert_found(
         "curl --cookie=\"refresh_token=g\\$d\" --url https://api.example.test",
         "g$d",
     );
-    finds(
+    assert_found(
         "curl --header='cookie: refresh_token=good' https://example.test",
         "good",
     );
     // Several commands; the cookie of another host is ignored.
-    finds(
+    assert_found(
         "curl 'https://evil.test/' -b 'refresh_token=bad' ;\ncurl 'https://api.example.test/' -b 'refresh_token=good'",
         "good",
     );
@@ -189,12 +189,12 @@ fn copied_as_curl() {
         "curl -b 'refresh_token=bad' -e https://api.example.test https://evil.test/",
     ] {
         assert!(
-            matches!(found(text), Err(CookieError::OtherHost { .. })),
+            matches!(find_value(text), Err(CookieError::OtherHost { .. })),
             "{text}"
         );
     }
     assert_eq!(
-        found("curl 'https://api.example.test/' -b cookies.txt"),
+        find_value("curl 'https://api.example.test/' -b cookies.txt"),
         Err(CookieError::Missing("refresh_token".into()))
     );
 }
@@ -234,11 +234,11 @@ fn pairs() {
          evil.test FALSE / TRUE 0 refresh_token bad
          evil.test FALSE / TRUE 0 other_refresh bad",
     ] {
-        finds(text, "good");
+        assert_found(text, "good");
         assert_eq!(pair(text), Ok(Some(names.clone())), "{text}");
     }
     let both = "my-access=a; my-refresh=bad; refresh_token=good";
-    finds(both, "good");
+    assert_found(both, "good");
     assert_eq!(pair(both), Ok(None));
     for text in [
         "my-refresh=bad; a=b",
@@ -251,7 +251,7 @@ fn pairs() {
         "curl https://evil.test/ -b 'my-access=a; my-refresh=bad'",
     ] {
         assert!(
-            matches!(found(text), Err(CookieError::Missing(_))),
+            matches!(find_value(text), Err(CookieError::Missing(_))),
             "{text}"
         );
     }
