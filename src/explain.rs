@@ -1,5 +1,4 @@
-//! Converts every error to a [`Failure`]: the outcome, the message and the hint.
-//! No other module assigns outcomes to errors.
+//! Converts errors of the lower layers to a [`Failure`]: outcome, message and hint.
 
 use crate::api::{ApiError, Delivery};
 use crate::error::Error;
@@ -12,6 +11,7 @@ use crate::terminal::PromptError;
 /// `rememberizer login --profile work`.
 pub(crate) type CommandLineFn<'a> = &'a dyn Fn(&str) -> String;
 
+/// Converts any error to a failure. `command_line` formats the commands in its hint.
 pub(crate) fn to_failure(error: Error, command_line: CommandLineFn<'_>) -> Failure {
     match error {
         Error::Failure(failure) => failure,
@@ -24,8 +24,8 @@ pub(crate) fn to_failure(error: Error, command_line: CommandLineFn<'_>) -> Failu
     }
 }
 
-/// Returns the hint for an error that a captcha caused.
-pub(crate) fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
+/// Returns the hint for a login or signup that needs a captcha response.
+fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
     format!(
         "sign in in a browser window: {}; or give a response with --captcha TOKEN, or a browser's cookies: {}",
         command_line("login --browser"),
@@ -37,7 +37,9 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
     let message = error.to_string();
     let login = || command_line("login");
     match error {
-        SessionError::NotSignedIn | SessionError::OtherOrigin { .. } => {
+        SessionError::NotSignedIn
+        | SessionError::OtherOrigin { .. }
+        | SessionError::NotRenewable { .. } => {
             Failure::new(Outcome::NotSignedIn, message).with_hint(login())
         }
         SessionError::Ended { cause, .. } => {
@@ -59,9 +61,6 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             Failure::new(Outcome::SessionEnded, message).with_hint(format!(
                 "set {variable} to a valid token, or unset it to use the stored session"
             ))
-        }
-        SessionError::NotRenewable { .. } => {
-            Failure::new(Outcome::NotSignedIn, message).with_hint(login())
         }
         SessionError::Api(error) => from_api(error, command_line),
         SessionError::SharedFailure(_) => {
@@ -101,7 +100,7 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
         SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint(format!("start a new session: {}", login())),
         SessionError::RotationOfShared { name } => Failure::usage(message).with_hint(format!(
-            "the other machines renew the session too, and do not run it; they find new tokens in the store: {}",
+            "other machines also renew the session, but do not run this command; they read new tokens from the store. To remove the command: {}",
             command_line(&format!("profile set {name} ''"))
         )),
         SessionError::Occupied { .. } => Failure::usage(message).with_hint(format!(

@@ -67,7 +67,8 @@ pub(crate) enum Purpose {
     StartSession,
     /// A differing flag is a usage error.
     UseSession,
-    /// A differing flag is ignored. An invalid profiles file is not an error yet.
+    /// A differing flag is ignored. An invalid profiles file is not an error here; the
+    /// command itself reports it.
     ManageProfiles,
     /// Every invalid setting is collected in [`Settings::problems`] instead of failing.
     Diagnose,

@@ -236,7 +236,7 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
         }
         terminal.print_document((head + "\n").as_bytes())?;
     }
-    // Kept to classify an error.
+    // Needed after the loop to classify an error status.
     let mut start_of_body = Vec::new();
     let mut body = BufReader::with_capacity(64 * 1024, response.body);
     loop {

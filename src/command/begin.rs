@@ -69,7 +69,8 @@ pub(super) enum StartOutcome {
 }
 
 /// Sends a login or signup request. The first attempt uses up `captcha_response`, if it
-/// is set. If the server requires a captcha response, asks the user how to continue.
+/// is set. If the server requires another captcha response, asks the user how to
+/// continue, and retries at most [`MAX_ATTEMPTS`] times in total.
 pub(super) fn start_session(
     context: &Context<'_>,
     manager: &SessionManager<'_>,

@@ -91,7 +91,8 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         return takeover::run(context, &manager, &source, page);
     }
     let password = args.password.read(context)?;
-    let login = args.login.clone().filter(|login| !login.trim().is_empty());
+    let login = args.login.as_deref().map(str::trim);
+    let login = login.filter(|login| !login.is_empty());
     let mut missing = MissingInputs::default();
     missing.add_if(login.is_none(), "login", "LOGIN as an argument");
     missing.add_if(password.is_none(), "password", &input::password_sources());
@@ -105,30 +106,31 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     {
         return takeover::run(context, &manager, &source, page);
     }
-    log_in_with_password(args, context, &manager, page, password)
+    log_in_with_password(
+        context,
+        &manager,
+        page,
+        login.map(str::to_owned),
+        password,
+        args.captcha.response(),
+    )
 }
 
 /// Logs in with login and password. Prompts for the inputs that are missing. If the server
 /// refuses a password that was entered at a prompt, prompts again.
 fn log_in_with_password(
-    args: &Args,
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     page: Page<'_>,
+    mut given_login: Option<String>,
     mut given_password: Option<Secret>,
+    mut captcha_response: Option<Secret>,
 ) -> Result<(), Error> {
     let terminal = context.terminal;
-    let mut captcha_response = args.captcha.response();
-    let mut login = args
-        .login
-        .as_deref()
-        .map(str::trim)
-        .filter(|login| !login.is_empty())
-        .map(str::to_owned);
     let mut suggested_login = context.profile().login;
     for attempt in 1.. {
         let is_prompted = given_password.is_none();
-        let name = match login.take() {
+        let login = match given_login.take() {
             Some(login) => login,
             None => terminal.ask(
                 "Rememberizer login (e-mail or user name)",
@@ -137,21 +139,21 @@ fn log_in_with_password(
         };
         let password = match given_password.take() {
             Some(password) => password,
-            None => terminal.ask_secret(&format!("Rememberizer password for {name}"))?,
+            None => terminal.ask_secret(&format!("Rememberizer password for {login}"))?,
         };
         let outcome = begin::start_session(
             context,
             manager,
             &mut captcha_response,
             page,
-            &name,
-            |client, captcha| client.signin(&name, &password, captcha),
+            &login,
+            |client, captcha| client.signin(&login, &password, captcha),
         );
         match outcome {
             Ok(StartOutcome::Accepted(started)) => {
                 let missing = "refresh token";
                 let started = started.ok_or(SessionError::NoToken { missing })?;
-                return begin::print_login_confirmation(context, manager, &started, Some(&name));
+                return begin::print_login_confirmation(context, manager, &started, Some(&login));
             }
             Ok(StartOutcome::UseSource(source)) => {
                 return takeover::run(context, manager, &source, page);
@@ -160,7 +162,7 @@ fn log_in_with_password(
                 if is_prompted && attempt < MAX_ATTEMPTS && begin::is_input_refused(&error) =>
             {
                 begin::print_refusal(context, error);
-                suggested_login = Some(name);
+                suggested_login = Some(login);
             }
             Err(error) => return Err(error),
         }

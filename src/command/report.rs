@@ -27,7 +27,7 @@ pub(super) fn store_label(kind: StoreKind) -> &'static str {
 
 /// Formats a duration. Rounds it down to seconds below one hour, to minutes below
 /// one day, and to hours from one day on.
-pub(super) fn duration_text(duration: Duration) -> String {
+fn duration_text(duration: Duration) -> String {
     let seconds = duration.as_secs();
     let rounded = match seconds {
         0..3_600 => seconds,

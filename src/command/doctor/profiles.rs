@@ -100,7 +100,8 @@ pub(super) fn check(
     }
 }
 
-/// Compares a profile with the session in its store.
+/// Reports differences between a profile and the session in its store, and a session that
+/// expires soon.
 fn check_session(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
@@ -111,9 +112,9 @@ fn check_session(
     let command_line =
         |command: &str| command_line(command, name, &context.settings.default_profile);
     let mut warn = |text: String, fix: String| findings.warning(TOPIC, text, Some(fix));
-    let is_recorded = profile.signed_in == Some(true);
+    let is_recorded_signed_in = profile.signed_in == Some(true);
     let Some(session) = session else {
-        if is_recorded {
+        if is_recorded_signed_in {
             let text = format!("{name} is recorded as signed in, but has no session");
             warn(text, command_line("login"));
         }
@@ -135,7 +136,7 @@ fn check_session(
         let text = format!("the session of {name} belongs to {}", session.origin);
         warn(text, command_line("login"));
     }
-    if !is_recorded {
+    if !is_recorded_signed_in {
         let text = format!("{name} is recorded as signed out, but has a session");
         warn(text, format!("end it: {}", command_line("logout")));
     }

@@ -1,5 +1,5 @@
-//! `exec --token-file`: stays as the parent of the command and keeps a file
-//! with the current access token fresh until the command ends.
+//! `exec --token-file`: runs the command as a child process, and keeps the current access
+//! token in a file until the command exits.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
@@ -14,7 +14,7 @@ use crate::model::{Expiry, Remaining, Timestamp};
 use crate::session::Credential;
 use crate::store::TokenFile;
 
-/// The variable that names the file.
+/// The environment variable that holds the path of the token file.
 pub(super) const TOKEN_FILE: &str = "REMEMBERIZER_TOKEN_FILE";
 
 /// Maximum pause between two checks of the clock, which may jump while the
@@ -22,15 +22,15 @@ pub(super) const TOKEN_FILE: &str = "REMEMBERIZER_TOKEN_FILE";
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 /// Minimum pause between two attempts to renew the token.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
-/// Maximum interval of the checks whether the token in the file has expired.
+/// Maximum interval between two checks whether the token in the file has expired.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long before it expires a token is removed from the file. Servers round
-/// to whole seconds, and the file may be read a moment before it is removed.
+/// How long before its expiry a token is removed from the file. The margin covers expiry
+/// times in whole seconds, and a command that reads the file just before the removal.
 const EXPIRY_MARGIN: Duration = Duration::from_millis(1250);
 
-/// Runs the command and returns its exit status. `requested_at` is the time just
-/// before the credential was obtained.
+/// Runs the command and returns its exit code. `requested_at` is the time just before the
+/// credential was requested.
 pub(super) fn supervise(
     context: &Context<'_>,
     mut credential: Credential<'_>,
@@ -44,34 +44,34 @@ pub(super) fn supervise(
         context,
         current: Arc::new(Mutex::new(Current {
             file,
-            usable_until: None,
+            remove_at: None,
         })),
         min_ttl,
         expiry: None,
         latency: Duration::ZERO,
-        last_failure: None,
+        last_failure_code: None,
     };
     updater.write(&credential, requested_at)?;
     context.interrupts.prepare_forwarding();
     let child = super::spawn(&mut command)?;
     updater.watch_expiry()?;
     context.interrupts.forward_to(child.id());
-    let (sender, ended) = mpsc::sync_channel(1);
+    let (status_sender, status_receiver) = mpsc::sync_channel(1);
     let interrupts = context.interrupts.clone();
     std::thread::Builder::new()
         .name("child".to_owned())
         .spawn(move || {
             let status = wait(child);
-            // From here on, the process id may belong to another process.
+            // Stop now, since another process may get the same process ID.
             interrupts.stop_forwarding();
-            drop(sender.send(status));
+            drop(status_sender.send(status));
         })?;
     loop {
-        match ended.recv_timeout(updater.pause()) {
+        match status_receiver.recv_timeout(updater.pause()) {
             Ok(status) => return Ok(exit_code(status?)),
             Err(RecvTimeoutError::Timeout) => updater.renew(&mut credential),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(std::io::Error::other("the command cannot be waited for").into());
+                return Err(std::io::Error::other("waiting for the command failed").into());
             }
         }
     }
@@ -81,7 +81,8 @@ fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
     child.wait()
 }
 
-/// 128 and the number of the signal if one ended the command, as shells count.
+/// Returns the exit code as shells report it: 128 plus the signal number if a signal ended
+/// the command.
 pub(super) fn exit_code(status: ExitStatus) -> i32 {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
@@ -90,7 +91,8 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
     status.code().unwrap_or(1)
 }
 
-/// The directory of run-time files, which a reboot empties; else the data directory.
+/// Returns the directory for the token file: below `XDG_RUNTIME_DIR`, which is emptied at
+/// reboot, or else below the data directory.
 fn run_dir(context: &Context<'_>) -> PathBuf {
     (context.host.read_variable)("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
@@ -101,10 +103,10 @@ fn run_dir(context: &Context<'_>) -> PathBuf {
         )
 }
 
-/// The token file, and the time until which its token may be used.
+/// The token file, and the time at which its token must be removed, if known.
 struct Current {
     file: TokenFile,
-    usable_until: Option<Timestamp>,
+    remove_at: Option<Timestamp>,
 }
 
 fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
@@ -116,28 +118,29 @@ struct FileUpdater<'c> {
     context: &'c Context<'c>,
     current: Arc<Mutex<Current>>,
     min_ttl: Duration,
-    /// The expiry of the token in the file, counted from the request: the server
-    /// may have issued the token at any time since.
+    /// The expiry of the token in the file, calculated as if the server had issued the token
+    /// at the time of the request. The real expiry is later by at most `latency`.
     expiry: Option<Expiry>,
     /// The time from the request to its response.
     latency: Duration,
-    /// The exit code that stands for the last failure, so that a failure is
-    /// reported once and not at every attempt.
-    last_failure: Option<u8>,
+    /// The exit code of the last failure. A failure with the same code is not reported
+    /// again.
+    last_failure_code: Option<u8>,
 }
 
 impl FileUpdater<'_> {
-    /// Writes the token to the file, and records until when it may be used.
+    /// Writes the token to the file, and records when to remove it.
     fn write(&mut self, credential: &Credential<'_>, requested_at: Timestamp) -> Result<(), Error> {
         let expiry = credential.access_expiry();
-        // A token that another run had received before has no latency.
+        // If the token was received before this request, for example by another process,
+        // the latency is zero.
         let latency = expiry.map_or(0, |expiry| expiry.received_at().millis_since(requested_at));
         let latency = latency.max(0);
         self.latency = Duration::from_millis(latency.unsigned_abs());
         self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-latency));
         let mut current = lock(&self.current);
         current.file.write(credential.access()?)?;
-        current.usable_until = self.expiry.and_then(|expiry| {
+        current.remove_at = self.expiry.and_then(|expiry| {
             let margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
             let margin = margin.map_or(EXPIRY_MARGIN, |margin| EXPIRY_MARGIN.min(margin));
             let margin = i64::try_from(margin.as_millis()).unwrap_or_default();
@@ -146,8 +149,8 @@ impl FileUpdater<'_> {
         Ok(())
     }
 
-    /// Starts a thread that removes the file when its token expires. The main
-    /// thread may be waiting for the server then.
+    /// Starts a thread that removes the file when its token expires. The main thread cannot
+    /// do that, since it may be waiting for the server.
     fn watch_expiry(&self) -> std::io::Result<()> {
         let current = Arc::clone(&self.current);
         let (terminal, now) = (
@@ -157,20 +160,20 @@ impl FileUpdater<'_> {
         let watch = move || {
             loop {
                 let mut current = lock(&current);
-                let left = current.usable_until.map(|end| end.millis_since(now()));
-                if left.is_none_or(|millis| millis > 0) {
+                let remaining_millis = current.remove_at.map(|time| time.millis_since(now()));
+                if remaining_millis.is_none_or(|millis| millis > 0) {
                     drop(current);
-                    let left = left.map_or(u64::MAX, i64::unsigned_abs);
-                    std::thread::sleep(Duration::from_millis(left).min(EXPIRY_CHECK_INTERVAL));
+                    let millis = remaining_millis.map_or(u64::MAX, i64::unsigned_abs);
+                    std::thread::sleep(Duration::from_millis(millis).min(EXPIRY_CHECK_INTERVAL));
                     continue;
                 }
-                current.usable_until = None;
-                let cleared = current.file.clear();
+                current.remove_at = None;
+                let result = current.file.clear();
                 drop(current);
                 terminal.warn(
                     "the access token has expired; its file is removed until there is a new one",
                 );
-                if let Err(error) = cleared {
+                if let Err(error) = result {
                     terminal.warn(&error.message);
                 }
             }
@@ -187,11 +190,11 @@ impl FileUpdater<'_> {
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// The remaining lifetime at which the token is renewed: `--min-ttl`, or two
-    /// thirds of the lifetime if that is less.
+    /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, but at most
+    /// two thirds of the lifetime.
     fn threshold(&self) -> Duration {
-        let most = self.lifetime().map(|lifetime| lifetime * 2 / 3);
-        most.map_or(self.min_ttl, |most| self.min_ttl.min(most))
+        let max = self.lifetime().map(|lifetime| lifetime * 2 / 3);
+        max.map_or(self.min_ttl, |max| self.min_ttl.min(max))
     }
 
     fn remaining(&self) -> Remaining {
@@ -200,25 +203,26 @@ impl FileUpdater<'_> {
             .map_or(Remaining::Unknown, |expiry| expiry.remaining(now))
     }
 
-    /// How long to wait for the command before the next check of the token.
+    /// Returns how long to wait for the command before the next check of the token.
     fn pause(&self) -> Duration {
         let until_due = match self.remaining() {
-            Remaining::Time(left) if self.last_failure.is_some() => left / 4,
-            Remaining::Time(left) => left.saturating_sub(self.threshold()),
+            Remaining::Time(remaining) if self.last_failure_code.is_some() => remaining / 4,
+            Remaining::Time(remaining) => remaining.saturating_sub(self.threshold()),
             Remaining::Expired | Remaining::Unknown => MAX_PAUSE,
         };
         until_due.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
-    /// Renews the token if that is due. Reports a failure, after which the next
-    /// call tries again: another process may log in meanwhile.
+    /// Renews the token if its remaining lifetime is at most the threshold. Reports a
+    /// failure. The next call retries, even after a permanent failure, since another process
+    /// may have logged in by then.
     fn renew(&mut self, credential: &mut Credential<'_>) {
-        let due = match self.remaining() {
+        let is_due = match self.remaining() {
             Remaining::Unknown => false,
             Remaining::Expired => true,
-            Remaining::Time(left) => left <= self.threshold(),
+            Remaining::Time(remaining) => remaining <= self.threshold(),
         };
-        if !due {
+        if !is_due {
             return;
         }
         let terminal = self.context.terminal;
@@ -229,18 +233,18 @@ impl FileUpdater<'_> {
             .and_then(|()| self.write(credential, requested_at));
         match renewed {
             Ok(()) => {
-                if self.last_failure.take().is_some() {
+                if self.last_failure_code.take().is_some() {
                     terminal.note("the access token was renewed");
                 }
             }
             Err(error) => {
                 let failure = self.context.to_failure(error);
                 let code = failure.outcome.exit_code();
-                if self.last_failure.replace(code) == Some(code) {
+                if self.last_failure_code.replace(code) == Some(code) {
                     return;
                 }
                 let mut text = format!("the access token was not renewed: {failure}");
-                // A login in another shell is picked up.
+                // After a login in another shell, the next attempt uses the new session.
                 if let (Outcome::NotSignedIn | Outcome::SessionEnded, Some(login)) =
                     (failure.outcome, &failure.hint)
                 {
@@ -254,7 +258,7 @@ impl FileUpdater<'_> {
 
 impl Drop for FileUpdater<'_> {
     fn drop(&mut self) {
-        // The thread that checks for expiry still owns the file, so it would not be dropped.
+        // The thread of `watch_expiry` also holds the file, so dropping ours does not close it.
         lock(&self.current).file.close();
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if words.len() > 1 && !is_command {
         return Err(Failure::usage(format!("{} takes one value", key.name())).into());
     }
+    // `None` removes the setting.
     let text = words.first().cloned();
     let value = text.as_deref().unwrap_or_default();
     let mut url = None;
@@ -123,12 +124,15 @@ fn parse<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure>
         .map_err(|e: T::Err| Failure::usage(e.to_string()))
 }
 
+/// Returns an error unless the value is a cookie name or empty.
 fn check_cookie_name(key: Setting, text: &str) -> Result<(), Failure> {
     if text.is_empty() || CookieNames::is_valid(text) {
         return Ok(());
     }
     let key = key.name();
-    Err(Failure::usage(format!("{key} is not a valid cookie name")))
+    Err(Failure::usage(format!(
+        "the value of {key} must be a valid cookie name"
+    )))
 }
 
 fn print_change(context: &Context<'_>, key: &str, json: Value, text: &str) -> Result<(), Error> {
