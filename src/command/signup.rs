@@ -187,7 +187,7 @@ fn record_or_verify(
             profile.store = Some(manager.store);
         })?;
         terminal.note(&format!(
-            "{email} is signed up; a code was mailed. First {}, then {}",
+            "{email} is signed up; a code was mailed. First run {}, then {}",
             context.command_line("login"),
             context.command_line("verify")
         ));
@@ -204,7 +204,7 @@ fn record_or_verify(
         }
     }
     terminal.note(&format!(
-        "a code was mailed: {}",
+        "when you have the mailed code, run: {}",
         context.command_line("verify")
     ));
     Ok(false)

@@ -24,7 +24,7 @@ const MAX_COOKIES_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The source of a session to take over.
 pub(super) enum Source<'a> {
-    /// Sign in in a browser, given by name or path. If empty, use the first one found.
+    /// Sign in in a browser, given by name or path. If empty, use the first installed browser.
     Browser(OsString),
     /// A file with cookies, or `-` for stdin.
     Cookies(&'a Path),

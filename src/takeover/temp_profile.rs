@@ -74,7 +74,7 @@ impl TempProfile {
         self.0.root.join("profile")
     }
 
-    /// The log with the stderr of the last headless run.
+    /// The file with the stderr of the last headless run.
     pub(super) fn log_path(&self) -> PathBuf {
         self.0.root.join("log")
     }

@@ -74,7 +74,7 @@ fn first_minute(world: &World) {
          ? Rememberizer code mailed to zoe@example.com (blank: later) › 000000\n\
          error: verification_code: Invalid verification code.\n\
          ? Rememberizer code mailed to zoe@example.com (blank: later) ›\n\
-         a code was mailed: rememberizer verify"
+         when you have the mailed code, run: rememberizer verify"
     );
     let account = world.api.account("zoe@example.com").unwrap();
     assert_eq!(account.name, "Zoë 東京 Ångström");
@@ -281,7 +281,9 @@ fn other_profile() {
     screen.press("Enter");
     let (code, shown) = screen.ended();
     assert_eq!(code, 0);
-    assert!(shown.ends_with("\na code was mailed: rememberizer verify --profile work"));
+    assert!(
+        shown.ends_with("\nwhen you have the mailed code, run: rememberizer verify --profile work")
+    );
 }
 
 fn another_store() {

@@ -168,7 +168,7 @@ fn signup(tokens: SignupTokens, signed_in: bool) {
     } else {
         assert_eq!(
             output.stderr,
-            "bob@example.com is signed up; a code was mailed. First rememberizer login, then rememberizer verify\n"
+            "bob@example.com is signed up; a code was mailed. First run rememberizer login, then rememberizer verify\n"
         );
         world.run(&["verify", "123456"]).expect(3);
         world

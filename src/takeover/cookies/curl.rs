@@ -201,10 +201,10 @@ impl<'t> Splitter<'t> {
         while self.chars.next_if_eq(&'\\').is_some() {
             count += 1;
         }
-        let before_quote = self.chars.peek() == Some(&'"');
-        let kept = if before_quote { count / 2 } else { count };
-        self.word.extend(std::iter::repeat_n('\\', kept));
-        if before_quote && count % 2 == 1 {
+        let is_before_quote = self.chars.peek() == Some(&'"');
+        let kept_count = if is_before_quote { count / 2 } else { count };
+        self.word.extend(std::iter::repeat_n('\\', kept_count));
+        if is_before_quote && count % 2 == 1 {
             self.word.extend(self.chars.next());
         }
     }

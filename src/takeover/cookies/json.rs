@@ -15,11 +15,11 @@ struct Document<'t> {
     #[serde(borrow)]
     cookies: Option<Vec<&'t RawValue>>,
     #[serde(borrow)]
-    result: Option<Cookies<'t>>,
+    result: Option<DevToolsResult<'t>>,
 }
 
 #[derive(Deserialize)]
-struct Cookies<'t> {
+struct DevToolsResult<'t> {
     #[serde(borrow)]
     cookies: Vec<&'t RawValue>,
 }
