@@ -142,7 +142,7 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
                 command_line("profile set referer URL")
             ))
         }
-        ApiError::Throttled { retry_after, .. } => {
+        ApiError::RateLimited { retry_after, .. } => {
             let failure = Failure {
                 retry_after,
                 ..Failure::new(Outcome::RateLimited, message)

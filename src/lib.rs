@@ -69,7 +69,7 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
         settings.default_profile.clone(),
     ));
     let interrupts = new_interrupts(host, settings.json);
-    host.terminal.before_prompt({
+    host.terminal.set_before_prompt({
         // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
         let interrupts = interrupts.clone();
         Box::new(move || interrupts.watch())

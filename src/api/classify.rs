@@ -43,7 +43,7 @@ impl Client {
         let text = parsed_error.message.filter(|text| *text != status_line);
         let message = text.clone().unwrap_or_else(|| reason_phrase.to_lowercase());
         match status {
-            429 => ApiError::Throttled {
+            429 => ApiError::RateLimited {
                 message,
                 retry_after,
             },

@@ -48,7 +48,7 @@ impl CookieReader<'_> {
                     "ignoring cookie {name}, which is for another host"
                 ));
             } else if !NEVER_TOKENS.contains(&name) {
-                // The last cookie of a name wins, as in a browser.
+                // If a name occurs several times, the last cookie counts, as in a browser.
                 cookies.retain(|(other, _)| other != name);
                 cookies.push((name.to_owned(), self.read_value(&cookie)));
             }
@@ -82,7 +82,7 @@ impl CookieReader<'_> {
     }
 
     /// Returns the value of the only cookie that is a JSON Web Token, which must be the
-    /// access token. Returns `None` if several cookies are.
+    /// access token. Returns `None` if several cookies are JSON Web Tokens.
     fn take_only_jwt(&self, mut cookies: Vec<(String, CookieValue)>) -> CookieValue {
         let is_jwt = |value: &CookieValue| {
             value
@@ -116,8 +116,9 @@ impl CookieReader<'_> {
         // server's clock.
         let stated_millis = match (cookie.max_age(), cookie.expires_datetime()) {
             (Some(age), _) => Some(age.whole_seconds().saturating_mul(1000)),
-            (None, Some(end)) => Some(
-                end.unix_timestamp()
+            (None, Some(expires)) => Some(
+                expires
+                    .unix_timestamp()
                     .saturating_mul(1000)
                     .saturating_sub(server_now.millis()),
             ),

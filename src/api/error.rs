@@ -3,7 +3,8 @@
 //! The server's messages may contain control characters: the code that prints them
 //! must clean them. This module does not know exit codes, hints or sessions.
 
-/// How far a request got that failed without a usable response.
+/// What is known about a request without a usable response: whether it was sent, and what
+/// was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Delivery {
     /// The request was not sent: the host name did not resolve, or no connection was made.
@@ -37,7 +38,7 @@ pub(crate) enum ApiError {
     },
     /// The server limits the request rate: status 429, with any body.
     #[error("too many requests: {message}")]
-    Throttled {
+    RateLimited {
         message: String,
         /// Seconds to wait before a retry, if the server stated them; at most a day.
         retry_after: Option<u64>,

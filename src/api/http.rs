@@ -48,7 +48,7 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) url: String,
     pub(super) headers: HeaderMap,
-    /// Wiped when dropped, since it may hold a password.
+    /// `Zeroizing` wipes the body when it is dropped, because it may contain a password.
     body: Zeroizing<Vec<u8>>,
 }
 
@@ -83,7 +83,8 @@ impl Request {
         }
     }
 
-    pub(super) fn with_body(mut self, body: Vec<u8>) -> Self {
+    /// Sets the body, and JSON as its `Content-Type`.
+    pub(super) fn with_json_bytes(mut self, body: Vec<u8>) -> Self {
         self.body = Zeroizing::new(body);
         let json = HeaderValue::from_static("application/json");
         self.headers.insert(CONTENT_TYPE, json);
@@ -94,7 +95,7 @@ impl Request {
         let mut bytes = Vec::with_capacity(BODY_CAPACITY);
         serde_json::to_writer(&mut bytes, body)
             .map_err(|error| ApiError::SetupFailed(format!("cannot write the request: {error}")))?;
-        Ok(self.with_body(bytes))
+        Ok(self.with_json_bytes(bytes))
     }
 
     /// Adds a header that contains a secret. `description` names the secret in the error.
@@ -218,28 +219,29 @@ impl Http {
         let local_now = (self.options.clock)();
         let elapsed = start.elapsed();
         let millis = elapsed.as_millis();
-        let body = result.map_err(|error| {
+        let response = result.map_err(|error| {
             let error = self.classify_failure(&error);
             log(&format!("{error} (after {millis} ms)"));
             error
         })?;
-        let (status, headers) = (body.status(), body.headers().clone());
-        let cookies = headers.get_all(SET_COOKIE).iter();
-        let cookies: Vec<_> = cookies
+        let (status, headers) = (response.status(), response.headers().clone());
+        let cookie_names: Vec<_> = headers
+            .get_all(SET_COOKIE)
+            .iter()
             .filter_map(|header| loggable_name(header.as_bytes()))
             .collect();
-        let cookies = match cookies.len() {
+        let cookies_set = match cookie_names.len() {
             0 => String::new(),
-            _ => format!(", cookies set: {}", cookies.join(", ")),
+            _ => format!(", cookies set: {}", cookie_names.join(", ")),
         };
-        log(&format!("{} in {millis} ms{cookies}", status.as_u16()));
+        log(&format!("{} in {millis} ms{cookies_set}", status.as_u16()));
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         Ok(Response {
             received_at: ReceivedAt::new(local_now, date),
             status,
             elapsed,
             headers,
-            body,
+            body: response,
             deadline,
         })
     }
@@ -280,7 +282,7 @@ impl Http {
         ApiError::unavailable(message, delivery)
     }
 
-    /// Reads the body up to `MAX_BODY_BYTES`.
+    /// Reads the body into memory, cut off after `MAX_BODY_BYTES` + 1 bytes.
     pub(super) fn read_body(&self, mut response: Response) -> Result<Body, ApiError> {
         let error = match read_at_most(&mut response, MAX_BODY_BYTES + 1) {
             Ok(bytes) => {

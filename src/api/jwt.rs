@@ -60,12 +60,12 @@ mod tests {
     use super::*;
 
     fn token(claims: &str) -> String {
-        let part = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
-        format!("{}.{}.c2ln", part(r#"{"alg":"HS256"}"#), part(claims))
+        let encode = |json: &str| BASE64_URL_SAFE_NO_PAD.encode(json);
+        format!("{}.{}.c2ln", encode(r#"{"alg":"HS256"}"#), encode(claims))
     }
 
     #[test]
-    fn lifetimes() {
+    fn lifetimes_from_claims() {
         let now = Timestamp::from_secs(900);
         for (claims, expected) in [
             (r#"{"exp":1300,"iat":1000}"#, Some(300_000)),

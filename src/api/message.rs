@@ -46,6 +46,7 @@ pub(super) struct ParsedError {
     pub(super) mentions_csrf: bool,
 }
 
+/// Parses an error body. Never fails: a body in an unknown format yields a short excerpt.
 pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
     if !is_html(content_type, body)
         && let Ok(value @ (Value::Object(_) | Value::Array(_) | Value::String(_))) =
@@ -99,7 +100,9 @@ fn from_json(value: &Value) -> ParsedError {
 #[derive(Default)]
 struct Collector {
     texts: Vec<String>,
+    /// The texts of each field.
     fields: Vec<(String, Vec<String>)>,
+    /// The machine-readable error code.
     code: Option<String>,
 }
 

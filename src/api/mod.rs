@@ -324,8 +324,8 @@ impl Client {
         attempt
             .retry(backoff)
             .when(|error| {
-                let left = deadline.saturating_duration_since(Instant::now());
-                error.is_retryable() && left > MAX_RETRY_PAUSE
+                let remaining = deadline.saturating_duration_since(Instant::now());
+                error.is_retryable() && remaining > MAX_RETRY_PAUSE
             })
             .notify(|_, pause| {
                 (self.http.options.log)(&format!("retrying in {} ms", pause.as_millis()));

@@ -72,7 +72,7 @@ impl Client {
             return Ok(self.http.send(&request, self.deadline())?.into());
         }
         // If every attempt gets an error response of a gateway, return the last response.
-        let mut last = None;
+        let mut last_response = None;
         let result = self.with_retries(|deadline| {
             let response = self.http.send(&request, deadline)?;
             let status = response.status();
@@ -81,10 +81,10 @@ impl Client {
             if !error.is_retryable() {
                 return Ok(response);
             }
-            last = Some(response);
+            last_response = Some(response);
             Err(error)
         });
-        match (result, last) {
+        match (result, last_response) {
             (
                 Err(ApiError::Unavailable {
                     delivery: Delivery::UnusableResponse(_),
@@ -96,6 +96,7 @@ impl Client {
         }
     }
 
+    /// Validates the parts of the request. Fails if the user may not set one of them.
     fn validate(&self, request: RawRequest) -> Result<Request, ApiError> {
         let invalid = |message: String| Err(ApiError::InvalidArgument(message));
         let method = Method::from_bytes(request.method.to_ascii_uppercase().as_bytes()).ok();
@@ -104,9 +105,9 @@ impl Client {
         };
         let mut built = self.new_request(method, self.resolve(&request.path)?)?;
         if let Some(body) = request.body {
-            built = built.with_body(body);
+            built = built.with_json_bytes(body);
         }
-        let mut replaced = vec![];
+        let mut replaced_headers = vec![];
         for (name, value) in request.headers {
             let Ok(header) = HeaderName::from_bytes(name.trim().as_bytes()) else {
                 return invalid(format!("not a valid header name: {name}"));
@@ -119,8 +120,10 @@ impl Client {
             };
             // The user's first header with this name replaces the default header; further
             // headers with the same name are added.
-            if matches!(header, ACCEPT | CONTENT_TYPE | REFERER) && !replaced.contains(&header) {
-                replaced.push(header.clone());
+            if matches!(header, ACCEPT | CONTENT_TYPE | REFERER)
+                && !replaced_headers.contains(&header)
+            {
+                replaced_headers.push(header.clone());
                 built.headers.insert(header, value);
             } else {
                 built.headers.append(header, value);

@@ -14,7 +14,7 @@ const MAX_LIFETIME_MILLIS: i64 = 100 * 366 * 24 * 3600 * 1000;
 
 /// Maximum difference between two measurements of the same clock skew: a `Date` header
 /// has whole seconds, and responses take different times to arrive.
-pub(crate) const MAX_ROUNDING_MILLIS: i64 = 3000;
+pub(crate) const MAX_SKEW_ERROR_MILLIS: i64 = 3000;
 
 /// A lifetime that starts when the token is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub enum Remaining {
 }
 
 impl Expiry {
-    /// `lifetime_millis` is `None` if the server did not state it.
+    /// Pass `None` as `lifetime_millis` if the server did not state a lifetime.
     pub fn new(received_at: Timestamp, lifetime_millis: Option<i64>) -> Self {
         Self {
             received_at,
@@ -75,11 +75,11 @@ impl Expiry {
             return Remaining::Unknown;
         };
         let elapsed = now.millis_since(self.received_at);
-        if elapsed < -MAX_ROUNDING_MILLIS {
+        if elapsed < -MAX_SKEW_ERROR_MILLIS {
             return Remaining::Expired;
         }
         match u64::try_from(lifetime.saturating_sub(elapsed.max(0))) {
-            Ok(left) if left > 0 => Remaining::Time(Duration::from_millis(left)),
+            Ok(millis) if millis > 0 => Remaining::Time(Duration::from_millis(millis)),
             _ => Remaining::Expired,
         }
     }
@@ -88,7 +88,7 @@ impl Expiry {
     /// lifetime is unknown.
     pub(crate) fn outlasts(&self, duration: Duration, now: Timestamp) -> bool {
         match self.remaining(now) {
-            Remaining::Time(left) => left > duration,
+            Remaining::Time(remaining) => remaining > duration,
             Remaining::Expired => false,
             Remaining::Unknown => true,
         }

@@ -13,7 +13,7 @@ mod timestamp;
 mod urls;
 
 pub use cookie_names::CookieNames;
-pub(crate) use expiry::MAX_ROUNDING_MILLIS;
+pub(crate) use expiry::MAX_SKEW_ERROR_MILLIS;
 pub use expiry::{Expiry, Remaining};
 pub use profile_name::ProfileName;
 pub use read::decode_text;

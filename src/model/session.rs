@@ -30,12 +30,12 @@ pub struct Session {
     pub hand_over_pending: bool,
     /// The name of the machine that wrote the stored entry, if the store is a helper
     /// without versions.
-    pub written_on: Option<String>,
+    pub written_by_host: Option<String>,
 }
 
 /// The pending marker of an exchange. It is stored before the request is sent and
-/// removed once the result is stored. A run that finds the marker knows that an
-/// earlier run did not store the result.
+/// removed once the result is stored. A run that finds the marker knows that
+/// another run has not stored the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingExchange {
     /// When the request was sent, by the local clock.
@@ -70,7 +70,7 @@ impl Session {
                 clock_skew_millis: grant.clock_skew_millis,
                 pending: None,
                 hand_over_pending: false,
-                written_on: None,
+                written_by_host: None,
             }),
             None => Err(grant),
         }
@@ -86,7 +86,7 @@ impl Session {
             clock_skew_millis: grant.clock_skew_millis.or(self.clock_skew_millis),
             pending: None,
             hand_over_pending: self.hand_over_pending,
-            written_on: self.written_on,
+            written_by_host: self.written_by_host,
         }
     }
 

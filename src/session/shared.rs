@@ -10,7 +10,7 @@ use super::interrupts::Deferral;
 use super::lease::{Environment, ExchangeOutcome, LeaseError, Renewal, SharedSession, Timing};
 use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof};
 use crate::api::ApiError;
-use crate::model::{MAX_ROUNDING_MILLIS, RefreshToken, Session, Timestamp};
+use crate::model::{MAX_SKEW_ERROR_MILLIS, RefreshToken, Session, Timestamp};
 use crate::store::{
     PutOutcome, StoreError, StoreErrorKind, StoreKind, Version, Versioned, VersionedEntry,
     host_name,
@@ -328,7 +328,7 @@ impl SessionManager<'_> {
 
     fn record_skew(&self, session: &Session) {
         let recorded = self.recorded_skew();
-        let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_ROUNDING_MILLIS.unsigned_abs();
+        let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_SKEW_ERROR_MILLIS.unsigned_abs();
         if let Some(skew) = session.clock_skew_millis
             && recorded.is_none_or(|recorded| !is_close(recorded, skew))
             && let Err(error) = self.record(|profile| profile.clock_skew = Some(skew))
@@ -341,7 +341,7 @@ impl SessionManager<'_> {
     /// Prints a warning if another machine wrote the session of a store without
     /// versions. Such a store cannot keep two machines from renewing at once.
     pub(super) fn warn_of_other_writer(&self, session: &Session) {
-        if let Some(host) = &session.written_on
+        if let Some(host) = &session.written_by_host
             && *host != host_name()
         {
             self.terminal.warn(&format!(
@@ -395,5 +395,5 @@ impl SessionManager<'_> {
 fn is_from_future(session: &Session, now: Timestamp) -> bool {
     let access = session.access.as_ref().map(|access| access.expiry);
     let expiry = access.unwrap_or(session.refresh.expiry);
-    expiry.received_at().millis_since(now) > MAX_ROUNDING_MILLIS
+    expiry.received_at().millis_since(now) > MAX_SKEW_ERROR_MILLIS
 }

@@ -97,7 +97,7 @@ impl From<StoredSession<'_>> for Session {
                 unanswered: stored.exchange_unanswered,
             }),
             hand_over_pending: stored.hand_over_pending,
-            written_on: stored.host.map(Cow::into_owned),
+            written_by_host: stored.host.map(Cow::into_owned),
         }
     }
 }

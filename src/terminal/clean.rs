@@ -16,7 +16,37 @@ const MAX_MESSAGE_CHARS: usize = 2_000;
 
 /// Returns a message as one line of limited length that is safe to print.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    clean_up_to(text, MAX_MESSAGE_CHARS)
+    // Most messages are short and plain ASCII, and need no copy.
+    if text.len() <= MAX_MESSAGE_CHARS && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        return Cow::Borrowed(text.trim_end());
+    }
+    let text = replace_c1_controls(text);
+    let mut cleaned = String::with_capacity(text.len().min(MAX_MESSAGE_CHARS));
+    let mut count = 0;
+    let mut previous = '\0';
+    // Remove whole escape sequences (ECMA-48): if only the ESC were removed, the rest of the
+    // sequence would be printed as text. anstream is used because console does not support
+    // DCS, APC, PM and two-character escapes.
+    for c in anstream::adapter::strip_str(&text).flat_map(str::chars) {
+        let is_line_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
+        // Consecutive line breaks become one space.
+        if is_line_break && matches!(previous, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
+            continue;
+        }
+        let replacement = if is_line_break || c == '\t' { ' ' } else { c };
+        if !is_line_break && is_unsafe(replacement, previous) {
+            continue;
+        }
+        if count == MAX_MESSAGE_CHARS {
+            cleaned.push('…');
+            break;
+        }
+        cleaned.push(replacement);
+        previous = c;
+        count += 1;
+    }
+    cleaned.truncate(cleaned.trim_end().len());
+    Cow::Owned(cleaned)
 }
 
 /// Cleans every string in `value`, including the keys of objects.
@@ -124,40 +154,6 @@ impl serde_json::ser::Formatter for EscapingFormatter {
         }
         Ok(())
     }
-}
-
-fn clean_up_to(text: &str, max_chars: usize) -> Cow<'_, str> {
-    // Most texts are short and plain ASCII.
-    if text.len() <= max_chars && text.bytes().all(|b| matches!(b, b' '..=b'~')) {
-        return Cow::Borrowed(text.trim_end());
-    }
-    let text = replace_c1_controls(text);
-    let mut cleaned = String::with_capacity(text.len().min(max_chars));
-    let mut count = 0;
-    let mut previous = '\0';
-    // Remove whole escape sequences (ECMA-48): if only the ESC were removed, the rest of the
-    // sequence would be printed as text. anstream is used because console does not support
-    // DCS, APC, PM and two-character escapes.
-    for c in anstream::adapter::strip_str(&text).flat_map(str::chars) {
-        let is_line_break = matches!(c, '\n' | '\r' | '\u{2028}' | '\u{2029}');
-        // Consecutive line breaks become one space.
-        if is_line_break && matches!(previous, '\n' | '\r' | '\u{2028}' | '\u{2029}') {
-            continue;
-        }
-        let replacement = if is_line_break || c == '\t' { ' ' } else { c };
-        if !is_line_break && is_unsafe(replacement, previous) {
-            continue;
-        }
-        if count == max_chars {
-            cleaned.push('…');
-            break;
-        }
-        cleaned.push(replacement);
-        previous = c;
-        count += 1;
-    }
-    cleaned.truncate(cleaned.trim_end().len());
-    Cow::Owned(cleaned)
 }
 
 /// Replaces the 8-bit C1 control characters by the equivalent 7-bit escapes (ECMA-48,

@@ -71,7 +71,7 @@ impl Terminal {
         let mut text = Zeroizing::new(String::with_capacity(MAX_INPUT_BYTES));
         let theme = self.theme();
         self.draw(|out| theme.format_password_prompt(out, &clean(prompt)))?;
-        let is_closed = loop {
+        let was_closed = loop {
             match self.read_key()? {
                 Key::Enter => {
                     text.push('\n');
@@ -84,12 +84,13 @@ impl Terminal {
                 // Ctrl-U deletes the input, as it does in a shell.
                 Key::Char('\u{15}') => text.clear(),
                 Key::Tab => text.push('\t'),
+                // Characters that do not fit into the buffer are ignored.
                 Key::Char(c) if !c.is_control() && text.len() < MAX_INPUT_BYTES - 8 => text.push(c),
                 _ => {}
             }
         };
         self.write_stderr("\n");
-        if is_closed {
+        if was_closed {
             Err(PromptError::Closed)
         } else {
             Ok(text)

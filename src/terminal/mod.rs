@@ -37,17 +37,17 @@ pub(crate) struct TerminalOptions {
     pub(crate) color: ColorChoice,
     /// Whether `NO_COLOR` is set and not empty.
     pub(crate) no_color_env: bool,
-    /// Whether `TERM` is `dumb`: the terminal has no colours and cannot move its cursor.
+    /// Whether `TERM` is `dumb`, so that there are no colours and the cursor cannot be moved.
     pub(crate) dumb: bool,
-    /// Suppress confirmations and spinners.
+    /// Whether to suppress confirmations and spinners.
     pub(crate) quiet: bool,
-    /// Log requests and decisions.
+    /// Whether to log requests and decisions.
     pub(crate) verbose: bool,
-    /// Never prompt.
+    /// Whether prompts are forbidden.
     pub(crate) no_input: bool,
 }
 
-/// Which of the three streams are terminals.
+/// Which of the standard streams are terminals.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Terminals {
     /// Whether stdin is a terminal.
@@ -76,6 +76,7 @@ struct State {
 
 type Hook = Box<dyn Fn() + Send + Sync>;
 
+/// Locks the mutex, even if another thread panicked while it held the lock.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -124,7 +125,7 @@ impl Terminal {
     }
 
     /// Sets a function that is called before each prompt. Only the first call has an effect.
-    pub(crate) fn before_prompt(&self, hook: Hook) {
+    pub(crate) fn set_before_prompt(&self, hook: Hook) {
         self.state.before_prompt.get_or_init(|| hook);
     }
 

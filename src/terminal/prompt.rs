@@ -45,7 +45,7 @@ impl From<io::Error> for PromptError {
 type Result<T> = std::result::Result<T, PromptError>;
 
 /// Whether the characters that the user types at a prompt are shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) enum Echo {
     Visible,
     Hidden,

@@ -11,11 +11,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike, WeakPr
 
 /// A spinner that ends before this delay is never drawn.
 const DELAY: Duration = Duration::from_millis(300);
-const TICK: Duration = Duration::from_millis(100);
+const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Stderr, and the spinner in its last line, if one is running.
 pub(super) struct Screen {
     stderr: Box<dyn Write + Send>,
+    /// The running spinner. The [`Spinner`] owns it, so that dropping that removes it.
     bar: WeakProgressBar,
     /// Whether the process is about to end, so that no further spinner may start.
     is_closed: bool,
@@ -68,7 +69,7 @@ impl Screen {
         if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(TICK);
+        bar.enable_steady_tick(TICK_INTERVAL);
         self.bar = bar.downgrade();
         Spinner(Some(bar))
     }
