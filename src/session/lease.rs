@@ -36,7 +36,7 @@ pub(super) enum ExchangeOutcome<E> {
     /// The server refused the token: the session has ended.
     Refused(E),
     /// There was no usable response. The server may have accepted the token.
-    NoAnswer(E),
+    NoResponse(E),
 }
 
 /// The store, the server, the clocks and the sleep that the protocol uses. Tests
@@ -112,6 +112,8 @@ impl Timing {
 
 /// Maximum duration of a lease. Longer durations in an entry are cut to this.
 const MAX_LEASE: Duration = Duration::from_secs(600);
+/// How much longer than another machine's lease a run waits by default.
+const TAKEOVER_MARGIN: Duration = Duration::from_secs(5);
 /// Minimum number of attempts to store a result, even after the deadline. A run
 /// that was paused may reach its deadline before its first attempt.
 const MIN_SAVE_ATTEMPTS: u32 = 5;
@@ -263,7 +265,7 @@ impl<E: Environment> SharedSession<'_, E> {
     ///
     /// `last_read` is the session that the caller has read and found not fresh. If
     /// it is `None`, the session is compared with the first one read here. A
-    /// stored session for which `is_fresh` holds is returned without an exchange.
+    /// stored session for which `is_fresh` returns true is returned without an exchange.
     pub(super) fn renew(
         &self,
         last_read: Option<&Session>,
@@ -301,10 +303,11 @@ impl<E: Environment> SharedSession<'_, E> {
             if let Some(lease) = entry.sharing.lease.as_ref() {
                 let lease_duration = Duration::from_millis(lease.duration_millis).min(MAX_LEASE);
                 let now = self.environment.watcher_clock();
-                if !watch.observe(&version, lease_duration, now, self.timing.max_gap) {
+                watch.record(&version, now, self.timing.max_gap);
+                if watch.watched() < lease_duration {
                     if !self.timing.is_lock_timeout_given {
-                        deadline = deadline
-                            .max(watch.first_seen() + lease_duration + Duration::from_secs(5));
+                        deadline =
+                            deadline.max(watch.first_seen() + lease_duration + TAKEOVER_MARGIN);
                     }
                     if now >= deadline {
                         return Err(LeaseError::Busy(Some(lease.clone())));
@@ -328,6 +331,7 @@ impl<E: Environment> SharedSession<'_, E> {
                     return Ok(renewal);
                 }
             } else {
+                // Another run has changed the entry. Read it again.
                 self.pause(&mut Backoff::default());
             }
             has_tried = true;

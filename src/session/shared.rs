@@ -67,7 +67,7 @@ impl Environment for RealEnvironment<'_> {
         match self.manager.client.exchange_with_timeout(refresh, timeout) {
             Ok(grant) => ExchangeOutcome::Granted(grant),
             Err(error) if ends_session(&error) => ExchangeOutcome::Refused(error),
-            Err(error) => ExchangeOutcome::NoAnswer(error),
+            Err(error) => ExchangeOutcome::NoResponse(error),
         }
     }
 

@@ -142,7 +142,8 @@ impl<'a> StoreServer<'a> {
             || getrandom::u64().map_err(|_| StoreError::failed("no random numbers are available"));
         let version = format!("{:016x}{:016x}", random()?, random()?);
         let content = content.unwrap_or_default();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAGIC.len() + 33 + content.len()));
+        let len = MAGIC.len() + version.len() + 1 + content.len();
+        let mut bytes = Zeroizing::new(Vec::with_capacity(len));
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(version.as_bytes());
         bytes.push(b'\n');

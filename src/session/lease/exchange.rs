@@ -96,7 +96,7 @@ impl<E: Environment> SharedSession<'_, E> {
                     renewal => Ok(Step::Renewed(renewal)),
                 }
             }
-            ExchangeOutcome::NoAnswer(error) => {
+            ExchangeOutcome::NoResponse(error) => {
                 self.release(held, Some(error.to_string()));
                 Err(LeaseError::Request(error))
             }

@@ -18,7 +18,8 @@ use crate::model::{
 };
 use crate::store::{PutOutcome, StoreError, StoreErrorKind, Version, VersionedEntry};
 
-/// A rule of the protocol that a test removes, to show what the rule prevents.
+/// A rule of the protocol that a test removes, to show what the rule prevents. Comments
+/// describe the behaviour without the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RemovedRule {
     Nothing,
@@ -27,16 +28,24 @@ pub(super) enum RemovedRule {
     CasOfResult,
     CasOfRelease,
     HolderDeadline,
+    /// Measures the lease from the response to the put.
     HolderClockFromBeforePut,
     ClockAdvancesInSuspend,
+    /// Decides by wall clocks whether a lease has expired.
     Watching,
+    /// Uses the machine's own lease duration instead.
     DurationFromEntry,
+    /// Takes an unanswered put for done, without reading the entry.
     UnansweredPutAsStored,
+    /// Takes an unanswered put for not done, without reading the entry.
     UnansweredPutAsConflict,
     ReadAfterRefusal,
+    /// Removes the entry instead of marking the session as ended.
     EndedMark,
+    /// Does not store a result if another run has acquired a lease meanwhile.
     OverwritingNewerLease,
     LeaseExpiry,
+    /// Exchanges the token even though the lock timeout has passed.
     FailClosed,
     SharedFailures,
     SkewCorrection,
@@ -186,6 +195,7 @@ pub(super) struct Machine {
 pub(super) struct Crashed;
 
 impl Machine {
+    /// Waits for the result of an operation.
     fn run_op(&self, op: Op) -> Answer {
         if self.ops.send((self.id, op)).is_err() {
             resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>);
@@ -204,12 +214,14 @@ impl Machine {
             (Some(_), ..) => PutKind::Lease,
             _ if sharing.generation == 0 && sharing.lineage != "one" => PutKind::Login,
             _ => {
-                let lease = self.last_lease.borrow();
-                let held = lease
+                let last_lease = self.last_lease.borrow();
+                let leased_entry = last_lease
                     .as_ref()
                     .map(|(bytes, _)| SharedEntry::from_bytes(bytes, None).unwrap());
-                match held {
-                    Some(held) if held.sharing.generation == sharing.generation => PutKind::Release,
+                match leased_entry {
+                    Some(leased) if leased.sharing.generation == sharing.generation => {
+                        PutKind::Release
+                    }
                     _ => PutKind::Result,
                 }
             }
@@ -285,12 +297,12 @@ impl Environment for Machine {
             | (RemovedRule::ReadAfterRefusal, PutKind::EndedMark) => condition = None,
             (RemovedRule::EndedMark, PutKind::EndedMark) => content = None,
             (RemovedRule::OverwritingNewerLease, PutKind::Result) => {
-                let held = self
+                let lease_version = self
                     .last_lease
                     .borrow()
                     .as_ref()
                     .map(|(_, version)| version.clone());
-                if held.is_some_and(|held| held != expected.0) {
+                if lease_version.is_some_and(|version| version != expected.0) {
                     return Ok(PutOutcome::Conflict);
                 }
             }
@@ -329,7 +341,7 @@ impl Environment for Machine {
                 self.is_refused.set(true);
                 ExchangeOutcome::Refused("refused".into())
             }
-            _ => ExchangeOutcome::NoAnswer("no answer".into()),
+            _ => ExchangeOutcome::NoResponse("no answer".into()),
         }
     }
 

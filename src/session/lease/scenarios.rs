@@ -34,7 +34,7 @@ pub(super) enum End {
     NotSignedIn,
     Ended,
     Busy,
-    NoAnswer,
+    NoResponse,
     OtherRunFailed,
     StoreFailed,
     Lost,
@@ -137,7 +137,7 @@ pub(super) fn renew(
             }
         }
         Err(LeaseError::Busy(_)) => End::Busy,
-        Err(LeaseError::Request(_)) => End::NoAnswer,
+        Err(LeaseError::Request(_)) => End::NoResponse,
         Err(LeaseError::OtherRunFailed(_)) => End::OtherRunFailed,
         Err(LeaseError::Store(_)) => End::StoreFailed,
         Err(LeaseError::Lost(_)) => End::Lost,

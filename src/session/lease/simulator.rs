@@ -288,10 +288,12 @@ impl Simulation {
         id
     }
 
+    /// Whether the machine has neither finished nor crashed.
     pub(super) fn is_stuck(&self, id: usize) -> bool {
         self.machines[id].answers.is_some() && !self.machines[id].is_done
     }
 
+    /// Handles the events up to the virtual time `end`.
     pub(super) fn run_until(&mut self, end: f64) {
         while let Some(entry) = self.events.first_entry() {
             if entry.key().0 as f64 / MICROS_PER_SECOND > end {
@@ -301,7 +303,7 @@ impl Simulation {
             self.now.store(time, SeqCst);
             match event {
                 Event::Start(id) => self.resume(id, Answer::Slept),
-                Event::Answer(id, op, answer) => self.deliver_answer(id, op, answer),
+                Event::Answer(id, number, answer) => self.deliver_answer(id, number, answer),
                 Event::AtStore(id, number, op, delay) => self.at_store(id, number, op, delay),
                 Event::AtServer(id, number, op, lost) => self.at_server(id, number, op, lost),
             }
@@ -311,8 +313,8 @@ impl Simulation {
 
     /// Ends all threads. Panics if one of them has panicked.
     pub(super) fn finish(&mut self) {
-        for machine_state in &mut self.machines {
-            machine_state.answers = None;
+        for machine in &mut self.machines {
+            machine.answers = None;
         }
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
@@ -321,26 +323,28 @@ impl Simulation {
         }
     }
 
-    fn deliver_answer(&mut self, id: usize, op: u64, answer: Answer) {
+    /// Passes the answer to operation `number` to the machine, which may crash or pause
+    /// instead.
+    fn deliver_answer(&mut self, id: usize, number: u64, answer: Answer) {
         let time = self.time();
-        let machine_state = &mut self.machines[id];
-        if machine_state.op_number != op || machine_state.answers.is_none() {
+        let machine = &mut self.machines[id];
+        if machine.op_number != number || machine.answers.is_none() {
             return; // The operation has timed out, or the machine has crashed.
         }
-        machine_state.answer_count += 1;
-        if machine_state.crash_at == Some(machine_state.answer_count) {
-            machine_state.answers = None;
-            if machine_state.is_holding {
+        machine.answer_count += 1;
+        if machine.crash_at == Some(machine.answer_count) {
+            machine.answers = None;
+            if machine.is_holding {
                 self.causes.insert("crash of the holder");
             }
-            if machine_state.has_unsaved_tokens || machine_state.is_exchanging {
+            if machine.has_unsaved_tokens || machine.is_exchanging {
                 self.causes.insert("answer lost");
             }
             return;
         }
-        let mut pause = machine_state.pauses.remove(&machine_state.answer_count);
-        if machine_state.last_put == Some(PutKind::Lease)
-            && !machine_state.has_paused_at_lease
+        let mut pause = machine.pauses.remove(&machine.answer_count);
+        if machine.last_put == Some(PutKind::Lease)
+            && !machine.has_paused_at_lease
             && pause.is_none()
         {
             let is_suspend = self.scenario.get("suspend_at_taking") > 0.0;
@@ -354,36 +358,36 @@ impl Simulation {
             }
             self.machines[id].has_paused_at_lease = true;
         } else if let Some((_, seconds)) = pause
-            && machine_state.is_holding
+            && machine.is_holding
             && seconds >= 5.0
         {
             self.causes.insert("long pause of the holder");
         }
-        let machine_state = &mut self.machines[id];
+        let machine = &mut self.machines[id];
         if let Some((is_suspend, seconds)) = pause {
             if is_suspend {
-                machine_state
+                machine
                     .clocks
                     .suspended
                     .fetch_add((seconds * MICROS_PER_SECOND) as u64, SeqCst);
             }
-            machine_state.answer_count -= 1;
+            machine.answer_count -= 1;
             // The answer has arrived, so ignore the timeout of the operation.
-            machine_state.op_number += 1;
-            let op = machine_state.op_number;
+            machine.op_number += 1;
+            let op = machine.op_number;
             self.schedule(time + seconds, Event::Answer(id, op, answer));
             return;
         }
         let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
         if matches!(
-            machine_state.last_put,
+            machine.last_put,
             Some(PutKind::Release | PutKind::EndedMark | PutKind::Result)
-        ) || (machine_state.last_put == Some(PutKind::Lease) && is_conflict)
+        ) || (machine.last_put == Some(PutKind::Lease) && is_conflict)
         {
-            machine_state.is_holding = false;
+            machine.is_holding = false;
         }
-        machine_state.last_put = None;
-        machine_state.is_exchanging = false;
+        machine.last_put = None;
+        machine.is_exchanging = false;
         self.resume(id, answer);
     }
 
@@ -400,6 +404,7 @@ impl Simulation {
         self.start_op(id, op);
     }
 
+    /// Returns a random delay for one direction between a machine and the store.
     fn store_delay(&mut self) -> f64 {
         let slow = self.scenario.get("slow_store");
         match self.random.chance(slow) {
@@ -408,6 +413,8 @@ impl Simulation {
         }
     }
 
+    /// Schedules what follows from a machine's operation: the timeout, and the arrival of
+    /// the request unless it is lost.
     fn start_op(&mut self, id: usize, op: Op) {
         let time = self.time();
         self.machines[id].op_number += 1;
@@ -479,6 +486,7 @@ impl Simulation {
         }
     }
 
+    /// Handles a request at the store.
     fn at_store(&mut self, id: usize, number: u64, op: Op, response_delay: Option<f64>) {
         let time = self.time();
         if self
@@ -517,6 +525,7 @@ impl Simulation {
         }
     }
 
+    /// Handles a request at the server.
     fn at_server(&mut self, id: usize, number: u64, op: Op, is_lost: bool) {
         let is_waiting = self.machines[id].op_number == number;
         let answer = match op {
@@ -551,6 +560,8 @@ impl Simulation {
         }
     }
 
+    /// Exchanges a refresh token at the server. Unless within `retry_window`, a token that
+    /// was exchanged before is refused and its lineage revoked.
     fn exchange(&mut self, token: &str) -> Answer {
         let time = self.time();
         let Some(lineage) = self.lineages.get(token).copied() else {

@@ -419,7 +419,10 @@ fn a_failure_is_shared_with_those_who_did_not_watch_it() {
     }
     sim.run_until(100.0);
     sim.finish();
-    assert_eq!(*ends.lock().unwrap(), [End::NoAnswer, End::OtherRunFailed]);
+    assert_eq!(
+        *ends.lock().unwrap(),
+        [End::NoResponse, End::OtherRunFailed]
+    );
 }
 
 /// If another run holds the lease, a refusal does not mark the session as ended: the
@@ -512,7 +515,7 @@ fn a_failure_is_shared() {
     let count_requests = |removed| {
         let (_, _, ends) = run(1, &scenario, removed, Timing::DEFAULT);
         assert_eq!(ends.len(), 64);
-        ends.iter().filter(|end| **end == End::NoAnswer).count()
+        ends.iter().filter(|end| **end == End::NoResponse).count()
     };
     assert_eq!(count_requests(RemovedRule::Nothing), 1);
     assert!(count_requests(RemovedRule::SharedFailures) > 1);

@@ -15,16 +15,9 @@ pub(super) struct LeaseWatch {
 }
 
 impl LeaseWatch {
-    /// Records that the entry had `version` at `now`. Returns whether its lease, of
-    /// the duration `lease_duration`, has expired. At most `max_gap` is counted
-    /// since the last call.
-    pub(super) fn observe(
-        &mut self,
-        version: &Version,
-        lease_duration: Duration,
-        now: Duration,
-        max_gap: Duration,
-    ) -> bool {
+    /// Records that the entry had `version` at `now`. Of the time since the last
+    /// call, at most `max_gap` counts as watched.
+    pub(super) fn record(&mut self, version: &Version, now: Duration, max_gap: Duration) {
         if self.version.as_ref() == Some(version) {
             self.watched += now.saturating_sub(self.last_seen).min(max_gap);
         } else {
@@ -33,7 +26,11 @@ impl LeaseWatch {
             self.watched = Duration::ZERO;
         }
         self.last_seen = now;
-        self.watched >= lease_duration
+    }
+
+    /// Returns for how long the current version has been watched.
+    pub(super) fn watched(&self) -> Duration {
+        self.watched
     }
 
     /// Returns when the current version was first seen.

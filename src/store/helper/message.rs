@@ -273,7 +273,7 @@ pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
                 "its first line has \"max\" together with \"cas\"",
             ));
         }
-        // An entry is split into parts of at most this size, each with a header.
+        // Each part of a split entry begins with a label, which must fit as well.
         Some(max @ 256u64..) => {
             Some(usize::try_from(max).map_or(MAX_VALUE, |max| max.min(MAX_VALUE)))
         }

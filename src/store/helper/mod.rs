@@ -147,7 +147,7 @@ impl HelperStore {
                     ))),
                     ErrorCode::Locked => Err(error(StoreErrorKind::Locked, "the store is locked")),
                     ErrorCode::Denied => Err(error(StoreErrorKind::Failed, "access denied")),
-                    ErrorCode::Failed => Err(error(StoreErrorKind::Failed, "failed")),
+                    ErrorCode::Failed => Err(error(StoreErrorKind::Failed, "the operation failed")),
                     ErrorCode::Unsupported => {
                         Err(error(StoreErrorKind::Failed, "operation not supported"))
                     }
@@ -172,7 +172,7 @@ impl HelperStore {
             RequestOutcome::Success { version, value } => Ok((version, value)),
             RequestOutcome::Unknown(error) => Err(error),
             RequestOutcome::Conflict => {
-                Err(self.protocol_error("the response to a get is a conflict"))
+                Err(self.helper_error("the response to a get is a conflict"))
             }
         }
     }
@@ -185,7 +185,7 @@ impl HelperStore {
         check_sendable(account, secret)?;
         if self.hello()?.cas {
             return Err(
-                self.protocol_error("a store with versions can only be written with a version")
+                self.helper_error("a store with versions can only be written with a version")
             );
         }
         let mut attempt = 1;
@@ -194,7 +194,7 @@ impl HelperStore {
             match self.request(request, secret.unwrap_or_default(), REQUEST_TIMEOUT)? {
                 RequestOutcome::Success { .. } => return Ok(()),
                 RequestOutcome::Conflict => {
-                    return Err(self.protocol_error(
+                    return Err(self.helper_error(
                         "the response is a conflict, but the store has no versions",
                     ));
                 }
@@ -209,8 +209,8 @@ impl HelperStore {
         }
     }
 
-    fn protocol_error(&self, what: &str) -> StoreError {
-        StoreError::failed(format!("store helper {}: {what}", self.address.name()))
+    fn helper_error(&self, problem: &str) -> StoreError {
+        StoreError::failed(format!("store helper {}: {problem}", self.address.name()))
     }
 
     fn to_store_error(&self, failure: &HelperFailure) -> StoreError {
@@ -235,9 +235,9 @@ impl HelperStore {
                 StoreErrorKind::Failed,
                 format!("store helper {program} exited without a response"),
             ),
-            HelperFailure::Malformed(what) => (
+            HelperFailure::Malformed(problem) => (
                 StoreErrorKind::Failed,
-                format!("store helper {program} violated the protocol: {what}"),
+                format!("store helper {program} violated the protocol: {problem}"),
             ),
         };
         StoreError {
@@ -284,7 +284,7 @@ impl Versioned for HelperStore {
     fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError> {
         match self.fetch(account, timeout)? {
             (Some(version), value) => Ok((Version(version), value)),
-            (None, _) => Err(self.protocol_error("the store no longer has versions")),
+            (None, _) => Err(self.helper_error("the store no longer has versions")),
         }
     }
 
@@ -298,7 +298,7 @@ impl Versioned for HelperStore {
         check_sendable(account, secret)?;
         // A restarted helper without versions would ignore the condition.
         if !self.hello()?.cas {
-            return Err(self.protocol_error("the store no longer has versions"));
+            return Err(self.helper_error("the store no longer has versions"));
         }
         let request = message::put(account, Some(&expected.0), secret);
         Ok(
@@ -308,7 +308,7 @@ impl Versioned for HelperStore {
                     ..
                 } => PutOutcome::Stored(Version(version)),
                 RequestOutcome::Success { version: None, .. } => {
-                    return Err(self.protocol_error("the response to a put has no version"));
+                    return Err(self.helper_error("the response to a put has no version"));
                 }
                 RequestOutcome::Conflict => PutOutcome::Conflict,
                 RequestOutcome::Unknown(_) => PutOutcome::Unknown,
