@@ -65,20 +65,23 @@ pub(super) const SCENARIOS: [(&str, &str); 20] = [
         "lose_server=0.1 very_slow_server=0.1 retry_window=60",
     ),
     (
-        "store away 3 to 25 s",
+        "store unavailable 3 to 25 s",
         "STORE outage_from=3 outage_to=25 slow_server=0.4",
     ),
     (
-        "store away 20 to 80 s",
+        "store unavailable 20 to 80 s",
         "STORE outage_from=20 outage_to=80 slow_server=0.4 latecomers=2",
     ),
     ("everything", "EVERYTHING"),
     ("everything, no family", "EVERYTHING no_family=1"),
     (
-        "suspended while taking",
-        "suspend_at_taking=0.5 slow_server=0.3",
+        "suspended while acquiring the lease",
+        "suspend_at_lease=0.5 slow_server=0.3",
     ),
-    ("paused while taking", "pause_at_taking=0.5 slow_server=0.3"),
+    (
+        "paused while acquiring the lease",
+        "pause_at_lease=0.5 slow_server=0.3",
+    ),
     ("logout", "STORE logout=1 lose_store=0.03"),
     ("logout, pauses", "STORE logout=1 pause=0.4 crash=0.1"),
     ("login", "STORE login=1 lose_store=0.03"),

@@ -347,11 +347,11 @@ impl Simulation {
             && !machine.has_paused_at_lease
             && pause.is_none()
         {
-            let is_suspend = self.scenario.get("suspend_at_taking") > 0.0;
+            let is_suspend = self.scenario.get("suspend_at_lease") > 0.0;
             if self.random.chance(
                 self.scenario
-                    .get("pause_at_taking")
-                    .max(self.scenario.get("suspend_at_taking")),
+                    .get("pause_at_lease")
+                    .max(self.scenario.get("suspend_at_lease")),
             ) {
                 let time = self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]);
                 pause = Some((is_suspend, time));

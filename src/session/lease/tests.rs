@@ -110,7 +110,7 @@ fn without_comparing_at_the_result() {
 fn without_comparing_at_the_release() {
     assert_breaks(
         RemovedRule::CasOfRelease,
-        "suspended while taking",
+        "suspended while acquiring the lease",
         &["P1", "P2"],
     );
 }
@@ -119,7 +119,7 @@ fn without_comparing_at_the_release() {
 fn without_the_holders_deadline() {
     assert_breaks(
         RemovedRule::HolderDeadline,
-        "paused while taking",
+        "paused while acquiring the lease",
         &["P1", "P2"],
     );
 }
@@ -128,7 +128,7 @@ fn without_the_holders_deadline() {
 fn with_a_lease_that_counts_from_the_answer() {
     assert_breaks(
         RemovedRule::HolderClockFromBeforePut,
-        "paused while taking",
+        "paused while acquiring the lease",
         &["P1", "P2"],
     );
 }
@@ -137,7 +137,7 @@ fn with_a_lease_that_counts_from_the_answer() {
 fn with_a_clock_that_stands_still_in_suspend() {
     assert_breaks(
         RemovedRule::ClockAdvancesInSuspend,
-        "suspended while taking",
+        "suspended while acquiring the lease",
         &["P1", "P2"],
     );
 }
@@ -173,7 +173,7 @@ fn with_own_lease_duration_instead_of_the_entrys() {
 fn without_looking_up_an_unanswered_put() {
     assert_breaks(
         RemovedRule::UnansweredPutAsStored,
-        "store away 3 to 25 s",
+        "store unavailable 3 to 25 s",
         &["P1", "P2"],
     );
 }
@@ -456,7 +456,7 @@ fn without_failing_closed() {
     assert_breaks_with(
         timing,
         RemovedRule::FailClosed,
-        "paused while taking",
+        "paused while acquiring the lease",
         &["P1", "P2"],
     );
 }
@@ -484,7 +484,7 @@ fn count_lost_sessions(name: &str, timing: Timing) -> usize {
 
 #[test]
 fn with_few_or_long_attempts_to_save_sessions_are_lost() {
-    let name = "store away 3 to 25 s";
+    let name = "store unavailable 3 to 25 s";
     let usual = count_lost_sessions(name, Timing::DEFAULT);
     let short = count_lost_sessions(
         name,
@@ -494,7 +494,7 @@ fn with_few_or_long_attempts_to_save_sessions_are_lost() {
         },
     );
     assert!(short > usual + 8, "{short} with 8 s, {usual} with 10 min");
-    let name = "store away 20 to 80 s";
+    let name = "store unavailable 20 to 80 s";
     let usual = count_lost_sessions(name, Timing::DEFAULT);
     let without_max_gap = count_lost_sessions(
         name,
