@@ -96,18 +96,18 @@ fn without_the_lease() {
 }
 
 #[test]
-fn without_comparing_at_the_lease() {
+fn without_compare_and_set_of_the_lease() {
     assert_breaks(RemovedRule::CasOfLease, "calm", &["P1", "P2"]);
 }
 
 #[test]
-fn without_comparing_at_the_result() {
+fn without_compare_and_set_of_the_result() {
     assert_breaks(RemovedRule::CasOfResult, "login", &["P5"]);
     assert_breaks(RemovedRule::CasOfResult, "logout", &["P4"]);
 }
 
 #[test]
-fn without_comparing_at_the_release() {
+fn without_compare_and_set_of_the_release() {
     assert_breaks(
         RemovedRule::CasOfRelease,
         "suspended while acquiring the lease",
@@ -125,7 +125,7 @@ fn without_the_holders_deadline() {
 }
 
 #[test]
-fn with_a_lease_that_counts_from_the_answer() {
+fn with_a_lease_measured_from_the_response() {
     assert_breaks(
         RemovedRule::HolderClockFromBeforePut,
         "paused while acquiring the lease",
@@ -134,7 +134,7 @@ fn with_a_lease_that_counts_from_the_answer() {
 }
 
 #[test]
-fn with_a_clock_that_stands_still_in_suspend() {
+fn with_a_holder_clock_that_stops_in_suspend() {
     assert_breaks(
         RemovedRule::ClockAdvancesInSuspend,
         "suspended while acquiring the lease",
@@ -143,7 +143,7 @@ fn with_a_clock_that_stands_still_in_suspend() {
 }
 
 #[test]
-fn with_wall_clocks_in_place_of_watching() {
+fn with_wall_clocks_instead_of_watching() {
     assert_breaks(RemovedRule::Watching, "clocks", &["P1", "P2", "P3"]);
 }
 
@@ -170,7 +170,7 @@ fn with_own_lease_duration_instead_of_the_entrys() {
 }
 
 #[test]
-fn without_looking_up_an_unanswered_put() {
+fn without_reading_after_an_unanswered_put() {
     assert_breaks(
         RemovedRule::UnansweredPutAsStored,
         "store unavailable 3 to 25 s",
@@ -181,7 +181,7 @@ fn without_looking_up_an_unanswered_put() {
 /// The lease is written, but the response is lost. The run must not wait for the
 /// expiry of its own lease.
 #[test]
-fn taking_an_unanswered_put_for_undone() {
+fn an_unanswered_lease_put_is_looked_up() {
     let first_exchange = |removed| {
         let mut sim = Simulation::new(1, calm());
         // This loses the answer to the put. The get starts at 0.0, which is not later.
@@ -230,7 +230,7 @@ fn longest_delay(timing: Timing) -> f64 {
 }
 
 #[test]
-fn long_attempts_to_save_come_late() {
+fn long_save_attempts_store_the_result_late() {
     assert!(longest_delay(Timing::DEFAULT) < 5.0);
     let long = Timing {
         save_attempt_timeout: Duration::from_secs(10),
@@ -242,7 +242,7 @@ fn long_attempts_to_save_come_late() {
 /// Machines with clocks that are wrong by hours read the session, and renew it if the
 /// access token has expired by the server's clock. Returns the number of exchanges,
 /// the time of the first one, and the last time at which the first token was used.
-fn read_by_many(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
+fn read_with_wrong_clocks(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
     let scenario = calm().with("skew=7200");
     let mut sim = Simulation::new(seed, scenario);
     let used = Arc::new(Mutex::new(0.0));
@@ -282,27 +282,27 @@ fn read_by_many(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
 }
 
 #[test]
-fn without_the_readers_own_skew() {
+fn without_skew_correction_by_the_reader() {
     let is_right = |(exchanges, first, used): (u32, f64, f64)| {
         exchanges == 1 && first >= 270.0 && used < 300.0
     };
-    let all = |removed| (0..20).all(|seed| is_right(read_by_many(seed, removed)));
+    let all = |removed| (0..20).all(|seed| is_right(read_with_wrong_clocks(seed, removed)));
     assert!(all(RemovedRule::Nothing));
     assert!(!all(RemovedRule::SkewCorrection));
 }
 
 #[test]
-fn without_a_second_look_after_a_refusal() {
+fn without_reading_again_after_a_refusal() {
     assert_breaks(RemovedRule::ReadAfterRefusal, "login", &["P5"]);
 }
 
 #[test]
-fn without_the_mark_of_the_end() {
+fn without_the_ended_mark() {
     assert_breaks(RemovedRule::EndedMark, "pauses, no family", &["P2"]);
 }
 
 #[test]
-fn without_putting_over_a_taker() {
+fn without_overwriting_a_newer_lease() {
     assert_breaks(
         RemovedRule::OverwritingNewerLease,
         "pauses, no family",
@@ -358,7 +358,7 @@ fn a_result_overwrites_changes_to_the_used_token() {
 /// The holder was paused for longer than `save_timeout`, and the store does not answer
 /// at first.
 #[test]
-fn a_run_that_was_paused_has_some_attempts_left() {
+fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
     let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
     let end = Arc::new(Mutex::new(None));
@@ -396,7 +396,7 @@ fn new_tokens_of_a_session_that_is_gone_are_revoked() {
 /// A run that started before another run failed reports that failure too, even if it
 /// never saw the lease of the other run.
 #[test]
-fn a_failure_is_shared_with_those_who_did_not_watch_it() {
+fn a_failure_is_shared_with_runs_that_did_not_watch_the_lease() {
     let scenario = Scenario::new("server_down=1");
     let mut sim = Simulation::new(1, scenario);
     let ends = Arc::new(Mutex::new(Vec::new()));
@@ -428,7 +428,7 @@ fn a_failure_is_shared_with_those_who_did_not_watch_it() {
 /// If another run holds the lease, a refusal does not mark the session as ended: the
 /// outcome of the other run decides.
 #[test]
-fn a_refusal_under_the_lease_of_another_is_not_the_end() {
+fn a_refusal_under_another_lease_does_not_end_the_session() {
     let refused = slow_exchange(|sim| {
         sim.revoked.insert(1);
         sim.put_abandoned_lease(Duration::from_secs(30));
@@ -438,7 +438,7 @@ fn a_refusal_under_the_lease_of_another_is_not_the_end() {
 }
 
 #[test]
-fn without_an_end_of_the_lease() {
+fn without_lease_expiry() {
     let timing = Timing {
         is_lock_timeout_given: true,
         ..Timing::DEFAULT
@@ -483,7 +483,7 @@ fn count_lost_sessions(name: &str, timing: Timing) -> usize {
 }
 
 #[test]
-fn with_few_or_long_attempts_to_save_sessions_are_lost() {
+fn short_save_timeouts_and_counted_outages_lose_sessions() {
     let name = "store unavailable 3 to 25 s";
     let usual = count_lost_sessions(name, Timing::DEFAULT);
     let short = count_lost_sessions(
