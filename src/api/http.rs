@@ -294,7 +294,7 @@ impl Http {
         let host = self.options.origin.host();
         let message = match error.kind() {
             io::ErrorKind::TimedOut => timeout_message(host, self.options.timeout),
-            _ => format!("no complete response from {host}: the connection broke off"),
+            _ => format!("no complete response from {host}: the connection was interrupted"),
         };
         (self.options.log)(&message);
         Err(ApiError::unavailable(message, Delivery::Unknown))
@@ -350,7 +350,7 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 
 /// Returns the error for a system that has no file descriptors or threads left.
 fn out_of_resources(cause: &str) -> ApiError {
-    let message = format!("no connection can be opened: {cause}");
+    let message = format!("cannot open a connection: {cause}");
     ApiError::unavailable(message, Delivery::NotSent)
 }
 

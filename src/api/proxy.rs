@@ -18,9 +18,10 @@ pub(super) fn find(options: &Options) -> Option<Proxy> {
     if !options.origin.is_https() {
         return None;
     }
+    // Returns the first variable of these names that is set.
     let first_set = |names: [&str; 2]| {
-        let find = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
-        names.into_iter().find_map(find)
+        let lookup = |name: &str| options.proxy_variables.iter().find(|(n, _)| n == name);
+        names.into_iter().find_map(lookup)
     };
     let no_proxy = first_set(["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
     let url = options.origin.as_str().parse().ok()?;
@@ -30,10 +31,10 @@ pub(super) fn find(options: &Options) -> Option<Proxy> {
             let (name, address) = first_set(names)?;
             let matcher = Matcher::builder().https(&**address).no(no_proxy).build();
             let proxy = matcher.intercept(&url)?;
-            let shown = proxy.uri().to_string();
+            let proxy_url = proxy.uri().to_string();
             Some(Proxy {
                 host: proxy.uri().host()?.to_owned(),
-                description: format!("{name} ({})", shown.trim_end_matches('/')),
+                description: format!("{name} ({})", proxy_url.trim_end_matches('/')),
             })
         })
 }

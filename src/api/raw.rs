@@ -50,7 +50,7 @@ impl From<Response> for RawResponse {
 }
 
 /// Headers that the user cannot set, because this program or the HTTP library sets them.
-const RESERVED: [HeaderName; 6] = [
+const RESERVED_HEADERS: [HeaderName; 6] = [
     AUTHORIZATION,
     CONNECTION,
     CONTENT_LENGTH,
@@ -112,7 +112,7 @@ impl Client {
             let Ok(header) = HeaderName::from_bytes(name.trim().as_bytes()) else {
                 return invalid(format!("not a valid header name: {name}"));
             };
-            if RESERVED.contains(&header) {
+            if RESERVED_HEADERS.contains(&header) {
                 return invalid(format!("the header {name} is set by this program"));
             }
             let Ok(value) = HeaderValue::from_str(value.trim()) else {

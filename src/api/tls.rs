@@ -67,9 +67,9 @@ impl TrustedRoots {
 /// Reads the certificates in a PEM file. Ignores those that cannot be used as roots, and
 /// fails if there are no others.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiError> {
-    let invalid_file = |why: &str| {
+    let invalid_file = |problem: &str| {
         ApiError::InvalidArgument(format!(
-            "cannot use the CA certificates in {}: {why}",
+            "cannot use the CA certificates in {}: {problem}",
             path.display()
         ))
     };
@@ -106,7 +106,7 @@ pub(super) fn describe_roots(options: &Options) -> String {
 pub(super) fn handshake_error(error: &rustls::Error, host: &str, options: &Options) -> ApiError {
     use CertificateError as C;
     use rustls::Error as E;
-    let why = match error {
+    let cause = match error {
         E::InvalidCertificate(error) => {
             let problem = match error {
                 C::Expired | C::ExpiredContext { .. } => {
@@ -125,7 +125,7 @@ pub(super) fn handshake_error(error: &rustls::Error, host: &str, options: &Optio
             format!("the certificate of {host} {problem}")
         }
         E::AlertReceived(AlertDescription::ProtocolVersion) | E::PeerIncompatible(_) => {
-            format!("{host} offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe")
+            format!("{host} offers no secure TLS version or cipher (TLS 1.2 or 1.3 is required)")
         }
         E::AlertReceived(alert) => format!("{host} refused the handshake ({alert:?})"),
         E::InvalidMessage(_) => format!("{host} does not speak TLS on this port"),
@@ -133,6 +133,6 @@ pub(super) fn handshake_error(error: &rustls::Error, host: &str, options: &Optio
     };
     let roots = describe_roots(options);
     let is_unknown_issuer = matches!(error, E::InvalidCertificate(C::UnknownIssuer));
-    let message = format!("TLS: {why}; roots in use: {roots}");
+    let message = format!("TLS: {cause}; roots in use: {roots}");
     ApiError::unavailable(message, Delivery::TlsHandshakeFailed { is_unknown_issuer })
 }

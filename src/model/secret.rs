@@ -12,14 +12,14 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// Maximum size of a token in bytes. Many servers already refuse headers half as large.
-const MAX_TOKEN: usize = 16 * 1024;
+/// Maximum size of a token. Many servers already refuse headers half as large.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
 /// Returns the text if it can be sent as a token in a header: printable ASCII without
 /// `;`. RFC 6265 §4.1.1 allows fewer characters, but a server accepts the values that
 /// it has sent. The error completes a sentence that begins with the token's name.
 pub fn validate_token_text(text: &str) -> Result<&str, &'static str> {
-    if text.len() > MAX_TOKEN {
+    if text.len() > MAX_TOKEN_BYTES {
         Err("is too long for a token")
     } else if !text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';') {
         Err("has a character that cannot be sent in a header")

@@ -10,7 +10,7 @@ use url::{Host, ParseError, Url};
 const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 
 /// The base URL of an API: `https`, or `http` if the host is loopback; no user name,
-/// password, query or fragment. A session is sent only to the URLs below its origin.
+/// password, query or fragment. A session is sent only to URLs below this one.
 ///
 /// The URL is normalized: the host is in lower case (RFC 3986 §6.2.2), and the default
 /// port and trailing slashes are removed.

@@ -37,6 +37,7 @@ pub(super) enum Label {
 }
 
 impl Label {
+    /// Returns the label's text, with escape sequences for its colour if `colored`.
     pub(super) fn paint(self, colored: bool) -> String {
         let (text, color) = match self {
             Self::Error => ("error:", Color::Red),
@@ -49,6 +50,7 @@ impl Label {
     }
 }
 
+/// Formats a text as dim, if `colored`.
 pub(super) fn dim(text: &str, colored: bool) -> String {
     let style = console::Style::new().dim();
     style.force_styling(colored).apply_to(text).to_string()

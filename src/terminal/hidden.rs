@@ -97,8 +97,8 @@ impl Terminal {
         }
     }
 
-    /// Waits until the person presses Enter, then returns true. Returns false after
-    /// `timeout`.
+    /// Waits until the user presses Enter, then returns true. Returns false after `timeout`.
+    /// If prompts are not possible, always waits for the whole `timeout`.
     #[cfg_attr(
         not(unix),
         expect(

@@ -185,6 +185,7 @@ impl Terminal {
             self.write_stderr("\n");
             let key = self.read_key()?;
             Term::stderr().clear_last_lines(items.len() + 1)?;
+            // The selection wraps around at both ends of the list.
             selected = match key {
                 Key::ArrowDown | Key::Tab => selected + 1,
                 Key::ArrowUp | Key::BackTab => selected + items.len() - 1,
@@ -220,6 +221,7 @@ impl Terminal {
                 _ => {}
             }
         };
+        // `Input` draws the prompt itself, so erase the line.
         let term = Term::stderr();
         term.clear_line()?;
         let mut input = Input::<String>::with_theme(&*theme)
@@ -237,7 +239,7 @@ impl Terminal {
         Ok((!line.is_empty()).then(|| line.to_owned()))
     }
 
-    /// Prepares the terminal for a prompt.
+    /// Prepares the terminal for a prompt. Fails if prompts are not possible.
     pub(super) fn open_prompt(&self, echo: Echo) -> Result<OpenPrompt<'_>> {
         if !self.can_prompt() {
             return Err(PromptError::Closed);

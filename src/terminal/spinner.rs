@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use console::{Term, measure_text_width};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike, WeakProgressBar};
 
-/// A spinner that ends before this delay is never drawn.
-const DELAY: Duration = Duration::from_millis(300);
+/// Delay before a spinner is drawn. A spinner that ends earlier is never drawn.
+const DRAW_DELAY: Duration = Duration::from_millis(300);
 const TICK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Stderr, and the spinner in its last line, if one is running.
 pub(super) struct Screen {
     stderr: Box<dyn Write + Send>,
-    /// The running spinner. The [`Spinner`] owns it, so that dropping that removes it.
+    /// The running spinner. The [`Spinner`] owns it and removes it when dropped.
     bar: WeakProgressBar,
     /// Whether the process is about to end, so that no further spinner may start.
     is_closed: bool,
@@ -62,7 +62,7 @@ impl Screen {
         let term = SpinnerTerm {
             term: Term::stderr(),
             columns: measure_text_width(text) + 2,
-            draw_after: Instant::now() + DELAY,
+            draw_after: Instant::now() + DRAW_DELAY,
         };
         let target = ProgressDrawTarget::term_like(Box::new(term));
         let bar = ProgressBar::with_draw_target(None, target).with_message(text.to_owned());

@@ -400,7 +400,7 @@ fn no_more_threads() {
                 "{threads} {args:?}: {output:?}"
             );
             if threads == 1 && args == ["refresh"] {
-                let told = "error: no connection can be opened: ";
+                let told = "error: cannot open a connection: ";
                 assert!(output.stderr.starts_with(told), "{output:?}");
             }
         }

@@ -120,7 +120,7 @@ fn old_tls() {
         drop(server.kill());
         drop(server.wait());
         let output = output.expect(5);
-        let old = "offers no protocol version or cipher of TLS 1.2 and 1.3 that is safe";
+        let old = "offers no secure TLS version or cipher (TLS 1.2 or 1.3 is required)";
         let message = format!("error: TLS: {address} {old}; roots in use: the platform's and {ca}");
         // The server with TLS 1.2 is refused because it is not the API.
         assert_eq!(
