@@ -151,7 +151,8 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
                 StoreProof::Read => "read (removing a test entry could open a dialog)".to_owned(),
                 StoreProof::Written => "wrote, read and removed a test entry".to_owned(),
                 StoreProof::Compared => {
-                    "read, wrote, and refused an outdated version: 3 calls".to_owned()
+                    "read, wrote, and checked that an outdated write is refused (3 calls)"
+                        .to_owned()
                 }
                 StoreProof::Leased { host } => {
                     format!("read (not tested further while {host} renews the session)")

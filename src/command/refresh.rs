@@ -43,7 +43,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let manager = context.session_manager();
     if let Some(refresh) = variables.refresh {
         let credential = manager.exchanged(refresh)?;
-        credential.warn_if_spent();
+        credential.warn_if_token_replaced();
         let mut json = report::session_json(&manager, None);
         json["access_expires_at"] = report::expiry_json(credential.access_expiry());
         json.insert("source".into(), credential.variable().into());

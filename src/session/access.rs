@@ -88,7 +88,7 @@ impl<'m> SessionManager<'m> {
             manager: self,
             source,
         };
-        credential.warn_if_spent();
+        credential.warn_if_token_replaced();
         Ok(credential)
     }
 
@@ -259,8 +259,8 @@ impl Credential<'_> {
         }
     }
 
-    /// Warns if the refresh token in a variable is spent.
-    pub(crate) fn warn_if_spent(&self) {
+    /// Warns if the server has replaced the refresh token that was read from a variable.
+    pub(crate) fn warn_if_token_replaced(&self) {
         if let Source::Exchanged {
             variable,
             is_replaced: true,
@@ -269,8 +269,8 @@ impl Credential<'_> {
             && !self.manager.env_rotation_commands.has_on_rotate()
         {
             self.manager.terminal.warn(&format!(
-                "the value in {variable} is spent: the server has replaced it, and nothing here keeps the new one. \
-                 Next time, start with `rememberizer login --refresh-token-stdin` and hand the session on with \
+                "the value in {variable} is spent: the server has replaced it, and the new value is not stored. \
+                 Next time, run `rememberizer login --refresh-token-stdin`, and pass the session on with \
                  `rememberizer token --refresh-token`"
             ));
         }
@@ -330,7 +330,7 @@ impl Credential<'_> {
             Source::AccessVariable { refresh, .. } => {
                 if let Some((variable, refresh)) = refresh.take() {
                     self.source = manager.exchange_variable(variable, refresh)?;
-                    self.warn_if_spent();
+                    self.warn_if_token_replaced();
                 }
             }
             Source::Exchanged {

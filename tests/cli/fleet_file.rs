@@ -130,7 +130,7 @@ fn doctor_during_lease() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     let tested = machines.run("one", &["doctor"]).expect(0).stdout;
-    assert!(tested.contains("refused an outdated version"), "{tested}");
+    assert!(tested.contains("an outdated write is refused"), "{tested}");
     machines.helped.edit_entry(|entry| {
         entry["lease"] = json!({"by": "x", "host": "ci-7", "pid": 1, "began": 0, "for": 30000});
     });

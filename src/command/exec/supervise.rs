@@ -2,7 +2,7 @@
 //! token in a file until the command exits.
 
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(super) fn supervise(
     command.env(TOKEN_FILE, file.path());
     let mut updater = FileUpdater {
         context,
-        current: Arc::new(Mutex::new(Current {
+        state: Arc::new(Mutex::new(FileState {
             file,
             remove_at: None,
         })),
@@ -53,7 +53,7 @@ pub(super) fn supervise(
     };
     updater.write(&credential, requested_at)?;
     context.interrupts.prepare_forwarding();
-    let child = super::spawn(&mut command)?;
+    let mut child = super::spawn(&mut command)?;
     updater.watch_expiry()?;
     context.interrupts.forward_to(child.id());
     let (status_sender, status_receiver) = mpsc::sync_channel(1);
@@ -61,7 +61,7 @@ pub(super) fn supervise(
     std::thread::Builder::new()
         .name("child".to_owned())
         .spawn(move || {
-            let status = wait(child);
+            let status = child.wait();
             // Stop now, since another process may get the same process ID.
             interrupts.stop_forwarding();
             drop(status_sender.send(status));
@@ -75,10 +75,6 @@ pub(super) fn supervise(
             }
         }
     }
-}
-
-fn wait(mut child: Child) -> std::io::Result<ExitStatus> {
-    child.wait()
 }
 
 /// Returns the exit code as shells report it: 128 plus the signal number if a signal ended
@@ -104,19 +100,19 @@ fn run_dir(context: &Context<'_>) -> PathBuf {
 }
 
 /// The token file, and the time at which its token must be removed, if known.
-struct Current {
+struct FileState {
     file: TokenFile,
     remove_at: Option<Timestamp>,
 }
 
-fn lock(current: &Mutex<Current>) -> MutexGuard<'_, Current> {
-    current.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<FileState>) -> MutexGuard<'_, FileState> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Replaces the token in the file before it expires.
 struct FileUpdater<'c> {
     context: &'c Context<'c>,
-    current: Arc<Mutex<Current>>,
+    state: Arc<Mutex<FileState>>,
     min_ttl: Duration,
     /// The expiry of the token in the file, calculated as if the server had issued the token
     /// at the time of the request. The real expiry is later by at most `latency`.
@@ -138,13 +134,14 @@ impl FileUpdater<'_> {
         let latency = latency.max(0);
         self.latency = Duration::from_millis(latency.unsigned_abs());
         self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-latency));
-        let mut current = lock(&self.current);
-        current.file.write(credential.access()?)?;
-        current.remove_at = self.expiry.and_then(|expiry| {
-            let margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
-            let margin = margin.map_or(EXPIRY_MARGIN, |margin| EXPIRY_MARGIN.min(margin));
-            let margin = i64::try_from(margin.as_millis()).unwrap_or_default();
-            Some(expiry.expires_at()?.plus_millis(-margin))
+        let mut state = lock(&self.state);
+        state.file.write(credential.access()?)?;
+        state.remove_at = self.expiry.and_then(|expiry| {
+            // For short-lived tokens, limit the margin to 2/5 of the lifetime.
+            let max_margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
+            let margin = max_margin.map_or(EXPIRY_MARGIN, |max| EXPIRY_MARGIN.min(max));
+            let millis = i64::try_from(margin.as_millis()).unwrap_or_default();
+            Some(expiry.expires_at()?.plus_millis(-millis))
         });
         Ok(())
     }
@@ -152,24 +149,24 @@ impl FileUpdater<'_> {
     /// Starts a thread that removes the file when its token expires. The main thread cannot
     /// do that, since it may be waiting for the server.
     fn watch_expiry(&self) -> std::io::Result<()> {
-        let current = Arc::clone(&self.current);
+        let shared_state = Arc::clone(&self.state);
         let (terminal, now) = (
             self.context.terminal.clone(),
             Arc::clone(&self.context.host.now),
         );
         let watch = move || {
             loop {
-                let mut current = lock(&current);
-                let remaining_millis = current.remove_at.map(|time| time.millis_since(now()));
+                let mut state = lock(&shared_state);
+                let remaining_millis = state.remove_at.map(|time| time.millis_since(now()));
                 if remaining_millis.is_none_or(|millis| millis > 0) {
-                    drop(current);
+                    drop(state);
                     let millis = remaining_millis.map_or(u64::MAX, i64::unsigned_abs);
                     std::thread::sleep(Duration::from_millis(millis).min(EXPIRY_CHECK_INTERVAL));
                     continue;
                 }
-                current.remove_at = None;
-                let result = current.file.clear();
-                drop(current);
+                state.remove_at = None;
+                let result = state.file.clear();
+                drop(state);
                 terminal.warn(
                     "the access token has expired; its file is removed until there is a new one",
                 );
@@ -184,6 +181,7 @@ impl FileUpdater<'_> {
             .map(drop)
     }
 
+    /// Returns the time from the receipt of the token to its expiry, if known.
     fn lifetime(&self) -> Option<Duration> {
         let expiry = self.expiry?;
         let millis = expiry.expires_at()?.millis_since(expiry.received_at());
@@ -205,12 +203,13 @@ impl FileUpdater<'_> {
 
     /// Returns how long to wait for the command before the next check of the token.
     fn pause(&self) -> Duration {
-        let until_due = match self.remaining() {
+        let time_until_check = match self.remaining() {
+            // After a failure, retry several times before the token expires.
             Remaining::Time(remaining) if self.last_failure_code.is_some() => remaining / 4,
             Remaining::Time(remaining) => remaining.saturating_sub(self.threshold()),
             Remaining::Expired | Remaining::Unknown => MAX_PAUSE,
         };
-        until_due.clamp(MIN_PAUSE, MAX_PAUSE)
+        time_until_check.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
     /// Renews the token if its remaining lifetime is at most the threshold. Reports a
@@ -259,6 +258,6 @@ impl FileUpdater<'_> {
 impl Drop for FileUpdater<'_> {
     fn drop(&mut self) {
         // The thread of `watch_expiry` also holds the file, so dropping ours does not close it.
-        lock(&self.current).file.close();
+        lock(&self.state).file.close();
     }
 }
