@@ -5,13 +5,11 @@
 
 use serde_json::{Map, Value};
 
-/// Maximum number of characters of a message.
-const MAX_MESSAGE: usize = 500;
+const MAX_MESSAGE_CHARS: usize = 500;
 /// Maximum number of characters of a title, a field name or a body that is not JSON.
-const MAX_EXCERPT: usize = 200;
+const MAX_EXCERPT_CHARS: usize = 200;
 /// Maximum depth of nested objects and lists.
 const MAX_DEPTH: usize = 8;
-/// Maximum number of fields.
 const MAX_FIELDS: usize = 64;
 
 /// Keys of an error object that are never the name of an invalid field.
@@ -57,7 +55,7 @@ pub(super) fn parse(content_type: Option<&str>, body: &[u8]) -> ParsedError {
     let text = String::from_utf8_lossy(body);
     let text = match is_html(content_type, body) {
         true => html_title(&text).unwrap_or_default(),
-        false => shorten(&text, MAX_EXCERPT),
+        false => shorten(&text, MAX_EXCERPT_CHARS),
     };
     ParsedError {
         message: (!text.is_empty()).then_some(text),
@@ -81,7 +79,7 @@ fn from_json(value: &Value) -> ParsedError {
     for (field, texts) in &collector.fields {
         parts.push(format!("{field}: {}", texts.join(" ")));
     }
-    let message = shorten(&parts.join("; "), MAX_MESSAGE);
+    let message = shorten(&parts.join("; "), MAX_MESSAGE_CHARS);
     let fields = collector.fields.iter().map(|(field, _)| field.as_str());
     let texts: Vec<_> = (fields.chain([&*message]).chain(collector.code.as_deref()))
         .map(str::to_ascii_lowercase)
@@ -173,7 +171,7 @@ impl Collector {
                 let mut texts = Vec::new();
                 add_texts(&mut texts, other, depth);
                 if !texts.is_empty() {
-                    self.fields.push((shorten(name, MAX_EXCERPT), texts));
+                    self.fields.push((shorten(name, MAX_EXCERPT_CHARS), texts));
                 }
             }
         }
@@ -184,7 +182,7 @@ impl Collector {
 fn add_texts(texts: &mut Vec<String>, value: &Value, depth: usize) {
     match value {
         Value::String(text) => {
-            let text = shorten(text, MAX_MESSAGE);
+            let text = shorten(text, MAX_MESSAGE_CHARS);
             texts.extend((!text.is_empty()).then_some(text));
         }
         Value::Array(items) if depth < MAX_DEPTH => {
@@ -208,7 +206,7 @@ fn html_title(html: &str) -> Option<String> {
     let tag_start = lower.find("<title")?;
     let start = tag_start + lower.get(tag_start..)?.find('>')? + 1;
     let end = start + lower.get(start..)?.find("</title")?;
-    Some(shorten(html.get(start..end)?, MAX_EXCERPT))
+    Some(shorten(html.get(start..end)?, MAX_EXCERPT_CHARS))
 }
 
 /// Replaces each run of whitespace by one space, and cuts the text off after `max_chars`

@@ -4,8 +4,8 @@
 
 use crate::model::Timestamp;
 
-/// Maximum value of `Retry-After` in seconds: a day.
-const MAX_RETRY_AFTER: u64 = 24 * 3600;
+/// Maximum value of `Retry-After`: a day.
+const MAX_RETRY_AFTER_SECONDS: u64 = 24 * 3600;
 
 /// When the headers of a response arrived, by both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl ReceivedAt {
             let wait = parse_date(header)?.millis_since(self.server_now());
             u64::try_from(wait).unwrap_or(0).div_ceil(1000)
         };
-        Some(seconds.min(MAX_RETRY_AFTER))
+        Some(seconds.min(MAX_RETRY_AFTER_SECONDS))
     }
 }
 
@@ -77,10 +77,13 @@ mod tests {
         for (header, seconds) in [
             ("60", Some(60)),
             (" 0 ", Some(0)),
-            ("99999999999999999999999999", Some(MAX_RETRY_AFTER)),
+            ("99999999999999999999999999", Some(MAX_RETRY_AFTER_SECONDS)),
             ("Tue, 24 Nov 2026 03:00:05 GMT", Some(60)),
             ("Tue, 24 Nov 2020 03:00:05 GMT", Some(0)),
-            ("Tue, 24 Nov 2099 03:00:05 GMT", Some(MAX_RETRY_AFTER)),
+            (
+                "Tue, 24 Nov 2099 03:00:05 GMT",
+                Some(MAX_RETRY_AFTER_SECONDS),
+            ),
             ("-5", None),
             ("1.5", None),
             ("soon", None),

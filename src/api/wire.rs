@@ -45,16 +45,17 @@ pub(super) fn add_tokens(grant: &mut Grant, body: &Value, reader: &CookieReader<
     if let (None, Some(text)) = (&grant.access, access) {
         let (secret, lifetime_millis) = secret_and_lifetime(text, reader);
         grant.access = Some(reader.new_token(AccessToken::new(secret), lifetime_millis));
-        (reader.log)("the access token is taken from the body");
+        (reader.log)("taking the access token from the body");
     }
     let refresh = find_token_text(body, &REFRESH_KEYS);
     if let (None, Some(text)) = (&grant.refresh, refresh) {
         let (secret, lifetime_millis) = secret_and_lifetime(text, reader);
         grant.refresh = Some(reader.new_token(RefreshToken::new(secret), lifetime_millis));
-        (reader.log)("the refresh token is taken from the body");
+        (reader.log)("taking the refresh token from the body");
     }
 }
 
+/// Returns the first valid token under one of the keys, in the body or in its `data`.
 fn find_token_text<'v>(body: &'v Value, keys: &[&str]) -> Option<&'v str> {
     [Some(body), body.get("data")]
         .into_iter()
@@ -68,8 +69,8 @@ fn secret_and_lifetime(text: &str, reader: &CookieReader<'_>) -> (Secret, Option
     (Secret::new(text.to_owned()), lifetime_millis)
 }
 
-/// Returns the object in `data` if the body is an envelope such as `{data, message, code}`,
-/// else the body itself. Returns `None` if that is not an object.
+/// Returns `data` if the body is an envelope such as `{data, message, code}`, else the whole
+/// body. Returns `None` if the value to return is not an object.
 pub(super) fn unwrap_envelope(body: Value) -> Option<Map<String, Value>> {
     let Value::Object(mut object) = body else {
         return None;

@@ -119,12 +119,12 @@ mod tests {
     fn a_token_counts_as_expired_if_the_clock_was_set_back() {
         let expiry = Expiry::new(at(1000), Some(300_000));
         assert_eq!(expiry.remaining(at(996)), Remaining::Expired);
-        let whole = Remaining::Time(Duration::from_secs(300));
-        assert_eq!(expiry.remaining(at(997)), whole, "rounding");
+        let full_lifetime = Remaining::Time(Duration::from_secs(300));
+        assert_eq!(expiry.remaining(at(997)), full_lifetime, "rounding");
     }
 
     #[test]
-    fn hostile_numbers_neither_wrap_nor_panic() {
+    fn extreme_numbers_neither_wrap_nor_panic() {
         let expiry = Expiry::new(Timestamp::from_millis(i64::MAX), Some(i64::MAX));
         assert_eq!(
             expiry.remaining(Timestamp::from_millis(i64::MIN)),

@@ -67,14 +67,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_grammar() {
-        for good in ["default", "work-2", "A_b", &"x".repeat(64)] {
+    fn valid_and_invalid_names() {
+        for valid in ["default", "work-2", "A_b", &"x".repeat(64)] {
             assert_eq!(
-                good.parse::<ProfileName>().map(|n| n.0),
-                Ok(good.to_owned())
+                valid.parse::<ProfileName>().map(|n| n.0),
+                Ok(valid.to_owned())
             );
         }
-        for (bad, why) in [
+        for (invalid, reason) in [
             ("", "must not be empty"),
             ("../x", "may contain only"),
             ("a.b", "may contain only"),
@@ -82,8 +82,8 @@ mod tests {
             ("a\0", "may contain only"),
             (&*"x".repeat(65), "at most 64"),
         ] {
-            let error = bad.parse::<ProfileName>().unwrap_err();
-            assert!(error.contains(why), "{bad:?}: {error}");
+            let error = invalid.parse::<ProfileName>().unwrap_err();
+            assert!(error.contains(reason), "{invalid:?}: {error}");
         }
     }
 }

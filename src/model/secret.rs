@@ -112,15 +112,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_of_every_wrapper_shows_nothing() {
-        let shown = format!(
+    fn debug_output_is_redacted() {
+        let output = format!(
             "{:?} {:?} {:?}",
             Secret::new("hunter2".into()),
             AccessToken::new(Secret::new("hunter2".into())),
             RefreshToken::new(Secret::new("hunter2".into())),
         );
         assert_eq!(
-            shown,
+            output,
             "[redacted] AccessToken([redacted]) RefreshToken([redacted])"
         );
     }

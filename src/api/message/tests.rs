@@ -150,7 +150,7 @@ fn hostile_bodies() {
     let long = json(&format!(r#"{{"detail":"{}"}}"#, "é".repeat(100_000)));
     assert_eq!(
         long.message.map(|m| m.chars().count()),
-        Some(MAX_MESSAGE + 1)
+        Some(MAX_MESSAGE_CHARS + 1)
     );
     let many: Vec<_> = (0..1000).map(|i| format!(r#""f{i}":["x"]"#)).collect();
     assert_eq!(
