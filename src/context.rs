@@ -62,17 +62,17 @@ impl<'h> Context<'h> {
 
     /// Creates a server that gives other machines access to the store in use.
     pub(crate) fn store_server(&self) -> Result<StoreServer<'_>, StoreError> {
-        let store = self.stores.get_unprompted(self.settings.store);
+        let store = self.stores.get_without_prompts(self.settings.store);
         StoreServer::new(store, &self.settings.data_dir.join("locks"))
     }
 
     /// Creates the session manager of the profile in use.
     pub(crate) fn session_manager(&self) -> SessionManager<'_> {
-        self.session_manager_in(self.settings.store)
+        self.session_manager_with_store(self.settings.store)
     }
 
     /// Creates a session manager of the profile in use that uses `store`.
-    pub(crate) fn session_manager_in(&self, store: StoreKind) -> SessionManager<'_> {
+    pub(crate) fn session_manager_with_store(&self, store: StoreKind) -> SessionManager<'_> {
         let settings = &self.settings;
         let profile = self.profile();
         self.build_manager(
@@ -84,7 +84,7 @@ impl<'h> Context<'h> {
     }
 
     /// Creates the session manager of the profile `name`.
-    pub(crate) fn session_manager_of(
+    pub(crate) fn session_manager_for(
         &self,
         name: &ProfileName,
     ) -> Result<SessionManager<'_>, ProfilesError> {
@@ -163,12 +163,14 @@ impl<'h> Context<'h> {
         )
     }
 
-    /// Converts an error to a failure, with hints for the profile in use.
+    /// Converts an error to the message, hint and exit code for the user. Hints
+    /// name the profile in use if necessary.
     pub(crate) fn to_failure(&self, error: Error) -> Failure {
         self.to_failure_for(&self.settings.profile_name, error)
     }
 
-    /// Converts an error to a failure, with hints for `profile`.
+    /// Converts an error to the message, hint and exit code for the user. Hints
+    /// name `profile` if necessary.
     pub(crate) fn to_failure_for(&self, profile: &ProfileName, error: Error) -> Failure {
         crate::explain::to_failure(error, &|command| {
             command_line(command, profile, &self.settings.default_profile)
@@ -183,8 +185,8 @@ impl<'h> Context<'h> {
         self.conclude(json, None)
     }
 
-    /// Finishes a command that has printed its text. Without a failure, prints `json` in
-    /// JSON mode. Otherwise returns the failure, with `json` as its partial result.
+    /// Finishes a command that has printed its text. If `failure` is given, returns it with
+    /// `json` as its partial result. If not, prints `json` in JSON mode.
     pub(crate) fn conclude(&self, json: Value, failure: Option<Failure>) -> Result<(), Error> {
         match failure {
             Some(failure) => Err(Failure {

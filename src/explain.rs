@@ -77,7 +77,7 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             ..Failure::new(Outcome::Failed, message)
         }
         .with_hint(format!("fix the profiles file, then {}", login())),
-        SessionError::Lost(source) => Failure {
+        SessionError::NotSaved(source) => Failure {
             outcome: from_store(source).outcome,
             ..Failure::new(Outcome::StoreFailed, message)
         }

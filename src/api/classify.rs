@@ -32,7 +32,10 @@ impl Client {
 
     fn classify_error(&self, response: Response, is_authenticated: bool) -> ApiError {
         let status_line = response.status.to_string();
-        let reason_phrase = response.status.canonical_reason().unwrap_or("no reason");
+        let reason_phrase = response
+            .status
+            .canonical_reason()
+            .unwrap_or("unknown status");
         let (status, retry_after) = (response.status(), response.retry_after());
         let content_type = response.content_type().map(str::to_owned);
         // If the body cannot be read to its end, classify by the status alone.
@@ -40,8 +43,10 @@ impl Client {
         let parsed_error = message::parse(content_type.as_deref(), &body);
         let is_json = parsed_error.is_json;
         // HTML error pages often repeat the status in their title. Do not print it twice.
-        let text = parsed_error.message.filter(|text| *text != status_line);
-        let message = text.clone().unwrap_or_else(|| reason_phrase.to_lowercase());
+        let server_text = parsed_error.message.filter(|text| *text != status_line);
+        let message = server_text
+            .clone()
+            .unwrap_or_else(|| reason_phrase.to_lowercase());
         match status {
             429 => ApiError::RateLimited {
                 message,
@@ -65,7 +70,7 @@ impl Client {
                 message,
             },
             _ => {
-                let suffix = text.map_or(String::new(), |text| format!(": {text}"));
+                let suffix = server_text.map_or(String::new(), |text| format!(": {text}"));
                 let message = format!("the server answered {status_line}{suffix}");
                 ApiError::unavailable(message, Delivery::UnusableResponse(status))
             }

@@ -31,7 +31,7 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
         context.terminal.warn(&error.message);
         let question = "Keep the Rememberizer session in a private file instead?";
         if context.terminal.confirm(question, false)? {
-            let manager = context.session_manager_in(StoreKind::File);
+            let manager = context.session_manager_with_store(StoreKind::File);
             manager.prove_writable()?;
             return Ok(manager);
         }

@@ -46,7 +46,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 }
 
 fn log_out(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
-    let manager = context.session_manager_of(name)?;
+    let manager = context.session_manager_for(name)?;
     let logout = manager.end(args.local)?;
     Ok(Report::from_logout(context, &manager, logout))
 }

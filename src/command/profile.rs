@@ -233,7 +233,7 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
             return Ok(());
         }
     }
-    let manager = context.session_manager_of(name)?;
+    let manager = context.session_manager_for(name)?;
     let logout_report = end_session(context, &manager, profile.signed_in)?;
     let settings = &context.settings;
     settings.profiles.remove(name, settings.lock_timeout)?;

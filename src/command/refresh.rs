@@ -72,7 +72,7 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut sessions = Vec::new();
     for (name, profile) in profiles {
         if profile.signed_in == Some(true) {
-            let manager = context.session_manager_of(&name)?;
+            let manager = context.session_manager_for(&name)?;
             let loaded = manager.load_to_use();
             sessions.push((manager, loaded));
         }

@@ -1,4 +1,5 @@
-//! Formats a session's details as text and as JSON, identically in every command.
+//! Text and JSON that several commands print: details of a session, logouts, and the
+//! results per profile.
 
 use std::time::Duration;
 
@@ -104,12 +105,13 @@ pub(super) fn revocation_text(revocation: &Revocation) -> String {
         Revocation::Revoked => "revoked on the server".to_owned(),
         Revocation::AlreadyEnded => "already ended on the server".to_owned(),
         Revocation::NotAsked => "not revoked on the server (--local)".to_owned(),
-        Revocation::Refused(error) => format!("the server refused to revoke it: {error}"),
+        Revocation::Refused(error) => format!("the server refused to revoke the session: {error}"),
         Revocation::Unreached(error) => format!("not revoked on the server: {error}"),
     }
 }
 
-/// The JSON codes of revocations, from the least to the most severe.
+/// The JSON codes of revocations. Of several sessions, the last code in this list that
+/// occurs is reported.
 const REVOCATION_CODES: [&str; 5] = [
     "not_asked",
     "already_ended",
@@ -165,8 +167,10 @@ impl Report {
             let code = session.revocation.as_ref().map(revocation_code);
             let server_text = match (&session.revocation, &session.unreadable) {
                 (Some(revocation), _) => revocation_text(revocation),
-                (None, Some(error)) => format!("not revoked, since it could not be read ({error})"),
-                (None, None) => "a duplicate of that session".to_owned(),
+                (None, Some(error)) => {
+                    format!("not revoked, since the session could not be read ({error})")
+                }
+                (None, None) => "the same session".to_owned(),
             };
             texts.push(match &session.removed {
                 Ok(false) if code == Some("not_asked") => {
@@ -214,12 +218,12 @@ impl Report {
 
 /// Returns the failure of a logout, with the whole report `text` as its message.
 fn logout_failure(failure: Failure, text: &str) -> Failure {
-    let removed_only = "the access token stays valid until it expires; the refresh token was removed from this machine";
+    let hint_not_revoked = "the access token stays valid until it expires; the refresh token was removed from this machine";
     Failure {
         message: text.to_owned(),
         hint: match failure.outcome.is_store_failure() {
             true => failure.hint,
-            false => Some(removed_only.to_owned()),
+            false => Some(hint_not_revoked.to_owned()),
         },
         ..failure
     }

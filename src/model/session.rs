@@ -42,7 +42,7 @@ pub struct PendingExchange {
     pub began_at: Timestamp,
     /// True if the run that sent the request got no usable response. False if that run
     /// was interrupted, or is still waiting for the response.
-    pub unanswered: bool,
+    pub got_no_response: bool,
 }
 
 /// The tokens in one response. A login returns both tokens. An exchange may return

@@ -171,7 +171,7 @@ impl<'m> SessionManager<'m> {
         match &grant.refresh {
             Some(issued) if issued.value != *refresh => {
                 let handed_over = self.env_rotation_commands.run_on_rotate(&issued.value);
-                deferral.end_with(handed_over.map_err(|reason| SessionError::HandOverLost {
+                deferral.finish(handed_over.map_err(|reason| SessionError::HandOverLost {
                     command: self.env_rotation_commands.on_rotate.join(" "),
                     reason,
                 }))?;

@@ -116,7 +116,7 @@ impl SessionManager<'_> {
         self.rotation_commands.run_check()?;
         let deferral = self.interrupts.defer();
         let stored = self.request_and_store(&lock, login, old_session, request);
-        let Some((session, replaced)) = deferral.end_with(stored)? else {
+        let Some((session, replaced)) = deferral.finish(stored)? else {
             return Ok(None);
         };
         let session = self.run_pending_on_rotate(&lock, session)?;

@@ -19,7 +19,7 @@ pub(crate) enum LikelyCause {
 
 impl From<PendingExchange> for LikelyCause {
     fn from(pending: PendingExchange) -> Self {
-        if pending.unanswered {
+        if pending.got_no_response {
             Self::LostResponse(pending.began_at)
         } else {
             Self::InterruptedRun(pending.began_at)
@@ -74,7 +74,7 @@ pub(crate) enum SessionError {
     NotRecorded(#[source] ProfilesError),
     /// The server issued tokens, and the store then failed to save them.
     #[error("the server renewed the session, but it could not be stored: {0}")]
-    Lost(#[source] StoreError),
+    NotSaved(#[source] StoreError),
     /// A successful response did not contain the expected token.
     #[error("the server's response contains no {missing}")]
     NoToken {

@@ -1,5 +1,5 @@
-//! The user's commands around an exchange: `on_rotate_check` must succeed before
-//! the refresh token is sent, and `on_rotate` receives each new refresh token.
+//! The commands that the user configured to run before and after an exchange:
+//! `on_rotate_check` must succeed before the refresh token is sent, and `on_rotate` receives each new refresh token.
 //!
 //! Both are a program and its arguments, run without a shell. A new token is
 //! stored before `on_rotate` runs, and the entry is marked `hand_over_pending`
@@ -18,8 +18,8 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Maximum poll interval while waiting for a command.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The commands of a profile, or of the environment. An empty list means that no
-/// command is configured.
+/// The commands configured in a profile or in environment variables. An empty
+/// list means that no command is configured.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RotationCommands {
     pub(crate) on_rotate: Vec<String>,
@@ -33,7 +33,7 @@ impl RotationCommands {
         !self.on_rotate.is_empty()
     }
 
-    /// The key of the first command that is set.
+    /// The name of a setting that configures a command, if there is one.
     pub(crate) fn first_key(&self) -> Option<&'static str> {
         match (self.on_rotate.is_empty(), self.check.is_empty()) {
             (false, _) => Some("on_rotate"),

@@ -154,7 +154,7 @@ impl Deferral<'_> {
     /// Ends the deferral and returns `result`. A failure that the next run could
     /// not detect must be reported, so a deferred signal is then only remembered:
     /// see [`Interrupts::is_interrupted`].
-    pub(super) fn end_with<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+    pub(super) fn finish<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         if let Err(error) = &result
             && !matches!(error, SessionError::Api(_))
         {

@@ -1,11 +1,11 @@
 //! Renews a session that several machines share. A machine must acquire a lease
-//! in the store before it exchanges the refresh token. A compare-and-set only
-//! when the result is stored would be too late: two machines could already have
-//! used the same token.
+//! in the store before it exchanges the refresh token. It would be too late to
+//! detect the other machine when the result is stored: both machines could
+//! already have used the same token.
 //!
-//! The holder measures its lease from before the write that acquires it, and
-//! every watcher from after that write. So a holder that keeps its deadline has
-//! finished before another machine takes over. No decision compares wall clocks.
+//! The holder's clock starts before it writes the lease. A watcher's clock starts
+//! after it has seen the lease. So a holder that keeps its deadline has finished
+//! before another machine takes over. No decision compares wall clocks.
 //! If the response to a write is missing, the entry is read to find out whether
 //! the write was done. The store, the server and the clocks belong to the
 //! [`Environment`], which tests replace to run this code in virtual time.
@@ -58,8 +58,8 @@ pub(super) trait Environment {
     fn revoke(&self, session: &Session) -> Self::Revocation;
     /// Returns the time of a clock that advances while the machine is suspended.
     fn holder_clock(&self) -> Duration;
-    /// Returns the time of a monotonic clock, preferably one that stops while the
-    /// machine is suspended: a watcher must not count that time.
+    /// Returns the time of a monotonic clock. If the platform has a clock that stops
+    /// while the machine is suspended, it is that clock.
     fn watcher_clock(&self) -> Duration;
     fn now(&self) -> Timestamp;
     fn sleep(&self, duration: Duration);
@@ -67,7 +67,8 @@ pub(super) trait Environment {
     fn host(&self) -> String;
     /// Returns the server's clock minus this machine's, in milliseconds, if it is known.
     fn skew(&self) -> Option<i64>;
-    /// Whether the user has interrupted the run again while a result is being stored.
+    /// Whether the user has interrupted the run a second time, to give up storing a
+    /// result.
     fn is_abandoned(&self) -> bool;
     fn log(&self, text: &str);
 }
@@ -91,8 +92,8 @@ pub(super) struct Timing {
     pub(super) save_attempt_timeout: Duration,
     /// How long storing a result is retried.
     pub(super) save_timeout: Duration,
-    /// Maximum time between two reads that counts as watching the lease. While the
-    /// store is unavailable, the holder cannot store its result either.
+    /// If two reads are further apart than this, the rest of the time between them does
+    /// not count as watched, because the holder may have been unable to store its result.
     pub(super) max_gap: Duration,
 }
 
@@ -112,7 +113,7 @@ impl Timing {
 
 /// Maximum duration of a lease. Longer durations in an entry are cut to this.
 const MAX_LEASE: Duration = Duration::from_secs(600);
-/// How much longer than another machine's lease a run waits by default.
+/// Time that is added to another machine's lease to get the default waiting time.
 const TAKEOVER_MARGIN: Duration = Duration::from_secs(5);
 /// Minimum number of attempts to store a result, even after the deadline. A run
 /// that was paused may reach its deadline before its first attempt.
@@ -141,7 +142,7 @@ pub(super) enum LeaseError<E> {
     OtherOrigin(Origin),
     Ended {
         message: String,
-        /// The lease that expired before. Its holder most likely used the token.
+        /// The lease that expired while this run waited. Its holder most likely used the token.
         expired_lease: Option<Lease>,
         /// An earlier exchange of the token that got no usable response.
         pending: Option<PendingExchange>,
@@ -207,7 +208,7 @@ impl<E: Environment> SharedSession<'_, E> {
     /// Reads the entry. Retries while the store is unavailable, until `deadline` on
     /// the watcher's clock, and makes at least `min_attempts` attempts.
     ///
-    /// With more than one required attempt, new tokens wait to be stored, so that
+    /// A caller that has new tokens to store requires more than one attempt. Then
     /// every error of the store is retried.
     fn read_bytes(
         &self,
@@ -293,7 +294,8 @@ impl<E: Environment> SharedSession<'_, E> {
                 return entry.into_renewal_by_others();
             }
             // A failed exchange changes the session's pending marker.
-            let has_failed = baseline.is_some_and(|baseline| baseline.pending != session.pending);
+            let other_exchange_failed =
+                baseline.is_some_and(|baseline| baseline.pending != session.pending);
             if baseline.is_none() {
                 first_read = self.copy_entry(&entry)?.session;
             }
@@ -322,7 +324,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 self.environment
                     .log(&format!("the lease of {} has expired", lease.host));
                 expired_lease = Some(lease.clone());
-            } else if has_failed && let Some(failed) = &entry.sharing.failed {
+            } else if other_exchange_failed && let Some(failed) = &entry.sharing.failed {
                 return Err(LeaseError::OtherRunFailed(failed.why.clone()));
             }
             if let Some(held) = self.acquire_lease(entry, &version)? {

@@ -88,7 +88,7 @@ impl SessionManager<'_> {
     pub(crate) fn entry_in(&self, kind: StoreKind) -> SessionStore<'_> {
         let store = match kind == self.store {
             true => self.stores.get(kind),
-            false => self.stores.get_unprompted(kind),
+            false => self.stores.get_without_prompts(kind),
         };
         SessionStore::new(store, &self.profile)
     }

@@ -26,8 +26,8 @@ pub(crate) enum RefreshPolicy {
 }
 
 impl SessionManager<'_> {
-    /// Returns the session after a renewal, by this process or by another
-    /// process that held the lock before.
+    /// Renews the session, unless another process renewed it while this process
+    /// waited for the lock, or it is fresh under `policy`. Returns the session.
     ///
     /// `last_read` is the session that this run last read, if any. If the stored
     /// session differs once the lock is held, another process has renewed it, and
@@ -67,7 +67,7 @@ impl SessionManager<'_> {
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         let last_read = last_read.or(read_while_waiting.as_ref());
         if last_read.is_none() {
-            self.warn_of_other_writer(&session);
+            self.warn_if_stored_by_other_host(&session);
         }
         let session = self.run_pending_on_rotate(&lock, session)?;
         if last_read.is_some_and(|last_read| !session.has_same_tokens(last_read)) {
@@ -79,7 +79,7 @@ impl SessionManager<'_> {
             return Ok(session);
         }
         let deferral = self.interrupts.defer();
-        deferral.end_with(self.exchange(&lock, session))
+        deferral.finish(self.exchange(&lock, session))
     }
 
     /// Whether `session` needs no exchange under `policy`.
@@ -99,11 +99,11 @@ impl SessionManager<'_> {
         let previous_pending = session.pending;
         let mut session = session;
 
-        // Saving the pending marker also proves that the store is writable
-        // before the token is sent.
+        // Saving the marker that an exchange has begun also proves that the store
+        // is writable before the token is sent.
         session.pending = Some(PendingExchange {
             began_at: (self.now)(),
-            unanswered: false,
+            got_no_response: false,
         });
         self.save(lock, &session)?;
 
@@ -117,12 +117,11 @@ impl SessionManager<'_> {
                 return self.after_refusal(lock, &session, previous_pending, &error);
             }
             Err(error) => {
-                let unanswered = session.pending.map(|pending| PendingExchange {
-                    unanswered: true,
-                    ..pending
-                });
                 let pending = if error.may_have_been_processed() {
-                    unanswered
+                    session.pending.map(|pending| PendingExchange {
+                        got_no_response: true,
+                        ..pending
+                    })
                 } else {
                     previous_pending
                 };
@@ -180,12 +179,12 @@ impl SessionManager<'_> {
         error: &ApiError,
     ) -> Result<Session, SessionError> {
         // An older version of this program, or another machine with the same
-        // home directory, may ignore our lock. A session that it stored must not
-        // be deleted, nor a session that cannot be read.
+        // home directory, may store a session without taking our lock. Such a
+        // session must not be deleted. An unreadable session may be such a one.
         match self.load() {
             Ok(Some(stored)) if !stored.has_same_tokens(session) => {
                 self.terminal
-                    .verbose("the store holds another token than the refused one by now");
+                    .verbose("the stored token is no longer the one that was refused");
                 return Ok(stored);
             }
             Ok(_) => match self.entry().delete(lock) {
@@ -204,14 +203,14 @@ impl SessionManager<'_> {
         })
     }
 
-    /// Replaces the pending marker. A failure is only logged: the tokens are
-    /// unchanged, and the marker only serves a later error message.
+    /// Replaces the marker that an exchange has begun. A failure is only logged:
+    /// the tokens are unchanged, and the marker is only used to word a later error.
     fn set_pending(&self, lock: &ProfileLock, session: Session, pending: Option<PendingExchange>) {
         let mut session = session;
         session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
             self.terminal.verbose(&format!(
-                "the pending marker of the exchange was not updated: {error}"
+                "could not record the state of the exchange: {error}"
             ));
         }
     }
@@ -241,7 +240,7 @@ impl SessionManager<'_> {
                     .verbose(&format!("could not store the session, retrying: {error}"));
             })
             .call()
-            .map_err(SessionError::Lost)
+            .map_err(SessionError::NotSaved)
     }
 
     pub(super) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {

@@ -189,7 +189,7 @@ impl SessionManager<'_> {
         };
         let result = operation(&shared).map_err(|error| self.map_lease_err(error));
         match environment.deferral.take() {
-            Some(deferral) => deferral.end_with(result),
+            Some(deferral) => deferral.finish(result),
             None => result,
         }
         .map(Some)
@@ -224,7 +224,7 @@ impl SessionManager<'_> {
                 missing: "access token",
             },
             LeaseError::Store(error) => SessionError::Store(error),
-            LeaseError::Lost(error) => SessionError::Lost(error),
+            LeaseError::Lost(error) => SessionError::NotSaved(error),
         }
     }
 
@@ -303,7 +303,7 @@ impl SessionManager<'_> {
             return Ok(None);
         };
         if !self.is_shared()? {
-            self.warn_of_other_writer(&session);
+            self.warn_if_stored_by_other_host(&session);
             return Ok(Some(session));
         }
         if session.clock_skew_millis.is_none() || is_from_future(&session, (self.now)()) {
@@ -340,7 +340,7 @@ impl SessionManager<'_> {
 
     /// Prints a warning if another machine wrote the session of a store without
     /// versions. Such a store cannot keep two machines from renewing at once.
-    pub(super) fn warn_of_other_writer(&self, session: &Session) {
+    pub(super) fn warn_if_stored_by_other_host(&self, session: &Session) {
         if let Some(host) = &session.written_by_host
             && *host != host_name()
         {

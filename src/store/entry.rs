@@ -58,7 +58,9 @@ impl<'a> From<&'a Session> for StoredSession<'a> {
             access: access.map(|token| token.expiry),
             skew: session.clock_skew_millis,
             exchange_began: session.pending.map(|pending| pending.began_at),
-            exchange_unanswered: session.pending.is_some_and(|pending| pending.unanswered),
+            exchange_unanswered: session
+                .pending
+                .is_some_and(|pending| pending.got_no_response),
             hand_over_pending: session.hand_over_pending,
             host: None,
         }
@@ -94,7 +96,7 @@ impl From<StoredSession<'_>> for Session {
             clock_skew_millis: stored.skew,
             pending: stored.exchange_began.map(|began_at| PendingExchange {
                 began_at,
-                unanswered: stored.exchange_unanswered,
+                got_no_response: stored.exchange_unanswered,
             }),
             hand_over_pending: stored.hand_over_pending,
             written_by_host: stored.host.map(Cow::into_owned),

@@ -34,7 +34,7 @@ impl<'h> Stores<'h> {
     }
 
     /// Returns a store that never prompts.
-    pub(crate) fn get_unprompted(&self, kind: StoreKind) -> &dyn SecretStore {
+    pub(crate) fn get_without_prompts(&self, kind: StoreKind) -> &dyn SecretStore {
         self.open(kind, false)
     }
 

@@ -206,7 +206,7 @@ fn session_ends() {
         "not renewed: the server answered 503",
         "not renewed: the server has ended the session: ",
         "; to sign in again, run: rememberizer login\n",
-        "its file is removed",
+        "the token file is removed",
         "the access token was renewed\n",
     ] {
         assert_eq!(count(text), 1, "{text}: {output:?}");

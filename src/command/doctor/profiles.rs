@@ -45,7 +45,7 @@ pub(super) fn check(
         .into_iter()
         .filter(|store| search_keyring || *store != StoreKind::Keyring);
     for (name, profile) in &all_profiles {
-        let Ok(manager) = context.session_manager_of(name) else {
+        let Ok(manager) = context.session_manager_for(name) else {
             continue;
         };
         let helper = (!StoreKind::ALL.contains(&manager.store)).then_some(manager.store);

@@ -71,7 +71,7 @@ pub(super) fn supervise(
             Ok(status) => return Ok(exit_code(status?)),
             Err(RecvTimeoutError::Timeout) => updater.renew(&mut credential),
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(std::io::Error::other("waiting for the command failed").into());
+                return Err(std::io::Error::other("could not wait for the command").into());
             }
         }
     }
@@ -168,7 +168,7 @@ impl FileUpdater<'_> {
                 let result = state.file.clear();
                 drop(state);
                 terminal.warn(
-                    "the access token has expired; its file is removed until there is a new one",
+                    "the access token has expired; the token file is removed until the token has been renewed",
                 );
                 if let Err(error) = result {
                     terminal.warn(&error.message);

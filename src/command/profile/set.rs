@@ -150,8 +150,8 @@ fn print_change(context: &Context<'_>, key: &str, json: Value, text: &str) -> Re
 fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let profile = context.profile();
     let from = profile.store.unwrap_or(StoreKind::Keyring);
-    let manager = context.session_manager_in(from);
-    let target = context.session_manager_in(to);
+    let manager = context.session_manager_with_store(from);
+    let target = context.session_manager_with_store(to);
     let lock = manager.lock()?;
     if is_shared(&target) {
         target.refuse_rotation_commands()?;

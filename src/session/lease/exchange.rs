@@ -120,7 +120,7 @@ impl<E: Environment> SharedSession<'_, E> {
         {
             session.pending = Some(PendingExchange {
                 began_at: self.environment.now(),
-                unanswered: true,
+                got_no_response: true,
             });
         }
         entry.sharing.lease = None;

@@ -57,7 +57,8 @@ impl HelperStores {
 /// `None` if the entry is absent.
 type FetchedEntry = (Option<String>, Option<Zeroizing<Vec<u8>>>);
 
-/// The outcome of a request that was sent, unless the store reported a definite error.
+/// The outcome of a request that was sent. A definite error of the store is returned as
+/// a `StoreError` instead.
 enum RequestOutcome {
     Success {
         version: Option<String>,
@@ -99,7 +100,8 @@ impl HelperStore {
         }
     }
 
-    /// Returns the helper's first line. Starts the helper if it is not running.
+    /// Returns the greeting that the helper sends when it starts. Starts the helper if it
+    /// is not running.
     fn hello(&self) -> Result<message::Hello, StoreError> {
         let running = self.process.borrow().as_ref().map(|process| process.hello);
         match running {
@@ -172,7 +174,7 @@ impl HelperStore {
             RequestOutcome::Success { version, value } => Ok((version, value)),
             RequestOutcome::Unknown(error) => Err(error),
             RequestOutcome::Conflict => {
-                Err(self.helper_error("the response to a get is a conflict"))
+                Err(self.helper_error("it answered a get with a conflict, which is not allowed"))
             }
         }
     }
@@ -185,7 +187,7 @@ impl HelperStore {
         check_sendable(account, secret)?;
         if self.hello()?.cas {
             return Err(
-                self.helper_error("a store with versions can only be written with a version")
+                self.helper_error("this store requires the expected version with each write")
             );
         }
         let mut attempt = 1;
@@ -296,7 +298,7 @@ impl Versioned for HelperStore {
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
         check_sendable(account, secret)?;
-        // A restarted helper without versions would ignore the condition.
+        // A restarted helper without versions would ignore `expected`.
         if !self.hello()?.cas {
             return Err(self.helper_error("the store no longer has versions"));
         }
@@ -317,10 +319,10 @@ impl Versioned for HelperStore {
     }
 }
 
-/// Fails if the key or the content cannot be sent to a helper.
-fn check_sendable(key: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
-    if !message::is_key(key) {
-        let text = "the name of the entry cannot be sent to a store helper";
+/// Fails if the account or the content cannot be sent to a helper.
+fn check_sendable(account: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
+    if !message::is_key(account) {
+        let text = "the profile's name has characters that store helpers do not accept";
         return Err(StoreError::failed(text));
     }
     if secret.is_some_and(|secret| secret.len() > MAX_VALUE) {
@@ -340,6 +342,7 @@ fn redact(message: &str, secret: &[u8]) -> String {
     const MIN_SECRET_LENGTH: usize = 12;
     let text = String::from_utf8_lossy(secret);
     let encoded = message::encode(secret);
+    // URLs in an entry are not secret.
     let quotes_entry = text
         .split('"')
         .filter(|part| part.len() >= MIN_SECRET_LENGTH && !part.contains("://"))
