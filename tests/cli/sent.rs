@@ -292,14 +292,7 @@ fn no_token_in_any_file() {
 }
 
 fn other_cookie_names() {
-    let world = World::with(
-        Store::File,
-        Settings {
-            access_cookie: "app.at".into(),
-            refresh_cookie: "app.rt".into(),
-            ..Settings::default()
-        },
-    );
+    let world = World::with_cookie_names("app.at", "app.rt");
     let url = world.api.base_url();
     world.run(&["profile", "set", "api_url", &url]).expect(0);
     let login = |code| {
@@ -332,15 +325,8 @@ fn other_cookie_names() {
 
 /// Without the configured names, a single pair of cookies named access and refresh is used.
 fn one_pair_of_cookies() {
-    let world = World::with(
-        Store::File,
-        Settings {
-            access_cookie: "app.access".into(),
-            refresh_cookie: "app.refresh".into(),
-            foreign_cookies: true,
-            ..Settings::default()
-        },
-    );
+    let world = World::with_cookie_names("app.access", "app.refresh");
+    world.api.set(|s| s.foreign_cookies = true);
     let output = world.login();
     let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
     assert!(output.stderr.contains(text), "{output:?}");
@@ -354,14 +340,7 @@ fn one_pair_of_cookies() {
     world.run(&["logout"]).expect(0);
     assert!(!world.api.session_alive(EMAIL));
     // Ambiguous names are not used.
-    let world = World::with(
-        Store::File,
-        Settings {
-            access_cookie: "app.access.refresh".into(),
-            refresh_cookie: "app.refresh".into(),
-            ..Settings::default()
-        },
-    );
+    let world = World::with_cookie_names("app.access.refresh", "app.refresh");
     let url = world.api.base_url();
     let args = ["login", EMAIL, "--store", "file", "--api-url", &url];
     world

@@ -187,15 +187,8 @@ fn signs_in(expiry: CookieExpiry) {
 }
 
 fn pair_of_other_names() {
-    let world = World::with(
-        Store::File,
-        Settings {
-            access_cookie: "app.access".into(),
-            refresh_cookie: "app.refresh".into(),
-            foreign_cookies: true,
-            ..Settings::default()
-        },
-    );
+    let world = World::with_cookie_names("app.access", "app.refresh");
+    world.api.set(|s| s.foreign_cookies = true);
     let output = run(&world, &chromium(&world, ""), &page(&world, "")).expect(0);
     expect_names(&world, &output);
     expect_gone(&world);

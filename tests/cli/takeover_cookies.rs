@@ -95,14 +95,7 @@ fn texts() {
 /// is taken, and the profile records its names.
 fn pair() {
     for number in 0..8 {
-        let world = World::with(
-            Store::File,
-            Settings {
-                access_cookie: "app.access".into(),
-                refresh_cookie: "app.refresh".into(),
-                ..Settings::default()
-            },
-        );
+        let world = World::with_cookie_names("app.access", "app.refresh");
         let form = forms(&world)[number].clone();
         let form = form
             .replace("access_token", "app.access")

@@ -75,14 +75,7 @@ fn unusable() {
 
 /// The browser has no cookie of the configured name, and one pair of other names.
 fn pair_of_other_names() {
-    let world = World::with(
-        Store::File,
-        Settings {
-            access_cookie: "app.access".into(),
-            refresh_cookie: "app.refresh".into(),
-            ..Settings::default()
-        },
-    );
+    let world = World::with_cookie_names("app.access", "app.refresh");
     let answer = r#"printf '{"id":1,"result":{"cookies":[
         {"name":"app.access","value":"a","domain":"127.0.0.1"},
         {"name":"app.refresh","value":"%s","domain":"127.0.0.1"}]}}\0' $TOKEN >&4; cat <&3 >/dev/null"#;

@@ -94,6 +94,16 @@ impl World {
         Self::with(store, settings)
     }
 
+    /// A world with a file store, whose server gives its cookies these names.
+    pub fn with_cookie_names(access: &str, refresh: &str) -> Self {
+        let settings = Settings {
+            access_cookie: access.into(),
+            refresh_cookie: refresh.into(),
+            ..Settings::default()
+        };
+        Self::with(Store::File, settings)
+    }
+
     /// A world with an API of these settings, and an account.
     pub fn with(store: Store, settings: Settings) -> Self {
         let home = tempfile::Builder::new().prefix("rmz").tempdir().unwrap();
