@@ -253,7 +253,10 @@ impl Http {
             let message = format!("cannot build the request: {cause}");
             return ApiError::SetupFailed(message);
         }
-        if let Some(tls_error) = rustls_error(error) {
+        // After the handshake, a TLS error does not show whether the request was processed.
+        if error.is_connect()
+            && let Some(tls_error) = rustls_error(error)
+        {
             return tls::handshake_error(tls_error, host, &self.options);
         }
         let (target, resolved_host) = match proxy::find(&self.options) {

@@ -1,8 +1,5 @@
 //! The names of the cookies that carry a session's tokens.
 
-/// Maximum length of a detected name. A longer text may be part of a cookie's value.
-const MAX_DETECTED_NAME_BYTES: usize = 64;
-
 /// The names of the access and the refresh cookie.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CookieNames {
@@ -28,13 +25,13 @@ impl CookieNames {
 
     /// Finds the two token cookies among `names`, for a server that does not use the
     /// configured names: the only name that contains `access`, and the only name that
-    /// contains `refresh`. Ignores names that contain both. Returns `None` if there are several candidates for either.
+    /// contains `refresh`. Ignores names that contain both. Returns `None` if there are
+    /// several candidates for either.
     pub fn find_pair<'n>(names: impl Iterator<Item = &'n str> + Clone) -> Option<Self> {
         let only_name_with = |word: &str, other: &str| {
             let mut candidates = names.clone().filter(|name| {
                 let lower = name.to_ascii_lowercase();
-                let is_valid = Self::is_valid(name) && name.len() <= MAX_DETECTED_NAME_BYTES;
-                is_valid && lower.contains(word) && !lower.contains(other)
+                Self::is_valid(name) && lower.contains(word) && !lower.contains(other)
             });
             let name = candidates.next()?;
             candidates.next().is_none().then_some(name)

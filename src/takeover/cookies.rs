@@ -118,6 +118,9 @@ enum Scope<'a> {
     Domain { domain: &'a str, host_only: bool },
 }
 
+/// Maximum length of a name that is detected. A longer text may be part of a value.
+const MAX_DETECTED_NAME_BYTES: usize = 64;
+
 /// State of a search. The parsers call `offer` for each cookie in the text.
 struct Search<'a> {
     wanted: WantedCookie<'a>,
@@ -148,7 +151,9 @@ impl<'a> Search<'a> {
     /// far. Calls `value` only for a cookie of the wanted name and host.
     fn offer(&mut self, name: &str, scope: Scope<'_>, value: impl FnOnce() -> Option<Secret>) {
         let rank = self.rank(scope);
-        if rank.is_some() && !self.names_for_host.contains(name) {
+        // What stands before a `=` in a damaged text may be part of a value.
+        let may_be_name = name.len() <= MAX_DETECTED_NAME_BYTES && CookieNames::is_valid(name);
+        if rank.is_some() && may_be_name && !self.names_for_host.contains(name) {
             self.names_for_host.insert(name.to_owned());
         }
         if name != self.wanted.name {
@@ -217,10 +222,12 @@ impl<'a> Search<'a> {
     /// first is kept.
     fn offer_header(&mut self, header: &str, scope: Scope<'_>) {
         let pairs = header.split(';').filter_map(|pair| pair.split_once('='));
+        let mut names = BTreeSet::new();
         for (name, value) in pairs {
-            self.offer(name.trim(), scope, || {
-                Some(Secret::new(value.trim().to_owned()))
-            });
+            let name = name.trim();
+            if names.insert(name) {
+                self.offer(name, scope, || Some(Secret::new(value.trim().to_owned())));
+            }
         }
     }
 }

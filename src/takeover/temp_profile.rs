@@ -10,7 +10,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, getpgid, getuid, kill_process_group};
@@ -42,12 +43,15 @@ struct Shared {
     /// Locked while this process runs. The kernel unlocks it even after `kill -9`.
     _lock: File,
     state: Mutex<State>,
+    removed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     process_groups: Vec<Pid>,
-    destroyed: bool,
+    /// The thread that destroys the profile, once a thread has begun to.
+    destroyer: Option<ThreadId>,
+    is_removed: bool,
 }
 
 impl TempProfile {
@@ -67,6 +71,7 @@ impl TempProfile {
             root: root.keep(),
             _lock: lock,
             state: Mutex::default(),
+            removed: Condvar::new(),
         })))
     }
 
@@ -89,7 +94,7 @@ impl TempProfile {
     pub(super) fn copy_profile(&self) -> io::Result<PathBuf> {
         // Hold the mutex while copying, so that `destroy` cannot remove the directory meanwhile.
         let state = self.0.lock();
-        if state.destroyed {
+        if state.destroyer.is_some() {
             return Err(shutdown_error());
         }
         let (original, copy) = (self.profile_dir(), self.0.root.join("copy"));
@@ -115,7 +120,7 @@ impl TempProfile {
     /// Starts a process in its own process group, which `destroy` kills.
     pub(super) fn spawn(&self, command: &mut Command) -> io::Result<Child> {
         let mut state = self.0.lock();
-        if state.destroyed {
+        if state.destroyer.is_some() {
             return Err(shutdown_error());
         }
         let child = command.process_group(0).spawn()?;
@@ -126,27 +131,41 @@ impl TempProfile {
     /// Kills the process group of the child and reaps the child.
     pub(super) fn kill_and_reap(&self, child: &mut Child) {
         if let Some(pid) = child_pid(child) {
-            // The child must not be reaped before: its pid could already be in use again.
+            // Kill before reaping: afterwards, another process may have this pid.
             let _ = kill_process_group(pid, Signal::KILL);
             self.0.lock().process_groups.retain(|group| *group != pid);
         }
         drop(child.wait());
     }
 
-    /// Kills the browsers and removes the directory. Returns false if another call has
-    /// already started to do this.
+    /// Kills the browsers and removes the directory. If another thread is doing this, waits
+    /// for that thread, since the process ends after this call. Returns whether this call
+    /// did it.
     pub(super) fn destroy(&self) -> bool {
-        let process_groups = {
-            let mut state = self.0.lock();
-            if std::mem::replace(&mut state.destroyed, true) {
+        let this_thread = std::thread::current().id();
+        let mut state = self.0.lock();
+        match state.destroyer {
+            None => state.destroyer = Some(this_thread),
+            // A panic while this thread removes the directory must not wait for itself.
+            Some(destroyer) if destroyer == this_thread => return false,
+            Some(_) => {
+                let removed = self.0.removed.wait_timeout_while(
+                    state,
+                    REMOVE_TIMEOUT + Duration::from_secs(1),
+                    |state| !state.is_removed,
+                );
+                drop(removed);
                 return false;
             }
-            std::mem::take(&mut state.process_groups)
-        };
-        for group in process_groups {
+        }
+        // Killed before the mutex is released, since other threads may then reap.
+        for group in std::mem::take(&mut state.process_groups) {
             let _ = kill_process_group(group, Signal::KILL);
         }
+        drop(state);
         remove_dir_with_retries(&self.0.root);
+        self.0.lock().is_removed = true;
+        self.0.removed.notify_all();
         true
     }
 }

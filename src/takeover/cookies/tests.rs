@@ -54,6 +54,14 @@ fn headers() {
     );
 }
 
+/// Of several cookies with one name in a header, the first is the most specific.
+#[test]
+fn first_in_a_header() {
+    let found = find_value("Cookie: refresh_token=; refresh_token=old");
+    assert!(matches!(found, Err(CookieError::Missing(_))), "{found:?}");
+    assert_found("Cookie: refresh_token=new; refresh_token=old", "new");
+}
+
 #[test]
 fn netscape() {
     let line = |prefix: &str, domain: &str, flag: &str, value: &str| {
