@@ -113,9 +113,11 @@ impl SessionManager<'_> {
     ) -> Result<Option<Started>, SessionError> {
         let lock = self.lock()?;
         let old_session = self.read_old_session()?;
+        self.refuse_rotation_commands()?;
         self.rotation_commands.run_check()?;
+        let is_shared = self.is_shared()?;
         let deferral = self.interrupts.defer();
-        let stored = self.request_and_store(&lock, login, old_session, request);
+        let stored = self.request_and_store(&lock, login, old_session, is_shared, request);
         let Some((session, replaced)) = deferral.finish(stored)? else {
             return Ok(None);
         };
@@ -133,6 +135,7 @@ impl SessionManager<'_> {
         lock: &ProfileLock,
         login: Option<&str>,
         old_session: Option<Session>,
+        is_shared: bool,
         request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
     ) -> Result<Option<(Session, Vec<Session>)>, SessionError> {
         let Issued { grant, exchanged } = {
@@ -149,7 +152,7 @@ impl SessionManager<'_> {
             })?;
         session.hand_over_pending = self.rotation_commands.has_on_rotate();
         let mut old_session = old_session;
-        if self.is_shared()? {
+        if is_shared {
             (session, old_session) = self.log_in_shared(session)?;
         } else {
             self.persist(lock, &session)?;
@@ -158,6 +161,9 @@ impl SessionManager<'_> {
             profile.api_url = Some(self.origin.clone());
             profile.store = Some(self.store);
             profile.signed_in = Some(true);
+            if is_shared {
+                profile.clock_skew = session.clock_skew_millis;
+            }
             if let Some(login) = login {
                 profile.login = Some(login.to_owned());
             }

@@ -71,11 +71,19 @@ impl SessionManager<'_> {
             true => self.leave_shared()?,
             false => None,
         };
+        // Reading may open a dialog to unlock the store, so signals are not deferred yet.
+        let read = match left {
+            Some(_) => Ok(None),
+            None => self.read_own_entry()?,
+        };
         let deferral = self.interrupts.defer();
         let mut sent = Vec::new();
         let own = match left {
             Some(left) => left,
-            None => self.end_own(lock, local, &mut sent)?,
+            None => match self.end_shared()? {
+                Some(ended) => ended,
+                None => self.end_entry(lock, self.store, read, local, &mut sent),
+            },
         };
         let mut sessions = vec![own];
         for kind in self.other_stores() {
@@ -99,21 +107,13 @@ impl SessionManager<'_> {
         Ok(LogoutOutcome { sessions })
     }
 
-    /// Ends the session in the profile's store.
-    fn end_own(
-        &self,
-        lock: &ProfileLock,
-        local: bool,
-        sent: &mut Vec<RefreshToken>,
-    ) -> Result<EndedSession, SessionError> {
+    /// Reads the entry in the profile's store. Fails if the store cannot be used; the
+    /// inner error means that the entry cannot be parsed.
+    fn read_own_entry(&self) -> Result<Result<Option<Session>, StoreError>, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        let read = match self.entry().read_exposed() {
-            Err(error) if error.kind != StoreErrorKind::Failed => return Err(error.into()),
-            read => read,
-        };
-        match self.end_shared()? {
-            Some(ended) => Ok(ended),
-            None => Ok(self.end_entry(lock, self.store, read, local, sent)),
+        match self.entry().read_exposed() {
+            Err(error) if error.kind != StoreErrorKind::Failed => Err(error.into()),
+            read => Ok(read),
         }
     }
 

@@ -65,8 +65,9 @@ impl SessionManager<'_> {
         // Another process may have exchanged the token that was read before the
         // lock was acquired, so it is read again.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
+        let is_first_read = last_read.is_none();
         let last_read = last_read.or(read_while_waiting.as_ref());
-        if last_read.is_none() {
+        if is_first_read {
             self.warn_if_stored_by_other_host(&session);
         }
         let session = self.run_pending_on_rotate(&lock, session)?;

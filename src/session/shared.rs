@@ -268,7 +268,6 @@ impl SessionManager<'_> {
         &self,
         session: Session,
     ) -> Result<(Session, Option<Session>), SessionError> {
-        self.record_skew(&session);
         self.with_shared(|shared| shared.log_in(session))?
             .ok_or_else(|| StoreError::failed("the store no longer has versions").into())
     }
@@ -307,6 +306,8 @@ impl SessionManager<'_> {
             return Ok(Some(session));
         }
         if session.clock_skew_millis.is_none() || is_from_future(&session, (self.now)()) {
+            self.interrupts.watch();
+            let _waiting = self.terminal.spin("waiting for the server");
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
                     // If the response has no `Date`, assume that the clocks agree.
@@ -326,12 +327,21 @@ impl SessionManager<'_> {
         selected.profile?.clock_skew
     }
 
+    /// Records the skew of this machine's clock in an existing profile. Waits for no
+    /// lock, since the record only saves a later request.
     fn record_skew(&self, session: &Session) {
-        let recorded = self.recorded_skew();
+        let selected = self.profiles.select(Some(&self.profile));
+        let Some(profile) = selected.ok().and_then(|selected| selected.profile) else {
+            return;
+        };
         let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_SKEW_ERROR_MILLIS.unsigned_abs();
         if let Some(skew) = session.clock_skew_millis
-            && recorded.is_none_or(|recorded| !is_close(recorded, skew))
-            && let Err(error) = self.record(|profile| profile.clock_skew = Some(skew))
+            && (profile.clock_skew).is_none_or(|recorded| !is_close(recorded, skew))
+            && let Err(error) = self
+                .profiles
+                .update(&self.profile, Duration::ZERO, |profile| {
+                    profile.clock_skew = Some(skew);
+                })
         {
             self.terminal
                 .verbose(&format!("recording the clock skew failed: {error}"));

@@ -119,6 +119,7 @@ impl<E: Environment> SharedSession<'_, E> {
     /// Tests that the store can be written and refuses a write with an old version.
     /// Writes nothing if the entry contains a lease.
     pub(in crate::session) fn test_store(&self) -> LeaseResult<StoreProof, E> {
+        let mut backoff = Backoff::default();
         for _ in 0..MIN_SAVE_ATTEMPTS {
             let (version, bytes) = self.environment.get(self.timing.request_timeout)?;
             let entry = bytes.as_ref().map(|bytes| self.parse(bytes));
@@ -142,7 +143,10 @@ impl<E: Environment> SharedSession<'_, E> {
             match put()? {
                 PutOutcome::Stored(_) => {}
                 // Another machine has changed the entry. Read it again.
-                PutOutcome::Conflict => continue,
+                PutOutcome::Conflict => {
+                    self.pause(&mut backoff);
+                    continue;
+                }
                 PutOutcome::Unknown => return Err(outcome_unknown().into()),
             }
             return match put()? {
@@ -154,7 +158,8 @@ impl<E: Environment> SharedSession<'_, E> {
                 .into()),
             };
         }
-        Err(LeaseError::Busy(None))
+        let text = "other machines changed the entry while the store was tested";
+        Err(StoreError::unavailable(text).into())
     }
 }
 
