@@ -23,6 +23,8 @@ use crate::terminal::TerminalOptions;
 pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
 pub(crate) const ACCESS_TOKEN: &str = "REMEMBERIZER_ACCESS_TOKEN";
 pub(crate) const REFRESH_TOKEN: &str = "REMEMBERIZER_REFRESH_TOKEN";
+const ON_ROTATE: &str = "REMEMBERIZER_ON_ROTATE";
+const ON_ROTATE_CHECK: &str = "REMEMBERIZER_ON_ROTATE_CHECK";
 
 /// Pairs of a variable and the flag that it sets.
 pub const VARIABLES: [(&str, &str); 12] = [
@@ -267,14 +269,19 @@ pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
         value.split_whitespace().map(str::to_owned).collect()
     };
     RotationCommands {
-        on_rotate: split_variable("REMEMBERIZER_ON_ROTATE"),
-        check: split_variable("REMEMBERIZER_ON_ROTATE_CHECK"),
+        on_rotate: split_variable(ON_ROTATE),
+        check: split_variable(ON_ROTATE_CHECK),
         secret_variables: &SECRET_VARIABLES,
     }
 }
 
+/// Returns the tokens in the environment. Fails if a token or a rotation command that
+/// belongs to it is not valid.
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let env = Env(host);
+    for name in [ON_ROTATE, ON_ROTATE_CHECK] {
+        env.text(name)?;
+    }
     let read_token = |name| -> Result<Option<Secret>, Failure> {
         let Some(token) = env.text(name)?.map(Secret::new) else {
             return Ok(None);

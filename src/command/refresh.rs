@@ -104,6 +104,9 @@ fn refresh(
         Some(min_ttl) => RefreshPolicy::IfEndsWithin(min_ttl),
         None => RefreshPolicy::Now,
     };
+    if let Some(session) = &loaded {
+        manager.complete_hand_over(session)?;
+    }
     let (session, renewed) = match loaded {
         Some(session) if manager.is_fresh(&session, policy) => (session, false),
         loaded => (manager.renew(loaded.as_ref(), policy)?, true),

@@ -122,7 +122,7 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
 impl SessionManager<'_> {
     /// Runs `on_rotate` for the refresh token of a stored session, if that failed
     /// in an earlier run. Must be called before any other use of the session.
-    pub(super) fn complete_hand_over(&self, session: &Session) -> Result<(), SessionError> {
+    pub(crate) fn complete_hand_over(&self, session: &Session) -> Result<(), SessionError> {
         if !session.hand_over_pending {
             return Ok(());
         }

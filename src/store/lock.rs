@@ -120,6 +120,8 @@ fn open(path: &Path) -> Result<File, StoreError> {
 fn create(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         private::create_dir(dir)?;
+        private::check_replaceable(dir)
+            .map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

@@ -153,28 +153,17 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = match create() {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
             fs::remove_file(&temporary)?;
-            create().map_err(without_path)?
+            create()?
         }
-        result => result.map_err(without_path)?,
+        result => result?,
     };
     restrict(file.as_file())?;
-    file.write_all(content).map_err(without_path)?;
+    file.write_all(content)?;
     file.as_file().sync_all()?;
     let (file, temporary) = file.keep().map_err(|e| e.error)?;
     drop(file);
     retry_while_open(|| fs::rename(&temporary, path))?;
     sync_dir(dir)
-}
-
-/// Returns the operating system's error from an error of tempfile. tempfile adds the
-/// temporary path, while the caller's message names the file to be replaced.
-fn without_path(error: io::Error) -> io::Error {
-    error
-        .get_ref()
-        .and_then(std::error::Error::source)
-        .and_then(|source| source.downcast_ref::<io::Error>())
-        .and_then(io::Error::raw_os_error)
-        .map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Removes `path`, and the temporary file of a killed run. Returns whether `path` existed.

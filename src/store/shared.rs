@@ -111,7 +111,6 @@ impl SharedEntry {
             });
         }
         let mut session = entry::from_bytes_up_to(VERSION, bytes)?;
-        session.clock_skew_millis = None;
         session.set_clock_skew(skew);
         Ok(Self {
             session: Some(session),

@@ -112,6 +112,12 @@ fn refused() {
             let owner = std::fs::metadata(&file).unwrap().uid();
             assert_eq!(owner, 12345, "{args:?} left it alone");
         }
+        let locks = world.data_dir().join("locks");
+        std::os::unix::fs::chown(&locks, Some(12345), None).unwrap();
+        let output = world.run(&["refresh", "--profile", "new"]);
+        assert_ne!(output.code, 0, "{output:?}");
+        assert!(!locks.join("new.lock").exists(), "a file for another user");
+        std::os::unix::fs::chown(&locks, Some(0), None).unwrap();
         let profiles = world.config_dir().join("profiles.json");
         std::os::unix::fs::chown(&profiles, Some(12345), None).unwrap();
         let output = world.run(&["profile", "set", "login", "x"]);

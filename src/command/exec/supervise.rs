@@ -127,6 +127,9 @@ struct FileUpdater<'c> {
 impl FileUpdater<'_> {
     /// Writes the token to the file, and records when to remove it.
     fn write(&mut self, credential: &Credential<'_>, requested_at: Timestamp) -> Result<(), Error> {
+        let mut state = lock(&self.state);
+        // Written first: if this fails, the next attempt must still be due.
+        state.file.write(credential.access()?)?;
         let expiry = credential.access_expiry();
         // If the token was received before this request, for example by another process,
         // the latency is zero.
@@ -134,8 +137,6 @@ impl FileUpdater<'_> {
         let latency = latency.max(0);
         self.latency = Duration::from_millis(latency.unsigned_abs());
         self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-latency));
-        let mut state = lock(&self.state);
-        state.file.write(credential.access()?)?;
         state.remove_at = self.expiry.and_then(|expiry| {
             // For short-lived tokens, limit the margin to 2/5 of the lifetime.
             let max_margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);

@@ -153,7 +153,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let manager = context.session_manager_with_store(from);
     let target = context.session_manager_with_store(to);
     let lock = manager.lock()?;
-    if is_shared(&target) {
+    if matches!(to, StoreKind::Helper(_)) {
         target.refuse_rotation_commands()?;
     }
     if from != to {

@@ -148,12 +148,15 @@ pub(in crate::store) fn success(version: &str, value: Option<Option<&[u8]>>) -> 
     line.to_bytes()
 }
 
-/// Returns an error response.
+/// Returns an error response. Shortens the message, and removes what JSON would escape,
+/// since shell scripts parse the line.
 pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u8>> {
+    let is_plain = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
+    let message: String = message.chars().filter(is_plain).take(200).collect();
     let line = Line {
         ok: Some(false),
         error: Some(code),
-        message: Some(message),
+        message: Some(&message),
         ..Line::default()
     };
     line.to_bytes()

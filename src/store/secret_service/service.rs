@@ -108,13 +108,13 @@ impl Service {
     /// [`Service::flush`] can.
     pub(super) async fn write(&mut self, account: &str, secret: &[u8]) -> Result<()> {
         // `flush` needs to know the daemon. Identify it while the service writes.
-        let identified = match self.daemon {
+        let identification = match self.daemon {
             None => Some(tokio::spawn(Daemon::identify(self.bus.clone()))),
             Some(_) => None,
         };
         self.set_or_create(account, secret).await?;
-        if let Some(identified) = identified {
-            self.daemon = identified.await.ok();
+        if let (Some(identification), None) = (identification, self.daemon) {
+            self.keep_daemon(identification.await.unwrap_or(Daemon::Unknown));
         }
         self.flush(account).await;
         Ok(())
@@ -198,8 +198,18 @@ impl Service {
     pub(super) async fn daemon(&mut self) -> Daemon {
         match self.daemon {
             Some(daemon) => daemon,
-            None => *self.daemon.insert(Daemon::identify(self.bus.clone()).await),
+            None => {
+                let daemon = Daemon::identify(self.bus.clone()).await;
+                self.keep_daemon(daemon);
+                daemon
+            }
         }
+    }
+
+    /// Keeps the daemon for later calls, unless it is unknown: the bus may not have
+    /// started it yet.
+    fn keep_daemon(&mut self, daemon: Daemon) {
+        self.daemon = Some(daemon).filter(|daemon| *daemon != Daemon::Unknown);
     }
 
     /// Makes `KWallet` write the last change to disk. gnome-keyring does so before it

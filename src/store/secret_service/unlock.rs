@@ -14,6 +14,7 @@ impl Service {
         let (_, prompt): (Vec<OwnedObjectPath>, OwnedObjectPath) =
             self.call_service("Unlock", &objects).await?;
         if prompt.as_str() == NO_OBJECT {
+            self.unlock_error = None;
             return Ok(());
         }
         let question = self.unlock_question(objects).await;
