@@ -1,6 +1,7 @@
 //! The context that every command receives: the settings, the terminal, and functions
 //! that build session managers.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -58,6 +59,18 @@ impl<'h> Context<'h> {
             host,
             interrupts,
         }
+    }
+
+    /// Returns the directory for token files: below `XDG_RUNTIME_DIR`, which is emptied at
+    /// reboot, or else below the data directory.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        (self.host.read_variable)("XDG_RUNTIME_DIR")
+            .map(PathBuf::from)
+            .filter(|dir| dir.is_absolute() && dir.is_dir())
+            .map_or_else(
+                || self.settings.data_dir.join("run"),
+                |dir| dir.join("rememberizer"),
+            )
     }
 
     /// Creates a server that gives other machines access to the store in use.

@@ -36,6 +36,9 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
             return Ok(manager);
         }
     }
+    if manager.store != StoreKind::Keyring {
+        return Err(error.into());
+    }
     Err(with_file_store_hint(context, error).into())
 }
 

@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::session::{SessionError, StoreProof};
 use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{StoreError, StoreErrorKind, TokenFile};
 use findings::Findings;
 
 /// Check the setup and suggest fixes
@@ -51,13 +51,19 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     findings.print()
 }
 
-/// Removes the browser profiles of `login --browser` runs that were killed.
+/// Removes the browser profiles of `login --browser` runs, and the token files of `exec`
+/// runs, that were killed.
 fn remove_leftovers(context: &Context<'_>, findings: &mut Findings<'_>) {
     let removed_count = crate::takeover::remove_stale_profiles(&*context.host.read_variable);
     if removed_count > 0 {
         let text =
             format!("removed {removed_count} browser profile(s) that a killed login had left");
         findings.ok("browser", text);
+    }
+    let removed_count = TokenFile::remove_stale(&context.run_dir());
+    if removed_count > 0 {
+        let text = format!("removed {removed_count} token file(s) that a killed exec had left");
+        findings.ok("exec", text);
     }
 }
 

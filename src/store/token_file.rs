@@ -35,7 +35,7 @@ impl TokenFile {
         // Hold this lock until the new directory is locked, so that another process does
         // not remove the directory before.
         let _parent_lock = acquire_lock(parent)?;
-        remove_unlocked_dirs(parent);
+        let _removed_count = remove_unlocked_dirs(parent);
         let dir = tempfile::Builder::new()
             .prefix(DIR_PREFIX)
             .tempdir_in(parent)
@@ -46,6 +46,14 @@ impl TokenFile {
             lock: Some(lock),
             dir,
         })
+    }
+
+    /// Removes the directories of killed runs in `parent`. Returns how many there were.
+    pub(crate) fn remove_stale(parent: &Path) -> usize {
+        match parent.is_dir().then(|| acquire_lock(parent)) {
+            Some(Ok(_parent_lock)) => remove_unlocked_dirs(parent),
+            _ => 0,
+        }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
@@ -88,15 +96,17 @@ fn acquire_lock(dir: &Path) -> Result<File, StoreError> {
 }
 
 /// Removes the directories of runs that no longer hold their lock. Ignores failures.
-fn remove_unlocked_dirs(parent: &Path) {
+fn remove_unlocked_dirs(parent: &Path) -> usize {
     let Ok(entries) = fs::read_dir(parent) else {
-        return;
+        return 0;
     };
+    let mut removed_count = 0;
     for entry in entries.flatten() {
         let is_ours = entry.file_name().to_string_lossy().starts_with(DIR_PREFIX);
         let dir = entry.path();
         if is_ours && lock::acquire(&dir.join(LOCK_FILE), Duration::ZERO).is_ok() {
-            drop(fs::remove_dir_all(&dir));
+            removed_count += usize::from(fs::remove_dir_all(&dir).is_ok());
         }
     }
+    removed_count
 }

@@ -21,6 +21,11 @@ pub fn tests() -> Vec<Test> {
         test("fleet_file::rotation_commands", rotation_commands).needs(&python),
         test("fleet_file::doctor_during_a_lease", doctor_during_lease).needs(&python),
         test("fleet_file::a_store_that_is_gone_can_be_left", gone_store).needs(&python),
+        test(
+            "fleet_file::joined_in_the_other_order",
+            joined_in_the_other_order,
+        )
+        .needs(&python),
         test("fleet_file::a_failure_is_shared", shared_failure).needs(&python),
         test(
             "fleet_file::a_store_that_overwrites_is_refused",
@@ -193,6 +198,22 @@ fn overwriting_store() {
     assert!(output.stderr.contains("overwrote"), "{output:#?}");
     let requests = machines.helped.world.api.requests();
     assert!(requests.is_empty(), "asked the server before the store");
+}
+
+/// A machine that sets the server after the store does not end the session of the others.
+fn joined_in_the_other_order() {
+    let machines = Machines::on_a_file(Settings::default());
+    machines.login("+0", "one").expect(0);
+    let url = machines.helped.world.api.base_url();
+    let run = |args: &[&str]| machines.run("two", args);
+    run(&["profile", "set", "store", &machines.store]).expect(0);
+    run(&["whoami"]).expect(3);
+    run(&["profile", "set", "api_url", &url]).expect(0);
+    run(&["whoami"]).expect(0);
+    let output = run(&["profile", "set", "api_url", "https://other.example"]).expect(2);
+    assert!(output.stderr.contains("logout --local"), "{output:#?}");
+    machines.run("one", &["whoami"]).expect(0);
+    assert!(machines.helped.world.api.session_alive(EMAIL));
 }
 
 /// `logout --local` needs neither the store nor its helper, and leaves the session to others.

@@ -13,6 +13,7 @@ pub fn tests() -> Vec<Test> {
         test("token_file::signals_and_status", signals),
         test("token_file::killed", killed),
         test("token_file::session_ends", session_ends),
+        test("token_file::short_min_ttl", short_min_ttl),
         test("token_file::cannot_be_written", cannot_be_written),
         test("token_file::variable", variable),
         test("token_file::ctrl_c_reaches_the_command_once", ctrl_c).needs(&[Part::Command("tmux")]),
@@ -179,6 +180,14 @@ fn killed() {
     kill("-KILL", child.id());
     child.wait().unwrap();
     assert_eq!(leftovers(&world), 2);
+    let doctor = world.run(&["doctor"]);
+    assert!(
+        doctor
+            .stdout
+            .contains("removed 1 token file(s) that a killed exec had left"),
+        "{doctor:?}"
+    );
+    assert_eq!(leftovers(&world), 1);
     world.run(&exec("true")).expect(0);
     assert_eq!(leftovers(&world), 1);
     Output::of(live.wait_with_output().unwrap()).expect(0);
@@ -212,6 +221,18 @@ fn session_ends() {
         assert_eq!(count(text), 1, "{text}: {output:?}");
     }
     assert_eq!(count("\n"), 4, "{output:?}");
+}
+
+/// A `--min-ttl` below the time at which the file is removed leaves no gap.
+fn short_min_ttl() {
+    let world = with_short_tokens(Store::File);
+    world.api.set(|settings| settings.access_lifetime = 6);
+    let script = "end=$(($(date +%s) + 9)); while [ $(date +%s) -lt $end ]; do \
+        [ -e $REMEMBERIZER_TOKEN_FILE ] || exit 1; sleep 0.05; done";
+    let args = [&["exec", "--min-ttl", "0.5s"], &exec(script)[1..]].concat();
+    let output = world.run(&args).expect(0);
+    assert_eq!(output.stderr, "", "{output:?}");
+    assert!(world.api.exchanges() > 1);
 }
 
 fn cannot_be_written() {

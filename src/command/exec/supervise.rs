@@ -1,7 +1,6 @@
 //! `exec --token-file`: runs the command as a child process, and keeps the current access
 //! token in a file until the command exits.
 
-use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,7 +37,7 @@ pub(super) fn supervise(
     min_ttl: Duration,
     mut command: Command,
 ) -> Result<i32, Error> {
-    let file = TokenFile::create(&run_dir(context))?;
+    let file = TokenFile::create(&context.run_dir())?;
     command.env(TOKEN_FILE, file.path());
     let mut updater = FileUpdater {
         context,
@@ -85,18 +84,6 @@ pub(super) fn exit_code(status: ExitStatus) -> i32 {
         return 128 + signal;
     }
     status.code().unwrap_or(1)
-}
-
-/// Returns the directory for the token file: below `XDG_RUNTIME_DIR`, which is emptied at
-/// reboot, or else below the data directory.
-fn run_dir(context: &Context<'_>) -> PathBuf {
-    (context.host.read_variable)("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|dir| dir.is_absolute() && dir.is_dir())
-        .map_or_else(
-            || context.settings.data_dir.join("run"),
-            |dir| dir.join("rememberizer"),
-        )
 }
 
 /// The token file, and the time at which its token must be removed, if known.
@@ -189,11 +176,12 @@ impl FileUpdater<'_> {
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, but at most
-    /// two thirds of the lifetime.
+    /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, but before
+    /// the token is removed from the file, and at most two thirds of the lifetime.
     fn threshold(&self) -> Duration {
+        let threshold = self.min_ttl.max(2 * EXPIRY_MARGIN);
         let max = self.lifetime().map(|lifetime| lifetime * 2 / 3);
-        max.map_or(self.min_ttl, |max| self.min_ttl.min(max))
+        max.map_or(threshold, |max| threshold.min(max))
     }
 
     fn remaining(&self) -> Remaining {

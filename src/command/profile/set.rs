@@ -197,7 +197,22 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
 /// Ends the session, and pins the profile to another server.
 fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
     let manager = context.session_manager();
+    // A session that the new server has issued can stay.
+    let read = manager.load();
+    let is_from_new_server =
+        matches!(&read, Err(SessionError::OtherOrigin { stored }) if stored == origin);
+    let is_present = matches!(&read, Ok(Some(_)) | Err(SessionError::OtherOrigin { .. }));
+    if is_present && !is_from_new_server && manager.origin != *origin && is_shared(&manager) {
+        let text = "the session in the store is of another server, and other machines share it";
+        let hint = format!(
+            "to end it for all of them, run: {}; to leave it to them: {}",
+            context.command_line("logout"),
+            context.command_line("logout --local")
+        );
+        return Err(Failure::usage(text).with_hint(hint).into());
+    }
     if manager.origin != *origin
+        && !is_from_new_server
         && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
         && report.json["server"] != Value::Null
     {
