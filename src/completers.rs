@@ -46,7 +46,7 @@ pub(crate) fn profile_names() -> ArgValueCompleter {
 /// Completes `keyring` and `file`. Names of helpers are not completed.
 pub(crate) fn store_kinds() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
-        let kinds = StoreKind::ALL.iter();
+        let kinds = StoreKind::BUILT_IN.iter();
         kinds.map(|kind| kind.as_str().into()).collect()
     })
 }

@@ -39,6 +39,9 @@ impl<'h> Context<'h> {
             let can_ask = may_prompt && terminal.can_ask_on_desktop();
             let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
+                bus_addresses: (host.read_variable)("DBUS_SESSION_BUS_ADDRESS")
+                    .filter(|value| !value.is_empty())
+                    .and_then(|value| value.into_string().ok()),
                 timeout: KEYRING_TIMEOUT,
                 prompt_timeout: can_ask.then_some(UNLOCK_TIMEOUT),
                 on_prompt: Box::new(move |text, dismiss| {

@@ -1,6 +1,6 @@
 //! Converts errors of the lower layers to a [`Failure`]: outcome, message and hint.
 
-use crate::api::{ApiError, Delivery};
+use crate::api::{ApiError, FailureStage};
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::session::{LikelyCause, SessionError};
@@ -114,7 +114,7 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
     let message = error.to_string();
     match error {
         ApiError::Refused {
-            captcha_failed: true,
+            captcha_required: true,
             fields,
             ..
         } => Failure {
@@ -153,8 +153,8 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
             }
         }
         ApiError::Unavailable {
-            delivery:
-                Delivery::TlsHandshakeFailed {
+            stage:
+                FailureStage::TlsHandshakeFailed {
                     is_unknown_issuer: true,
                 },
             ..
@@ -166,7 +166,7 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
                 command_line("doctor")
             ))
         }
-        ApiError::NotThisApi { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
+        ApiError::WrongApiUrl { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
             "is the API URL right? {}",
             command_line("profile show")
         )),

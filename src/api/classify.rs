@@ -10,7 +10,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Request, Response};
-use super::{ApiError, Client, Delivery, message};
+use super::{ApiError, Client, FailureStage, message};
 
 impl Client {
     /// Sends the request once. Returns a 2xx response with its body unread, or
@@ -31,12 +31,9 @@ impl Client {
     }
 
     fn classify_error(&self, response: Response, is_authenticated: bool) -> ApiError {
-        let status_line = response.status.to_string();
-        let reason_phrase = response
-            .status
-            .canonical_reason()
-            .unwrap_or("unknown status");
-        let (status, retry_after) = (response.status(), response.retry_after());
+        let (status, status_line) = (response.status_code(), response.status.to_string());
+        let reason_phrase = response.status.canonical_reason();
+        let retry_after = response.retry_after();
         let content_type = response.content_type().map(str::to_owned);
         // If the body cannot be read to its end, classify by the status alone.
         let body = self.http.read_body(response).unwrap_or_default().bytes;
@@ -46,33 +43,33 @@ impl Client {
         let server_text = parsed_error.message.filter(|text| *text != status_line);
         let message = server_text
             .clone()
-            .unwrap_or_else(|| reason_phrase.to_lowercase());
+            .unwrap_or_else(|| reason_phrase.unwrap_or("unknown status").to_lowercase());
+        let is_refusal = match status {
+            401 if is_authenticated => true,
+            // These two concern the connection, whatever the body is.
+            407 | 408 => false,
+            400..=499 => is_json,
+            _ => false,
+        };
         match status {
             429 => ApiError::RateLimited {
                 message,
                 retry_after,
             },
-            404 => ApiError::NotThisApi { status, message },
-            405 | 406 | 410 | 415 if is_json => ApiError::NotThisApi { status, message },
-            // 407 and 408 concern the connection, whatever the body is.
-            400..=499 if is_json && !matches!(status, 407 | 408) => ApiError::Refused {
-                captcha_failed: parsed_error.mentions_captcha && matches!(status, 400 | 403 | 422),
+            404 => ApiError::WrongApiUrl { status, message },
+            405 | 406 | 410 | 415 if is_json => ApiError::WrongApiUrl { status, message },
+            _ if is_refusal => ApiError::Refused {
+                captcha_required: parsed_error.mentions_captcha
+                    && matches!(status, 400 | 403 | 422),
                 csrf_failed: parsed_error.mentions_csrf && status == 403,
                 fields: parsed_error.fields,
-                status,
-                message,
-            },
-            401 if is_authenticated => ApiError::Refused {
-                captcha_failed: false,
-                csrf_failed: false,
-                fields: Vec::new(),
                 status,
                 message,
             },
             _ => {
                 let suffix = server_text.map_or(String::new(), |text| format!(": {text}"));
                 let message = format!("the server answered {status_line}{suffix}");
-                ApiError::unavailable(message, Delivery::UnusableResponse(status))
+                ApiError::unavailable(message, FailureStage::UnusableResponse(status))
             }
         }
     }
@@ -81,7 +78,7 @@ impl Client {
     /// redirect means that the configured URL is wrong. A temporary redirect, such as a
     /// captive portal's, is a transient failure.
     fn classify_redirect(&self, response: &Response) -> ApiError {
-        let status = response.status();
+        let status = response.status_code();
         let message = match self.location(response) {
             Some(location) => format!("a redirect to {location}, which is not followed"),
             None => "a redirect without a location".to_owned(),
@@ -89,9 +86,9 @@ impl Client {
         match status {
             302 | 303 | 307 => ApiError::unavailable(
                 format!("the server answered {status}: {message}"),
-                Delivery::UnusableResponse(status),
+                FailureStage::UnusableResponse(status),
             ),
-            _ => ApiError::NotThisApi { status, message },
+            _ => ApiError::WrongApiUrl { status, message },
         }
     }
 
@@ -102,10 +99,11 @@ impl Client {
         Some(format!("{}{}", url.host_str()?, url.path()))
     }
 
-    /// Reads the body of a 2xx response. Returns `None` if the body is empty or not JSON.
-    /// Fails if the body is an HTML page, which a proxy must have sent, or is too large.
+    /// Reads the body of a 2xx response as JSON. Returns `None` if the body is empty or not
+    /// JSON. Fails if the body is too large, or is an HTML page, because the API never sends
+    /// HTML: a proxy has responded instead.
     pub(super) fn read_json(&self, response: Response) -> Result<Option<Value>, ApiError> {
-        let (status, status_line) = (response.status(), response.status.to_string());
+        let (status, status_line) = (response.status_code(), response.status.to_string());
         let content_type = response.content_type().map(str::to_owned);
         let body = self.http.read_body(response)?;
         if body.bytes.iter().all(u8::is_ascii_whitespace) {
@@ -117,11 +115,11 @@ impl Client {
             let message = format!("the server answered {status_line} with an HTML page{title}");
             return Err(ApiError::unavailable(
                 message,
-                Delivery::UnusableResponse(status),
+                FailureStage::UnusableResponse(status),
             ));
         }
         if !body.is_complete {
-            return Err(ApiError::NotThisApi {
+            return Err(ApiError::WrongApiUrl {
                 status,
                 message: "the response is too large".to_owned(),
             });

@@ -19,7 +19,7 @@ const NEVER_TOKENS: [&str; 2] = ["sessionid", "csrftoken"];
 
 /// Reads the cookies of one response.
 pub(super) struct CookieReader<'a> {
-    /// The host of the request, without its port.
+    /// The host of the request, without the port and the brackets of an IPv6 address.
     pub(super) host: &'a str,
     pub(super) names: &'a CookieNames,
     pub(super) received_at: ReceivedAt,
@@ -104,14 +104,13 @@ impl CookieReader<'_> {
         let Some(domain) = cookie.domain().filter(|domain| !domain.is_empty()) else {
             return true;
         };
-        let without_brackets = |host| str::trim_matches(host, ['[', ']']);
-        domain_matches(without_brackets(self.host), without_brackets(domain))
+        domain_matches(self.host, domain.trim_matches(['[', ']']))
     }
 
     fn read_value(&self, cookie: &Cookie<'_>) -> CookieValue {
         // Django clears a cookie with the two characters `""` as its value.
         let value = cookie.value_trimmed();
-        let server_now = self.received_at.server_now();
+        let server_time = self.received_at.server_time();
         // `Max-Age` overrides `Expires` (RFC 6265 §4.1.2.2). `Expires` is a time by the
         // server's clock.
         let stated_millis = match (cookie.max_age(), cookie.expires_datetime()) {
@@ -120,7 +119,7 @@ impl CookieReader<'_> {
                 expires
                     .unix_timestamp()
                     .saturating_mul(1000)
-                    .saturating_sub(server_now.millis()),
+                    .saturating_sub(server_time.millis()),
             ),
             (None, None) => None,
         };
@@ -135,7 +134,7 @@ impl CookieReader<'_> {
                 ))
             })
             .ok()?;
-        let lifetime_millis = stated_millis.or_else(|| jwt::lifetime_millis(text, server_now));
+        let lifetime_millis = stated_millis.or_else(|| jwt::lifetime_millis(text, server_time));
         Some((Secret::new(text.to_owned()), lifetime_millis))
     }
 

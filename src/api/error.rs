@@ -3,19 +3,28 @@
 //! The server's messages may contain control characters: the code that prints them
 //! must clean them. This module does not know exit codes, hints or sessions.
 
-/// What is known about a request without a usable response: whether it was sent, and what
-/// was received.
+/// How far a request without a usable response got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Delivery {
+pub(crate) enum FailureStage {
     /// The request was not sent: the host name did not resolve, or no connection was made.
     NotSent,
     /// The request was not sent: the TLS handshake failed. A retry would fail too.
     TlsHandshakeFailed { is_unknown_issuer: bool },
     /// At least part of the request was sent, and no complete response was received.
-    Unknown,
+    NoCompleteResponse,
     /// A response with this status was received, but it does not show what the API did
     /// with the request: it may come from a gateway, or report a failure of the server.
     UnusableResponse(u16),
+}
+
+impl FailureStage {
+    /// Whether an idempotent request should be retried at once.
+    pub(super) fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::NotSent | Self::NoCompleteResponse | Self::UnusableResponse(502..=504)
+        )
+    }
 }
 
 /// Why an API call failed.
@@ -31,8 +40,8 @@ pub(crate) enum ApiError {
         /// Validation errors by field name, in the server's order. The names of nested
         /// fields are joined by dots.
         fields: Vec<(String, Vec<String>)>,
-        /// Whether a captcha response was missing or wrong.
-        captcha_failed: bool,
+        /// Whether the server requires a captcha response, or refused the one that was sent.
+        captcha_required: bool,
         /// Whether a CSRF check failed. Such checks often require a `Referer` header.
         csrf_failed: bool,
     },
@@ -46,11 +55,14 @@ pub(crate) enum ApiError {
     /// The server could not be reached, or its response is unusable. The session may
     /// still be valid.
     #[error("{message}")]
-    Unavailable { message: String, delivery: Delivery },
-    /// The URL seems not to belong to this API: the response is a permanent redirect, a
-    /// 404, or a 2xx without the expected content.
+    Unavailable {
+        message: String,
+        stage: FailureStage,
+    },
+    /// The configured URL is probably not that of the API: the response is a permanent
+    /// redirect, a 404, or a 2xx without the expected content.
     #[error("the server answered {status}: {message}")]
-    NotThisApi { status: u16, message: String },
+    WrongApiUrl { status: u16, message: String },
     /// An argument or a setting is invalid. Nothing was sent.
     #[error("{0}")]
     InvalidArgument(String),
@@ -61,21 +73,13 @@ pub(crate) enum ApiError {
 }
 
 impl ApiError {
-    pub(super) fn unavailable(message: String, delivery: Delivery) -> Self {
-        Self::Unavailable { message, delivery }
+    pub(super) fn unavailable(message: String, stage: FailureStage) -> Self {
+        Self::Unavailable { message, stage }
     }
 
     /// Whether an idempotent request should be retried at once.
     pub(super) fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Unavailable {
-                delivery: Delivery::NotSent
-                    | Delivery::Unknown
-                    | Delivery::UnusableResponse(502..=504),
-                ..
-            }
-        )
+        matches!(self, Self::Unavailable { stage, .. } if stage.is_retryable())
     }
 
     /// Whether the server may have processed the request although the response is missing
@@ -84,7 +88,7 @@ impl ApiError {
         matches!(
             self,
             Self::Unavailable {
-                delivery: Delivery::Unknown | Delivery::UnusableResponse(500..),
+                stage: FailureStage::NoCompleteResponse | FailureStage::UnusableResponse(500..),
                 ..
             }
         )

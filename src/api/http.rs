@@ -23,7 +23,7 @@ use crate::model::read_at_most;
 use super::cookie::loggable_name;
 use super::received_at::ReceivedAt;
 use super::tls::{self, TrustedRoots};
-use super::{ApiError, Delivery, Options, proxy};
+use super::{ApiError, FailureStage, Options, proxy};
 
 /// Maximum size of a response body.
 const MAX_BODY_BYTES: u64 = 1024 * 1024;
@@ -121,7 +121,7 @@ impl Request {
 }
 
 impl Response {
-    pub(super) fn status(&self) -> u16 {
+    pub(super) fn status_code(&self) -> u16 {
         self.status.as_u16()
     }
 
@@ -247,7 +247,7 @@ impl Http {
     }
 
     fn classify_failure(&self, error: &reqwest::Error) -> ApiError {
-        let host = self.options.origin.host();
+        let host = self.options.origin.host_and_port();
         let cause = describe_cause(error);
         if error.is_builder() {
             let message = format!("cannot build the request: {cause}");
@@ -267,22 +267,28 @@ impl Http {
             None => (host.to_owned(), host.to_owned()),
         };
         let timeout = self.options.timeout;
-        let (message, delivery) = if error.is_dns() {
-            (format!("cannot resolve {resolved_host}"), Delivery::NotSent)
+        let (message, stage) = if error.is_dns() {
+            (
+                format!("cannot resolve {resolved_host}"),
+                FailureStage::NotSent,
+            )
         } else if error.is_connect() && error.is_timeout() {
             let limit = humantime::format_duration(connect_timeout(timeout));
             let message = format!("no connection to {target} within {limit}");
-            (message, Delivery::NotSent)
+            (message, FailureStage::NotSent)
         } else if error.is_connect() {
             let message = format!("cannot connect to {target}: {cause}");
-            (message, Delivery::NotSent)
+            (message, FailureStage::NotSent)
         } else if error.is_timeout() {
-            (timeout_message(host, timeout), Delivery::Unknown)
+            (
+                timeout_message(host, timeout),
+                FailureStage::NoCompleteResponse,
+            )
         } else {
             let message = format!("no complete response from {host}: {cause}");
-            (message, Delivery::Unknown)
+            (message, FailureStage::NoCompleteResponse)
         };
-        ApiError::unavailable(message, delivery)
+        ApiError::unavailable(message, stage)
     }
 
     /// Reads the body into memory, cut off after `MAX_BODY_BYTES` + 1 bytes.
@@ -294,13 +300,16 @@ impl Http {
             }
             Err(error) => error,
         };
-        let host = self.options.origin.host();
+        let host = self.options.origin.host_and_port();
         let message = match error.kind() {
             io::ErrorKind::TimedOut => timeout_message(host, self.options.timeout),
             _ => format!("no complete response from {host}: the connection was interrupted"),
         };
         (self.options.log)(&message);
-        Err(ApiError::unavailable(message, Delivery::Unknown))
+        Err(ApiError::unavailable(
+            message,
+            FailureStage::NoCompleteResponse,
+        ))
     }
 }
 
@@ -354,7 +363,7 @@ fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 /// Returns the error for a system that has no file descriptors or threads left.
 fn out_of_resources(cause: &str) -> ApiError {
     let message = format!("cannot open a connection: {cause}");
-    ApiError::unavailable(message, Delivery::NotSent)
+    ApiError::unavailable(message, FailureStage::NotSent)
 }
 
 /// Fails if too few file descriptors are left, because reqwest's runtime would then panic.

@@ -15,13 +15,13 @@ pub(super) fn is_jwt(text: &str) -> bool {
     payload(text).is_some()
 }
 
-/// Returns the token's lifetime: `exp - iat`, or `exp - server_now` if there is no `iat`.
+/// Returns the token's lifetime: `exp - iat`, or `exp - server_time` if there is no `iat`.
 /// Returns `None` if the text is not a JSON Web Token or has no `exp`.
-pub(super) fn lifetime_millis(text: &str, server_now: Timestamp) -> Option<i64> {
+pub(super) fn lifetime_millis(text: &str, server_time: Timestamp) -> Option<i64> {
     let claims = decode_object(payload(text)?)?;
     let expires_at = numeric_date(claims.get("exp")?)?;
     let issued_at = claims.get("iat").and_then(numeric_date);
-    let issued_at = issued_at.unwrap_or_else(|| server_now.millis().div_euclid(1000));
+    let issued_at = issued_at.unwrap_or_else(|| server_time.millis().div_euclid(1000));
     Some(expires_at.saturating_sub(issued_at).saturating_mul(1000))
 }
 

@@ -30,9 +30,10 @@ use zeroize::Zeroizing;
 
 use crate::model::{
     AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp, validate_token_text,
+    without_port,
 };
 
-pub(crate) use error::{ApiError, Delivery};
+pub(crate) use error::{ApiError, FailureStage};
 pub(crate) use raw::{RawRequest, RawResponse};
 
 use http::{Http, Request};
@@ -173,7 +174,7 @@ impl Client {
             .http
             .send(&self.get("account/"), self.deadline_in(timeout))?;
         Ok(Pong {
-            status: response.status(),
+            status: response.status_code(),
             elapsed: response.elapsed,
             clock_skew_millis: response.received_at.clock_skew_millis(),
         })
@@ -253,13 +254,8 @@ impl Client {
     fn send_for_grant(&self, request: &Request, deadline: Instant) -> Result<Grant, ApiError> {
         let response = self.send_checked(request, deadline)?;
         let options = &self.http.options;
-        let host = options.origin.host();
         let reader = cookie::CookieReader {
-            // Remove the port. An IPv6 address has colons too, but ends with a bracket.
-            host: match host.rsplit_once(':') {
-                Some((name, port)) if !port.ends_with(']') => name,
-                _ => host,
-            },
+            host: without_port(options.origin.host_and_port()),
             names: self.cookie_names(),
             received_at: response.received_at,
             log: &options.log,
@@ -297,10 +293,10 @@ impl Client {
     fn get_object(&self, request: &Request) -> Result<Map<String, Value>, ApiError> {
         self.with_retries(|deadline| {
             let response = self.send_checked(request, deadline)?;
-            let status = response.status();
+            let status = response.status_code();
             let body = self.read_json(response)?;
             body.and_then(wire::unwrap_envelope)
-                .ok_or_else(|| ApiError::NotThisApi {
+                .ok_or_else(|| ApiError::WrongApiUrl {
                     status,
                     message: "the response is not a JSON object".to_owned(),
                 })

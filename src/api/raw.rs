@@ -12,7 +12,7 @@ use url::Url;
 use crate::model::AccessToken;
 
 use super::http::{Request, Response};
-use super::{ApiError, Client, Delivery, with_bearer};
+use super::{ApiError, Client, FailureStage, with_bearer};
 
 /// A request whose parts the user chose. They are not validated yet.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(crate) struct RawResponse {
 impl From<Response> for RawResponse {
     fn from(response: Response) -> Self {
         Self {
-            status: response.status(),
+            status: response.status_code(),
             headers: response.header_lines(),
             retry_after: response.retry_after(),
             body: response,
@@ -75,19 +75,19 @@ impl Client {
         let mut last_response = None;
         let result = self.with_retries(|deadline| {
             let response = self.http.send(&request, deadline)?;
-            let status = response.status();
-            let message = format!("the server answered {status}");
-            let error = ApiError::unavailable(message, Delivery::UnusableResponse(status));
-            if !error.is_retryable() {
+            let status = response.status_code();
+            let stage = FailureStage::UnusableResponse(status);
+            if !stage.is_retryable() {
                 return Ok(response);
             }
             last_response = Some(response);
-            Err(error)
+            let message = format!("the server answered {status}");
+            Err(ApiError::unavailable(message, stage))
         });
         match (result, last_response) {
             (
                 Err(ApiError::Unavailable {
-                    delivery: Delivery::UnusableResponse(_),
+                    stage: FailureStage::UnusableResponse(_),
                     ..
                 }),
                 Some(response),

@@ -24,7 +24,7 @@ impl ReceivedAt {
     }
 
     /// Returns the server's time, or the local time if the server's is not known.
-    pub(super) fn server_now(self) -> Timestamp {
+    pub(super) fn server_time(self) -> Timestamp {
         self.server.unwrap_or(self.local)
     }
 
@@ -40,7 +40,7 @@ impl ReceivedAt {
         let seconds = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
             header.parse().unwrap_or(u64::MAX)
         } else {
-            let wait = parse_date(header)?.millis_since(self.server_now());
+            let wait = parse_date(header)?.millis_since(self.server_time());
             u64::try_from(wait).unwrap_or(0).div_ceil(1000)
         };
         Some(seconds.min(MAX_RETRY_AFTER_SECONDS))

@@ -15,7 +15,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use crate::model::read_at_most;
 
-use super::{ApiError, Delivery, Options};
+use super::{ApiError, FailureStage, Options};
 
 /// Maximum size of a certificate file. The bundle of a whole platform has about 250 KB.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -134,5 +134,8 @@ pub(super) fn handshake_error(error: &rustls::Error, host: &str, options: &Optio
     let roots = describe_roots(options);
     let is_unknown_issuer = matches!(error, E::InvalidCertificate(C::UnknownIssuer));
     let message = format!("TLS: {cause}; roots in use: {roots}");
-    ApiError::unavailable(message, Delivery::TlsHandshakeFailed { is_unknown_issuer })
+    ApiError::unavailable(
+        message,
+        FailureStage::TlsHandshakeFailed { is_unknown_issuer },
+    )
 }

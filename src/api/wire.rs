@@ -65,7 +65,7 @@ fn find_token_text<'v>(body: &'v Value, keys: &[&str]) -> Option<&'v str> {
 }
 
 fn secret_and_lifetime(text: &str, reader: &CookieReader<'_>) -> (Secret, Option<i64>) {
-    let lifetime_millis = jwt::lifetime_millis(text, reader.received_at.server_now());
+    let lifetime_millis = jwt::lifetime_millis(text, reader.received_at.server_time());
     (Secret::new(text.to_owned()), lifetime_millis)
 }
 

@@ -204,7 +204,7 @@ fn send_with_refresh(
                 status: 401,
                 message: "the server answered 401".to_owned(),
                 fields: Vec::new(),
-                captcha_failed: false,
+                captcha_required: false,
                 csrf_failed: false,
             });
         }

@@ -96,7 +96,7 @@ pub(super) fn start_session(
         if !matches!(
             error,
             SessionError::Api(ApiError::Refused {
-                captcha_failed: true,
+                captcha_required: true,
                 ..
             })
         ) {
@@ -141,10 +141,13 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
 
 /// Returns whether the server refused the input for a reason other than a captcha.
 pub(super) fn is_input_refused(error: &Error) -> bool {
-    let Error::Session(SessionError::Api(ApiError::Refused { captcha_failed, .. })) = error else {
+    let Error::Session(SessionError::Api(ApiError::Refused {
+        captcha_required, ..
+    })) = error
+    else {
         return false;
     };
-    !captcha_failed
+    !captcha_required
 }
 
 /// Returns whether the server refused the field `name`.
@@ -203,7 +206,7 @@ pub(super) fn print_login_confirmation(
         .unwrap_or_default();
     let text = format!(
         "signed in{as_login} on {} (profile {}); the session is in {}",
-        started.session.origin.host(),
+        started.session.origin.host_and_port(),
         manager.profile,
         report::store_label(manager.store),
     );

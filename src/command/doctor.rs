@@ -198,7 +198,7 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
         }
         Ok(ping) => {
             let millis = ping.elapsed.as_secs_f64() * 1000.0;
-            let (host, status) = (origin.host(), ping.status);
+            let (host, status) = (origin.host_and_port(), ping.status);
             let text = format!("{host} answers in {millis:.1} ms (status {status})");
             findings.ok("server", text);
             match ping.clock_skew_millis.map(report::clock_skew_text) {

@@ -75,8 +75,11 @@ impl Page<'_> {
                 Self::SignIn(_) => ("sign-in page", "give it with --sign-in-url URL, or "),
                 Self::SignUp => ("sign-up page", ""),
             };
-            Failure::usage(format!("the {page} of {} is not known", origin.host()))
-                .with_hint(format!("{flag_hint}record it: {command}"))
+            Failure::usage(format!(
+                "the {page} of {} is not known",
+                origin.host_and_port()
+            ))
+            .with_hint(format!("{flag_hint}record it: {command}"))
         })
     }
 }
@@ -160,7 +163,7 @@ impl Source<'_> {
         let name = context.profile().refresh_cookie;
         let wanted = WantedCookie {
             name: name.as_deref().unwrap_or(CookieNames::DEFAULT_REFRESH),
-            host: manager.origin.host(),
+            host: manager.origin.host_and_port(),
         };
         match self {
             Self::Browser(browser) => sign_in_with_browser(context, browser, page, wanted),

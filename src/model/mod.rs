@@ -21,4 +21,4 @@ pub(crate) use read::read_at_most;
 pub use secret::{AccessToken, RefreshToken, Secret, validate_token_text};
 pub use session::{Grant, PendingExchange, Session, Token};
 pub use timestamp::Timestamp;
-pub use urls::{Origin, PageUrl, domain_matches};
+pub use urls::{Origin, PageUrl, domain_matches, without_port};

@@ -36,7 +36,7 @@ impl Origin {
     }
 
     /// Returns the host and, if the URL has a port, `:` and the port.
-    pub fn host(&self) -> &str {
+    pub fn host_and_port(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);
         rest.split('/').next().unwrap_or(rest)
     }
@@ -133,6 +133,17 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
+/// Removes the port from a host, and the brackets of an IPv6 address.
+pub fn without_port(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or(rest);
+    }
+    match host.split_once(':') {
+        Some((name, port)) if !port.contains(':') => name,
+        _ => host,
+    }
+}
+
 /// Whether a host is the domain or a subdomain of it (RFC 6265 §5.1.3). An IP address
 /// has no parent domain, even if `domain` is a suffix of the address.
 pub fn domain_matches(host: &str, domain: &str) -> bool {
@@ -214,8 +225,17 @@ mod tests {
     }
 
     #[test]
-    fn host_includes_the_port() {
-        let origin: Origin = "http://127.0.0.1:8080/api".parse().unwrap_or_default();
-        assert_eq!(origin.host(), "127.0.0.1:8080");
+    fn hosts_with_and_without_the_port() {
+        for (url, host_and_port, host) in [
+            ("http://127.0.0.1:8080/api", "127.0.0.1:8080", "127.0.0.1"),
+            ("http://[::1]:8080/api", "[::1]:8080", "::1"),
+            ("https://[::1]/api", "[::1]", "::1"),
+            ("https://h.test", "h.test", "h.test"),
+        ] {
+            let origin: Origin = url.parse().unwrap();
+            assert_eq!(origin.host_and_port(), host_and_port);
+            assert_eq!(without_port(host_and_port), host);
+        }
+        assert_eq!(without_port("::1"), "::1");
     }
 }

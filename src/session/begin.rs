@@ -185,7 +185,7 @@ impl SessionManager<'_> {
         let mut replaced: Vec<Session> = old_session.into_iter().collect();
         for kind in self.other_stores() {
             let entry = self.entry_in(kind);
-            replaced.extend(entry.read_exposed().ok().flatten());
+            replaced.extend(entry.read_despite_exposure().ok().flatten());
             if let Err(error) = entry.delete(lock) {
                 self.terminal
                     .verbose(&format!("the {kind} store was not searched: {error}"));
@@ -203,7 +203,7 @@ impl SessionManager<'_> {
     /// Reads the session that is about to be replaced. An entry that cannot be
     /// parsed must not prevent a login; a store that cannot be used must.
     fn read_old_session(&self) -> Result<Option<Session>, SessionError> {
-        match self.entry().read_exposed() {
+        match self.entry().read_despite_exposure() {
             Ok(session) => Ok(session),
             Err(error) if error.kind == StoreErrorKind::Failed => {
                 self.terminal

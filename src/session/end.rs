@@ -87,7 +87,7 @@ impl SessionManager<'_> {
         };
         let mut sessions = vec![own];
         for kind in self.other_stores() {
-            match self.entry_in(kind).read_exposed() {
+            match self.entry_in(kind).read_despite_exposure() {
                 Err(error) if error.kind != StoreErrorKind::Failed => {
                     let text = format!("the {kind} store was not searched: {error}");
                     match error.kind {
@@ -111,7 +111,7 @@ impl SessionManager<'_> {
     /// inner error means that the entry cannot be parsed.
     fn read_own_entry(&self) -> Result<Result<Option<Session>, StoreError>, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        match self.entry().read_exposed() {
+        match self.entry().read_despite_exposure() {
             Err(error) if error.kind != StoreErrorKind::Failed => Err(error.into()),
             read => Ok(read),
         }

@@ -134,7 +134,7 @@ impl SessionManager<'_> {
         let remaining = self
             .effective_lock_timeout()
             .saturating_sub(started.elapsed());
-        match self.locks.wait(&self.profile, remaining) {
+        match self.locks.wait_until_released(&self.profile, remaining) {
             Err(LockError::Busy(_)) => Err(SessionError::Busy(self.effective_lock_timeout())),
             other => Ok(other?),
         }
@@ -193,6 +193,8 @@ impl SessionManager<'_> {
     /// The stores that the profile does not use, which may hold an older session.
     fn other_stores(&self) -> impl Iterator<Item = StoreKind> + use<> {
         let own = self.store;
-        StoreKind::ALL.into_iter().filter(move |kind| *kind != own)
+        StoreKind::BUILT_IN
+            .into_iter()
+            .filter(move |kind| *kind != own)
     }
 }

@@ -12,7 +12,7 @@ use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager
 use crate::api::ApiError;
 use crate::model::{MAX_SKEW_ERROR_MILLIS, RefreshToken, Session, Timestamp};
 use crate::store::{
-    PutOutcome, StoreError, StoreErrorKind, StoreKind, Version, Versioned, VersionedEntry,
+    PutOutcome, StoreError, StoreErrorKind, StoreKind, Version, VersionedEntry, VersionedStore,
     host_name,
 };
 
@@ -28,7 +28,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(15);
 /// The profile's store, the server and this machine's clocks.
 pub(super) struct RealEnvironment<'m> {
     manager: &'m SessionManager<'m>,
-    store: &'m dyn Versioned,
+    store: &'m dyn VersionedStore,
     /// The watcher's clock counts from here.
     started: Instant,
     skew: Option<i64>,
@@ -134,13 +134,13 @@ fn holder_clock(started: Instant) -> Duration {
 
 impl SessionManager<'_> {
     /// Returns the profile's store for conditional writes, if it has versions.
-    pub(super) fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
-        self.stores.get(self.store).versioned()
+    pub(super) fn as_versioned(&self) -> Result<Option<&dyn VersionedStore>, StoreError> {
+        self.stores.get(self.store).as_versioned()
     }
 
     /// Whether the profile's store has versions, so that machines can share its session.
     pub(crate) fn is_shared(&self) -> Result<bool, StoreError> {
-        Ok(self.versioned()?.is_some())
+        Ok(self.as_versioned()?.is_some())
     }
 
     /// Returns how long to wait for a lock or lease. The default for a store helper
@@ -171,7 +171,7 @@ impl SessionManager<'_> {
             &SharedSession<'_, RealEnvironment<'_>>,
         ) -> Result<T, LeaseError<ApiError>>,
     ) -> Result<Option<T>, SessionError> {
-        let Some(store) = self.versioned()? else {
+        let Some(store) = self.as_versioned()? else {
             return Ok(None);
         };
         let timing = self.timing();
@@ -269,7 +269,9 @@ impl SessionManager<'_> {
         session: Session,
     ) -> Result<(Session, Option<Session>), SessionError> {
         self.with_shared(|shared| shared.log_in(session))?
-            .ok_or_else(|| StoreError::failed("the store no longer has versions").into())
+            .ok_or_else(|| {
+                StoreError::failed("the restarted helper reports a store without versions").into()
+            })
     }
 
     /// Tests that the shared store can be written and compares versions. Returns

@@ -149,12 +149,12 @@ pub(super) fn from_bytes_up_to(newest: u32, bytes: &[u8]) -> Result<Session, Sto
         return Err(StoreError::failed(
             "the stored session was written by a newer version of rememberizer",
         )
-        .hint("use that version, or log out with it first"));
+        .with_hint("use that version, or log out with it first"));
     }
     let stored: StoredSession<'_> = parse(bytes)?;
     if stored.refresh_token.is_empty() {
         return Err(
-            StoreError::failed("the stored session has no refresh token").hint(REMOVAL_HINT),
+            StoreError::failed("the stored session has no refresh token").with_hint(REMOVAL_HINT),
         );
     }
     Ok(stored.into())
@@ -167,7 +167,7 @@ fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, StoreError> {
             error.line(),
             error.column()
         ))
-        .hint(REMOVAL_HINT)
+        .with_hint(REMOVAL_HINT)
     })
 }
 

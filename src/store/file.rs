@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use zeroize::Zeroizing;
 
-use super::private::{self, IfExposed};
+use super::private_files::{self, IfExposed};
 use super::{SecretStore, StoreError, StoreKind};
 
 /// Stores each secret in a file of mode 0600 in a directory of mode 0700.
@@ -30,28 +30,31 @@ impl SecretStore for FileStore {
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        private::read(&self.path(account), IfExposed::Refuse)
+        private_files::read(&self.path(account), IfExposed::Refuse)
     }
 
-    fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
-        private::read(&self.path(account), IfExposed::Read)
+    fn read_despite_exposure(
+        &self,
+        account: &str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+        private_files::read(&self.path(account), IfExposed::Read)
     }
 
     fn write(&self, account: &str, secret: &[u8]) -> Result<(), StoreError> {
         let path = self.path(account);
-        private::create_dir(&self.dir).map_err(|e| {
+        private_files::create_dir(&self.dir).map_err(|e| {
             StoreError::failed(format!("cannot create {}: {e}", self.dir.display()))
         })?;
-        private::check_dir(&self.dir)?;
-        private::check_replaceable(&path)?;
-        private::replace(&path, secret)
+        private_files::check_dir(&self.dir)?;
+        private_files::check_replaceable(&path)?;
+        private_files::replace(&path, secret)
             .map_err(|e| StoreError::failed(format!("cannot write {}: {e}", path.display())))
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
         let path = self.path(account);
-        private::check_replaceable(&path)?;
-        private::remove(&path)
+        private_files::check_replaceable(&path)?;
+        private_files::remove(&path)
             .map_err(|e| StoreError::failed(format!("cannot remove {}: {e}", path.display())))
     }
 }

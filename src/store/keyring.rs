@@ -8,12 +8,17 @@ use super::SecretStore;
 /// The service name that all our keyring entries have.
 pub(super) const SERVICE_NAME: &str = "rememberizer";
 
-/// Timeouts for the calls to a keyring, and callbacks for its prompts and log.
+/// The address and the timeouts of a keyring, and callbacks for its prompts and log.
 #[cfg_attr(
     any(target_os = "macos", windows),
-    expect(dead_code, reason = "only the Secret Service uses the callbacks")
+    expect(
+        dead_code,
+        reason = "only the Secret Service uses the address and the callbacks"
+    )
 )]
 pub struct KeyringOptions {
+    /// The value of `DBUS_SESSION_BUS_ADDRESS`, if the variable is set.
+    pub(crate) bus_addresses: Option<String>,
     /// Timeout of one call that does not prompt.
     pub(crate) timeout: Duration,
     /// How long to wait for a person's response to a prompt of the keyring. `None` if no
@@ -25,8 +30,8 @@ pub struct KeyringOptions {
     pub(crate) log: Box<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Receives a line to print for the person, and a function that dismisses the prompt, to
-/// be called if the process exits before the prompt is completed.
+/// Receives a line to print for the person, and a function that dismisses the prompt. Call
+/// that function if the process exits before the prompt is completed.
 pub type OnPrompt = Box<dyn Fn(&str, DismissPrompt) + Send + Sync>;
 
 /// Dismisses a prompt, if it is not completed. May be called from any thread.

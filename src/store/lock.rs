@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::blocking::run_with_timeout;
-use super::{StoreError, private};
+use super::{StoreError, private_files};
 use crate::model::ProfileName;
 
 /// The directory of the lock files.
@@ -65,7 +65,11 @@ impl Locks {
     ///
     /// All waiting processes continue at once. Each checks whether the holder has renewed
     /// the session, and tries to acquire the lock only if it still needs to.
-    pub(crate) fn wait(&self, profile: &ProfileName, timeout: Duration) -> Result<(), LockError> {
+    pub(crate) fn wait_until_released(
+        &self,
+        profile: &ProfileName,
+        timeout: Duration,
+    ) -> Result<(), LockError> {
         let path = self.path(profile);
         let file = open(&path)?;
         lock_with_timeout(&path, timeout, move || file.lock_shared())
@@ -108,7 +112,7 @@ fn lock_with_timeout<T: Send + 'static>(
 }
 
 fn open(path: &Path) -> Result<File, StoreError> {
-    let existing = private::open_no_follow(OpenOptions::new().read(true).write(true), path);
+    let existing = private_files::open_no_follow(OpenOptions::new().read(true).write(true), path);
     let opened = match existing {
         Err(e) if e.kind() == io::ErrorKind::NotFound => create(path),
         result => result,
@@ -119,14 +123,14 @@ fn open(path: &Path) -> Result<File, StoreError> {
 /// Creates a lock file, or opens it if another process has just created it.
 fn create(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
-        private::create_dir(dir)?;
-        private::check_replaceable(dir)
+        private_files::create_dir(dir)?;
+        private_files::check_replaceable(dir)
             .map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
-    let file = private::open_no_follow(&mut options, path)?;
-    private::restrict(&file)?;
+    let file = private_files::open_no_follow(&mut options, path)?;
+    private_files::restrict(&file)?;
     Ok(file)
 }
 

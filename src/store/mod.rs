@@ -8,11 +8,11 @@ mod entry;
 mod file;
 mod helper;
 mod keyring;
+mod lazy_object;
 mod lock;
-mod members;
 #[cfg(any(target_os = "macos", windows))]
 mod os_keyring;
-mod private;
+mod private_files;
 mod profiles;
 #[cfg(all(unix, not(target_os = "macos")))]
 mod secret_service;
@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub(crate) use file::FileStore;
-pub use helper::HelperAddress;
+pub use helper::HelperSpec;
 pub(crate) use helper::HelperStores;
 pub(crate) use keyring::platform_keyring;
 pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
@@ -43,9 +43,10 @@ pub use sessions::SessionStore;
 pub(crate) use shared::{EndedMark, FailedAttempt, Lease, SharedEntry, Sharing};
 pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
-pub use versioned::{PutOutcome, Version, Versioned, VersionedEntry};
+pub use versioned::{PutOutcome, Version, VersionedEntry, VersionedStore};
 
-/// Returns the name of this machine, for messages.
+/// Returns the name of this machine, for messages. Returns "another machine" if the name is
+/// not known, since only other machines print it.
 pub(crate) fn host_name() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -71,19 +72,19 @@ pub enum StoreKind {
     /// A file that only its owner can read.
     File,
     /// A store behind a helper program.
-    Helper(HelperAddress),
+    Helper(HelperSpec),
 }
 
 impl StoreKind {
-    /// The kinds that need no helper, in the order in which the user is offered them.
-    pub(crate) const ALL: [Self; 2] = [Self::Keyring, Self::File];
+    /// The kinds that need no helper, in the order in which completions and `doctor` list them.
+    pub(crate) const BUILT_IN: [Self; 2] = [Self::Keyring, Self::File];
 
     /// Returns the name of the kind in flags, variables and files.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Keyring => "keyring",
             Self::File => "file",
-            Self::Helper(address) => address.as_str(),
+            Self::Helper(spec) => spec.as_str(),
         }
     }
 }
@@ -126,17 +127,20 @@ pub trait SecretStore {
     /// Returns the kind of the store.
     fn kind(&self) -> StoreKind;
 
-    /// Returns the maximum size of one secret in bytes, if the store has one.
-    fn limit(&self) -> Option<usize> {
+    /// Returns the maximum size of one secret, if the store has a maximum.
+    fn max_secret_bytes(&self) -> Option<usize> {
         None
     }
 
     /// Returns the secret of `account`, or `None` if there is no entry.
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>;
 
-    /// Reads the secret even if other users can read it, too. A logout needs the secret to
-    /// revoke the session.
-    fn read_exposed(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
+    /// Reads the secret even if it is exposed to other users, which [`read`](Self::read)
+    /// refuses. A logout needs the secret to revoke the session.
+    fn read_despite_exposure(
+        &self,
+        account: &str,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
         self.read(account)
     }
 
@@ -146,13 +150,13 @@ pub trait SecretStore {
     /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
 
-    /// Returns whether deleting `account` may open a dialog that no person can respond to.
+    /// Whether deleting `account` may open a dialog although no person can respond to it.
     fn deletion_may_prompt(&self, _account: &str) -> Result<bool, StoreError> {
         Ok(false)
     }
 
-    /// Returns the conditional reads and writes, if the store has versions.
-    fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
+    /// Returns this store as a [`VersionedStore`], if its entries have versions.
+    fn as_versioned(&self) -> Result<Option<&dyn VersionedStore>, StoreError> {
         Ok(None)
     }
 }
@@ -160,11 +164,11 @@ pub trait SecretStore {
 /// The kind of a store failure, which decides what the caller does next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreErrorKind {
-    /// The store does not exist or does not answer.
+    /// The store does not exist or does not respond.
     Unavailable,
     /// The store is locked, and a person must unlock it.
     Locked,
-    /// The operation failed.
+    /// The store refused the operation or could not do it, or the entry is not valid.
     Failed,
 }
 
@@ -197,7 +201,7 @@ impl StoreError {
         }
     }
 
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }

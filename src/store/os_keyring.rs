@@ -70,7 +70,7 @@ impl SecretStore for OsKeyring {
     }
 
     /// The limit on Windows is `CRED_MAX_CREDENTIAL_BLOB_SIZE` of wincred.h.
-    fn limit(&self) -> Option<usize> {
+    fn max_secret_bytes(&self) -> Option<usize> {
         cfg!(windows).then_some(2560)
     }
 
@@ -108,7 +108,7 @@ impl From<Error> for StoreError {
                 return Self::failed(format!(
                     "the keyring holds {count} entries for this profile"
                 ))
-                .hint("`rememberizer logout` removes all of them");
+                .with_hint("`rememberizer logout` removes all of them");
             }
             _ => "the keyring refused the call".to_owned(),
         };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
-use super::{StoreKind, members, private};
+use super::{StoreKind, lazy_object, private_files};
 use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
 use document::{Document, Malformed};
 
@@ -224,7 +224,7 @@ impl Profiles {
     }
 
     fn create_dir(&self) -> Result<(), ProfilesError> {
-        private::create_dir(&self.dir).map_err(|e| self.io_error("create", &self.dir, e))
+        private_files::create_dir(&self.dir).map_err(|e| self.io_error("create", &self.dir, e))
     }
 
     /// Returns the file to replace. If `profiles.json` is a symbolic link, for example
@@ -232,7 +232,7 @@ impl Profiles {
     /// replace the link itself.
     fn target(&self) -> PathBuf {
         let path = self.path();
-        private::resolve_links(&path).unwrap_or(path)
+        private_files::resolve_links(&path).unwrap_or(path)
     }
 
     /// Changes the file under its lock.
@@ -258,7 +258,7 @@ impl Profiles {
         let mut bytes = serde_json::to_vec_pretty(&document).map_err(rewrite_error)?;
         bytes.push(b'\n');
         let target = self.target();
-        private::replace(&target, &bytes).map_err(|e| self.io_error("write", &target, e))
+        private_files::replace(&target, &bytes).map_err(|e| self.io_error("write", &target, e))
     }
 
     /// Parses the file and returns the result of `read`, or `None` if there is no file.

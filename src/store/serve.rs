@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::helper::message::{self, ErrorCode, MAX_LINE, Request};
+use super::helper::message::{self, ErrorCode, MAX_LINE_BYTES, Request};
 use super::{LockError, SecretStore, StoreError, StoreErrorKind, StoreKind, lock};
 
 /// How long a request waits for the lock. This is shorter than the 2.5 s that a client
@@ -36,7 +36,7 @@ struct StoredEntry {
 impl<'a> StoreServer<'a> {
     /// Creates a server for `store`, with its lock file in `locks_dir`.
     pub(crate) fn new(store: &'a dyn SecretStore, locks_dir: &Path) -> Result<Self, StoreError> {
-        if matches!(store.kind(), StoreKind::Helper(_)) || store.limit().is_some() {
+        if matches!(store.kind(), StoreKind::Helper(_)) || store.max_secret_bytes().is_some() {
             return Err(StoreError::failed(
                 "only a local store without a size limit can be served",
             ));
@@ -56,9 +56,9 @@ impl<'a> StoreServer<'a> {
     ) -> io::Result<()> {
         print(message::HELLO)?;
         loop {
-            let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
+            let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE_BYTES + 1));
             input
-                .take(MAX_LINE as u64 + 1)
+                .take(MAX_LINE_BYTES as u64 + 1)
                 .read_until(b'\n', &mut line)?;
             if line.pop() != Some(b'\n') {
                 // The input has ended, or the line is too long.

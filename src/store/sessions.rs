@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::entry::{self, StoredSession};
 use super::{
     ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Version,
-    Versioned, host_name,
+    VersionedStore, host_name,
 };
 use crate::model::{ProfileName, Session};
 
@@ -57,15 +57,15 @@ impl<'a> SessionStore<'a> {
 
     /// Reads the session even if other users can read it too. A logout needs this to
     /// revoke the session.
-    pub(crate) fn read_exposed(&self) -> Result<Option<Session>, StoreError> {
-        self.read_with(|account| self.store.read_exposed(account))
+    pub(crate) fn read_despite_exposure(&self) -> Result<Option<Session>, StoreError> {
+        self.read_with(|account| self.store.read_despite_exposure(account))
     }
 
     fn read_with(
         &self,
         read: impl Fn(&str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>,
     ) -> Result<Option<Session>, StoreError> {
-        if let Some(versioned) = self.store.versioned()? {
+        if let Some(versioned) = self.store.as_versioned()? {
             let (_, entry) = self.read_shared(versioned)?;
             return Ok(entry.and_then(|entry| entry.session));
         }
@@ -92,7 +92,7 @@ impl<'a> SessionStore<'a> {
 
     fn read_shared(
         &self,
-        versioned: &dyn Versioned,
+        versioned: &dyn VersionedStore,
     ) -> Result<(Version, Option<SharedEntry>), StoreError> {
         let (version, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
         let entry = bytes.map(|bytes| SharedEntry::from_bytes(&bytes, None));
@@ -102,21 +102,25 @@ impl<'a> SessionStore<'a> {
     /// Replaces the session of the profile. It is durable when this returns.
     pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check_lock(lock)?;
-        if let Some(versioned) = self.store.versioned()? {
+        if let Some(versioned) = self.store.as_versioned()? {
             return self.save_shared(versioned, session);
         }
         // Record the writer if other machines may use the same store.
         let is_helper = matches!(self.store.kind(), StoreKind::Helper(_));
         let host = is_helper.then(host_name);
         let bytes = entry::to_bytes(session, host.as_deref())?;
-        match self.store.limit() {
+        match self.store.max_secret_bytes() {
             None => self.store.write(self.profile.as_str(), &bytes),
             Some(limit) => self.save_split(limit, &bytes),
         }
     }
 
     /// Moves a session to a store that machines share. Fails if the store holds a session.
-    fn save_shared(&self, versioned: &dyn Versioned, session: &Session) -> Result<(), StoreError> {
+    fn save_shared(
+        &self,
+        versioned: &dyn VersionedStore,
+        session: &Session,
+    ) -> Result<(), StoreError> {
         let (version, existing) = self.read_shared(versioned)?;
         if existing.is_some_and(|entry| entry.session.is_some()) {
             return Err(StoreError::failed(
@@ -150,7 +154,7 @@ impl<'a> SessionStore<'a> {
     pub(crate) fn delete(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         self.check_lock(lock)?;
         let existed = self.store.delete(self.profile.as_str())?;
-        if self.store.limit().is_some() {
+        if self.store.max_secret_bytes().is_some() {
             // Delete the parts of both sets, without regard to the head: a killed run may
             // have left any of them.
             self.delete_parts(0, MAX_PARTS)?;
@@ -192,7 +196,7 @@ impl<'a> SessionStore<'a> {
 
     /// Returns the head of a split session, or `None` if the entry is a whole session.
     fn parse_head(&self, bytes: &[u8]) -> Option<Head> {
-        self.store.limit()?;
+        self.store.max_secret_bytes()?;
         serde_json::from_slice(bytes).ok()
     }
 
@@ -292,5 +296,6 @@ fn label(head: Head, index: u32) -> String {
 }
 
 fn incomplete(why: &str) -> StoreError {
-    StoreError::failed(format!("the stored session is incomplete: {why}")).hint(entry::REMOVAL_HINT)
+    StoreError::failed(format!("the stored session is incomplete: {why}"))
+        .with_hint(entry::REMOVAL_HINT)
 }

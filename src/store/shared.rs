@@ -100,9 +100,8 @@ impl SharedEntry {
     /// quote the input.
     pub(crate) fn from_bytes(bytes: &[u8], skew: Option<i64>) -> Result<Self, StoreError> {
         let Ok(sharing) = serde_json::from_slice::<Sharing>(bytes) else {
-            return Err(
-                StoreError::failed("the shared entry is not a session").hint(entry::REMOVAL_HINT)
-            );
+            return Err(StoreError::failed("the shared entry is not a session")
+                .with_hint(entry::REMOVAL_HINT));
         };
         if sharing.gone {
             return Ok(Self {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{FileStore, HelperStores, SecretStore, StoreKind};
 
-/// Opens the keyring. The argument is whether the keyring may prompt a person.
+/// Opens the keyring. The argument states whether the keyring may prompt a person.
 type OpenKeyring<'h> = Box<dyn Fn(bool) -> Box<dyn SecretStore> + 'h>;
 
 /// The secret stores by their kind.
@@ -41,7 +41,7 @@ impl<'h> Stores<'h> {
     fn open(&self, kind: StoreKind, may_prompt: bool) -> &dyn SecretStore {
         let keyring = match kind {
             StoreKind::File => return &self.files,
-            StoreKind::Helper(address) => return self.helpers.get(address),
+            StoreKind::Helper(spec) => return self.helpers.get(spec),
             StoreKind::Keyring if may_prompt => &self.keyring,
             StoreKind::Keyring => &self.keyring_unprompted,
         };

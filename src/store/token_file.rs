@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::lock::{self, LockError};
-use super::{StoreError, private};
+use super::{StoreError, private_files};
 use crate::model::AccessToken;
 
 const DIR_PREFIX: &str = "exec-";
@@ -30,8 +30,8 @@ impl TokenFile {
     /// Creates a directory in `parent`, and removes the directories of killed runs.
     pub(crate) fn create(parent: &Path) -> Result<Self, StoreError> {
         let cannot_create = |e: io::Error| cannot("create", parent, &e);
-        private::create_dir(parent).map_err(cannot_create)?;
-        private::check_dir(parent)?;
+        private_files::create_dir(parent).map_err(cannot_create)?;
+        private_files::check_dir(parent)?;
         // Hold this lock until the new directory is locked, so that another process does
         // not remove the directory before.
         let _parent_lock = acquire_lock(parent)?;
@@ -40,7 +40,7 @@ impl TokenFile {
             .prefix(DIR_PREFIX)
             .tempdir_in(parent)
             .map_err(cannot_create)?;
-        private::restrict_dir(dir.path()).map_err(cannot_create)?;
+        private_files::restrict_dir(dir.path()).map_err(cannot_create)?;
         let lock = acquire_lock(dir.path())?;
         Ok(Self {
             lock: Some(lock),
@@ -63,14 +63,14 @@ impl TokenFile {
     /// Replaces the token in the file atomically.
     pub(crate) fn write(&self, token: &AccessToken) -> Result<(), StoreError> {
         let path = self.path();
-        private::replace(&path, token.secret().expose().as_bytes())
+        private_files::replace(&path, token.secret().expose().as_bytes())
             .map_err(|e| cannot("write", &path, &e))
     }
 
     /// Removes the file, so that the command cannot read an expired token.
     pub(crate) fn clear(&self) -> Result<(), StoreError> {
         let path = self.path();
-        private::remove(&path)
+        private_files::remove(&path)
             .map(drop)
             .map_err(|e| cannot("remove", &path, &e))
     }
@@ -78,7 +78,7 @@ impl TokenFile {
     /// Removes the directory. Later writes fail.
     pub(crate) fn close(&mut self) {
         self.lock = None;
-        drop(private::retry_while_open(|| {
+        drop(private_files::retry_while_open(|| {
             fs::remove_dir_all(self.dir.path())
         }));
     }

@@ -11,7 +11,7 @@ use super::StoreError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version(pub(crate) String);
 
-/// The outcome of a conditional write.
+/// The outcome of [`VersionedStore::put`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
     /// The content was written and has this version.
@@ -25,14 +25,14 @@ pub enum PutOutcome {
 /// The version of an entry, and its content unless the entry is absent.
 pub type VersionedEntry = (Version, Option<Zeroizing<Vec<u8>>>);
 
-/// Reads and conditional writes of one store.
-pub trait Versioned {
-    /// Reads the entry of `account`. An absent entry has a version, too.
+/// A store whose entries have versions.
+pub trait VersionedStore {
+    /// Reads the entry of `account`. An absent entry also has a version.
     fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError>;
 
-    /// Replaces the entry of `account`, or removes it if `secret` is `None`, if its version
-    /// is `expected`. `Stored` means that the write is durable, an error that nothing was
-    /// written.
+    /// If the entry of `account` has the version `expected`, replaces the entry, or removes
+    /// it if `secret` is `None`. If the outcome is `Stored`, the write is durable. If the
+    /// call fails, nothing was written.
     fn put(
         &self,
         account: &str,

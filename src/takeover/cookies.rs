@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{CookieNames, Secret, decode_text, domain_matches};
+use crate::model::{CookieNames, Secret, decode_text, domain_matches, without_port};
 
 /// Maximum number of hosts in an error message.
 const MAX_SHOWN_HOSTS: usize = 5;
@@ -238,17 +238,6 @@ fn header_value<'t>(line: &'t str, name: &str) -> Option<&'t str> {
     line_name
         .eq_ignore_ascii_case(name)
         .then(|| value.strip_prefix(':').map(str::trim))?
-}
-
-/// Removes the port, and the brackets of an IPv6 address.
-fn without_port(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
-    }
-    match host.split_once(':') {
-        Some((name, port)) if !port.contains(':') => name,
-        _ => host,
-    }
 }
 
 /// Returns the host in lower case if it is a valid host name or IP address. A damaged text

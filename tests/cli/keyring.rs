@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         test("keyring::locked", locked).needs(&keyring),
         test("keyring::absent", absent).needs(&keyring),
         test("keyring::no_bus", no_bus),
+        test("keyring::list_of_addresses", list_of_addresses).needs(&keyring),
         test("keyring::stalled", stalled).needs(&keyring),
         test("keyring::a_bus_that_never_answers", mute_bus),
         test("keyring::no_default_collection", no_collection).needs(&keyring),
@@ -134,11 +135,32 @@ fn no_bus() {
         each(
             &world,
             &env,
-            "there is no keyring service on the session bus",
+            &format!("no session bus at the addresses in DBUS_SESSION_BUS_ADDRESS ({address}: "),
             "store_unavailable",
             2.0,
         );
     }
+}
+
+fn list_of_addresses() {
+    let world = signed_in();
+    let address = world.bus.as_ref().unwrap().address();
+    let list = format!("nonsense;unix:path=/nonexistent;{address};");
+    world
+        .run_env(&[("DBUS_SESSION_BUS_ADDRESS", &list)], &["whoami"])
+        .expect(0);
+    let dead = "unix:path=/nonexistent;tcp:host=127.0.0.1,port=1";
+    let output = world
+        .run_env(&[("DBUS_SESSION_BUS_ADDRESS", dead)], &["whoami"])
+        .expect(6);
+    assert!(
+        output.stderr.contains("(unix:path=/nonexistent: ")
+            && output.stderr.contains("; tcp:host=127.0.0.1,port=1: ")
+            && output
+                .stderr
+                .contains("\nhint: correct or unset DBUS_SESSION_BUS_ADDRESS"),
+        "{output:?}"
+    );
 }
 
 fn stalled() {

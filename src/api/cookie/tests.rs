@@ -229,7 +229,8 @@ fn the_domain_must_include_the_host() {
         ("é.test", "\u{a9}.test", false),
         ("127.0.0.1", "127.0.0.1", true),
         ("127.0.0.1", "0.0.1", false),
-        ("[::1]", "::1", true),
+        ("::1", "::1", true),
+        ("::1", "[::1]", true),
         ("localhost", "localhost", true),
     ] {
         let header = format!("refresh_token=x; Domain={domain}; Secure");

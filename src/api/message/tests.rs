@@ -106,7 +106,7 @@ fn captcha_is_mentioned() {
     for body in [
         r#"{"captcha":["This field is required."]}"#,
         r#"{"detail":"Invalid reCAPTCHA."}"#,
-        r#"{"message":"no","code":"captcha_failed"}"#,
+        r#"{"message":"no","code":"captcha_required"}"#,
         r#"{"errors":{"g-recaptcha-response":["x"]}}"#,
     ] {
         assert!(json(body).mentions_captcha, "{body}");

@@ -41,14 +41,14 @@ pub(super) fn check(
     let search_keyring = all_profiles
         .iter()
         .any(|(_, profile)| uses_keyring(profile));
-    let stores = StoreKind::ALL
+    let stores = StoreKind::BUILT_IN
         .into_iter()
         .filter(|store| search_keyring || *store != StoreKind::Keyring);
     for (name, profile) in &all_profiles {
         let Ok(manager) = context.session_manager_for(name) else {
             continue;
         };
-        let helper = (!StoreKind::ALL.contains(&manager.store)).then_some(manager.store);
+        let helper = (!StoreKind::BUILT_IN.contains(&manager.store)).then_some(manager.store);
         for store in stores.clone().chain(helper) {
             let is_profile_store = store == manager.store;
             // For the profile in use, `check_store` and `check_session` have reported errors.

@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::store::members::{Members, Text};
+use crate::store::lazy_object::{JsonStr, LazyObject};
 
 /// Maximum size of a line in bytes.
-pub(in crate::store) const MAX_LINE: usize = 128 * 1024;
+pub(in crate::store) const MAX_LINE_BYTES: usize = 128 * 1024;
 /// Maximum size of a value in bytes.
-pub(super) const MAX_VALUE: usize = 64 * 1024;
+pub(super) const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// The first line that a store with versions sends.
 pub(in crate::store) const HELLO: &[u8] = b"{\"v\":[1],\"cas\":true}\n";
 
@@ -21,9 +21,9 @@ pub(in crate::store) const HELLO: &[u8] = b"{\"v\":[1],\"cas\":true}\n";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hello {
     /// Whether the store has versions and compares them (compare-and-set).
-    pub(super) cas: bool,
-    /// Maximum size of a value in bytes, if it is smaller than [`MAX_VALUE`].
-    pub(super) max_value_size: Option<usize>,
+    pub(super) has_versions: bool,
+    /// Maximum size of a value in bytes, if it is smaller than [`MAX_VALUE_BYTES`].
+    pub(super) max_value_bytes: Option<usize>,
 }
 
 /// The values of `error` in a response.
@@ -175,19 +175,19 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     STANDARD
         .decode_vec(text, &mut value)
         .map_err(|_| Malformed("a value is not base64"))?;
-    if value.len() > MAX_VALUE {
+    if value.len() > MAX_VALUE_BYTES {
         return Err(Malformed("a value is too large"));
     }
     Ok(value)
 }
 
 /// The fields of one line: a flat object without duplicate keys.
-struct Fields<'a>(Members<'a>);
+struct Fields<'a>(LazyObject<'a>);
 
 impl<'a> Fields<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, Malformed> {
         const NOT_FLAT: Malformed = Malformed("a line is not a flat JSON object");
-        let members: Members<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
+        let members: LazyObject<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
         let is_nested = |value: &str| value.starts_with(['{', '[']);
         // Only the protocol versions in the first line are a list.
         let mut values = members.0.iter().filter(|(key, _)| key != "v");
@@ -208,14 +208,15 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&self, key: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
-        Ok(self.get::<Text<'a>>(key)?.map(|Text(text)| text))
+        Ok(self.get::<JsonStr<'a>>(key)?.map(|JsonStr(text)| text))
     }
 
     /// Returns the decoded `value`. The outer `None` means that the key is absent, the
     /// inner `None` that it is null.
     fn value(&self) -> Result<Option<Option<Zeroizing<Vec<u8>>>>, Malformed> {
-        let value = self.get::<Option<Text<'a>>>("value")?;
-        let decode = |value: Option<Text<'_>>| value.map(|Text(text)| decode(&text)).transpose();
+        let value = self.get::<Option<JsonStr<'a>>>("value")?;
+        let decode =
+            |value: Option<JsonStr<'_>>| value.map(|JsonStr(text)| decode(&text)).transpose();
         value.map(decode).transpose()
     }
 }
@@ -266,25 +267,25 @@ pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
     if !versions.contains(&1) {
         return Err(Malformed("it does not support version 1 of the protocol"));
     }
-    let cas = fields
+    let has_versions = fields
         .get("cas")?
         .ok_or(Malformed("its first line has no \"cas\""))?;
-    let max_value_size = match fields.get("max")? {
+    let max_value_bytes = match fields.get("max")? {
         None => None,
-        Some(_) if cas => {
+        Some(_) if has_versions => {
             return Err(Malformed(
                 "its first line has \"max\" together with \"cas\"",
             ));
         }
         // Each part of a split entry begins with a label, which must fit as well.
         Some(max @ 256u64..) => {
-            Some(usize::try_from(max).map_or(MAX_VALUE, |max| max.min(MAX_VALUE)))
+            Some(usize::try_from(max).map_or(MAX_VALUE_BYTES, |max| max.min(MAX_VALUE_BYTES)))
         }
         Some(_) => return Err(Malformed("its \"max\" is too small")),
     };
     Ok(Hello {
-        cas,
-        max_value_size,
+        has_versions,
+        max_value_bytes,
     })
 }
 
@@ -296,16 +297,16 @@ pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malf
         .ok_or(Malformed("a response has no \"ok\""))?;
     if !ok {
         let code = fields.get("error").ok().flatten();
-        let message: Option<Option<Text<'_>>> = fields.get("message")?;
+        let message: Option<Option<JsonStr<'_>>> = fields.get("message")?;
         return Ok(Response::Error {
             code: code.ok_or(Malformed("a response has an unknown error code"))?,
             message: message
                 .flatten()
-                .map(|Text(text)| text.into_owned())
+                .map(|JsonStr(text)| text.into_owned())
                 .unwrap_or_default(),
         });
     }
-    let version = match hello.cas {
+    let version = match hello.has_versions {
         true => {
             let version = fields.text("version")?;
             let version = version.ok_or(Malformed("a response has no version"))?;
@@ -325,12 +326,12 @@ mod tests {
     use super::*;
 
     const CAS: Hello = Hello {
-        cas: true,
-        max_value_size: None,
+        has_versions: true,
+        max_value_bytes: None,
     };
     const PLAIN: Hello = Hello {
-        cas: false,
-        max_value_size: None,
+        has_versions: false,
+        max_value_bytes: None,
     };
 
     #[test]
@@ -355,8 +356,8 @@ mod tests {
         assert_eq!(
             parse_hello(br#"{"v":[1,2],"cas":false,"max":2560,"new":null}"#),
             Ok(Hello {
-                cas: false,
-                max_value_size: Some(2560)
+                has_versions: false,
+                max_value_bytes: Some(2560)
             })
         );
         for line in [
@@ -417,7 +418,7 @@ mod tests {
         }
         let large = format!(
             r#"{{"ok":true,"value":"{}"}}"#,
-            encode(&[0; MAX_VALUE + 1]).as_str()
+            encode(&[0; MAX_VALUE_BYTES + 1]).as_str()
         );
         assert!(parse_response(large.as_bytes(), PLAIN).is_err());
     }

@@ -1,25 +1,26 @@
 //! External secret stores, each accessed through a helper program over its stdin
-//! and stdout. `helpers/README.md` specifies the protocol.
+//! and stdout. `helpers/README.md` specifies the protocol, in which the account of
+//! an entry is called its key.
 //!
 //! A helper may hang, exit or send invalid responses, so every wait has a timeout.
 //! After such a failure its process group is killed. Whether a write was done is
 //! then unknown until a new helper has read the entry.
 
-mod address;
 pub(super) mod message;
 mod process;
+mod spec;
 
 use std::cell::{OnceCell, RefCell};
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use self::address::HelperAddress;
-use self::message::{ErrorCode, MAX_VALUE, Response};
+use self::message::{ErrorCode, MAX_VALUE_BYTES, Response};
 use self::process::{HelperFailure, Process};
+pub use self::spec::HelperSpec;
 use super::{
-    PutOutcome, SecretStore, StoreError, StoreErrorKind, StoreKind, Version, Versioned,
-    VersionedEntry,
+    PutOutcome, SecretStore, StoreError, StoreErrorKind, StoreKind, Version, VersionedEntry,
+    VersionedStore,
 };
 
 /// Timeout for one request.
@@ -27,11 +28,14 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Maximum number of attempts for a write whose outcome is unknown.
 const WRITE_ATTEMPTS: usize = 3;
 
+/// The error of a helper that reported a store with versions before it was restarted.
+const RESTARTED_WITHOUT_VERSIONS: &str = "the restarted helper reports a store without versions";
+
 /// A store that is accessed through a helper, which is started at the first use
 /// and kept running.
 #[derive(Debug)]
 pub(crate) struct HelperStore {
-    address: HelperAddress,
+    spec: HelperSpec,
     process: RefCell<Option<Process>>,
 }
 
@@ -41,24 +45,23 @@ pub(crate) struct HelperStore {
 pub(crate) struct HelperStores(OnceCell<Box<(HelperStore, HelperStores)>>);
 
 impl HelperStores {
-    pub(crate) fn get(&self, address: HelperAddress) -> &HelperStore {
+    pub(crate) fn get(&self, spec: HelperSpec) -> &HelperStore {
         let (store, others) = &**self
             .0
-            .get_or_init(|| Box::new((HelperStore::new(address), Self::default())));
-        if store.address == address {
+            .get_or_init(|| Box::new((HelperStore::new(spec), Self::default())));
+        if store.spec == spec {
             store
         } else {
-            others.get(address)
+            others.get(spec)
         }
     }
 }
 
-/// An entry's version, `None` if the store has no versions, and its content,
-/// `None` if the entry is absent.
+/// The version of an entry, if the store has versions, and the content, unless the entry
+/// is absent.
 type FetchedEntry = (Option<String>, Option<Zeroizing<Vec<u8>>>);
 
-/// The outcome of a request that was sent. A definite error of the store is returned as
-/// a `StoreError` instead.
+/// The outcome of a request that was sent, unless the helper reported that it failed.
 enum RequestOutcome {
     Success {
         version: Option<String>,
@@ -70,9 +73,9 @@ enum RequestOutcome {
 }
 
 impl HelperStore {
-    fn new(address: HelperAddress) -> Self {
+    fn new(spec: HelperSpec) -> Self {
         Self {
-            address,
+            spec,
             process: RefCell::new(None),
         }
     }
@@ -86,7 +89,7 @@ impl HelperStore {
         let mut running = self.process.borrow_mut();
         let mut process = match running.take() {
             Some(process) => process,
-            None => Process::start(&self.address.program(), self.address.location())?,
+            None => Process::start(&self.spec.program(), self.spec.location())?,
         };
         match operation(&mut process) {
             Ok(result) => {
@@ -134,9 +137,9 @@ impl HelperStore {
                 let error = |kind, summary: &str| StoreError {
                     kind,
                     message: match message.as_str() {
-                        "" => format!("store helper {}: {summary}", self.address.name()),
+                        "" => format!("store helper {}: {summary}", self.spec.name()),
                         details => {
-                            format!("store helper {}: {summary}: {details}", self.address.name())
+                            format!("store helper {}: {summary}: {details}", self.spec.name())
                         }
                     },
                     hint: None,
@@ -174,21 +177,19 @@ impl HelperStore {
             RequestOutcome::Success { version, value } => Ok((version, value)),
             RequestOutcome::Unknown(error) => Err(error),
             RequestOutcome::Conflict => {
-                Err(self.helper_error("it answered a get with a conflict, which is not allowed"))
+                Err(self.helper_error("the response to a get is a conflict, which is not allowed"))
             }
         }
     }
 
-    /// Creates, replaces or (if `secret` is `None`) removes an entry of a store
-    /// without versions. Reads the entry after a write without a response, and
-    /// retries if the write was not done. The caller must hold the file lock, which
-    /// excludes other processes of this machine.
+    /// Replaces an entry of a store without versions, or removes it if `secret` is `None`.
+    /// If the outcome is unknown, reads the entry, and retries if the write was not done.
+    /// The caller must hold the profile's lock, which excludes other processes of this
+    /// machine.
     fn put_unversioned(&self, account: &str, secret: Option<&[u8]>) -> Result<(), StoreError> {
         check_sendable(account, secret)?;
-        if self.hello()?.cas {
-            return Err(
-                self.helper_error("this store requires the expected version with each write")
-            );
+        if self.hello()?.has_versions {
+            return Err(self.helper_error("the restarted helper reports a store with versions"));
         }
         let mut attempt = 1;
         loop {
@@ -212,11 +213,11 @@ impl HelperStore {
     }
 
     fn helper_error(&self, problem: &str) -> StoreError {
-        StoreError::failed(format!("store helper {}: {problem}", self.address.name()))
+        StoreError::failed(format!("store helper {}: {problem}", self.spec.name()))
     }
 
     fn to_store_error(&self, failure: &HelperFailure) -> StoreError {
-        let program = self.address.program();
+        let program = self.spec.program();
         let (kind, message) = match failure {
             HelperFailure::NotFound => (
                 StoreErrorKind::Unavailable,
@@ -253,12 +254,12 @@ impl HelperStore {
 
 impl SecretStore for HelperStore {
     fn kind(&self) -> StoreKind {
-        StoreKind::Helper(self.address)
+        StoreKind::Helper(self.spec)
     }
 
     /// Returns `None` if the helper cannot be started. The next write reports the error.
-    fn limit(&self) -> Option<usize> {
-        self.hello().ok().and_then(|hello| hello.max_value_size)
+    fn max_secret_bytes(&self) -> Option<usize> {
+        self.hello().ok().and_then(|hello| hello.max_value_bytes)
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
@@ -270,23 +271,26 @@ impl SecretStore for HelperStore {
     }
 
     fn delete(&self, account: &str) -> Result<bool, StoreError> {
-        let was_there = self.read(account)?.is_some();
-        if was_there {
+        let existed = self.read(account)?.is_some();
+        if existed {
             self.put_unversioned(account, None)?;
         }
-        Ok(was_there)
+        Ok(existed)
     }
 
-    fn versioned(&self) -> Result<Option<&dyn Versioned>, StoreError> {
-        Ok(self.hello()?.cas.then_some(self as &dyn Versioned))
+    fn as_versioned(&self) -> Result<Option<&dyn VersionedStore>, StoreError> {
+        Ok(self
+            .hello()?
+            .has_versions
+            .then_some(self as &dyn VersionedStore))
     }
 }
 
-impl Versioned for HelperStore {
+impl VersionedStore for HelperStore {
     fn get(&self, account: &str, timeout: Duration) -> Result<VersionedEntry, StoreError> {
         match self.fetch(account, timeout)? {
             (Some(version), value) => Ok((Version(version), value)),
-            (None, _) => Err(self.helper_error("the store no longer has versions")),
+            (None, _) => Err(self.helper_error(RESTARTED_WITHOUT_VERSIONS)),
         }
     }
 
@@ -298,9 +302,9 @@ impl Versioned for HelperStore {
         timeout: Duration,
     ) -> Result<PutOutcome, StoreError> {
         check_sendable(account, secret)?;
-        // A restarted helper without versions would ignore `expected`.
-        if !self.hello()?.cas {
-            return Err(self.helper_error("the store no longer has versions"));
+        // A helper without versions would ignore `expected`.
+        if !self.hello()?.has_versions {
+            return Err(self.helper_error(RESTARTED_WITHOUT_VERSIONS));
         }
         let request = message::put(account, Some(&expected.0), secret);
         Ok(
@@ -325,7 +329,7 @@ fn check_sendable(account: &str, secret: Option<&[u8]>) -> Result<(), StoreError
         let text = "the profile's name has characters that store helpers do not accept";
         return Err(StoreError::failed(text));
     }
-    if secret.is_some_and(|secret| secret.len() > MAX_VALUE) {
+    if secret.is_some_and(|secret| secret.len() > MAX_VALUE_BYTES) {
         return Err(StoreError::failed(
             "the session is too large for a store helper",
         ));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::message::{self, Hello, MAX_LINE, Malformed, Response};
+use super::message::{self, Hello, MAX_LINE_BYTES, Malformed, Response};
 
 /// Timeout for a helper's first line.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -77,8 +77,8 @@ impl Process {
             requests: Some(requests),
             lines,
             hello: Hello {
-                cas: false,
-                max_value_size: None,
+                has_versions: false,
+                max_value_bytes: None,
             },
         };
         let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
@@ -202,14 +202,14 @@ fn read_lines(stdout: ChildStdout, lines: &SyncSender<ReadResult>) {
 
 fn read_line(stdout: &mut BufReader<ChildStdout>) -> ReadResult {
     // The buffer must not be reallocated, since the old allocation would not be zeroized.
-    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE + 1));
-    let limit = MAX_LINE as u64 + 1;
+    let mut line = Zeroizing::new(Vec::with_capacity(MAX_LINE_BYTES + 1));
+    let limit = MAX_LINE_BYTES as u64 + 1;
     match stdout.take(limit).read_until(b'\n', &mut line) {
         Ok(_) if line.last() == Some(&b'\n') => {
             line.pop();
             Ok(line)
         }
-        Ok(_) if line.len() > MAX_LINE => Err(HelperFailure::Malformed("a line is too long")),
+        Ok(_) if line.len() > MAX_LINE_BYTES => Err(HelperFailure::Malformed("a line is too long")),
         Ok(_) | Err(_) => Err(HelperFailure::Closed),
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::members::Members;
+use super::lazy_object::LazyObject;
 use super::{Profile, UnknownKey, VERSION};
 use crate::model::ProfileName;
 
@@ -37,7 +37,7 @@ pub(crate) struct Malformed {
 pub(crate) struct Document<'a> {
     text: &'a str,
     default_name: ProfileName,
-    profiles: Members<'a>,
+    profiles: LazyObject<'a>,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +47,7 @@ struct Root<'a> {
     #[serde(borrow)]
     default: Option<&'a RawValue>,
     #[serde(borrow, default)]
-    profiles: Members<'a>,
+    profiles: LazyObject<'a>,
 }
 
 impl<'a> Document<'a> {
@@ -123,13 +123,13 @@ impl<'a> Document<'a> {
             unknown.push(UnknownKey { path, line, column });
         };
         let known = Profile::keys();
-        let root: Members<'a> = parse_value(self.text, self.text)?;
+        let root: LazyObject<'a> = parse_value(self.text, self.text)?;
         for (key, value) in &root.0 {
             match &**key {
                 "version" | "default" => {}
                 "profiles" => {
                     for (name, value) in &self.profiles.0 {
-                        let profile: Members<'a> = parse_value(self.text, value.get())?;
+                        let profile: LazyObject<'a> = parse_value(self.text, value.get())?;
                         for (key, value) in &profile.0 {
                             if !known.iter().any(|known| known == key) && *key != OBSOLETE_KEY {
                                 add(format!("profiles.{name}.{key}"), key, value);
@@ -143,7 +143,7 @@ impl<'a> Document<'a> {
         Ok(unknown)
     }
 
-    fn refuse_duplicates(&self, members: &Members<'_>) -> Result<(), Malformed> {
+    fn refuse_duplicates(&self, members: &LazyObject<'_>) -> Result<(), Malformed> {
         match members.duplicate() {
             Some((key, value)) => Err(self.duplicate(key, value)),
             None => Ok(()),

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -31,10 +32,12 @@ pub(super) struct Bus {
     pub(super) timeout: Duration,
 }
 
-/// Connects to the session bus. Returns the runtime that drives the connection, too.
-pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
+/// Connects to the session bus. `addresses` is the value of `DBUS_SESSION_BUS_ADDRESS`.
+/// Returns the connection, and the runtime that drives the connection.
+pub(super) fn connect(addresses: Option<&str>, timeout: Duration) -> Result<(Runtime, Bus)> {
     let runtime = new_runtime().map_err(|e| SecretServiceError::Other(e.to_string()))?;
-    let result = runtime.block_on(async { tokio::time::timeout(timeout, open(timeout)).await });
+    let result = runtime
+        .block_on(async { tokio::time::timeout(timeout, open_any(addresses, timeout)).await });
     let error = match result {
         Ok(Ok(connection)) => {
             let bus = Bus {
@@ -43,7 +46,7 @@ pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
             };
             return Ok((runtime, bus));
         }
-        Ok(Err(_)) => SecretServiceError::Absent,
+        Ok(Err(error)) => error,
         Err(_) => SecretServiceError::timed_out(timeout),
     };
     // Do not wait for the threads of the runtime: one may be blocked in connect(2).
@@ -51,8 +54,29 @@ pub(super) fn connect(timeout: Duration) -> Result<(Runtime, Bus)> {
     Err(error)
 }
 
-async fn open(method_timeout: Duration) -> zbus::Result<Connection> {
-    let address = Address::session()?;
+/// Tries the addresses in order until a connection succeeds, as the D-Bus specification
+/// requires. zbus accepts only a single address.
+async fn open_any(addresses: Option<&str>, method_timeout: Duration) -> Result<Connection> {
+    let Some(addresses) = addresses else {
+        let default_address = Address::session();
+        let connection = open(default_address, method_timeout).await;
+        return connection.map_err(|_| SecretServiceError::Absent);
+    };
+    let mut failures = Vec::new();
+    for address in addresses.split(';').filter(|address| !address.is_empty()) {
+        match open(Address::from_str(address), method_timeout).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failures.push(format!("{address}: {error}")),
+        }
+    }
+    Err(SecretServiceError::NoBusAtAddresses(failures.join("; ")))
+}
+
+async fn open(
+    address: zbus::Result<Address>,
+    method_timeout: Duration,
+) -> zbus::Result<Connection> {
+    let address = address?;
     let builder = match unix_socket_path(&address) {
         Some(path) => Builder::unix_stream(connect_unix(&path).await?),
         None => {

@@ -8,9 +8,12 @@ use zbus::DBusError;
 use super::daemon::Daemon;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// A failure of the Secret Service, by what its user can do about it.
+/// A failure of the Secret Service. The variants differ in what the user can do about them.
 #[derive(Debug, thiserror::Error, Clone, PartialEq, Eq)]
 pub(super) enum SecretServiceError {
+    /// `DBUS_SESSION_BUS_ADDRESS` has no address of a bus. Contains each address and its error.
+    #[error("no session bus at the addresses in DBUS_SESSION_BUS_ADDRESS ({0})")]
+    NoBusAtAddresses(String),
     /// There is no session bus, or no program on the bus provides the service.
     #[error("there is no keyring service on the session bus")]
     Absent,
@@ -30,7 +33,7 @@ pub(super) enum SecretServiceError {
     /// There is no default collection to create an item in.
     #[error("the keyring service has no default collection")]
     NoCollection,
-    /// More than one item matches.
+    /// Several items match the account.
     #[error("the keyring holds {0} entries for this profile")]
     Ambiguous(usize),
     /// Any other failure, with the message of the service.
@@ -45,6 +48,7 @@ impl SecretServiceError {
             Self::Absent => {
                 Some("start a Secret Service, such as gnome-keyring, KWallet or KeePassXC")
             }
+            Self::NoBusAtAddresses(_) => Some("correct or unset DBUS_SESSION_BUS_ADDRESS"),
             Self::Locked | Self::Dismissed => Some(daemon.unlock_hint()),
             Self::AccessNotConfirmed | Self::DeletionNotConfirmed => {
                 Some(daemon.confirmation_hint())
@@ -60,7 +64,9 @@ impl SecretServiceError {
 
     fn kind(&self) -> StoreErrorKind {
         match self {
-            Self::Absent | Self::TimedOut { .. } => StoreErrorKind::Unavailable,
+            Self::NoBusAtAddresses(_) | Self::Absent | Self::TimedOut { .. } => {
+                StoreErrorKind::Unavailable
+            }
             Self::Locked | Self::Dismissed | Self::AccessNotConfirmed => StoreErrorKind::Locked,
             Self::DeletionNotConfirmed
             | Self::NoCollection

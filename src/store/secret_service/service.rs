@@ -75,7 +75,7 @@ pub(super) struct Service {
 impl Service {
     /// Connects to the session bus.
     pub(super) fn connect(options: Arc<KeyringOptions>) -> Result<(Runtime, Self)> {
-        let (runtime, bus) = bus::connect(options.timeout)?;
+        let (runtime, bus) = bus::connect(options.bus_addresses.as_deref(), options.timeout)?;
         let service = Self {
             bus,
             options,

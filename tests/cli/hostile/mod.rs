@@ -349,9 +349,9 @@ fn durations_and_names() {
             prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin.clone()));
             prop_assert!(
                 origin.is_https()
-                    || origin.host().starts_with("localhost")
-                    || origin.host().starts_with("127.")
-                    || origin.host().starts_with("[::1]")
+                    || origin.host_and_port().starts_with("localhost")
+                    || origin.host_and_port().starts_with("127.")
+                    || origin.host_and_port().starts_with("[::1]")
             );
         }
         Ok(())

@@ -127,7 +127,7 @@ impl SecretStore for InMemory {
         StoreKind::Keyring
     }
 
-    fn limit(&self) -> Option<usize> {
+    fn max_secret_bytes(&self) -> Option<usize> {
         self.limit
     }
 

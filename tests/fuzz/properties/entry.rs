@@ -15,7 +15,7 @@ impl SecretStore for Held<'_> {
         StoreKind::Keyring
     }
 
-    fn limit(&self) -> Option<usize> {
+    fn max_secret_bytes(&self) -> Option<usize> {
         self.limit
     }
 

@@ -3,8 +3,8 @@
 #[path = "../../../src/store/profiles"]
 mod read {
     pub(crate) mod document;
-    #[path = "../members.rs"]
-    pub(crate) mod members;
+    #[path = "../lazy_object.rs"]
+    pub(crate) mod lazy_object;
 
     pub(crate) use rememberizer_cli::store::{Profile, UnknownKey};
 

@@ -29,10 +29,10 @@ pub(crate) fn check(data: &[u8]) {
             "a normal form: {shown}"
         );
         assert!(!shown.contains(['?', '#', '\\', ' ', '\n']), "{shown}");
-        assert!(!origin.host().contains('@'), "{shown}");
+        assert!(!origin.host_and_port().contains('@'), "{shown}");
         assert!(!shown.ends_with('/'), "{shown}");
         if !origin.is_https() {
-            let host = origin.host();
+            let host = origin.host_and_port();
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             assert!(
                 host.starts_with("127.") || name == "localhost" || host.starts_with("[::1]"),

@@ -1,8 +1,8 @@
 //! Files and directories that only their owner may use. They are opened without following
 //! symbolic links, checked for owner and mode, and replaced atomically.
 
-#[cfg_attr(unix, path = "private/unix.rs")]
-#[cfg_attr(not(unix), path = "private/windows.rs")]
+#[cfg_attr(unix, path = "private_files/unix.rs")]
+#[cfg_attr(not(unix), path = "private_files/windows.rs")]
 mod platform;
 
 use std::fs::{self, OpenOptions};
@@ -101,7 +101,7 @@ pub(super) fn read(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if is_link(path) => {
             let message = format!("{shown} is a symbolic link, which is not followed ({e})");
-            return Err(StoreError::failed(message).hint(format!("rm {}", quoted(path))));
+            return Err(StoreError::failed(message).with_hint(format!("rm {}", quoted(path))));
         }
         Err(e) => return Err(cannot_read(e)),
     };

@@ -25,7 +25,7 @@ pub(super) fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), St
         return Ok(());
     }
     let message = format!("{} belongs to another user (uid {owner})", path.display());
-    Err(StoreError::failed(message).hint("run it as that user"))
+    Err(StoreError::failed(message).with_hint("run it as that user"))
 }
 
 /// Refuses a file or directory that other users can access. The hint suggests `mode`.
@@ -42,7 +42,7 @@ pub(super) fn check_mode(
         "{} can be read by others (mode {actual:04o})",
         path.display()
     );
-    Err(StoreError::failed(message).hint(format!("chmod {mode:o} {}", quoted(path))))
+    Err(StoreError::failed(message).with_hint(format!("chmod {mode:o} {}", quoted(path))))
 }
 
 /// Opens `path` without following a symbolic link, and without blocking if it is a FIFO.
