@@ -139,7 +139,7 @@ impl<'h> Context<'h> {
         };
         let rotation_commands = RotationCommands {
             on_rotate: profile.on_rotate.clone(),
-            check: profile.on_rotate_check.clone(),
+            on_rotate_check: profile.on_rotate_check.clone(),
             secret_variables: &settings::SECRET_VARIABLES,
         };
         SessionManager {

@@ -51,7 +51,7 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
                 Some(LikelyCause::LostResponse(began)) => format!(
                     "{message}; an exchange that began at {began} got no usable response, and most likely used the refresh token"
                 ),
-                Some(LikelyCause::LapsedLease { host, began }) => format!(
+                Some(LikelyCause::ExpiredLease { host, began }) => format!(
                     "{message}; an exchange that {host} began at {began} did not finish, and most likely used the refresh token"
                 ),
             };
@@ -63,10 +63,10 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             ))
         }
         SessionError::Api(error) => from_api(error, command_line),
-        SessionError::SharedFailure(_) => {
+        SessionError::OtherRunFailed(_) => {
             Failure::new(Outcome::Unavailable, message).with_hint("nothing is lost: try again")
         }
-        SessionError::BusyElsewhere { .. } | SessionError::Busy(_) => {
+        SessionError::BusyOnOtherMachine { .. } | SessionError::Busy(_) => {
             Failure::new(Outcome::Busy, message)
                 .with_hint("try again, or wait longer with --lock-timeout SECONDS")
         }
@@ -93,13 +93,13 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
                 "profile set access_cookie NAME"
             })
         )),
-        SessionError::RotationCheck { .. } => Failure::new(Outcome::StoreFailed, message)
+        SessionError::OnRotateCheckFailed { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint("no token was used: fix the command, then try again"),
-        SessionError::HandOver { .. } => Failure::new(Outcome::StoreFailed, message)
+        SessionError::OnRotateFailed { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint("fix the command: the next run passes the token to it first"),
-        SessionError::HandOverLost { .. } => Failure::new(Outcome::StoreFailed, message)
+        SessionError::OnRotateFailedUnstored { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint(format!("start a new session: {}", login())),
-        SessionError::RotationOfShared { name } => Failure::usage(message).with_hint(format!(
+        SessionError::RotationCommandsWithSharedStore { name } => Failure::usage(message).with_hint(format!(
             "other machines also renew the session, but do not run this command; they read new tokens from the store. To remove the command: {}",
             command_line(&format!("profile set {name} ''"))
         )),

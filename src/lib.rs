@@ -72,7 +72,7 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     host.terminal.set_before_prompt({
         // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
         let interrupts = interrupts.clone();
-        Box::new(move || interrupts.watch())
+        Box::new(move || interrupts.handle_signals())
     });
     let context = Context::new(settings, host, &interrupts);
     cli.command.run(&context)

@@ -270,7 +270,7 @@ pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
     };
     RotationCommands {
         on_rotate: split_variable(ON_ROTATE),
-        check: split_variable(ON_ROTATE_CHECK),
+        on_rotate_check: split_variable(ON_ROTATE_CHECK),
         secret_variables: &SECRET_VARIABLES,
     }
 }

@@ -10,7 +10,7 @@ use crate::api::{ApiError, Client};
 use crate::context::Context;
 use crate::error::Error;
 use crate::model::{Grant, Secret, Session};
-use crate::session::{Credential, Revocation, SessionError, SessionManager, Started};
+use crate::session::{Credential, NewSession, Revocation, SessionError, SessionManager};
 use crate::store::{StoreError, StoreErrorKind, StoreKind};
 
 /// Chooses the store of a new session. Checks before the first prompt that the store and
@@ -65,7 +65,7 @@ pub(super) const MAX_ATTEMPTS: u32 = 3;
 /// The result of [`start_session`].
 pub(super) enum StartOutcome {
     /// The server accepted the request. A signup may start no session.
-    Accepted(Option<Started>),
+    Accepted(Option<NewSession>),
     /// The server required a captcha response, and the user chose to take over a session
     /// from this source instead.
     UseSource(Source<'static>),
@@ -84,15 +84,16 @@ pub(super) fn start_session(
 ) -> Result<StartOutcome, Error> {
     for attempt in 1.. {
         let captcha = captcha_response.take();
-        let error = match manager.begin(Some(login), |client| request(client, captcha.as_ref())) {
-            Ok(started) => {
-                if let Some(started) = &started {
-                    report_replaced_sessions(context, &started.replaced);
+        let error =
+            match manager.start_session(Some(login), |client| request(client, captcha.as_ref())) {
+                Ok(started) => {
+                    if let Some(started) = &started {
+                        report_replaced_sessions(context, &started.revocations);
+                    }
+                    return Ok(StartOutcome::Accepted(started));
                 }
-                return Ok(StartOutcome::Accepted(started));
-            }
-            Err(error) => error,
-        };
+                Err(error) => error,
+            };
         if !matches!(
             error,
             SessionError::Api(ApiError::Refused {
@@ -129,7 +130,7 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
     if !is_same_origin || profile.is_some_and(|profile| profile.captcha == Some(true)) {
         return;
     }
-    let result = manager.record(|profile| {
+    let result = manager.update_profile(|profile| {
         profile.api_url = Some(manager.origin.clone());
         profile.captcha = Some(true);
     });
@@ -174,7 +175,7 @@ pub(super) fn report_replaced_sessions(context: &Context<'_>, replaced: &[Revoca
             report::revocation_text(revocation)
         );
         match revocation {
-            Revocation::Refused(_) | Revocation::Unreached(_) => context.terminal.warn(&text),
+            Revocation::Refused(_) | Revocation::Failed(_) => context.terminal.warn(&text),
             _ => context.terminal.verbose(&text),
         }
     }
@@ -197,7 +198,7 @@ pub(super) fn new_session_json(
 pub(super) fn print_login_confirmation(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: &Started,
+    started: &NewSession,
     login: Option<&str>,
 ) -> Result<(), Error> {
     report::warn_about_token_variables(context);

@@ -147,20 +147,22 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
     let result = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        let proof = manager.prove_writable_under(&lock)?;
+        let proof = manager.prove_writable_under_lock(&lock)?;
         Ok((started.elapsed(), proof))
     });
     match result {
         Ok((elapsed, proof)) => {
             let store = report::store_label(context.settings.store);
             let operations = match proof {
-                StoreProof::Read => "read (removing a test entry could open a dialog)".to_owned(),
-                StoreProof::Written => "wrote, read and removed a test entry".to_owned(),
-                StoreProof::Compared => {
+                StoreProof::Readable => {
+                    "read (removing a test entry could open a dialog)".to_owned()
+                }
+                StoreProof::Writable => "wrote, read and removed a test entry".to_owned(),
+                StoreProof::ComparesVersions => {
                     "read, wrote, and checked that an outdated write is refused (3 calls)"
                         .to_owned()
                 }
-                StoreProof::Leased { host } => {
+                StoreProof::LeaseHeld { host } => {
                     format!("read (not tested further while {host} renews the session)")
                 }
             };
@@ -180,7 +182,7 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
 }
 
 fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
-    context.interrupts.watch();
+    context.interrupts.handle_signals();
     let origin = &context.settings.origin;
     let manager = context.session_manager();
     let client = &manager.client;

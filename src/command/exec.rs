@@ -70,7 +70,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let status = if args.token_file {
         supervise(context, credential, requested_at, args.min_ttl, command)
     } else {
-        command.env(&args.env, credential.access()?.secret().expose());
+        command.env(&args.env, credential.access_token()?.secret().expose());
         run_command(command, context).map_err(Error::from)
     };
     let status = status.map_err(|error| match error {

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::model::ProfileName;
-use crate::session::{Revocation, TokenVariables};
+use crate::session::{LogoutScope, Revocation, TokenVariables};
 
 /// Sign out
 ///
@@ -47,7 +47,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 
 fn log_out(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Report, Error> {
     let manager = context.session_manager_for(name)?;
-    let logout = manager.end(args.local)?;
+    let scope = match args.local {
+        true => LogoutScope::StoreOnly,
+        false => LogoutScope::ServerAndStore,
+    };
+    let logout = manager.log_out(scope)?;
     Ok(Report::from_logout(context, &manager, logout))
 }
 
@@ -88,7 +92,7 @@ fn log_out_of_variables(
         .into());
     };
     let revocation = if args.local {
-        Revocation::NotAsked
+        Revocation::NotRequested
     } else {
         context.session_manager().revoke(refresh)
     };
@@ -102,7 +106,7 @@ fn log_out_of_variables(
         "server": report::revocation_code(&revocation),
         "removed": false,
     });
-    let failure = revocation.error().map(|error| Failure {
+    let failure = revocation.into_error().map(|error| Failure {
         message: text.clone(),
         ..context.to_failure(error.into())
     });

@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::ProfileName;
-use crate::session::{SessionError, SessionManager};
+use crate::session::{LogoutScope, SessionError, SessionManager};
 use crate::store::{Profile, StoreKind};
 
 /// Manage profiles, one per account or server
@@ -256,7 +256,7 @@ fn end_session(
     manager: &SessionManager<'_>,
     recorded_signed_in: Option<bool>,
 ) -> Result<Option<Report>, Error> {
-    let report = match manager.end(false) {
+    let report = match manager.log_out(LogoutScope::ServerAndStore) {
         Err(SessionError::Store(error)) if recorded_signed_in != Some(true) => {
             let text = format!("the {} store was not searched: {error}", manager.store);
             context.terminal.verbose(&text);

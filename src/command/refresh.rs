@@ -42,7 +42,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let variables = context.token_variables()?;
     let manager = context.session_manager();
     if let Some(refresh) = variables.refresh {
-        let credential = manager.exchanged(refresh)?;
+        let credential = manager.credential_from_variable(refresh)?;
         credential.warn_if_token_replaced();
         let mut json = report::session_json(&manager, None);
         json["access_expires_at"] = report::expiry_json(credential.access_expiry());
@@ -101,11 +101,11 @@ fn refresh(
     loaded: Option<Session>,
 ) -> Result<(Value, String), SessionError> {
     let policy = match args.min_ttl {
-        Some(min_ttl) => RefreshPolicy::IfEndsWithin(min_ttl),
+        Some(min_ttl) => RefreshPolicy::IfExpiresWithin(min_ttl),
         None => RefreshPolicy::Now,
     };
     if let Some(session) = &loaded {
-        manager.complete_hand_over(session)?;
+        manager.retry_on_rotate(session)?;
     }
     let (session, renewed) = match loaded {
         Some(session) if manager.is_fresh(&session, policy) => (session, false),

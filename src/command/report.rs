@@ -104,9 +104,9 @@ pub(super) fn revocation_text(revocation: &Revocation) -> String {
     match revocation {
         Revocation::Revoked => "revoked on the server".to_owned(),
         Revocation::AlreadyEnded => "already ended on the server".to_owned(),
-        Revocation::NotAsked => "not revoked on the server (--local)".to_owned(),
+        Revocation::NotRequested => "not revoked on the server (--local)".to_owned(),
         Revocation::Refused(error) => format!("the server refused to revoke the session: {error}"),
-        Revocation::Unreached(error) => format!("not revoked on the server: {error}"),
+        Revocation::Failed(error) => format!("not revoked on the server: {error}"),
     }
 }
 
@@ -123,11 +123,11 @@ const REVOCATION_CODES: [&str; 5] = [
 /// Returns the JSON code of a revocation.
 pub(super) fn revocation_code(revocation: &Revocation) -> &'static str {
     REVOCATION_CODES[match revocation {
-        Revocation::NotAsked => 0,
+        Revocation::NotRequested => 0,
         Revocation::AlreadyEnded => 1,
         Revocation::Revoked => 2,
         Revocation::Refused(_) => 3,
-        Revocation::Unreached(_) => 4,
+        Revocation::Failed(_) => 4,
     }]
 }
 
@@ -162,36 +162,36 @@ impl Report {
         let (mut texts, mut sessions, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut any_removed, mut any_removal_failed) = (false, false);
         let mut first_error = None;
-        for session in logout.sessions {
-            let label = store_label(session.store);
-            let code = session.revocation.as_ref().map(revocation_code);
-            let server_text = match (&session.revocation, &session.unreadable) {
+        for store in logout.stores {
+            let label = store_label(store.store);
+            let code = store.revocation.as_ref().map(revocation_code);
+            let server_text = match (&store.revocation, &store.read_error) {
                 (Some(revocation), _) => revocation_text(revocation),
                 (None, Some(error)) => {
                     format!("not revoked, since the session could not be read ({error})")
                 }
                 (None, None) => "the same session".to_owned(),
             };
-            texts.push(match &session.removed {
+            texts.push(match &store.removed {
                 Ok(false) if code == Some("not_asked") => {
                     format!("{server_text}; still in {label}")
                 }
-                Ok(false) if session.unreadable.is_some() => {
+                Ok(false) if store.read_error.is_some() => {
                     format!("{server_text}; nothing was removed from {label}")
                 }
                 Ok(_) => format!("{server_text}; removed from {label}"),
                 Err(error) => format!("{server_text}; not removed from {label}: {error}"),
             });
-            let removed = matches!(session.removed, Ok(true));
-            sessions.push(json!({"store": session.store, "server": code, "removed": removed}));
+            let removed = matches!(store.removed, Ok(true));
+            sessions.push(json!({"store": store.store, "server": code, "removed": removed}));
             codes.extend(code);
             any_removed |= removed;
-            any_removal_failed |= session.removed.is_err();
-            let error = match session.removed {
+            any_removal_failed |= store.removed.is_err();
+            let error = match store.removed {
                 Err(error) => Some(Error::Store(error)),
-                Ok(_) => session
+                Ok(_) => store
                     .revocation
-                    .and_then(Revocation::error)
+                    .and_then(Revocation::into_error)
                     .map(Error::from),
             };
             first_error = first_error.or(error);

@@ -12,7 +12,7 @@ use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
 use crate::model::Secret;
-use crate::session::{SessionManager, Started};
+use crate::session::{NewSession, SessionManager};
 use crate::terminal::PromptError;
 
 /// Create an account
@@ -156,7 +156,7 @@ impl Input {
 fn report_signup(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: Option<Started>,
+    started: Option<NewSession>,
     email: &str,
 ) -> Result<(), Error> {
     let session = started.as_ref().map(|started| &started.session);
@@ -176,12 +176,12 @@ fn report_signup(
 fn record_or_verify(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: Option<Started>,
+    started: Option<NewSession>,
     email: &str,
 ) -> Result<bool, Error> {
     let terminal = context.terminal;
     let Some(started) = started else {
-        manager.record(|profile| {
+        manager.update_profile(|profile| {
             profile.api_url = Some(manager.origin.clone());
             profile.login = Some(email.to_owned());
             profile.store = Some(manager.store);
@@ -198,7 +198,7 @@ fn record_or_verify(
         manager.profile
     ));
     if terminal.can_prompt() {
-        let mut credential = manager.stored(started.session);
+        let mut credential = manager.credential_from_session(started.session);
         if begin::ask_for_code(context, manager, &mut credential, Some(email))? {
             return Ok(true);
         }

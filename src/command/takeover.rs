@@ -132,7 +132,7 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let FoundCookie { value, names } = source.read_token(context, manager, page)?;
     let started = manager.take_over(RefreshToken::new(value), names)?;
-    begin::report_replaced_sessions(context, &started.replaced);
+    begin::report_replaced_sessions(context, &started.revocations);
     let login = started.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
         match manager.client.account(&access.value) {
@@ -147,7 +147,7 @@ pub(super) fn run(
         }
     });
     if let Some(login) = &login {
-        manager.record(|profile| profile.login = Some(login.clone()))?;
+        manager.update_profile(|profile| profile.login = Some(login.clone()))?;
     }
     begin::print_login_confirmation(context, manager, &started, login.as_deref())
 }

@@ -43,16 +43,16 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let missing = "refresh token";
     let (key, prefix, secret) = match (args.refresh_token, args.header) {
         (true, _) => {
-            let refresh = credential.refresh();
+            let refresh = credential.refresh_token();
             let refresh = refresh.ok_or(SessionError::NoToken { missing })?;
             ("refresh_token", "", refresh.secret())
         }
         (false, true) => (
             "header",
             "Authorization: Bearer ",
-            credential.access()?.secret(),
+            credential.access_token()?.secret(),
         ),
-        (false, false) => ("access_token", "", credential.access()?.secret()),
+        (false, false) => ("access_token", "", credential.access_token()?.secret()),
     };
     if !context.settings.json {
         return Ok(context.terminal.print_secret(prefix, secret)?);
@@ -68,11 +68,13 @@ fn credential_with_refresh_token<'m>(
     variables: TokenVariables,
 ) -> Result<Credential<'m>, Error> {
     match (variables.refresh, variables.access) {
-        (Some(refresh), _) => Ok(manager.exchanged(refresh)?),
+        (Some(refresh), _) => Ok(manager.credential_from_variable(refresh)?),
         (None, Some((variable, _))) => Err(Failure::usage(format!(
             "{variable} is set, but no variable holds a refresh token"
         ))
         .into()),
-        (None, None) => Ok(manager.stored(manager.load()?.ok_or(SessionError::NotSignedIn)?)),
+        (None, None) => {
+            Ok(manager.credential_from_session(manager.load()?.ok_or(SessionError::NotSignedIn)?))
+        }
     }
 }

@@ -49,7 +49,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         },
         None if args.offline => {
             let session = manager.load()?.ok_or(SessionError::NotSignedIn)?;
-            Details::new(&manager.stored(session), None)
+            Details::new(&manager.credential_from_session(session), None)
         }
         _ => {
             let mut credential = manager.credential(variables, Duration::ZERO)?;

@@ -5,7 +5,7 @@
 //! [`Secret::expose`] is called only where a secret must leave the process: in HTTP
 //! requests (`api/`), in stored entries (`store/`), on stdout for the command that
 //! prints a token (`terminal/`), in the environment of `exec`'s child, and on the
-//! stdin of the command that receives new refresh tokens (`session/hand_over.rs`).
+//! stdin of the command that receives new refresh tokens (`session/on_rotate.rs`).
 
 use std::fmt;
 

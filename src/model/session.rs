@@ -27,7 +27,7 @@ pub struct Session {
     /// The last exchange, if its result is not known yet.
     pub pending: Option<PendingExchange>,
     /// Whether the user's `on_rotate` command must still be run with the refresh token.
-    pub hand_over_pending: bool,
+    pub on_rotate_pending: bool,
     /// The name of the machine that wrote the stored entry, if the store is a helper
     /// without versions.
     pub written_by_host: Option<String>,
@@ -69,7 +69,7 @@ impl Session {
                 access: grant.access,
                 clock_skew_millis: grant.clock_skew_millis,
                 pending: None,
-                hand_over_pending: false,
+                on_rotate_pending: false,
                 written_by_host: None,
             }),
             None => Err(grant),
@@ -85,7 +85,7 @@ impl Session {
             access: grant.access.or(self.access),
             clock_skew_millis: grant.clock_skew_millis.or(self.clock_skew_millis),
             pending: None,
-            hand_over_pending: self.hand_over_pending,
+            on_rotate_pending: self.on_rotate_pending,
             written_by_host: self.written_by_host,
         }
     }

@@ -1,5 +1,5 @@
-//! The credential of a run: an access token for its requests, which is renewed
-//! once, and the request repeated, after status 401.
+//! The credential of a run: the access token that its requests send. After status 401,
+//! renews the credential once and repeats the request.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::{RefreshPolicy, SessionError, SessionManager};
 use crate::api::ApiError;
 use crate::model::{AccessToken, Expiry, Grant, RefreshToken, Session};
 
-/// The tokens in the environment, which replace the stored session. Each has the
-/// name of its variable.
+/// The tokens in environment variables, which are used instead of the stored session.
+/// Each token is paired with the name of its variable.
 #[derive(Debug, Default)]
 pub(crate) struct TokenVariables {
     pub(crate) access: Option<(&'static str, AccessToken)>,
@@ -17,7 +17,7 @@ pub(crate) struct TokenVariables {
 }
 
 impl TokenVariables {
-    /// Whether a token is set, so that the run uses no store.
+    /// Whether a token is set. If so, the run uses no store.
     pub(crate) fn is_any_set(&self) -> bool {
         self.access.is_some() || self.refresh.is_some()
     }
@@ -29,8 +29,8 @@ impl TokenVariables {
     }
 }
 
-/// The credential of a run. It is obtained once and renewed in place, so that
-/// the requests of a run share it.
+/// The access token of a run, and what is needed to renew it. All requests of the run
+/// share one credential.
 pub(crate) struct Credential<'m> {
     manager: &'m SessionManager<'m>,
     source: Source,
@@ -38,28 +38,29 @@ pub(crate) struct Credential<'m> {
 
 enum Source {
     Stored(Session),
-    /// An access token in a variable, and perhaps a refresh token in another one.
+    /// An access token in `variable`, and a refresh token with its own variable, if set.
     AccessVariable {
         variable: &'static str,
         access: AccessToken,
         refresh: Option<(&'static str, RefreshToken)>,
     },
-    /// The result of the exchange of a refresh token in a variable.
+    /// The result of exchanging the refresh token in `variable`.
     Exchanged {
         variable: &'static str,
-        /// The current token: the token that the server issued last, or else the
-        /// token in the variable.
+        /// The refresh token that the server issued last. If the server has issued none,
+        /// the token in the variable.
         refresh: RefreshToken,
         refresh_expiry: Option<Expiry>,
-        is_replaced: bool,
+        /// Whether the last exchange returned a new refresh token.
+        is_token_replaced: bool,
         grant: Grant,
     },
 }
 
 impl<'m> SessionManager<'m> {
-    /// Obtains an access token that lasts longer than `min_ttl`: from the
-    /// variables if one is set, else from the stored session, which is renewed
-    /// if necessary.
+    /// Returns a credential from `variables`, or from the stored session if no variable
+    /// is set. Renews the stored session first if its access token expires within
+    /// `min_ttl`.
     pub(crate) fn credential(
         &'m self,
         variables: TokenVariables,
@@ -81,7 +82,7 @@ impl<'m> SessionManager<'m> {
             TokenVariables {
                 access: None,
                 refresh: Some((variable, refresh)),
-            } => self.exchange_variable(variable, refresh)?,
+            } => self.exchange_token_in_variable(variable, refresh)?,
             TokenVariables { .. } => Source::Stored(self.fresh_session(min_ttl)?),
         };
         let credential = Credential {
@@ -92,20 +93,20 @@ impl<'m> SessionManager<'m> {
         Ok(credential)
     }
 
-    /// Exchanges the refresh token in a variable. The caller is responsible for
-    /// the new refresh token.
-    pub(crate) fn exchanged(
+    /// Exchanges the refresh token in a variable. If the server replaces the token, the
+    /// caller must warn that the new one is not stored.
+    pub(crate) fn credential_from_variable(
         &'m self,
         (variable, refresh): (&'static str, RefreshToken),
     ) -> Result<Credential<'m>, SessionError> {
         Ok(Credential {
             manager: self,
-            source: self.exchange_variable(variable, refresh)?,
+            source: self.exchange_token_in_variable(variable, refresh)?,
         })
     }
 
-    /// Uses a session as it is, without renewal.
-    pub(crate) fn stored(&'m self, session: Session) -> Credential<'m> {
+    /// Uses the access token of `session` without renewing it first.
+    pub(crate) fn credential_from_session(&'m self, session: Session) -> Credential<'m> {
         Credential {
             manager: self,
             source: Source::Stored(session),
@@ -114,48 +115,49 @@ impl<'m> SessionManager<'m> {
 
     fn fresh_session(&self, min_ttl: Duration) -> Result<Session, SessionError> {
         let session = self.load_to_use()?.ok_or(SessionError::NotSignedIn)?;
-        self.complete_hand_over(&session)?;
-        let policy = RefreshPolicy::IfEndsWithin(min_ttl);
+        self.retry_on_rotate(&session)?;
+        let policy = RefreshPolicy::IfExpiresWithin(min_ttl);
         self.warn_before_expiry(&session);
         if self.is_fresh(&session, policy) {
             return Ok(session);
         }
         self.terminal.verbose(match session.access {
-            Some(_) => "the access token has expired or is about to: renewing",
+            Some(_) => "the access token has expired or is about to expire: renewing",
             None => "there is no access token yet: renewing",
         });
         self.renew(Some(&session), policy)
     }
 
-    fn exchange_variable(
+    fn exchange_token_in_variable(
         &self,
         variable: &'static str,
         refresh: RefreshToken,
     ) -> Result<Source, SessionError> {
-        let mut grant = self.exchange_once(variable, &refresh)?;
+        let mut grant = self.exchange_and_run_on_rotate(variable, &refresh)?;
         let issued = grant.refresh.take();
         let refresh_expiry = issued.as_ref().map(|token| token.expiry);
         let issued = issued.map(|token| token.value);
-        let is_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
+        let is_token_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
         Ok(Source::Exchanged {
             variable,
             refresh: issued.unwrap_or(refresh),
             refresh_expiry,
-            is_replaced,
+            is_token_replaced,
             grant,
         })
     }
 
-    /// Exchanges a refresh token from a variable, which is stored nowhere. There
-    /// is no lock, since other runs could not read the result.
-    fn exchange_once(
+    /// Exchanges the refresh token in a variable, and passes a new refresh token to the
+    /// user's `on_rotate` command. Acquires no lock, because the result is not stored and
+    /// so cannot be shared with other runs.
+    fn exchange_and_run_on_rotate(
         &self,
         variable: &'static str,
         refresh: &RefreshToken,
     ) -> Result<Grant, SessionError> {
         self.terminal
             .verbose(&format!("exchanging the refresh token in {variable}"));
-        self.env_rotation_commands.run_check()?;
+        self.env_rotation_commands.run_on_rotate_check()?;
         let deferral = self.interrupts.defer();
         let exchanged = {
             let _waiting = self.terminal.spin("waiting for the server");
@@ -170,11 +172,13 @@ impl<'m> SessionManager<'m> {
         })?;
         match &grant.refresh {
             Some(issued) if issued.value != *refresh => {
-                let handed_over = self.env_rotation_commands.run_on_rotate(&issued.value);
-                deferral.finish(handed_over.map_err(|reason| SessionError::HandOverLost {
-                    command: self.env_rotation_commands.on_rotate.join(" "),
-                    reason,
-                }))?;
+                let result = self.env_rotation_commands.run_on_rotate(&issued.value);
+                deferral.finish(
+                    result.map_err(|reason| SessionError::OnRotateFailedUnstored {
+                        command: self.env_rotation_commands.on_rotate.join(" "),
+                        reason,
+                    }),
+                )?;
             }
             _ => {}
         }
@@ -183,7 +187,7 @@ impl<'m> SessionManager<'m> {
 }
 
 impl Credential<'_> {
-    pub(crate) fn access(&self) -> Result<&AccessToken, SessionError> {
+    pub(crate) fn access_token(&self) -> Result<&AccessToken, SessionError> {
         let access = match &self.source {
             Source::Stored(session) => session.access.as_ref().map(|token| &token.value),
             Source::AccessVariable { access, .. } => Some(access),
@@ -194,8 +198,7 @@ impl Credential<'_> {
         })
     }
 
-    /// The current refresh token, if there is one.
-    pub(crate) fn refresh(&self) -> Option<&RefreshToken> {
+    pub(crate) fn refresh_token(&self) -> Option<&RefreshToken> {
         match &self.source {
             Source::Stored(session) => Some(&session.refresh.value),
             Source::AccessVariable { refresh, .. } => refresh.as_ref().map(|(_, token)| token),
@@ -203,7 +206,7 @@ impl Credential<'_> {
         }
     }
 
-    /// The variable that the credential came from.
+    /// Returns the environment variable that the credential came from.
     pub(crate) fn variable(&self) -> Option<&'static str> {
         match &self.source {
             Source::Stored(_) => None,
@@ -229,7 +232,7 @@ impl Credential<'_> {
         }
     }
 
-    /// The server's clock minus ours in milliseconds, if known.
+    /// Returns the server's clock minus the local clock in milliseconds, if known.
     pub(crate) fn clock_skew_millis(&self) -> Option<i64> {
         match &self.source {
             Source::Stored(session) => session.clock_skew_millis,
@@ -238,9 +241,9 @@ impl Credential<'_> {
         }
     }
 
-    /// Renews the credential if its access token does not last longer than
-    /// `ttl`, by this process or by another one.
-    pub(crate) fn keep_fresh(&mut self, ttl: Duration) -> Result<(), SessionError> {
+    /// Renews the credential if its access token expires within `ttl`. For a stored
+    /// session, another process may have renewed it.
+    pub(crate) fn renew_if_expires_within(&mut self, ttl: Duration) -> Result<(), SessionError> {
         let manager = self.manager;
         let now = (manager.now)();
         if let Source::Stored(session) = &mut self.source {
@@ -259,11 +262,12 @@ impl Credential<'_> {
         }
     }
 
-    /// Warns if the server has replaced the refresh token that was read from a variable.
+    /// Warns if the server has replaced the refresh token of a variable, and no
+    /// `on_rotate` command receives the new one.
     pub(crate) fn warn_if_token_replaced(&self) {
         if let Source::Exchanged {
             variable,
-            is_replaced: true,
+            is_token_replaced: true,
             ..
         } = &self.source
             && !self.manager.env_rotation_commands.has_on_rotate()
@@ -276,19 +280,19 @@ impl Credential<'_> {
         }
     }
 
-    /// Runs `request` with the access token. After a 401 it renews the
-    /// credential once and runs `request` once more; that result stands.
+    /// Calls `request` with the access token. After a 401, renews the credential and
+    /// calls `request` once more, and returns the second result.
     pub(crate) fn send<T>(
         &mut self,
         request: impl Fn(&AccessToken) -> Result<T, ApiError>,
     ) -> Result<T, SessionError> {
-        let mut result = self.attempt(&request)?;
+        let mut result = self.send_once(&request)?;
         if is_unauthorized(&result) && self.can_renew() {
             self.manager
                 .terminal
                 .verbose("the server refused the access token: renewing once");
             self.renew()?;
-            result = self.attempt(&request)?;
+            result = self.send_once(&request)?;
         }
         result.map_err(|error| match (error, self.variable()) {
             (error @ ApiError::Refused { status: 401, .. }, Some(variable)) => {
@@ -301,23 +305,25 @@ impl Credential<'_> {
         })
     }
 
-    fn attempt<T>(
+    fn send_once<T>(
         &self,
         request: impl Fn(&AccessToken) -> Result<T, ApiError>,
     ) -> Result<Result<T, ApiError>, SessionError> {
-        let access = self.access()?;
-        self.manager.interrupts.watch();
+        let access = self.access_token()?;
+        self.manager.interrupts.handle_signals();
         let _waiting = self.manager.terminal.spin("waiting for the server");
         Ok(request(access))
     }
 
-    /// A refresh token from a variable is exchanged once per run at most. If
-    /// the server has replaced it, its successor may be.
+    /// Whether the credential can be renewed. The refresh token in a variable is exchanged
+    /// at most once per run. If the server replaced it, its successor can be exchanged.
     fn can_renew(&self) -> bool {
         match &self.source {
             Source::Stored(_) => true,
             Source::AccessVariable { refresh, .. } => refresh.is_some(),
-            Source::Exchanged { is_replaced, .. } => *is_replaced,
+            Source::Exchanged {
+                is_token_replaced, ..
+            } => *is_token_replaced,
         }
     }
 
@@ -329,7 +335,7 @@ impl Credential<'_> {
             }
             Source::AccessVariable { refresh, .. } => {
                 if let Some((variable, refresh)) = refresh.take() {
-                    self.source = manager.exchange_variable(variable, refresh)?;
+                    self.source = manager.exchange_token_in_variable(variable, refresh)?;
                     self.warn_if_token_replaced();
                 }
             }
@@ -337,12 +343,12 @@ impl Credential<'_> {
                 variable,
                 refresh,
                 refresh_expiry,
-                is_replaced,
+                is_token_replaced,
                 grant,
             } => {
-                *grant = manager.exchange_once(variable, refresh)?;
+                *grant = manager.exchange_and_run_on_rotate(variable, refresh)?;
                 let issued = grant.refresh.take();
-                *is_replaced = issued.is_some();
+                *is_token_replaced = issued.is_some();
                 if let Some(issued) = issued {
                     *refresh = issued.value;
                     *refresh_expiry = Some(issued.expiry);

@@ -6,15 +6,16 @@ use crate::api::ApiError;
 use crate::model::{Origin, PendingExchange, Timestamp};
 use crate::store::{LockError, ProfilesError, StoreError};
 
-/// The exchange that most likely used a refresh token which the server now refuses.
+/// The earlier exchange that most likely used the refresh token that the server now
+/// refuses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LikelyCause {
-    /// A run was interrupted during an exchange that began at this time.
+    /// An exchange that began at this time, by a run that was interrupted.
     InterruptedRun(Timestamp),
-    /// An exchange that began at this time got no usable response.
+    /// An exchange that began at this time and got no usable response.
     LostResponse(Timestamp),
-    /// A run on another machine began an exchange and did not finish it.
-    LapsedLease { host: String, began: Timestamp },
+    /// An exchange on another machine, whose lease expired before there was a result.
+    ExpiredLease { host: String, began: Timestamp },
 }
 
 impl From<PendingExchange> for LikelyCause {
@@ -32,7 +33,8 @@ impl From<PendingExchange> for LikelyCause {
 pub(crate) enum SessionError {
     #[error("not signed in")]
     NotSignedIn,
-    /// The stored session was issued by another server, and may only be sent there.
+    /// The stored session was issued by another server, so the profile's server must not
+    /// receive its tokens.
     #[error("the stored session belongs to {stored}, another server than the profile's")]
     OtherOrigin { stored: Origin },
     /// The server has definitively ended the session.
@@ -59,10 +61,10 @@ pub(crate) enum SessionError {
     Busy(Duration),
     /// Another machine held the session's lease for the whole timeout.
     #[error("a run on {host} has been renewing the session since {since}")]
-    BusyElsewhere { host: String, since: Timestamp },
-    /// The run that this run waited for got no usable response.
+    BusyOnOtherMachine { host: String, since: Timestamp },
+    /// Another run exchanged the token while this run waited, and got no usable response.
     #[error("another run could not renew the session: {0}")]
-    SharedFailure(String),
+    OtherRunFailed(String),
     /// The secret store failed before a token was sent.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -83,18 +85,20 @@ pub(crate) enum SessionError {
     },
     /// The `on_rotate_check` command failed, so the refresh token was not sent.
     #[error("the command of on_rotate_check failed: {command}: {reason}")]
-    RotationCheck { command: String, reason: String },
+    OnRotateCheckFailed { command: String, reason: String },
     /// The new refresh token is stored, but the `on_rotate` command failed.
     #[error("the session is stored, but the command of on_rotate failed: {command}: {reason}")]
-    HandOver { command: String, reason: String },
-    /// The `on_rotate` command failed, and the new refresh token is in no store.
+    OnRotateFailed { command: String, reason: String },
+    /// The `on_rotate` command failed for a token that is not stored: the exchanged token
+    /// came from an environment variable.
     #[error(
         "the new refresh token is not stored, and the command of on_rotate failed: {command}: {reason}"
     )]
-    HandOverLost { command: String, reason: String },
-    /// The store is shared by machines, and the profile has a command to run at a rotation.
+    OnRotateFailedUnstored { command: String, reason: String },
+    /// Machines share the store, and the profile has the setting `name`: the command
+    /// `on_rotate` or `on_rotate_check`.
     #[error("{name} does not work with a store that machines share")]
-    RotationOfShared { name: String },
+    RotationCommandsWithSharedStore { name: String },
     /// The store to which the session was to be moved already holds a session.
     #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
     Occupied {
@@ -113,9 +117,8 @@ impl From<LockError> for SessionError {
     }
 }
 
-/// Whether a failed exchange means that the session has ended: 400, 401 or 403
-/// with a JSON body (RFC 6749 §5.2). After any other failure the session may
-/// still be valid.
+/// Whether a failed exchange means that the session has ended: status 400, 401 or 403 with
+/// a JSON body (RFC 6749 §5.2). After any other failure, the session may still be valid.
 pub(super) fn ends_session(error: &ApiError) -> bool {
     error.refuses_credential()
 }

@@ -1,15 +1,15 @@
-//! SIGINT, SIGTERM and SIGHUP end the process with 130, 143 and 129 (128 plus
-//! the signal's number, as shells count): at once if nothing can be lost, and
-//! after the write while a session exists only in memory.
+//! SIGINT, SIGTERM and SIGHUP end the process with status 130, 143 or 129: 128 plus the
+//! number of the signal, as in shells. The process ends at once, or after new tokens are
+//! stored if they exist only in memory.
 //!
-//! The thread that receives signals starts at the first wait of a run.
+//! The thread that receives signals starts when the run first waits for something.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::SessionError;
 
-type End = dyn Fn(i32) + Send + Sync;
-type Delayed = dyn Fn() + Send + Sync;
+type EndProcess = dyn Fn(i32) + Send + Sync;
+type ReportDeferred = dyn Fn() + Send + Sync;
 
 /// Handles the signals of the process. Clones share their state.
 #[derive(Clone)]
@@ -17,69 +17,79 @@ pub(crate) struct Interrupts(Arc<Shared>);
 
 struct Shared {
     state: Mutex<State>,
-    watching: OnceLock<()>,
-    end: Box<End>,
-    delayed: Box<Delayed>,
+    /// Set once signals are handled.
+    is_started: OnceLock<()>,
+    end_process: Box<EndProcess>,
+    report_deferred: Box<ReportDeferred>,
 }
 
 #[derive(Default)]
 struct State {
+    /// The number of current deferrals.
     deferrals: usize,
-    /// The signal that ends the process after the last deferral.
-    pending: Option<i32>,
-    /// Whether a second signal came while the first one waits.
+    /// The deferred signal, which ends the process after the last deferral.
+    deferred: Option<i32>,
+    /// Whether another signal arrived while one was deferred.
     is_repeated: bool,
-    /// Whether signals are meant for a child process.
-    forwards: bool,
-    /// The child process, while it runs.
-    forward_to: Option<u32>,
-    /// The signals for a child process that has not started yet.
-    kept: Vec<i32>,
-    /// A signal that was not acted on, because a failure had to be reported.
-    remembered: Option<i32>,
-    at_end: Vec<Box<dyn FnOnce() + Send>>,
+    forwarding: Forwarding,
+    /// A deferred signal that did not end the process, so that a failure could be reported.
+    unhandled: Option<i32>,
+    shutdown_hooks: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// Whether signals are sent to a child process instead of ending this process.
+#[derive(Default)]
+enum Forwarding {
+    #[default]
+    Off,
+    /// The child process has not started yet. It receives these signals once it has.
+    BeforeStart(Vec<i32>),
+    /// Signals are sent to the child process with this ID.
+    ToChild(u32),
+    /// The child process has exited, so signals have no effect.
+    AfterExit,
 }
 
 impl State {
-    fn clean_up(&mut self) {
-        self.at_end.drain(..).for_each(|act| act());
+    fn run_shutdown_hooks(&mut self) {
+        self.shutdown_hooks.drain(..).for_each(|hook| hook());
     }
 }
 
-/// Defers signals until it is dropped. When the last deferral is dropped, a
-/// signal that arrived in the meantime ends the process.
+/// Defers signals until it is dropped. When the last deferral is dropped, a deferred
+/// signal ends the process.
 pub(crate) struct Deferral<'a>(&'a Shared);
 
 impl Interrupts {
-    /// `end` ends the process for a signal. `delayed` reports that the signal
-    /// was received and must wait.
-    pub(crate) fn new(end: Box<End>, delayed: Box<Delayed>) -> Self {
+    /// `end_process` ends the process for a signal. `report_deferred` reports that a
+    /// signal was received and is deferred.
+    pub(crate) fn new(end_process: Box<EndProcess>, report_deferred: Box<ReportDeferred>) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
-            watching: OnceLock::new(),
-            end,
-            delayed,
+            is_started: OnceLock::new(),
+            end_process,
+            report_deferred,
         }))
     }
 
-    /// Starts handling signals.
-    pub(crate) fn watch(&self) {
-        self.0.watching.get_or_init(|| watch(&self.0));
+    /// Starts handling signals, unless that was done before.
+    pub(crate) fn handle_signals(&self) {
+        self.0.is_started.get_or_init(|| receive_signals(&self.0));
     }
 
-    /// Registers `act` to be called before a signal ends the process.
-    pub(crate) fn on_shutdown(&self, act: Box<dyn FnOnce() + Send>) {
-        self.watch();
-        self.0.lock().at_end.push(act);
+    /// Registers a function that is called before a signal ends the process.
+    pub(crate) fn on_shutdown(&self, hook: Box<dyn FnOnce() + Send>) {
+        self.handle_signals();
+        self.0.lock().shutdown_hooks.push(hook);
     }
 
-    /// Starts keeping signals for a child process, including SIGQUIT, SIGUSR1 and
-    /// SIGUSR2. After this call no signal ends this process.
+    /// Must be called before a child process starts. From now on, signals are meant for the
+    /// child process and do not end this process. Includes SIGQUIT, SIGUSR1 and SIGUSR2.
     pub(crate) fn prepare_forwarding(&self) {
-        self.0.lock().forwards = true;
-        self.watch();
+        self.0.lock().forwarding = Forwarding::BeforeStart(Vec::new());
+        self.handle_signals();
         #[cfg(unix)]
-        watch_for(
+        receive(
             &self.0,
             &[
                 signal_hook::consts::SIGQUIT,
@@ -89,35 +99,40 @@ impl Interrupts {
         );
     }
 
-    /// Sends signals to the child process, first those that were kept.
+    /// Sends signals to the child process, including those that arrived before it started.
     pub(crate) fn forward_to(&self, process: u32) {
         let mut state = self.0.lock();
-        state.forward_to = Some(process);
-        for signal in state.kept.drain(..) {
-            forward(process, signal);
+        let forwarding = std::mem::replace(&mut state.forwarding, Forwarding::ToChild(process));
+        if let Forwarding::BeforeStart(signals) = forwarding {
+            for signal in signals {
+                // Send even a Ctrl-C, which the terminal may have sent before the child
+                // process existed. If the child process has received it too, it has exited,
+                // because it had no time to install a handler.
+                send(process, signal);
+            }
         }
     }
 
-    /// Stops sending signals, because the child process has ended.
+    /// Stops sending signals, because the child process has exited.
     pub(crate) fn stop_forwarding(&self) {
-        self.0.lock().forward_to = None;
+        self.0.lock().forwarding = Forwarding::AfterExit;
     }
 
-    /// Whether a signal was not acted on because a failure had to be reported. A
-    /// command that does several things must then stop.
+    /// Whether a signal arrived that did not end the process, so that a failure could be
+    /// reported. A command with several steps must then stop.
     pub(crate) fn is_interrupted(&self) -> bool {
-        self.0.lock().remembered.is_some()
+        self.0.lock().unhandled.is_some()
     }
 
-    /// Whether a second signal arrived while the first is deferred, so that the
-    /// wait must be given up.
+    /// Whether a second signal arrived while the first one was deferred. The run must then
+    /// stop waiting.
     pub(crate) fn is_repeated(&self) -> bool {
         self.0.lock().is_repeated
     }
 
     /// Defers signals until the returned value is dropped.
     pub(crate) fn defer(&self) -> Deferral<'_> {
-        self.watch();
+        self.handle_signals();
         self.0.lock().deferrals += 1;
         Deferral(&self.0)
     }
@@ -128,47 +143,47 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn signal(&self, signal: i32) {
+    fn handle(&self, signal: i32) {
         let mut state = self.lock();
-        if state.forwards {
-            match state.forward_to {
-                Some(process) => forward(process, signal),
-                None => state.kept.push(signal),
-            }
-        } else if state.deferrals == 0 {
+        match &mut state.forwarding {
+            Forwarding::Off => {}
+            Forwarding::BeforeStart(signals) => return signals.push(signal),
+            Forwarding::ToChild(process) => return forward(*process, signal),
+            Forwarding::AfterExit => return,
+        }
+        if state.deferrals == 0 {
             // The lock is still held, so that no deferral can begin now.
-            state.clean_up();
-            (self.end)(signal);
+            state.run_shutdown_hooks();
+            (self.end_process)(signal);
         } else {
-            let first = state.pending.replace(signal).is_none();
-            state.is_repeated |= !first;
+            let is_first = state.deferred.replace(signal).is_none();
+            state.is_repeated |= !is_first;
             drop(state);
-            if first {
-                (self.delayed)();
+            if is_first {
+                (self.report_deferred)();
             }
         }
     }
 }
 
 impl Deferral<'_> {
-    /// Ends the deferral and returns `result`. A failure that the next run could
-    /// not detect must be reported, so a deferred signal is then only remembered:
-    /// see [`Interrupts::is_interrupted`].
+    /// Ends the deferral and returns `result`. A failure that the next run could not detect
+    /// must be reported, so then a deferred signal does not end the process: see
+    /// [`Interrupts::is_interrupted`].
     pub(super) fn finish<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         if let Err(error) = &result
             && !matches!(error, SessionError::Api(_))
         {
-            self.remember_signal();
+            self.keep_unhandled();
         }
         result
     }
 
-    /// Remembers a deferred signal instead of acting on it, so that a failure can
-    /// be reported.
-    pub(super) fn remember_signal(&self) {
+    /// Keeps a deferred signal from ending the process, so that a failure can be reported.
+    pub(super) fn keep_unhandled(&self) {
         let mut state = self.0.lock();
-        let pending = state.pending.take();
-        state.remembered = state.remembered.or(pending);
+        let deferred = state.deferred.take();
+        state.unhandled = state.unhandled.or(deferred);
     }
 }
 
@@ -177,30 +192,31 @@ impl Drop for Deferral<'_> {
         let mut state = self.0.lock();
         state.deferrals -= 1;
         if state.deferrals == 0
-            && let Some(signal) = state.pending.take()
+            && let Some(signal) = state.deferred.take()
         {
-            state.clean_up();
-            (self.0.end)(signal);
+            state.run_shutdown_hooks();
+            (self.0.end_process)(signal);
         }
     }
 }
 
 #[cfg(unix)]
-fn watch(shared: &Arc<Shared>) {
+fn receive_signals(shared: &Arc<Shared>) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    watch_for(shared, &[SIGINT, SIGTERM, SIGHUP]);
+    receive(shared, &[SIGINT, SIGTERM, SIGHUP]);
 }
 
+/// Starts a thread that handles `signals`.
 #[cfg(unix)]
-fn watch_for(shared: &Arc<Shared>, signals: &[i32]) {
+fn receive(shared: &Arc<Shared>, signals: &[i32]) {
     use signal_hook::iterator::Signals;
 
-    // A signal that was ignored when the process started (nohup, a background
-    // job of a script) must stay ignored; signal-hook would replace that.
-    let ignored = ignored();
+    // A signal that was ignored when the process started (by nohup, or in a background job
+    // of a script) must stay ignored. signal-hook would replace that.
+    let ignored_signals = ignored_signals();
     let signals = signals
         .iter()
-        .filter(|&signal| ignored & (1 << (signal - 1)) == 0);
+        .filter(|&signal| ignored_signals & (1 << (signal - 1)) == 0);
     let Ok(mut signals) = Signals::new(signals) else {
         return;
     };
@@ -213,46 +229,56 @@ fn watch_for(shared: &Arc<Shared>, signals: &[i32]) {
             .stack_size(128 * 1024)
             .spawn(move || {
                 for signal in signals.forever() {
-                    shared.signal(signal);
+                    shared.handle(signal);
                 }
             }),
     );
 }
 
-/// Sends a signal to a process. The terminal sends Ctrl-C and Ctrl-\ to all
-/// foreground processes, so these are not sent a second time.
+/// Sends a signal to a process, unless the terminal has sent it: the terminal sends Ctrl-C
+/// and Ctrl-\ to all foreground processes.
 #[cfg(unix)]
 fn forward(process: u32, signal: i32) {
-    use rustix::process::{Pid, Signal, getpgrp, kill_process};
+    use rustix::process::{Signal, getpgrp};
 
-    let from_terminal = [Signal::INT.as_raw(), Signal::QUIT.as_raw()].contains(&signal)
+    let is_from_terminal = [Signal::INT.as_raw(), Signal::QUIT.as_raw()].contains(&signal)
         && rustix::termios::tcgetpgrp(std::io::stdin()).is_ok_and(|group| group == getpgrp());
+    if !is_from_terminal {
+        send(process, signal);
+    }
+}
+
+/// Sends a signal to a process. Does nothing if the process has exited.
+#[cfg(unix)]
+fn send(process: u32, signal: i32) {
+    use rustix::process::{Pid, Signal, kill_process};
+
     let target = i32::try_from(process).ok().and_then(Pid::from_raw);
-    if let (false, Some(target), Some(signal)) =
-        (from_terminal, target, Signal::from_named_raw(signal))
-    {
-        // The process may have ended in the meantime.
+    if let (Some(target), Some(signal)) = (target, Signal::from_named_raw(signal)) {
         let _ = kill_process(target, signal);
     }
 }
 
-/// The console sends Ctrl-C to the child itself.
+/// Does nothing, because the console sends Ctrl-C to the child process itself.
 #[cfg(windows)]
 fn forward(_process: u32, _signal: i32) {}
 
-/// Watches for Ctrl-C and Ctrl-Break. Windows has none of the others.
 #[cfg(windows)]
-fn watch(shared: &Arc<Shared>) {
+fn send(_process: u32, _signal: i32) {}
+
+/// Handles Ctrl-C and Ctrl-Break. Windows has no other signals.
+#[cfg(windows)]
+fn receive_signals(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     // A process can have only one handler. An existing handler stays in place.
-    drop(ctrlc::set_handler(move || shared.signal(2)));
+    drop(ctrlc::set_handler(move || shared.handle(2)));
 }
 
-/// The signals that were ignored when the process started, one bit per signal,
-/// the lowest for signal 1 (signal(7): inherited over execve). Only Linux shows
-/// them.
+/// Returns the signals that were ignored when the process started, one bit per signal, with
+/// the lowest bit for signal 1. A process inherits them from its parent (signal(7)). Only
+/// Linux lets us read them.
 #[cfg(unix)]
-fn ignored() -> u64 {
+fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status
         .lines()

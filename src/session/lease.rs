@@ -1,14 +1,20 @@
-//! Renews a session that several machines share. A machine must acquire a lease
-//! in the store before it exchanges the refresh token. It would be too late to
-//! detect the other machine when the result is stored: both machines could
-//! already have used the same token.
+//! The lease protocol: renews a session that several machines share.
 //!
-//! The holder's clock starts before it writes the lease. A watcher's clock starts
-//! after it has seen the lease. So a holder that keeps its deadline has finished
-//! before another machine takes over. No decision compares wall clocks.
-//! If the response to a write is missing, the entry is read to find out whether
-//! the write was done. The store, the server and the clocks belong to the
-//! [`Environment`], which tests replace to run this code in virtual time.
+//! A refresh token can be exchanged only once, so two machines must not send the same
+//! token. A conflict when the result is stored would come too late. Therefore a machine
+//! acquires a lease before it exchanges the token: it writes its name into the session's
+//! entry, on the condition that no other machine has changed the entry.
+//!
+//! The machine with the lease is its holder. The other machines are watchers: they read the
+//! entry until it changes. If the holder crashes, a watcher takes over once it has seen the
+//! same lease for the duration in the lease. The holder measures this duration from before
+//! it wrote the lease, and a watcher from after it first read the lease. So a holder that
+//! keeps its deadline has finished before any watcher takes over. No decision compares the
+//! wall clocks of two machines.
+//!
+//! If there is no response to a write, the entry is read to find out whether the write was
+//! done. The protocol calls the store, the server and the clocks through [`Environment`],
+//! which tests replace to run the protocol in virtual time.
 
 mod exchange;
 mod login;
@@ -39,8 +45,7 @@ pub(super) enum ExchangeOutcome<E> {
     NoResponse(E),
 }
 
-/// The store, the server, the clocks and the sleep that the protocol uses. Tests
-/// replace them.
+/// What the protocol uses of its surroundings. Tests replace it.
 pub(super) trait Environment {
     /// Describes a failed request.
     type Error: std::fmt::Display;
@@ -58,17 +63,17 @@ pub(super) trait Environment {
     fn revoke(&self, session: &Session) -> Self::Revocation;
     /// Returns the time of a clock that advances while the machine is suspended.
     fn holder_clock(&self) -> Duration;
-    /// Returns the time of a monotonic clock. If the platform has a clock that stops
-    /// while the machine is suspended, it is that clock.
+    /// Returns the time of a clock that stops while the machine is suspended, or of any
+    /// monotonic clock if the platform has none that stops.
     fn watcher_clock(&self) -> Duration;
     fn now(&self) -> Timestamp;
     fn sleep(&self, duration: Duration);
     fn random(&self) -> u64;
     fn host(&self) -> String;
     /// Returns the server's clock minus this machine's, in milliseconds, if it is known.
-    fn skew(&self) -> Option<i64>;
-    /// Whether the user has interrupted the run a second time, to give up storing a
-    /// result.
+    fn clock_skew_millis(&self) -> Option<i64>;
+    /// Whether the user has interrupted the run twice. The run must then stop trying to
+    /// store a result.
     fn is_abandoned(&self) -> bool;
     fn log(&self, text: &str);
 }
@@ -92,9 +97,9 @@ pub(super) struct Timing {
     pub(super) save_attempt_timeout: Duration,
     /// How long storing a result is retried.
     pub(super) save_timeout: Duration,
-    /// If two reads are further apart than this, the rest of the time between them does
-    /// not count as watched, because the holder may have been unable to store its result.
-    pub(super) max_gap: Duration,
+    /// The most that a lease can age between two reads. If reads fail for longer, the
+    /// holder may have been unable to store its result too.
+    pub(super) max_aging_per_read: Duration,
 }
 
 impl Timing {
@@ -107,16 +112,17 @@ impl Timing {
         request_timeout: Duration::from_secs(10),
         save_attempt_timeout: Duration::from_millis(2500),
         save_timeout: Duration::from_secs(600),
-        max_gap: Duration::from_secs(3),
+        max_aging_per_read: Duration::from_secs(3),
     };
 }
 
-/// Maximum duration of a lease. Longer durations in an entry are cut to this.
+/// Maximum duration of a lease. A longer duration in an entry counts as this one.
 const MAX_LEASE: Duration = Duration::from_secs(600);
-/// Time that is added to another machine's lease to get the default waiting time.
+/// How long after the expiry of another machine's lease a run still waits, unless the user
+/// set a lock timeout.
 const TAKEOVER_MARGIN: Duration = Duration::from_secs(5);
-/// Minimum number of attempts to store a result, even after the deadline. A run
-/// that was paused may reach its deadline before its first attempt.
+/// Minimum number of attempts to store a result, even after the deadline: a run that was
+/// paused may reach its deadline before its first attempt.
 const MIN_SAVE_ATTEMPTS: u32 = 5;
 
 /// A successful renewal.
@@ -142,16 +148,18 @@ pub(super) enum LeaseError<E> {
     OtherOrigin(Origin),
     Ended {
         message: String,
-        /// The lease that expired while this run waited. Its holder most likely used the token.
+        /// The lease that expired while this run waited. Its holder most likely used the
+        /// token.
         expired_lease: Option<Lease>,
         /// An earlier exchange of the token that got no usable response.
         pending: Option<PendingExchange>,
     },
-    /// The lock timeout has passed. Contains another machine's lease, if there is one.
+    /// The lock timeout has passed. Contains the lease that this run waited for, if any.
     Busy(Option<Lease>),
     /// The exchange got no usable response.
     Request(E),
-    /// Another run exchanged the token meanwhile and got no usable response.
+    /// Another run exchanged the token while this run waited, and got no usable response.
+    /// Contains the reason.
     OtherRunFailed(String),
     /// The server's response contained no access token.
     NoAccessToken,
@@ -169,14 +177,13 @@ impl<E> From<StoreError> for LeaseError<E> {
 /// The result of a logout.
 #[derive(Debug)]
 pub(super) struct LoggedOut<R> {
-    /// Whether the entry existed and was not marked as logged out.
-    pub(super) existed: bool,
-    /// The outcome of each revocation. There are several if the session changed
-    /// during the logout.
+    pub(super) session_existed: bool,
+    /// The outcome of each revocation. If another run renews the session during the
+    /// logout, there are two or more.
     pub(super) revocations: Vec<R>,
 }
 
-/// Runs the protocol on one entry of the store.
+/// Runs the protocol on the entry of one profile.
 pub(super) struct SharedSession<'a, E> {
     pub(super) environment: &'a E,
     pub(super) timing: &'a Timing,
@@ -205,11 +212,10 @@ impl<E: Environment> SharedSession<'_, E> {
         Ok((version, entry))
     }
 
-    /// Reads the entry. Retries while the store is unavailable, until `deadline` on
-    /// the watcher's clock, and makes at least `min_attempts` attempts.
-    ///
-    /// A caller that has new tokens to store requires more than one attempt. Then
-    /// every error of the store is retried.
+    /// Reads the entry. Retries while the store is unavailable, until `deadline` on the
+    /// watcher's clock, and makes at least `min_attempts` attempts. Also retries other
+    /// errors of the store if `min_attempts` is more than one: such a caller has new tokens
+    /// to store.
     fn read_bytes(
         &self,
         deadline: Duration,
@@ -237,9 +243,9 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Parses an entry. Converts its times of receipt to this machine's clock.
+    /// Parses an entry, and converts its times from the server's clock to this machine's.
     fn parse(&self, bytes: &[u8]) -> Result<SharedEntry, StoreError> {
-        SharedEntry::from_bytes(bytes, self.environment.skew())
+        SharedEntry::from_bytes(bytes, self.environment.clock_skew_millis())
     }
 
     /// Returns the time of the watcher's clock at which `timeout` has passed.
@@ -264,20 +270,27 @@ impl<E: Environment> SharedSession<'_, E> {
 
     /// Renews the session, or returns the session that another run has renewed.
     ///
-    /// `last_read` is the session that the caller has read and found not fresh. If
-    /// it is `None`, the session is compared with the first one read here. A
-    /// stored session for which `is_fresh` returns true is returned without an exchange.
+    /// `last_read` is the session that the caller has read. If it is `None`, the session
+    /// that is read first here takes its place. If the stored session has other tokens, or
+    /// `is_fresh` returns true for it, it is returned without an exchange.
+    ///
+    /// If another run fails to renew the session while this run waits, this run reports
+    /// that failure instead of sending the token too. `failed_before_wait` is the id of the
+    /// failed attempt that was stored before this run waited for the profile's lock; the
+    /// inner `None` means that there was none. Pass `None` if the run did not wait.
     pub(super) fn renew(
         &self,
         last_read: Option<&Session>,
+        failed_before_wait: Option<Option<String>>,
         is_fresh: &dyn Fn(&Session) -> bool,
     ) -> LeaseResult<Renewal, E> {
         let mut deadline = self.deadline_in(self.timing.lock_timeout);
+        let mut failed_before_wait = failed_before_wait;
         let mut first_read: Option<Session> = None;
         let mut watch = LeaseWatch::default();
         let mut backoff = Backoff::default();
         let mut expired_lease: Option<Lease> = None;
-        let mut has_tried = false;
+        let mut has_tried_to_acquire = false;
         loop {
             let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
             let Some(entry) = entry else {
@@ -287,26 +300,24 @@ impl<E: Environment> SharedSession<'_, E> {
             let session = self.current_session(&entry, expired_lease.as_ref())?;
             let is_renewed = baseline.is_some_and(|baseline| !session.has_same_tokens(baseline));
             if is_renewed {
-                self.environment
-                    .log("another run or machine has renewed the session");
+                self.environment.log("another run has renewed the session");
             }
             if is_renewed || is_fresh(session) {
                 return entry.into_renewal_by_others();
             }
-            // A failed exchange changes the session's pending marker.
-            let other_exchange_failed =
-                baseline.is_some_and(|baseline| baseline.pending != session.pending);
+            let failed_before_wait =
+                failed_before_wait.get_or_insert_with(|| entry.coordination.failed_attempt_id());
             if baseline.is_none() {
                 first_read = self.copy_entry(&entry)?.session;
             }
-            if has_tried && self.has_passed(deadline) {
+            if has_tried_to_acquire && self.has_passed(deadline) {
                 return Err(LeaseError::Busy(expired_lease));
             }
-            if let Some(lease) = entry.sharing.lease.as_ref() {
+            if let Some(lease) = entry.coordination.lease.as_ref() {
                 let lease_duration = Duration::from_millis(lease.duration_millis).min(MAX_LEASE);
                 let now = self.environment.watcher_clock();
-                watch.record(&version, now, self.timing.max_gap);
-                if watch.watched() < lease_duration {
+                watch.record_read(&version, now, self.timing.max_aging_per_read);
+                if watch.lease_age() < lease_duration {
                     if !self.timing.is_lock_timeout_given {
                         deadline =
                             deadline.max(watch.first_seen() + lease_duration + TAKEOVER_MARGIN);
@@ -324,8 +335,10 @@ impl<E: Environment> SharedSession<'_, E> {
                 self.environment
                     .log(&format!("the lease of {} has expired", lease.host));
                 expired_lease = Some(lease.clone());
-            } else if other_exchange_failed && let Some(failed) = &entry.sharing.failed {
-                return Err(LeaseError::OtherRunFailed(failed.why.clone()));
+            } else if let Some(failed) = &entry.coordination.failed_attempt
+                && failed_before_wait.as_ref() != Some(&failed.attempt_id)
+            {
+                return Err(LeaseError::OtherRunFailed(failed.reason.clone()));
             }
             if let Some(held) = self.acquire_lease(entry, &version)? {
                 let step = self.exchange_under_lease(held, expired_lease.as_ref())?;
@@ -336,7 +349,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 // Another run has changed the entry. Read it again.
                 self.pause(&mut Backoff::default());
             }
-            has_tried = true;
+            has_tried_to_acquire = true;
         }
     }
 
@@ -351,7 +364,7 @@ impl<E: Environment> SharedSession<'_, E> {
         if session.origin != *self.origin {
             return Err(LeaseError::OtherOrigin(session.origin.clone()));
         }
-        match &entry.sharing.ended {
+        match &entry.coordination.ended {
             None => Ok(session),
             Some(ended) => Err(LeaseError::Ended {
                 message: ended.message.clone(),
@@ -369,7 +382,8 @@ impl<E: Environment> SharedSession<'_, E> {
 
 impl SharedEntry {
     fn into_renewal_by_others<E>(self) -> Result<Renewal, LeaseError<E>> {
-        let session = self.session.ok_or(LeaseError::NotSignedIn)?;
-        Ok(Renewal::ByOthers(session))
+        self.session
+            .map(Renewal::ByOthers)
+            .ok_or(LeaseError::NotSignedIn)
     }
 }

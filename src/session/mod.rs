@@ -1,31 +1,30 @@
-//! The life of a session: it begins, is renewed, and ends.
+//! Starts, renews and ends the session of a profile.
 //!
-//! This is the only layer that uses both the API client and the stores, so it
-//! enforces the main rule of the program: a session is never lost. A rotating
-//! server accepts a refresh token once, and may revoke the whole session if the
-//! token is sent again (RFC 9700 §4.14). Therefore
+//! Only this layer uses both the API client and the stores, so it enforces the main
+//! rule of the program: a session must never be lost. A server that rotates refresh
+//! tokens accepts each one once, and may revoke the whole session if a token is sent
+//! again (RFC 9700 §4.14). Therefore
 //!
-//! 1. a profile has one exchange at a time, under its lock, of the refresh token
-//!    that was read under that lock (`renew`);
-//! 2. before the exchange a `pending` marker is written, which proves that the
-//!    store is writable; the new tokens are stored before they are used or
-//!    printed (`renew`);
-//! 3. only a definitive response to an exchange ends a session, and only if the
-//!    store, read again, still holds the refused token (`renew`);
-//! 4. signals are deferred while a session exists only in memory
-//!    ([`Interrupts`]).
+//! 1. a refresh token is exchanged only under the profile's lock, after it was read
+//!    under that lock (`renew`);
+//! 2. before an exchange, a pending marker is stored, which proves that the store is
+//!    writable; new tokens are stored before they are used or printed (`renew`);
+//! 3. a session ends only if the server has definitively refused its refresh token,
+//!    and the store, read again, still holds that token (`renew`);
+//! 4. signals are deferred while new tokens exist only in memory ([`Interrupts`]).
 //!
-//! This layer knows nothing of flags, variables, prompts or the texts of commands.
+//! Flags, environment variables, prompts and the texts of commands belong to the
+//! layers above.
 
 mod access;
-mod begin;
-mod end;
 mod error;
-mod hand_over;
 mod interrupts;
 mod lease;
+mod logout;
+mod on_rotate;
 mod renew;
 mod shared;
+mod start;
 
 use std::time::{Duration, Instant};
 
@@ -37,22 +36,19 @@ use crate::store::{
 use crate::terminal::Terminal;
 
 pub(crate) use access::{Credential, TokenVariables};
-pub(crate) use begin::{Started, StoreProof};
-pub(crate) use end::{LogoutOutcome, Revocation};
 pub(crate) use error::{LikelyCause, SessionError};
-pub(crate) use hand_over::RotationCommands;
 pub(crate) use interrupts::Interrupts;
+pub(crate) use logout::{LogoutOutcome, LogoutScope, Revocation};
+pub(crate) use on_rotate::RotationCommands;
 pub(crate) use renew::RefreshPolicy;
+pub(crate) use start::{NewSession, StoreProof};
 
 /// The remaining lifetime of a session below which the user is warned.
-const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
+const EXPIRY_WARNING_THRESHOLD: Duration = Duration::from_secs(3 * 24 * 3600);
 const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Operations on one profile's session, with the store, client, lock and clock
-/// that they need.
-///
-/// The origin, store and cookie names are those of `profile`, which need not be
-/// the profile in use. Only `Context` constructs this type.
+/// that they need. Only `Context` constructs this type.
 pub(crate) struct SessionManager<'a> {
     pub(crate) profile: ProfileName,
     /// The only server that the profile's tokens are sent to.
@@ -77,6 +73,14 @@ pub(crate) struct SessionManager<'a> {
     pub(crate) terminal: &'a Terminal,
 }
 
+/// What was read from a profile's entry.
+#[derive(Default)]
+struct ReadEntry {
+    session: Option<Session>,
+    /// The id of the last attempt to renew a shared session, if it failed.
+    failed_attempt_id: Option<String>,
+}
+
 impl SessionManager<'_> {
     /// The profile's entry in the store that it uses.
     pub(crate) fn entry(&self) -> SessionStore<'_> {
@@ -93,22 +97,28 @@ impl SessionManager<'_> {
         SessionStore::new(store, &self.profile)
     }
 
-    /// Reads the stored session. It must belong to the profile's server.
+    /// Reads the stored session. Fails if another server than the profile's issued it.
     pub(crate) fn load(&self) -> Result<Option<Session>, SessionError> {
+        Ok(self.read_entry()?.session)
+    }
+
+    /// Reads the profile's entry. Fails if another server than the profile's issued the
+    /// session.
+    fn read_entry(&self) -> Result<ReadEntry, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        let read = match self.load_shared()? {
-            Some(shared) => shared,
-            None => self.entry().read()?,
+        let entry = match self.read_entry_if_shared()? {
+            Some(entry) => entry,
+            None => ReadEntry {
+                session: self.entry().read()?,
+                failed_attempt_id: None,
+            },
         };
-        let Some(session) = read else {
-            return Ok(None);
-        };
-        if session.origin != self.origin {
-            return Err(SessionError::OtherOrigin {
-                stored: session.origin,
-            });
+        match entry.session {
+            Some(Session { origin, .. }) if origin != self.origin => {
+                Err(SessionError::OtherOrigin { stored: origin })
+            }
+            _ => Ok(entry),
         }
-        Ok(Some(session))
     }
 
     /// Acquires the profile's lock. Waits for at most the lock timeout.
@@ -118,14 +128,14 @@ impl SessionManager<'_> {
             if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 return Ok(lock);
             }
-            self.wait_for_holder(started)?;
+            self.wait_for_lock(started)?;
         }
     }
 
-    /// Waits until the lock is released, or until the lock timeout has passed
-    /// since `started`.
-    fn wait_for_holder(&self, started: Instant) -> Result<(), SessionError> {
-        self.interrupts.watch();
+    /// Waits until the lock is released. Fails if the lock timeout has passed since
+    /// `started`.
+    fn wait_for_lock(&self, started: Instant) -> Result<(), SessionError> {
+        self.interrupts.handle_signals();
         self.terminal
             .verbose(&format!("waiting for the lock of profile {}", self.profile));
         let _waiting = self
@@ -136,40 +146,43 @@ impl SessionManager<'_> {
             .saturating_sub(started.elapsed());
         match self.locks.wait_until_released(&self.profile, remaining) {
             Err(LockError::Busy(_)) => Err(SessionError::Busy(self.effective_lock_timeout())),
-            other => Ok(other?),
+            result => Ok(result?),
         }
     }
 
     /// Changes this profile in the profiles file.
-    pub(crate) fn record(&self, change: impl FnOnce(&mut Profile)) -> Result<(), SessionError> {
+    pub(crate) fn update_profile(
+        &self,
+        change: impl FnOnce(&mut Profile),
+    ) -> Result<(), SessionError> {
         Ok(self
             .profiles
             .update(&self.profile, self.lock_timeout, change)?)
     }
 
-    /// Records that the profile has no session. A failure is only logged: the
-    /// record is a cache, and must not fail the command.
+    /// Records in the profiles file that the profile has no session. Only logs a
+    /// failure, because the record is a cache.
     fn record_signed_out(&self) {
         let selected = self.profiles.select(Some(&self.profile));
         if !selected.is_ok_and(|selected| selected.profile.is_some()) {
             return;
         }
-        if let Err(error) = self.record(|profile| profile.signed_in = Some(false)) {
+        if let Err(error) = self.update_profile(|profile| profile.signed_in = Some(false)) {
             self.terminal.verbose(&format!(
                 "the profile is still recorded as signed in: {error}"
             ));
         }
     }
 
-    /// Prints a warning at a terminal if the session expires soon, at most once
-    /// per day and profile. Skipped if the profiles file is locked.
+    /// Warns at a terminal if the session expires soon, at most once per day and
+    /// profile. Does nothing if the profiles file is locked.
     fn warn_before_expiry(&self, session: &Session) {
         let now = (self.now)();
         let expiry = &session.refresh.expiry;
         let Some(ends_at) = expiry.expires_at() else {
             return;
         };
-        if !self.terminal.can_remind() || expiry.outlasts(EXPIRY_WARNING, now) {
+        if !self.terminal.can_remind() || expiry.outlasts(EXPIRY_WARNING_THRESHOLD, now) {
             return;
         }
         let mut is_due = false;

@@ -1,4 +1,5 @@
-//! Renewal: the exchange of the refresh token, and the handling of its failures.
+//! Renews a session: exchanges its refresh token, stores the new tokens, and handles
+//! failures of the exchange.
 
 use std::time::{Duration, Instant};
 
@@ -22,58 +23,53 @@ pub(crate) enum RefreshPolicy {
     /// Always: the user asked for it, or the server refused the access token.
     Now,
     /// If the access token expires within this time.
-    IfEndsWithin(Duration),
+    IfExpiresWithin(Duration),
 }
 
 impl SessionManager<'_> {
-    /// Renews the session, unless another process renewed it while this process
-    /// waited for the lock, or it is fresh under `policy`. Returns the session.
+    /// Renews the stored session if `policy` requires it, and returns the session.
     ///
     /// `last_read` is the session that this run last read, if any. If the stored
-    /// session differs once the lock is held, another process has renewed it, and
-    /// it is returned without another exchange.
+    /// session has other tokens once this run holds the lock, another process has
+    /// renewed the session. Then returns the stored session without an exchange.
     pub(crate) fn renew(
         &self,
         last_read: Option<&Session>,
         policy: RefreshPolicy,
     ) -> Result<Session, SessionError> {
         let started = Instant::now();
-        let mut read_while_waiting = None;
+        let mut read_before_wait = None;
+        let mut failed_before_wait = None;
         let lock = loop {
             if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 break lock;
             }
-            if last_read.is_none() && read_while_waiting.is_none() {
-                read_while_waiting = self.load()?;
+            if failed_before_wait.is_none() {
+                let entry = self.read_entry()?;
+                read_before_wait = entry.session;
+                failed_before_wait = Some(entry.failed_attempt_id);
             }
-            self.wait_for_holder(started)?;
-            if let (Some(last_read), Some(stored)) =
-                (last_read.or(read_while_waiting.as_ref()), self.load()?)
-                && !stored.has_same_tokens(last_read)
+            self.wait_for_lock(started)?;
+            if let (Some(baseline), Some(stored)) =
+                (last_read.or(read_before_wait.as_ref()), self.load()?)
+                && self.is_renewed_by_other_process(baseline, &stored)
             {
-                self.terminal
-                    .verbose("another process has renewed the session");
                 return Ok(stored);
             }
         };
 
-        if let Some(session) =
-            self.renew_shared(last_read.or(read_while_waiting.as_ref()), policy)?
-        {
+        let baseline = last_read.or(read_before_wait.as_ref());
+        if let Some(session) = self.renew_if_shared(baseline, failed_before_wait, policy)? {
             return Ok(session);
         }
-        // Another process may have exchanged the token that was read before the
-        // lock was acquired, so it is read again.
+        // Read the session again: before this run held the lock, another process could
+        // exchange the token.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
-        let is_first_read = last_read.is_none();
-        let last_read = last_read.or(read_while_waiting.as_ref());
-        if is_first_read {
+        if last_read.is_none() {
             self.warn_if_stored_by_other_host(&session);
         }
-        let session = self.run_pending_on_rotate(&lock, session)?;
-        if last_read.is_some_and(|last_read| !session.has_same_tokens(last_read)) {
-            self.terminal
-                .verbose("another process has renewed the session");
+        let session = self.run_on_rotate_if_pending(&lock, session)?;
+        if baseline.is_some_and(|baseline| self.is_renewed_by_other_process(baseline, &session)) {
             return Ok(session);
         }
         if self.is_fresh(&session, policy) {
@@ -83,25 +79,36 @@ impl SessionManager<'_> {
         deferral.finish(self.exchange(&lock, session))
     }
 
-    /// Whether `session` needs no exchange under `policy`.
+    /// Whether another process has replaced the tokens of `baseline` by those of
+    /// `stored`. Logs it.
+    fn is_renewed_by_other_process(&self, baseline: &Session, stored: &Session) -> bool {
+        let is_renewed = !stored.has_same_tokens(baseline);
+        if is_renewed {
+            self.terminal
+                .verbose("another process has renewed the session");
+        }
+        is_renewed
+    }
+
+    /// Whether `policy` allows using `session` without an exchange.
     pub(crate) fn is_fresh(&self, session: &Session, policy: RefreshPolicy) -> bool {
         let Some(access) = &session.access else {
             return false;
         };
         match policy {
             RefreshPolicy::Now => false,
-            RefreshPolicy::IfEndsWithin(ttl) => access.expiry.outlasts(ttl, (self.now)()),
+            RefreshPolicy::IfExpiresWithin(ttl) => access.expiry.outlasts(ttl, (self.now)()),
         }
     }
 
     /// Exchanges the refresh token of `session`, which was read under `lock`.
     fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
-        self.rotation_commands.run_check()?;
+        self.rotation_commands.run_on_rotate_check()?;
         let previous_pending = session.pending;
         let mut session = session;
 
-        // Saving the marker that an exchange has begun also proves that the store
-        // is writable before the token is sent.
+        // Saving the pending marker also proves that the store is writable before the
+        // token is sent.
         session.pending = Some(PendingExchange {
             began_at: (self.now)(),
             got_no_response: false,
@@ -115,7 +122,7 @@ impl SessionManager<'_> {
         let grant = match response {
             Ok(grant) => grant,
             Err(error) if ends_session(&error) => {
-                return self.after_refusal(lock, &session, previous_pending, &error);
+                return self.handle_refusal(lock, &session, previous_pending, &error);
             }
             Err(error) => {
                 let pending = if error.may_have_been_processed() {
@@ -133,8 +140,8 @@ impl SessionManager<'_> {
         self.store_grant(lock, session, previous_pending, grant)
     }
 
-    /// Saves the tokens of an exchange. If the grant has no access token, saves
-    /// the refresh token and then fails.
+    /// Saves the tokens that an exchange returned. If there is only a refresh token,
+    /// saves it and then fails.
     fn store_grant(
         &self,
         lock: &ProfileLock,
@@ -157,12 +164,12 @@ impl SessionManager<'_> {
         });
         let mut session = session.with_grant(grant);
         if !has_access {
-            // The old access token must not be taken for a new one.
+            // Later runs would take the previous access token for a new one.
             session.access = None;
         }
-        session.hand_over_pending |= is_rotated && self.rotation_commands.has_on_rotate();
-        self.persist(lock, &session)?;
-        let session = self.run_pending_on_rotate(lock, session)?;
+        session.on_rotate_pending |= is_rotated && self.rotation_commands.has_on_rotate();
+        self.save_with_retries(lock, &session)?;
+        let session = self.run_on_rotate_if_pending(lock, session)?;
         if has_access {
             Ok(session)
         } else {
@@ -170,22 +177,22 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Handles the server's refusal of the refresh token: deletes the session,
-    /// unless a different session has been stored in the meantime.
-    fn after_refusal(
+    /// Deletes the session, whose refresh token the server has refused. If a session
+    /// with other tokens was stored in the meantime, returns that session instead.
+    fn handle_refusal(
         &self,
         lock: &ProfileLock,
         session: &Session,
         previous_pending: Option<PendingExchange>,
         error: &ApiError,
     ) -> Result<Session, SessionError> {
-        // An older version of this program, or another machine with the same
-        // home directory, may store a session without taking our lock. Such a
-        // session must not be deleted. An unreadable session may be such a one.
+        // An older version of this program, or another machine with the same home
+        // directory, may store a session without acquiring our lock. Do not delete that
+        // session. If the entry cannot be read, it may hold such a session too.
         match self.load() {
             Ok(Some(stored)) if !stored.has_same_tokens(session) => {
                 self.terminal
-                    .verbose("the stored token is no longer the one that was refused");
+                    .verbose("the refused token is no longer the stored token");
                 return Ok(stored);
             }
             Ok(_) => match self.entry().delete(lock) {
@@ -204,21 +211,21 @@ impl SessionManager<'_> {
         })
     }
 
-    /// Replaces the marker that an exchange has begun. A failure is only logged:
-    /// the tokens are unchanged, and the marker is only used to word a later error.
+    /// Replaces the pending marker. Only logs a failure, because the marker is used
+    /// only to explain a later error.
     fn set_pending(&self, lock: &ProfileLock, session: Session, pending: Option<PendingExchange>) {
         let mut session = session;
         session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
             self.terminal.verbose(&format!(
-                "could not record the state of the exchange: {error}"
+                "could not update the pending marker of the exchange: {error}"
             ));
         }
     }
 
-    /// Saves a session that exists only in memory. Retries with backoff for up
-    /// to `SAVE_TIMEOUT`, or `REMOTE_SAVE_TIMEOUT` for a helper's store.
-    pub(super) fn persist(
+    /// Saves new tokens, which exist only in memory. Retries with backoff until
+    /// `SAVE_TIMEOUT` has passed, or `REMOTE_SAVE_TIMEOUT` for a helper's store.
+    pub(super) fn save_with_retries(
         &self,
         lock: &ProfileLock,
         session: &Session,
@@ -244,6 +251,7 @@ impl SessionManager<'_> {
             .map_err(SessionError::NotSaved)
     }
 
+    /// Saves a session. Makes one attempt.
     pub(super) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
         self.entry().save(lock, session)

@@ -1,14 +1,16 @@
-//! Login, renewal and logout of a session that machines share, with the
-//! environment in which the lease protocol runs outside of tests.
+//! Login, renewal and logout of a session that machines share. Connects the lease protocol
+//! to the profile's store, the server and this machine's clocks.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use super::end::EndedSession;
 use super::error::ends_session;
 use super::interrupts::Deferral;
 use super::lease::{Environment, ExchangeOutcome, LeaseError, Renewal, SharedSession, Timing};
-use super::{LikelyCause, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof};
+use super::logout::StoreLogout;
+use super::{
+    LikelyCause, ReadEntry, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof,
+};
 use crate::api::ApiError;
 use crate::model::{MAX_SKEW_ERROR_MILLIS, RefreshToken, Session, Timestamp};
 use crate::store::{
@@ -25,14 +27,14 @@ const CLOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a read is retried while the store is unavailable.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The profile's store, the server and this machine's clocks.
+/// The environment of the lease protocol outside of tests.
 pub(super) struct RealEnvironment<'m> {
     manager: &'m SessionManager<'m>,
     store: &'m dyn VersionedStore,
-    /// The watcher's clock counts from here.
+    /// When the watcher's clock was zero.
     started: Instant,
-    skew: Option<i64>,
-    /// Set at the first exchange: defers signals until the result is stored.
+    clock_skew_millis: Option<i64>,
+    /// Set at the first exchange, to defer signals until the result is stored.
     deferral: RefCell<Option<Deferral<'m>>>,
 }
 
@@ -88,7 +90,7 @@ impl Environment for RealEnvironment<'_> {
     }
 
     fn sleep(&self, duration: Duration) {
-        self.manager.interrupts.watch();
+        self.manager.interrupts.handle_signals();
         let _waiting = self.manager.terminal.spin("waiting for the shared session");
         std::thread::sleep(duration);
     }
@@ -102,8 +104,8 @@ impl Environment for RealEnvironment<'_> {
         host_name()
     }
 
-    fn skew(&self) -> Option<i64> {
-        self.skew
+    fn clock_skew_millis(&self) -> Option<i64> {
+        self.clock_skew_millis
     }
 
     fn is_abandoned(&self) -> bool {
@@ -133,14 +135,14 @@ fn holder_clock(started: Instant) -> Duration {
 }
 
 impl SessionManager<'_> {
-    /// Returns the profile's store for conditional writes, if it has versions.
-    pub(super) fn as_versioned(&self) -> Result<Option<&dyn VersionedStore>, StoreError> {
+    /// Returns the profile's store, if it has versions and so allows conditional writes.
+    fn versioned_store(&self) -> Result<Option<&dyn VersionedStore>, StoreError> {
         self.stores.get(self.store).as_versioned()
     }
 
-    /// Whether the profile's store has versions, so that machines can share its session.
+    /// Whether machines share the session: whether the profile's store has versions.
     pub(crate) fn is_shared(&self) -> Result<bool, StoreError> {
-        Ok(self.as_versioned()?.is_some())
+        Ok(self.versioned_store()?.is_some())
     }
 
     /// Returns how long to wait for a lock or lease. The default for a store helper
@@ -171,7 +173,7 @@ impl SessionManager<'_> {
             &SharedSession<'_, RealEnvironment<'_>>,
         ) -> Result<T, LeaseError<ApiError>>,
     ) -> Result<Option<T>, SessionError> {
-        let Some(store) = self.as_versioned()? else {
+        let Some(store) = self.versioned_store()? else {
             return Ok(None);
         };
         let timing = self.timing();
@@ -179,7 +181,7 @@ impl SessionManager<'_> {
             manager: self,
             store,
             started: Instant::now(),
-            skew: self.recorded_skew(),
+            clock_skew_millis: self.recorded_clock_skew_millis(),
             deferral: RefCell::new(None),
         };
         let shared = SharedSession {
@@ -206,20 +208,20 @@ impl SessionManager<'_> {
             } => SessionError::Ended {
                 message,
                 cause: match expired_lease {
-                    Some(lease) => Some(LikelyCause::LapsedLease {
+                    Some(lease) => Some(LikelyCause::ExpiredLease {
                         host: lease.host,
                         began: lease.began,
                     }),
                     None => pending.map(LikelyCause::from),
                 },
             },
-            LeaseError::Busy(Some(lease)) => SessionError::BusyElsewhere {
+            LeaseError::Busy(Some(lease)) => SessionError::BusyOnOtherMachine {
                 host: lease.host,
                 since: lease.began,
             },
             LeaseError::Busy(None) => SessionError::Busy(self.effective_lock_timeout()),
             LeaseError::Request(error) => SessionError::Api(error),
-            LeaseError::OtherRunFailed(why) => SessionError::SharedFailure(why),
+            LeaseError::OtherRunFailed(reason) => SessionError::OtherRunFailed(reason),
             LeaseError::NoAccessToken => SessionError::NoToken {
                 missing: "access token",
             },
@@ -228,43 +230,50 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Reads the shared session. The outer `None` means that the store has no
-    /// versions, the inner `None` that it has no session.
-    pub(super) fn load_shared(&self) -> Result<Option<Option<Session>>, SessionError> {
+    /// Reads the entry of a shared session. Returns `None` if the store has no versions.
+    pub(super) fn read_entry_if_shared(&self) -> Result<Option<ReadEntry>, SessionError> {
         self.with_shared(|shared| {
             let deadline = shared.deadline_in(READ_TIMEOUT);
             let (_, entry) = shared.read_entry(deadline, shared.timing.request_timeout, 1)?;
-            let ended = entry.as_ref().and_then(|entry| entry.sharing.ended.clone());
-            match ended {
+            let Some(entry) = entry else {
+                return Ok(ReadEntry::default());
+            };
+            match entry.coordination.ended {
                 Some(ended) => Err(LeaseError::Ended {
                     message: ended.message,
                     expired_lease: None,
                     pending: None,
                 }),
-                None => Ok(entry.and_then(|entry| entry.session)),
+                None => Ok(ReadEntry {
+                    session: entry.session,
+                    failed_attempt_id: entry.coordination.failed_attempt_id(),
+                }),
             }
         })
     }
 
-    /// Renews a shared session under a lease. Returns `None` if the store has no
-    /// versions. The caller holds the profile's lock, so only one process per
-    /// machine competes for the lease.
-    pub(super) fn renew_shared(
+    /// Renews a shared session under a lease. Returns `None` if the store has no versions.
+    /// The caller must hold the profile's lock, so that only one process per machine
+    /// competes for the lease. For the parameters, see [`SharedSession::renew`].
+    pub(super) fn renew_if_shared(
         &self,
         last_read: Option<&Session>,
+        failed_before_wait: Option<Option<String>>,
         policy: RefreshPolicy,
     ) -> Result<Option<Session>, SessionError> {
         self.refuse_rotation_commands()?;
         let is_fresh = |session: &Session| self.is_fresh(session, policy);
-        let renewed = self.with_shared(|shared| shared.renew(last_read, &is_fresh))?;
+        let renewed =
+            self.with_shared(|shared| shared.renew(last_read, failed_before_wait, &is_fresh))?;
         if let Some(Renewal::ByThisRun(session)) = &renewed {
-            self.record_skew(session);
+            self.record_clock_skew(session);
         }
         Ok(renewed.map(Renewal::into_session))
     }
 
-    /// Stores the session of a login. Returns it with the session that it replaced.
-    pub(super) fn log_in_shared(
+    /// Stores the session of a login in the shared store. Returns it with the session that
+    /// it replaced.
+    pub(super) fn store_shared_login(
         &self,
         session: Session,
     ) -> Result<(Session, Option<Session>), SessionError> {
@@ -274,9 +283,9 @@ impl SessionManager<'_> {
             })
     }
 
-    /// Tests that the shared store can be written and compares versions. Returns
-    /// `None` if the store has no versions.
-    pub(super) fn test_shared(&self) -> Result<Option<StoreProof>, SessionError> {
+    /// Tests that the shared store can be written and refuses a write with an old version.
+    /// Returns `None` if the store has no versions.
+    pub(super) fn test_store_if_shared(&self) -> Result<Option<StoreProof>, SessionError> {
         self.refuse_rotation_commands()?;
         self.with_shared(|shared| shared.test_store())
     }
@@ -285,20 +294,20 @@ impl SessionManager<'_> {
     /// rotation. Other machines renew the session too, and do not run the commands
     /// of this one.
     pub(crate) fn refuse_rotation_commands(&self) -> Result<(), SessionError> {
-        if let Some(name) = self.rotation_commands.first_key()
+        if let Some(name) = self.rotation_commands.first_configured_key()
             && self.is_shared()?
         {
             let name = name.to_owned();
-            return Err(SessionError::RotationOfShared { name });
+            return Err(SessionError::RotationCommandsWithSharedStore { name });
         }
         Ok(())
     }
 
-    /// Reads the stored session, to use or renew it.
+    /// Reads the stored session, so that its expiry can be compared with the local clock.
     ///
-    /// A shared entry has its times by the server's clock. Sends a request to
-    /// compare the clocks if no skew is recorded, or if the recorded skew would
-    /// mean that the token was received in the future.
+    /// A shared entry holds times by the server's clock. If no clock skew is recorded, or
+    /// with the recorded skew the token was received in the future, sends a request to
+    /// measure the skew.
     pub(crate) fn load_to_use(&self) -> Result<Option<Session>, SessionError> {
         let Some(mut session) = self.load()? else {
             return Ok(None);
@@ -308,13 +317,13 @@ impl SessionManager<'_> {
             return Ok(Some(session));
         }
         if session.clock_skew_millis.is_none() || is_from_future(&session, (self.now)()) {
-            self.interrupts.watch();
+            self.interrupts.handle_signals();
             let _waiting = self.terminal.spin("waiting for the server");
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
                     // If the response has no `Date`, assume that the clocks agree.
                     session.set_clock_skew(Some(pong.clock_skew_millis.unwrap_or(0)));
-                    self.record_skew(&session);
+                    self.record_clock_skew(&session);
                 }
                 Err(error) => self
                     .terminal
@@ -324,21 +333,23 @@ impl SessionManager<'_> {
         Ok(Some(session))
     }
 
-    fn recorded_skew(&self) -> Option<i64> {
+    fn recorded_clock_skew_millis(&self) -> Option<i64> {
         let selected = self.profiles.select(Some(&self.profile)).ok()?;
         selected.profile?.clock_skew
     }
 
-    /// Records the skew of this machine's clock in an existing profile. Waits for no
-    /// lock, since the record only saves a later request.
-    fn record_skew(&self, session: &Session) {
+    /// Records the session's clock skew in the profile, so that later runs need not
+    /// measure it. Does nothing if the profiles file is locked or has no such profile.
+    fn record_clock_skew(&self, session: &Session) {
         let selected = self.profiles.select(Some(&self.profile));
         let Some(profile) = selected.ok().and_then(|selected| selected.profile) else {
             return;
         };
         let is_close = |a: i64, b: i64| a.abs_diff(b) <= MAX_SKEW_ERROR_MILLIS.unsigned_abs();
         if let Some(skew) = session.clock_skew_millis
-            && (profile.clock_skew).is_none_or(|recorded| !is_close(recorded, skew))
+            && profile
+                .clock_skew
+                .is_none_or(|recorded| !is_close(recorded, skew))
             && let Err(error) = self
                 .profiles
                 .update(&self.profile, Duration::ZERO, |profile| {
@@ -350,8 +361,8 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Prints a warning if another machine wrote the session of a store without
-    /// versions. Such a store cannot keep two machines from renewing at once.
+    /// Warns if another machine wrote the session of a store without versions, because
+    /// such a store cannot prevent two machines from renewing the session at once.
     pub(super) fn warn_if_stored_by_other_host(&self, session: &Session) {
         if let Some(host) = &session.written_by_host
             && *host != host_name()
@@ -364,41 +375,41 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Removes a shared store from the profile, and keeps the session in the store
-    /// for the other machines. Returns `None` if the store is not shared.
-    pub(super) fn leave_shared(&self) -> Result<Option<EndedSession>, SessionError> {
+    /// Removes the shared store from the profile. The session stays in the store for the
+    /// other machines. Returns `None` if machines do not share the store.
+    pub(super) fn leave_store_if_shared(&self) -> Result<Option<StoreLogout>, SessionError> {
         if !matches!(self.store, StoreKind::Helper(_)) {
             return Ok(None);
         }
-        // Leaving must also work while the store is unavailable.
-        let unreadable = match self.is_shared() {
+        // This must also work while the store is unavailable.
+        let read_error = match self.is_shared() {
             Ok(false) => return Ok(None),
             Ok(true) => None,
             Err(error) if error.kind == StoreErrorKind::Unavailable => Some(error),
             Err(error) => return Err(error.into()),
         };
-        self.record(|profile| profile.store = None)?;
-        Ok(Some(EndedSession {
+        self.update_profile(|profile| profile.store = None)?;
+        Ok(Some(StoreLogout {
             store: self.store,
-            revocation: unreadable.is_none().then_some(Revocation::NotAsked),
-            unreadable,
+            revocation: read_error.is_none().then_some(Revocation::NotRequested),
+            read_error,
             removed: Ok(false),
         }))
     }
 
-    /// Ends the shared session for all machines. Returns `None` if the store has
-    /// no versions.
-    pub(super) fn end_shared(&self) -> Result<Option<EndedSession>, SessionError> {
+    /// Logs out of the shared session for all machines. Returns `None` if the store has no
+    /// versions.
+    pub(super) fn log_out_if_shared(&self) -> Result<Option<StoreLogout>, SessionError> {
         let logout = self.with_shared(|shared| shared.log_out())?;
-        if logout.as_ref().is_some_and(|logout| logout.existed) {
+        if logout.as_ref().is_some_and(|logout| logout.session_existed) {
             self.terminal
                 .note("this ends the session for all machines that share it");
         }
-        Ok(logout.map(|logout| EndedSession {
+        Ok(logout.map(|logout| StoreLogout {
             store: self.store,
             revocation: logout.revocations.into_iter().next_back(),
-            unreadable: None,
-            removed: Ok(logout.existed),
+            read_error: None,
+            removed: Ok(logout.session_existed),
         }))
     }
 }

@@ -41,8 +41,12 @@ pub(super) struct StoredSession<'a> {
     exchange_began: Option<Timestamp>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     exchange_unanswered: bool,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    hand_over_pending: bool,
+    #[serde(
+        rename = "hand_over_pending",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    on_rotate_pending: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Cow<'a, str>>,
 }
@@ -61,7 +65,7 @@ impl<'a> From<&'a Session> for StoredSession<'a> {
             exchange_unanswered: session
                 .pending
                 .is_some_and(|pending| pending.got_no_response),
-            hand_over_pending: session.hand_over_pending,
+            on_rotate_pending: session.on_rotate_pending,
             host: None,
         }
     }
@@ -98,7 +102,7 @@ impl From<StoredSession<'_>> for Session {
                 began_at,
                 got_no_response: stored.exchange_unanswered,
             }),
-            hand_over_pending: stored.hand_over_pending,
+            on_rotate_pending: stored.on_rotate_pending,
             written_by_host: stored.host.map(Cow::into_owned),
         }
     }

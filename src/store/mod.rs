@@ -40,7 +40,7 @@ pub use profiles::{Profile, UnknownKey};
 pub(crate) use profiles::{Profiles, ProfilesError, Selected};
 pub(crate) use serve::StoreServer;
 pub use sessions::SessionStore;
-pub(crate) use shared::{EndedMark, FailedAttempt, Lease, SharedEntry, Sharing};
+pub(crate) use shared::{Coordination, EndedMark, FailedAttempt, Lease, SharedEntry};
 pub(crate) use stores::Stores;
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, VersionedEntry, VersionedStore};

@@ -14,8 +14,8 @@ use zeroize::Zeroizing;
 
 use super::entry::{self, StoredSession};
 use super::{
-    ProfileLock, PutOutcome, SecretStore, SharedEntry, Sharing, StoreError, StoreKind, Version,
-    VersionedStore, host_name,
+    Coordination, ProfileLock, PutOutcome, SecretStore, SharedEntry, StoreError, StoreKind,
+    Version, VersionedStore, host_name,
 };
 use crate::model::{ProfileName, Session};
 
@@ -127,12 +127,12 @@ impl<'a> SessionStore<'a> {
                 "the shared store already holds a session",
             ));
         }
-        let lineage = format!("{:016x}", getrandom::u64().unwrap_or_default());
+        let login_id = format!("{:016x}", getrandom::u64().unwrap_or_default());
         let entry = SharedEntry {
             session: Some(StoredSession::from(session).into()),
-            sharing: Sharing {
-                lineage: lineage.clone(),
-                ..Sharing::default()
+            coordination: Coordination {
+                login_id: login_id.clone(),
+                ..Coordination::default()
             },
         };
         let account = self.profile.as_str();
@@ -142,7 +142,7 @@ impl<'a> SessionStore<'a> {
                 "another machine wrote to the shared store at the same time",
             )),
             PutOutcome::Unknown => match self.read_shared(versioned)? {
-                (_, Some(stored)) if stored.sharing.lineage == lineage => Ok(()),
+                (_, Some(stored)) if stored.coordination.login_id == login_id => Ok(()),
                 _ => Err(StoreError::failed(
                     "the shared store did not store the session",
                 )),

@@ -21,28 +21,30 @@ const VERSION: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct SharedEntry {
     pub(crate) session: Option<Session>,
-    pub(crate) sharing: Sharing,
+    pub(crate) coordination: Coordination,
 }
 
 /// The fields by which machines coordinate.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Sharing {
+pub(crate) struct Coordination {
     /// A random id of the login that created the session.
-    pub(crate) lineage: String,
+    #[serde(rename = "lineage")]
+    pub(crate) login_id: String,
     /// Number of renewals since the login.
-    pub(crate) generation: u64,
+    #[serde(rename = "generation")]
+    pub(crate) renewal_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
     /// Set if the last run that held a lease got no usable response.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) failed: Option<FailedAttempt>,
+    #[serde(rename = "failed", skip_serializing_if = "Option::is_none")]
+    pub(crate) failed_attempt: Option<FailedAttempt>,
     /// Set if the server has ended the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ended: Option<EndedMark>,
     /// Whether the session was logged out.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) gone: bool,
+    #[serde(rename = "gone", skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) is_logged_out: bool,
 }
 
 /// The right to exchange the refresh token of the entry that contains the lease.
@@ -67,7 +69,8 @@ pub(crate) struct FailedAttempt {
     /// The random id of the attempt, as in [`Lease::attempt_id`].
     #[serde(rename = "by")]
     pub(crate) attempt_id: String,
-    pub(crate) why: String,
+    #[serde(rename = "why")]
+    pub(crate) reason: String,
 }
 
 /// The server's response that ended the session.
@@ -77,43 +80,52 @@ pub(crate) struct EndedMark {
     pub(crate) at: Timestamp,
 }
 
+impl Coordination {
+    /// Returns the id of the failed attempt, if there is one.
+    pub(crate) fn failed_attempt_id(&self) -> Option<String> {
+        self.failed_attempt
+            .as_ref()
+            .map(|failed| failed.attempt_id.clone())
+    }
+}
+
 impl SharedEntry {
     pub(crate) fn to_bytes(&self) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         #[derive(Serialize)]
         struct Entry<'a> {
             version: u32,
             #[serde(flatten)]
-            sharing: &'a Sharing,
+            coordination: &'a Coordination,
             #[serde(flatten)]
             session: Option<StoredSession<'a>>,
         }
         let session = self.session.as_ref().map(StoredSession::from);
         entry::to_json(&Entry {
             version: VERSION,
-            sharing: &self.sharing,
+            coordination: &self.coordination,
             session: session.map(StoredSession::in_server_time),
         })
     }
 
-    /// Parses an entry of version 2, or of version 1 with the default [`Sharing`]. `skew`
+    /// Parses an entry of version 2, or of version 1 with the default [`Coordination`]. `skew`
     /// is the server's clock minus ours in milliseconds, if it is known. Errors never
     /// quote the input.
     pub(crate) fn from_bytes(bytes: &[u8], skew: Option<i64>) -> Result<Self, StoreError> {
-        let Ok(sharing) = serde_json::from_slice::<Sharing>(bytes) else {
+        let Ok(coordination) = serde_json::from_slice::<Coordination>(bytes) else {
             return Err(StoreError::failed("the shared entry is not a session")
                 .with_hint(entry::REMOVAL_HINT));
         };
-        if sharing.gone {
+        if coordination.is_logged_out {
             return Ok(Self {
                 session: None,
-                sharing,
+                coordination,
             });
         }
         let mut session = entry::from_bytes_up_to(VERSION, bytes)?;
         session.set_clock_skew(skew);
         Ok(Self {
             session: Some(session),
-            sharing,
+            coordination,
         })
     }
 }
@@ -134,7 +146,7 @@ mod tests {
         let entry = SharedEntry::from_bytes(TEXT.as_bytes(), None).expect("an entry");
         assert_eq!(
             entry
-                .sharing
+                .coordination
                 .lease
                 .as_ref()
                 .map(|lease| lease.duration_millis),

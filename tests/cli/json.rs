@@ -302,7 +302,7 @@ fn quiet_and_verbose() {
     world.expire_access();
     let told = world.run(&["token", "-v"]).expect(0).stderr;
     assert!(
-        told.contains("* the access token has expired or is about to: renewing\n"),
+        told.contains("* the access token has expired or is about to expire: renewing\n"),
         "{told}"
     );
     let told = world

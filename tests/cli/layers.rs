@@ -38,7 +38,7 @@ const MAY_EXPOSE: [&str; 5] = [
     "terminal/",
     "command/exec",
     // Writes a new refresh token to the stdin of the user's command.
-    "session/hand_over.rs",
+    "session/on_rotate.rs",
 ];
 
 /// Crates, and paths of the standard library, that only one layer may name.

@@ -53,8 +53,8 @@ pub(super) fn supervise(
     updater.write(&credential, requested_at)?;
     context.interrupts.prepare_forwarding();
     let mut child = super::spawn(&mut command)?;
-    updater.watch_expiry()?;
     context.interrupts.forward_to(child.id());
+    updater.watch_expiry()?;
     let (status_sender, status_receiver) = mpsc::sync_channel(1);
     let interrupts = context.interrupts.clone();
     std::thread::Builder::new()
@@ -116,7 +116,7 @@ impl FileUpdater<'_> {
     fn write(&mut self, credential: &Credential<'_>, requested_at: Timestamp) -> Result<(), Error> {
         let mut state = lock(&self.state);
         // Written first: if this fails, the next attempt must still be due.
-        state.file.write(credential.access()?)?;
+        state.file.write(credential.access_token()?)?;
         let expiry = credential.access_expiry();
         // If the token was received before this request, for example by another process,
         // the latency is zero.
@@ -216,7 +216,7 @@ impl FileUpdater<'_> {
         let terminal = self.context.terminal;
         let requested_at = (self.context.host.now)();
         let renewed = credential
-            .keep_fresh(self.threshold() + self.latency)
+            .renew_if_expires_within(self.threshold() + self.latency)
             .map_err(Error::from)
             .and_then(|()| self.write(credential, requested_at));
         match renewed {

@@ -89,7 +89,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         Setting::OnRotate | Setting::OnRotateCheck
             if !words.is_empty() && is_shared(&context.session_manager()) =>
         {
-            return Err(SessionError::RotationOfShared { name: key.name() }.into());
+            return Err(SessionError::RotationCommandsWithSharedStore { name: key.name() }.into());
         }
         Setting::Login | Setting::OnRotate | Setting::OnRotateCheck => {}
     }
@@ -98,17 +98,19 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         false => json!(value),
     };
     let value_text = words.join(" ");
-    context.session_manager().record(|profile| match key {
-        Setting::Login => profile.login = text,
-        Setting::AccessCookie => profile.access_cookie = text,
-        Setting::RefreshCookie => profile.refresh_cookie = text,
-        Setting::SignInUrl => profile.sign_in_url = url,
-        Setting::SignUpUrl => profile.sign_up_url = url,
-        Setting::Referer => profile.referer = url,
-        Setting::OnRotate => profile.on_rotate = words,
-        Setting::OnRotateCheck => profile.on_rotate_check = words,
-        Setting::Store | Setting::ApiUrl => {}
-    })?;
+    context
+        .session_manager()
+        .update_profile(|profile| match key {
+            Setting::Login => profile.login = text,
+            Setting::AccessCookie => profile.access_cookie = text,
+            Setting::RefreshCookie => profile.refresh_cookie = text,
+            Setting::SignInUrl => profile.sign_in_url = url,
+            Setting::SignUpUrl => profile.sign_up_url = url,
+            Setting::Referer => profile.referer = url,
+            Setting::OnRotate => profile.on_rotate = words,
+            Setting::OnRotateCheck => profile.on_rotate_check = words,
+            Setting::Store | Setting::ApiUrl => {}
+        })?;
     print_change(context, &key.name(), json, &value_text)
 }
 
@@ -179,7 +181,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                     .into());
                 }
                 target.entry().save(&lock, &session)?;
-                manager.record(|profile| profile.store = Some(to))?;
+                manager.update_profile(|profile| profile.store = Some(to))?;
                 manager.entry().delete(&lock)?;
                 return print_change(context, "store", json!(to), to.as_str());
             }
@@ -190,7 +192,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                 .verbose(&format!("the {from} store was not searched: {error}")),
         }
     }
-    manager.record(|profile| profile.store = Some(to))?;
+    manager.update_profile(|profile| profile.store = Some(to))?;
     print_change(context, "store", json!(to), to.as_str())
 }
 
@@ -218,6 +220,6 @@ fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
     {
         context.terminal.note(&report.text);
     }
-    manager.record(|profile| profile.api_url = Some(origin.clone()))?;
+    manager.update_profile(|profile| profile.api_url = Some(origin.clone()))?;
     print_change(context, "api_url", json!(origin), origin.as_str())
 }

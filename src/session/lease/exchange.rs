@@ -20,8 +20,8 @@ impl<E: Environment> SharedSession<'_, E> {
     ) -> LeaseResult<Option<HeldLease>, E> {
         let acquisition_started = self.environment.holder_clock();
         let attempt_id = self.random_id();
-        entry.sharing.failed = None;
-        entry.sharing.lease = Some(Lease {
+        entry.coordination.failed_attempt = None;
+        entry.coordination.lease = Some(Lease {
             attempt_id: attempt_id.clone(),
             host: self.environment.host(),
             pid: std::process::id(),
@@ -44,10 +44,10 @@ impl<E: Environment> SharedSession<'_, E> {
                 let deadline = self.deadline_in(self.timing.lease_duration);
                 let (version, found_entry) =
                     self.read_entry(deadline, self.timing.request_timeout, 1)?;
-                let has_own_lease = found_entry
-                    .and_then(|entry| entry.sharing.lease)
+                let is_own_lease_stored = found_entry
+                    .and_then(|entry| entry.coordination.lease)
                     .is_some_and(|lease| lease.attempt_id == attempt_id);
-                Ok(has_own_lease.then_some(HeldLease {
+                Ok(is_own_lease_stored.then_some(HeldLease {
                     entry,
                     version,
                     acquisition_started,
@@ -57,8 +57,8 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Exchanges the token and stores the result. If too little time of the lease is
-    /// left for an exchange, releases the lease and returns [`Step::Retry`].
+    /// Exchanges the token and stores the result. If the rest of the lease is too short for
+    /// an exchange, releases the lease and returns [`Step::Retry`].
     pub(super) fn exchange_under_lease(
         &self,
         held: HeldLease,
@@ -106,8 +106,9 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Removes the lease from the entry. `failure` tells other runs why the exchange
-    /// got no usable response. Makes only one attempt, because the lease expires.
+    /// Removes the lease from the entry, and stores `failure` for other runs: why the
+    /// exchange got no usable response. Makes only one attempt, because the lease expires
+    /// anyway.
     fn release(&self, held: HeldLease, failure: Option<String>) {
         let HeldLease {
             mut entry,
@@ -123,8 +124,9 @@ impl<E: Environment> SharedSession<'_, E> {
                 got_no_response: true,
             });
         }
-        entry.sharing.lease = None;
-        entry.sharing.failed = failure.map(|why| FailedAttempt { attempt_id, why });
+        entry.coordination.lease = None;
+        entry.coordination.failed_attempt =
+            failure.map(|reason| FailedAttempt { attempt_id, reason });
         let put = entry.to_bytes().and_then(|bytes| {
             self.environment
                 .put(&version, &bytes, self.timing.save_attempt_timeout)
@@ -140,8 +142,8 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Stores the new tokens. Retries with a short timeout, which is safe because
-    /// every write is conditional on the version.
+    /// Stores the new tokens. Retries with a short timeout. A retry is safe, because each
+    /// write is conditional on the version that was last read.
     fn store_result(&self, held: &HeldLease, grant: Grant) -> LeaseResult<Renewal, E> {
         let renewed_entry = self.renewed_entry(held, grant)?;
         let bytes = renewed_entry.to_bytes()?;
@@ -172,7 +174,7 @@ impl<E: Environment> SharedSession<'_, E> {
             };
             let Some(SharedEntry {
                 session: Some(session),
-                sharing,
+                coordination,
             }) = found_entry
             else {
                 // The session was logged out meanwhile, so revoke the new tokens too.
@@ -182,16 +184,16 @@ impl<E: Environment> SharedSession<'_, E> {
             if session.has_same_tokens(new) {
                 return into_renewal_by_this_run(renewed_entry);
             }
-            if sharing.lineage != renewed_entry.sharing.lineage {
+            if coordination.login_id != renewed_entry.coordination.login_id {
                 self.environment.revoke(new);
                 return Ok(Renewal::ByOthers(session));
             }
             if !session.has_same_tokens(exchanged) {
                 return Ok(Renewal::ByOthers(session));
             }
-            // The entry still holds the token that this run has exchanged. Overwrite
-            // it, even if another run holds a lease on that token or marked it as
-            // ended: only this run has the new tokens.
+            // The entry still holds the token that this run has exchanged. Overwrite the
+            // entry even if another run has written a lease or marked the session as ended,
+            // because only this run has the new tokens.
             version = found_version;
             let has_timed_out = self.has_passed(deadline) && attempts >= MIN_SAVE_ATTEMPTS;
             if has_timed_out || self.environment.is_abandoned() {
@@ -211,7 +213,7 @@ impl<E: Environment> SharedSession<'_, E> {
     fn renewed_entry(&self, held: &HeldLease, grant: Grant) -> Result<SharedEntry, StoreError> {
         let SharedEntry {
             session,
-            mut sharing,
+            mut coordination,
         } = self.copy_entry(&held.entry)?;
         let mut session =
             session.ok_or_else(|| StoreError::failed("the shared entry holds no session"))?;
@@ -221,22 +223,22 @@ impl<E: Environment> SharedSession<'_, E> {
         let has_access = grant.access.is_some();
         let mut session = session.with_grant(grant);
         if !has_access {
-            // Do not keep the previous access token as if it were new.
+            // Other runs would take the previous access token for a new one.
             session.access = None;
         }
-        sharing.generation += 1;
-        sharing.lease = None;
-        sharing.failed = None;
-        sharing.ended = None;
+        coordination.renewal_count += 1;
+        coordination.lease = None;
+        coordination.failed_attempt = None;
+        coordination.ended = None;
         Ok(SharedEntry {
             session: Some(session),
-            sharing,
+            coordination,
         })
     }
 
-    /// Marks the session as ended after the server refused the token. First reads
-    /// the entry again: it may hold a new token now, or another run's lease, whose
-    /// outcome decides.
+    /// Marks the session as ended after the server refused the token. First reads the
+    /// entry again. If the entry has other tokens, returns them. If it has another run's
+    /// lease, returns [`Step::Retry`], because that run may still get new tokens.
     fn handle_refusal(
         &self,
         held: &HeldLease,
@@ -261,19 +263,19 @@ impl<E: Environment> SharedSession<'_, E> {
             let refused = held.entry.session.as_ref();
             if refused.is_some_and(|refused| !session.has_same_tokens(refused)) {
                 self.environment
-                    .log("the refused token is no longer the stored one");
+                    .log("the refused token is no longer the stored token");
                 return entry.into_renewal_by_others().map(Step::Renewed);
             }
             if entry
-                .sharing
+                .coordination
                 .lease
                 .as_ref()
                 .is_some_and(|lease| lease.attempt_id != held.attempt_id)
             {
                 return Ok(Step::Retry);
             }
-            entry.sharing.lease = None;
-            entry.sharing.ended = Some(EndedMark {
+            entry.coordination.lease = None;
+            entry.coordination.ended = Some(EndedMark {
                 message: message.to_owned(),
                 at: self.environment.now(),
             });
@@ -292,7 +294,7 @@ pub(super) struct HeldLease {
     /// The entry as written with the lease.
     entry: SharedEntry,
     version: Version,
-    /// The holder's clock before that write.
+    /// The time of the holder's clock before the lease was written.
     acquisition_started: Duration,
     attempt_id: String,
 }

@@ -1,22 +1,23 @@
-//! Login, logout and the test of a shared store. They do not wait for leases.
+//! Stores the session of a login, logs out, and tests a shared store. None of these waits
+//! for a lease.
 
 use super::watch::Backoff;
 use super::{Environment, LeaseError, LeaseResult, LoggedOut, MIN_SAVE_ATTEMPTS, SharedSession};
 use crate::model::Session;
 use crate::session::StoreProof;
-use crate::store::{PutOutcome, SharedEntry, Sharing, StoreError};
+use crate::store::{Coordination, PutOutcome, SharedEntry, StoreError};
 
 impl<E: Environment> SharedSession<'_, E> {
-    /// Stores the session of a login in place of any stored session. Returns it
-    /// with the session that it replaced, if that had not ended.
+    /// Stores the session of a login in place of any stored session. Returns it with the
+    /// replaced session, unless the server had ended that one.
     pub(in crate::session) fn log_in(
         &self,
         session: Session,
     ) -> LeaseResult<(Session, Option<Session>), E> {
         let new = SharedEntry {
             session: Some(session),
-            sharing: Sharing {
-                lineage: self.random_id(),
+            coordination: Coordination {
+                login_id: self.random_id(),
                 ..Default::default()
             },
         };
@@ -36,12 +37,12 @@ impl<E: Environment> SharedSession<'_, E> {
             let entry = found_bytes.and_then(|bytes| self.parse(&bytes).ok());
             let is_own_entry = entry
                 .as_ref()
-                .is_some_and(|entry| entry.sharing.lineage == new.sharing.lineage);
-            // An earlier put of this login may have been done without a response. Its
-            // session must not be reported as replaced, as that would be revoked.
+                .is_some_and(|entry| entry.coordination.login_id == new.coordination.login_id);
+            // An earlier put of this login may have stored the session without a response.
+            // Do not return that session as replaced, because the caller revokes it.
             if !is_own_entry {
-                replaced =
-                    entry.and_then(|entry| entry.session.filter(|_| entry.sharing.ended.is_none()));
+                replaced = entry
+                    .and_then(|entry| entry.session.filter(|_| entry.coordination.ended.is_none()));
             }
             let is_stored = is_own_entry
                 || match self
@@ -68,44 +69,44 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Ends the session for all machines: revokes it, then marks the entry as
-    /// logged out. A run that is just renewing the session finds the mark and
-    /// revokes the new tokens.
+    /// Ends the session for all machines: revokes it, then marks the entry as logged out.
+    /// If another run is renewing the session, it finds the mark and revokes the new
+    /// tokens.
     pub(in crate::session) fn log_out(&self) -> LeaseResult<LoggedOut<E::Revocation>, E> {
         let deadline = self.deadline_in(self.timing.lock_timeout);
         let mut backoff = Backoff::default();
         let mut revocations = Vec::new();
         let mut last_revoked: Option<Session> = None;
-        let mut existed = false;
+        let mut session_existed = false;
         loop {
             let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
-            let Some(mut entry) = entry.filter(|entry| !entry.sharing.gone) else {
+            let Some(mut entry) = entry.filter(|entry| !entry.coordination.is_logged_out) else {
                 return Ok(LoggedOut {
-                    existed,
+                    session_existed,
                     revocations,
                 });
             };
-            existed = true;
+            session_existed = true;
             if let Some(session) = entry.session.take()
                 && last_revoked
                     .as_ref()
                     .is_none_or(|last| last.refresh.value != session.refresh.value)
             {
-                if entry.sharing.ended.is_none() {
+                if entry.coordination.ended.is_none() {
                     revocations.push(self.environment.revoke(&session));
                 }
                 last_revoked = Some(session);
             }
-            entry.sharing.gone = true;
-            entry.sharing.lease = None;
-            entry.sharing.failed = None;
-            entry.sharing.ended = None;
+            entry.coordination.is_logged_out = true;
+            entry.coordination.lease = None;
+            entry.coordination.failed_attempt = None;
+            entry.coordination.ended = None;
             let put =
                 self.environment
                     .put(&version, &entry.to_bytes()?, self.timing.request_timeout)?;
             if matches!(put, PutOutcome::Stored(_)) {
                 return Ok(LoggedOut {
-                    existed,
+                    session_existed,
                     revocations,
                 });
             }
@@ -124,14 +125,14 @@ impl<E: Environment> SharedSession<'_, E> {
             let (version, bytes) = self.environment.get(self.timing.request_timeout)?;
             let entry = bytes.as_ref().map(|bytes| self.parse(bytes));
             if let Some(Ok(entry)) = entry
-                && let Some(lease) = entry.sharing.lease
+                && let Some(lease) = entry.coordination.lease
             {
-                return Ok(StoreProof::Leased { host: lease.host });
+                return Ok(StoreProof::LeaseHeld { host: lease.host });
             }
             let empty_entry = SharedEntry {
                 session: None,
-                sharing: Sharing {
-                    gone: true,
+                coordination: Coordination {
+                    is_logged_out: true,
                     ..Default::default()
                 },
             };
@@ -150,7 +151,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 PutOutcome::Unknown => return Err(outcome_unknown().into()),
             }
             return match put()? {
-                PutOutcome::Conflict => Ok(StoreProof::Compared),
+                PutOutcome::Conflict => Ok(StoreProof::ComparesVersions),
                 PutOutcome::Unknown => Err(outcome_unknown().into()),
                 PutOutcome::Stored(_) => Err(StoreError::failed(
                     "the store claims to compare versions, but overwrote a newer version",

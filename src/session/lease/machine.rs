@@ -207,19 +207,27 @@ impl Machine {
     }
 
     fn put_kind(&self, entry: &SharedEntry) -> PutKind {
-        let sharing = &entry.sharing;
-        match (&sharing.lease, sharing.ended.is_some(), sharing.gone) {
+        let coordination = &entry.coordination;
+        match (
+            &coordination.lease,
+            coordination.ended.is_some(),
+            coordination.is_logged_out,
+        ) {
             (_, _, true) => PutKind::LogoutMark,
             (_, true, _) => PutKind::EndedMark,
             (Some(_), ..) => PutKind::Lease,
-            _ if sharing.generation == 0 && sharing.lineage != "one" => PutKind::Login,
+            _ if coordination.renewal_count == 0 && coordination.login_id != "one" => {
+                PutKind::Login
+            }
             _ => {
                 let last_lease = self.last_lease.borrow();
                 let leased_entry = last_lease
                     .as_ref()
                     .map(|(bytes, _)| SharedEntry::from_bytes(bytes, None).unwrap());
                 match leased_entry {
-                    Some(leased) if leased.sharing.generation == sharing.generation => {
+                    Some(leased)
+                        if leased.coordination.renewal_count == coordination.renewal_count =>
+                    {
                         PutKind::Release
                     }
                     _ => PutKind::Result,
@@ -251,7 +259,7 @@ impl Environment for Machine {
         };
         let bytes = bytes.map(|bytes| {
             let mut entry = SharedEntry::from_bytes(&bytes, None).unwrap();
-            if let Some(lease) = &mut entry.sharing.lease {
+            if let Some(lease) = &mut entry.coordination.lease {
                 let began = lease.began.millis() as f64 / 1000.0;
                 match self.removed {
                     RemovedRule::Watching => {
@@ -268,7 +276,7 @@ impl Environment for Machine {
                 }
             }
             if self.removed == RemovedRule::SharedFailures {
-                entry.sharing.failed = None;
+                entry.coordination.failed_attempt = None;
             }
             entry.to_bytes().unwrap()
         });
@@ -335,7 +343,7 @@ impl Environment for Machine {
         match self.run_op(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
             Answer::Tokens(token) => {
                 self.is_refused.set(false);
-                ExchangeOutcome::Granted(grant(&token, self.now(), self.skew()))
+                ExchangeOutcome::Granted(grant(&token, self.now(), self.clock_skew_millis()))
             }
             Answer::Refused => {
                 self.is_refused.set(true);
@@ -379,7 +387,7 @@ impl Environment for Machine {
     fn host(&self) -> String {
         format!("m{}", self.id)
     }
-    fn skew(&self) -> Option<i64> {
+    fn clock_skew_millis(&self) -> Option<i64> {
         let skew = (self.clocks.wall_offset * -1000.0) as i64;
         (self.removed != RemovedRule::SkewCorrection).then_some(skew)
     }

@@ -6,8 +6,8 @@
 //! - P4: a logout is not undone.
 //! - P5: a login is not overwritten.
 //!
-//! No protocol can prevent some of the losses. A run in which the simulator records
-//! a cause from [`EXCUSES`] may violate P1, P2 and P5.
+//! Some losses cannot be prevented by any protocol. If the simulator records one of the
+//! causes in [`EXCUSES`], the simulation may violate P1, P2 and P5.
 
 use std::sync::{Arc, Mutex};
 
@@ -26,7 +26,7 @@ const EXCUSES: [&str; 6] = [
     "gave up",
 ];
 
-/// How the run of one machine ended.
+/// The result of one machine's operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     RenewedByThisRun(String),
@@ -107,7 +107,7 @@ pub(super) fn scenario(settings: &'static str) -> Scenario {
     })
 }
 
-/// Runs an operation of the protocol on a machine.
+/// Calls an operation of the protocol on a machine.
 pub(super) fn with_shared<T>(
     machine: &Machine,
     timing: Timing,
@@ -120,21 +120,29 @@ pub(super) fn with_shared<T>(
     })
 }
 
-pub(super) fn renew(
+/// Renews the session. The machine has read the session `t1` before it waits, when no attempt
+/// had failed.
+pub(super) fn renew(machine: &Machine, timing: Timing, removed: RemovedRule) -> End {
+    renew_after(machine, timing, removed, &session("t1"), Some(None))
+}
+
+/// Renews the session. For the last two parameters, see [`SharedSession::renew`].
+pub(super) fn renew_after(
     machine: &Machine,
     timing: Timing,
     removed: RemovedRule,
-    before: &Session,
+    last_read: &Session,
+    failed_before_wait: Option<Option<String>>,
 ) -> End {
     match with_shared(machine, timing, |shared| {
-        shared.renew(Some(before), &|_| false)
+        shared.renew(Some(last_read), failed_before_wait, &|_| false)
     }) {
         Ok(Renewal::ByThisRun(session)) => End::RenewedByThisRun(token_of(&session)),
         Ok(Renewal::ByOthers(session)) => End::RenewedByOthers(token_of(&session)),
         Err(LeaseError::NotSignedIn) => End::NotSignedIn,
         Err(LeaseError::Ended { .. }) => End::Ended,
         Err(LeaseError::Busy(_)) if removed == RemovedRule::FailClosed => {
-            match machine.exchange(&before.refresh.value, timing.exchange_timeout) {
+            match machine.exchange(&last_read.refresh.value, timing.exchange_timeout) {
                 super::ExchangeOutcome::Granted(_) => End::RenewedByThisRun(String::new()),
                 _ => End::Ended,
             }
@@ -200,16 +208,24 @@ pub(super) fn run(
         add(
             &mut sim,
             start,
-            Box::new(move |m| renew(m, timing, removed, &session("t1"))),
+            Box::new(move |machine| renew(machine, timing, removed)),
         );
     }
     if scenario.has("logout") {
         let start = sim.random.in_range(0.0, 1.5);
-        add(&mut sim, start, Box::new(move |m| log_out(m, timing)));
+        add(
+            &mut sim,
+            start,
+            Box::new(move |machine| log_out(machine, timing)),
+        );
     }
     if scenario.has("login") {
         let start = sim.random.in_range(0.0, 1.5);
-        add(&mut sim, start, Box::new(move |m| log_in(m, timing)));
+        add(
+            &mut sim,
+            start,
+            Box::new(move |machine| log_in(machine, timing)),
+        );
     }
     sim.run_until(900.0);
     let count = ends.lock().unwrap().len();
@@ -218,12 +234,12 @@ pub(super) fn run(
     let double_exchanges = sim.double_exchanges;
 
     sim.stop_faults();
-    let before = sim.stored_entry().and_then(|entry| entry.session);
-    let before = before.unwrap_or_else(|| session("t1"));
+    let last_read = sim.stored_entry().and_then(|entry| entry.session);
+    let last_read = last_read.unwrap_or_else(|| session("t1"));
     add(
         &mut sim,
         900.0,
-        Box::new(move |m| renew(m, timing, removed, &before)),
+        Box::new(move |machine| renew_after(machine, timing, removed, &last_read, None)),
     );
     sim.run_until(1200.0);
     sim.finish();
@@ -257,8 +273,8 @@ pub(super) fn run(
         }
     } else if scenario.has("login") {
         if last_end == Some(End::LoggedIn) {
-            let lineage = sim.stored_entry().map(|entry| entry.sharing.lineage);
-            let is_overwritten = lineage.is_none_or(|lineage| lineage == "one");
+            let login_id = sim.stored_entry().map(|entry| entry.coordination.login_id);
+            let is_overwritten = login_id.is_none_or(|login_id| login_id == "one");
             if is_overwritten || (!is_alive && !is_excused) {
                 violated.push("P5");
             }

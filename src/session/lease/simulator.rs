@@ -20,7 +20,7 @@ use super::machine::{
 };
 use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
-use crate::store::{Lease, PutOutcome, Sharing, Version};
+use crate::store::{Coordination, Lease, PutOutcome, Version};
 
 /// An event. Its first fields are the index of a machine and the number of that
 /// machine's operation.
@@ -75,15 +75,15 @@ pub(super) struct Simulation {
     /// The start and the end of the store's outage.
     outage: Option<(f64, f64)>,
     next_token: u32,
-    /// The server's current refresh token of each lineage.
+    /// The server's current refresh token of each family.
     current_tokens: HashMap<u32, String>,
-    /// The lineage of each refresh token.
-    lineages: HashMap<String, u32>,
+    /// The family of each refresh token.
+    families: HashMap<String, u32>,
     /// When each refresh token was exchanged.
     used_at: HashMap<String, f64>,
     /// The refresh token that was issued for each exchanged one.
     successors: HashMap<String, String>,
-    /// The revoked lineages.
+    /// The revoked families.
     pub(super) revoked: HashSet<u32>,
     pub(super) exchanges: u32,
     pub(super) first_exchange: Option<f64>,
@@ -111,8 +111,8 @@ impl Simulation {
         });
         let entry = SharedEntry {
             session: Some(session("t1")),
-            sharing: Sharing {
-                lineage: "one".into(),
+            coordination: Coordination {
+                login_id: "one".into(),
                 ..Default::default()
             },
         };
@@ -131,7 +131,7 @@ impl Simulation {
             outage,
             next_token: 2,
             current_tokens: HashMap::from([(1, "t1".to_owned()), (2, "login".to_owned())]),
-            lineages: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
+            families: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
             used_at: HashMap::new(),
             successors: HashMap::new(),
             revoked: HashSet::new(),
@@ -186,9 +186,9 @@ impl Simulation {
 
     /// Writes a lease whose holder never does anything again.
     pub(super) fn put_abandoned_lease(&mut self, duration: Duration) {
-        self.edit_entry(|sharing| {
-            sharing.ended = None;
-            sharing.lease = Some(Lease {
+        self.edit_entry(|coordination| {
+            coordination.ended = None;
+            coordination.lease = Some(Lease {
                 attempt_id: "nobody".into(),
                 host: "nowhere".into(),
                 pid: 1,
@@ -199,9 +199,9 @@ impl Simulation {
     }
 
     /// Changes the entry, as another machine would.
-    pub(super) fn edit_entry(&mut self, edit: impl FnOnce(&mut Sharing)) {
+    pub(super) fn edit_entry(&mut self, edit: impl FnOnce(&mut Coordination)) {
         let mut entry = self.stored_entry().unwrap();
-        edit(&mut entry.sharing);
+        edit(&mut entry.coordination);
         self.entry = Some(entry.to_bytes().unwrap().to_vec());
         self.version += 1;
     }
@@ -545,11 +545,11 @@ impl Simulation {
                 answer
             }
             Op::Revoke(token) => {
-                if let Some(lineage) = self.lineages.get(&token)
+                if let Some(family) = self.families.get(&token)
                     && (!self.scenario.has("no_family")
-                        || self.current_tokens.get(lineage) == Some(&token))
+                        || self.current_tokens.get(family) == Some(&token))
                 {
-                    self.revoked.insert(*lineage);
+                    self.revoked.insert(*family);
                 }
                 Answer::Revoked(true)
             }
@@ -561,13 +561,13 @@ impl Simulation {
     }
 
     /// Exchanges a refresh token at the server. Unless within `retry_window`, a token that
-    /// was exchanged before is refused and its lineage revoked.
+    /// was exchanged before is refused and its family revoked.
     fn exchange(&mut self, token: &str) -> Answer {
         let time = self.time();
-        let Some(lineage) = self.lineages.get(token).copied() else {
+        let Some(family) = self.families.get(token).copied() else {
             return Answer::Refused;
         };
-        if self.revoked.contains(&lineage) {
+        if self.revoked.contains(&family) {
             return Answer::Refused;
         }
         self.exchanges += 1;
@@ -575,12 +575,12 @@ impl Simulation {
         if let Some(used_at) = self.used_at.get(token) {
             self.double_exchanges += 1;
             let is_retry = time - used_at <= self.scenario.get("retry_window")
-                && self.successors.get(token) == self.current_tokens.get(&lineage);
+                && self.successors.get(token) == self.current_tokens.get(&family);
             if is_retry && self.scenario.get("retry_window") > 0.0 {
-                return Answer::Tokens(self.current_tokens[&lineage].clone());
+                return Answer::Tokens(self.current_tokens[&family].clone());
             }
             if !self.scenario.has("no_family") {
-                self.revoked.insert(lineage);
+                self.revoked.insert(family);
                 self.was_family_revoked = true;
             }
             return Answer::Refused;
@@ -589,8 +589,8 @@ impl Simulation {
         self.next_token += 1;
         self.used_at.insert(token.to_owned(), time);
         self.successors.insert(token.to_owned(), new.clone());
-        self.lineages.insert(new.clone(), lineage);
-        self.current_tokens.insert(lineage, new.clone());
+        self.families.insert(new.clone(), family);
+        self.current_tokens.insert(family, new.clone());
         Answer::Tokens(new)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::machine::{PutKind, RemovedRule, Scenario, session, token_of};
-use super::scenarios::{End, SCENARIOS, calm, renew, run, scenario, with_shared};
+use super::scenarios::{End, SCENARIOS, calm, renew, renew_after, run, scenario, with_shared};
 use super::simulator::Simulation;
 use super::{Environment, Timing};
 use crate::model::{Session, Timestamp};
@@ -159,7 +159,7 @@ fn with_own_lease_duration_instead_of_the_entrys() {
         let mut sim = Simulation::new(1, calm());
         sim.put_abandoned_lease(Duration::from_secs(30));
         sim.add(0.0, removed, short, move |machine| {
-            renew(machine, short, removed, &session("t1"));
+            renew(machine, short, removed);
         });
         sim.run_until(100.0);
         sim.finish();
@@ -187,7 +187,7 @@ fn an_unanswered_lease_put_is_looked_up() {
         // This loses the answer to the put. The get starts at 0.0, which is not later.
         sim.lose_answers(0.0, 1);
         sim.add(0.0, removed, Timing::DEFAULT, move |machine| {
-            renew(machine, Timing::DEFAULT, removed, &session("t1"));
+            renew(machine, Timing::DEFAULT, removed);
         });
         sim.run_until(100.0);
         sim.finish();
@@ -220,7 +220,7 @@ fn longest_delay(timing: Timing) -> f64 {
         // result by then.
         sim.set_outage(0.1, outage_end);
         sim.add(0.0, RemovedRule::Nothing, timing, move |machine| {
-            renew(machine, timing, RemovedRule::Nothing, &session("t1"));
+            renew(machine, timing, RemovedRule::Nothing);
         });
         sim.run_until(100.0);
         sim.finish();
@@ -262,7 +262,9 @@ fn read_with_wrong_clocks(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
                 let (_, entry) = shared.read_entry(deadline, timeout, 1).expect("an entry");
                 let read = entry.and_then(|entry| entry.session).expect("a session");
                 if !is_fresh(&read) {
-                    shared.renew(Some(&read), &is_fresh).expect("a renewal");
+                    shared
+                        .renew(Some(&read), None, &is_fresh)
+                        .expect("a renewal");
                 }
                 read
             });
@@ -316,18 +318,13 @@ fn slow_exchange(during_exchange: impl FnOnce(&mut Simulation)) -> Simulation {
     let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
     sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, |machine| {
-        renew(
-            machine,
-            Timing::DEFAULT,
-            RemovedRule::Nothing,
-            &session("t1"),
-        );
+        renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
     });
     sim.run_until(0.5);
     assert!(
         sim.stored_entry()
             .expect("an entry")
-            .sharing
+            .coordination
             .lease
             .is_some()
     );
@@ -344,9 +341,9 @@ fn a_result_overwrites_changes_to_the_used_token() {
     let leased = slow_exchange(|sim| sim.put_abandoned_lease(Duration::from_secs(30)));
     assert!(leased.stored_at.contains_key("t2"));
     let ended = slow_exchange(|sim| {
-        sim.edit_entry(|sharing| {
-            sharing.lease = None;
-            sharing.ended = Some(EndedMark {
+        sim.edit_entry(|coordination| {
+            coordination.lease = None;
+            coordination.ended = Some(EndedMark {
                 message: "token used".into(),
                 at: Timestamp::from_millis(0),
             });
@@ -364,12 +361,7 @@ fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
     let end = Arc::new(Mutex::new(None));
     let ended = Arc::clone(&end);
     let id = sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, move |machine| {
-        let end = renew(
-            machine,
-            Timing::DEFAULT,
-            RemovedRule::Nothing,
-            &session("t1"),
-        );
+        let end = renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
         *ended.lock().unwrap() = Some(end);
     });
     // Answer 4 is for the put of the result, after a get, the lease and the exchange.
@@ -387,9 +379,11 @@ fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
 /// revoked.
 #[test]
 fn new_tokens_of_a_session_that_is_gone_are_revoked() {
-    let logged_out = slow_exchange(|sim| sim.edit_entry(|sharing| sharing.gone = true));
+    let logged_out =
+        slow_exchange(|sim| sim.edit_entry(|coordination| coordination.is_logged_out = true));
     assert!(logged_out.exchanges == 1 && logged_out.revoked.contains(&1));
-    let replaced = slow_exchange(|sim| sim.edit_entry(|sharing| sharing.lineage = "two".into()));
+    let replaced =
+        slow_exchange(|sim| sim.edit_entry(|coordination| coordination.login_id = "two".into()));
     assert!(replaced.exchanges == 1 && replaced.revoked.contains(&1));
 }
 
@@ -407,12 +401,7 @@ fn a_failure_is_shared_with_runs_that_did_not_watch_the_lease() {
             RemovedRule::Nothing,
             Timing::DEFAULT,
             move |machine| {
-                let end = renew(
-                    machine,
-                    Timing::DEFAULT,
-                    RemovedRule::Nothing,
-                    &session("t1"),
-                );
+                let end = renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
                 ends.lock().unwrap().push(end);
             },
         );
@@ -425,6 +414,36 @@ fn a_failure_is_shared_with_runs_that_did_not_watch_the_lease() {
     );
 }
 
+/// A run that did not wait for the failed run sends a request itself: the cause of the
+/// failure may be gone.
+#[test]
+fn an_earlier_failure_is_not_reported_by_a_run_that_did_not_wait() {
+    let mut sim = Simulation::new(1, Scenario::new("server_down=1"));
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    for (start, failed_before_wait) in [(0.0, Some(None)), (60.0, None)] {
+        let ends = Arc::clone(&ends);
+        sim.add(
+            start,
+            RemovedRule::Nothing,
+            Timing::DEFAULT,
+            move |machine| {
+                let last_read = session("t1");
+                let end = renew_after(
+                    machine,
+                    Timing::DEFAULT,
+                    RemovedRule::Nothing,
+                    &last_read,
+                    failed_before_wait,
+                );
+                ends.lock().unwrap().push(end);
+            },
+        );
+    }
+    sim.run_until(100.0);
+    sim.finish();
+    assert_eq!(*ends.lock().unwrap(), [End::NoResponse, End::NoResponse]);
+}
+
 /// If another run holds the lease, a refusal does not mark the session as ended: the
 /// outcome of the other run decides.
 #[test]
@@ -434,7 +453,7 @@ fn a_refusal_under_another_lease_does_not_end_the_session() {
         sim.put_abandoned_lease(Duration::from_secs(30));
     });
     let entry = refused.stored_entry().expect("an entry");
-    assert!(entry.sharing.ended.is_none() && entry.sharing.lease.is_some());
+    assert!(entry.coordination.ended.is_none() && entry.coordination.lease.is_some());
 }
 
 #[test]
@@ -496,16 +515,16 @@ fn short_save_timeouts_and_counted_outages_lose_sessions() {
     assert!(short > usual + 8, "{short} with 8 s, {usual} with 10 min");
     let name = "store unavailable 20 to 80 s";
     let usual = count_lost_sessions(name, Timing::DEFAULT);
-    let without_max_gap = count_lost_sessions(
+    let without_aging_limit = count_lost_sessions(
         name,
         Timing {
-            max_gap: Duration::from_secs(10_000),
+            max_aging_per_read: Duration::from_secs(10_000),
             ..Timing::DEFAULT
         },
     );
     assert!(
-        without_max_gap > usual,
-        "{without_max_gap} if an outage ages the lease, {usual} otherwise"
+        without_aging_limit > usual,
+        "{without_aging_limit} if an outage ages the lease, {usual} otherwise"
     );
 }
 

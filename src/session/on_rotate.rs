@@ -1,9 +1,9 @@
-//! The commands that the user configured to run before and after an exchange:
-//! `on_rotate_check` must succeed before the refresh token is sent, and `on_rotate` receives each new refresh token.
+//! Runs the user's commands `on_rotate_check` and `on_rotate`. The first must succeed
+//! before a refresh token is exchanged, and the second receives each new refresh token.
 //!
-//! Both are a program and its arguments, run without a shell. A new token is
-//! stored before `on_rotate` runs, and the entry is marked `hand_over_pending`
-//! until `on_rotate` has succeeded, so that the next run can repeat the command.
+//! A command is a program and its arguments, and runs without a shell. A new token is
+//! stored with `on_rotate_pending` before `on_rotate` runs. If `on_rotate` fails, the next
+//! run repeats it.
 
 use std::io::Write;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,7 +23,7 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RotationCommands {
     pub(crate) on_rotate: Vec<String>,
-    pub(crate) check: Vec<String>,
+    pub(crate) on_rotate_check: Vec<String>,
     /// The environment variables that the commands must not inherit.
     pub(crate) secret_variables: &'static [&'static str],
 }
@@ -33,42 +33,41 @@ impl RotationCommands {
         !self.on_rotate.is_empty()
     }
 
-    /// The name of a setting that configures a command, if there is one.
-    pub(crate) fn first_key(&self) -> Option<&'static str> {
-        match (self.on_rotate.is_empty(), self.check.is_empty()) {
+    /// Returns the name of the first setting that configures a command, if any.
+    pub(crate) fn first_configured_key(&self) -> Option<&'static str> {
+        match (self.on_rotate.is_empty(), self.on_rotate_check.is_empty()) {
             (false, _) => Some("on_rotate"),
             (true, false) => Some("on_rotate_check"),
             (true, true) => None,
         }
     }
 
-    /// Runs `on_rotate_check`, if configured. If it fails, the refresh token must
-    /// not be sent.
-    pub(super) fn run_check(&self) -> Result<(), SessionError> {
-        let failed = |reason| SessionError::RotationCheck {
-            command: self.check.join(" "),
-            reason,
-        };
-        match self.run(&self.check, None) {
-            None | Some(Ok(())) => Ok(()),
-            Some(Err(reason)) => Err(failed(reason)),
-        }
+    /// Runs `on_rotate_check`, if configured. If this fails, the caller must not send the
+    /// refresh token.
+    pub(super) fn run_on_rotate_check(&self) -> Result<(), SessionError> {
+        self.run(&self.on_rotate_check, None)
+            .map_err(|reason| SessionError::OnRotateCheckFailed {
+                command: self.on_rotate_check.join(" "),
+                reason,
+            })
     }
 
     /// Runs `on_rotate`, if configured, with the new refresh token on its stdin.
     pub(super) fn run_on_rotate(&self, refresh: &RefreshToken) -> Result<(), String> {
-        self.run(&self.on_rotate, Some(refresh)).unwrap_or(Ok(()))
+        self.run(&self.on_rotate, Some(refresh))
     }
 
-    /// Runs a command with the token on its stdin. Returns `None` if no command
-    /// is configured, and the reason if the command fails. The command's stdout
-    /// goes to our stderr, since our stdout carries this program's own output.
-    fn run(&self, words: &[String], stdin: Option<&RefreshToken>) -> Option<Result<(), String>> {
-        let (program, arguments) = words.split_first()?;
+    /// Runs a command, with `token` on its stdin if given. Does nothing if `command_words`
+    /// is empty. Returns the reason if the command fails. The command's stdout goes to our
+    /// stderr, since our stdout carries this program's own output.
+    fn run(&self, command_words: &[String], token: Option<&RefreshToken>) -> Result<(), String> {
+        let Some((program, arguments)) = command_words.split_first() else {
+            return Ok(());
+        };
         let mut command = Command::new(program);
         command
             .args(arguments)
-            .stdin(match stdin {
+            .stdin(match token {
                 Some(_) => Stdio::piped(),
                 None => Stdio::null(),
             })
@@ -76,27 +75,28 @@ impl RotationCommands {
         for variable in self.secret_variables {
             command.env_remove(variable);
         }
-        Some(match command.spawn() {
-            Ok(child) => finish(child, stdin),
+        match command.spawn() {
+            Ok(child) => pass_token_and_wait(child, token),
             Err(error) => Err(format!("it could not be started: {error}")),
-        })
+        }
     }
 }
 
-fn finish(mut child: Child, stdin: Option<&RefreshToken>) -> Result<(), String> {
-    let written = match (child.stdin.take(), stdin) {
-        (Some(mut pipe), Some(refresh)) => pipe.write_all(refresh.secret().expose().as_bytes()),
+fn pass_token_and_wait(mut child: Child, token: Option<&RefreshToken>) -> Result<(), String> {
+    let write_result = match (child.stdin.take(), token) {
+        (Some(mut stdin), Some(token)) => stdin.write_all(token.secret().expose().as_bytes()),
         _ => Ok(()),
     };
-    let status = wait(&mut child)?;
-    match (status.success(), written) {
+    let status = wait_or_kill(&mut child)?;
+    match (status.success(), write_result) {
         (true, Ok(())) => Ok(()),
         (true, Err(error)) => Err(format!("it did not read the token: {error}")),
         (false, _) => Err(status.to_string()),
     }
 }
 
-fn wait(child: &mut Child) -> Result<ExitStatus, String> {
+/// Waits until the command exits. Kills it after `COMMAND_TIMEOUT`.
+fn wait_or_kill(child: &mut Child) -> Result<ExitStatus, String> {
     let started = Instant::now();
     let mut pause = Duration::from_millis(1);
     loop {
@@ -120,40 +120,40 @@ fn wait(child: &mut Child) -> Result<ExitStatus, String> {
 }
 
 impl SessionManager<'_> {
-    /// Runs `on_rotate` for the refresh token of a stored session, if that failed
-    /// in an earlier run. Must be called before any other use of the session.
-    pub(crate) fn complete_hand_over(&self, session: &Session) -> Result<(), SessionError> {
-        if !session.hand_over_pending {
+    /// Runs `on_rotate` with the refresh token of a stored session, if an earlier run of
+    /// the command failed. Must be called before the session is used.
+    pub(crate) fn retry_on_rotate(&self, session: &Session) -> Result<(), SessionError> {
+        if !session.on_rotate_pending {
             return Ok(());
         }
         let lock = self.lock()?;
         match self.load()? {
-            Some(session) if session.hand_over_pending => {
-                self.run_pending_on_rotate(&lock, session).map(drop)
+            Some(session) if session.on_rotate_pending => {
+                self.run_on_rotate_if_pending(&lock, session).map(drop)
             }
-            // Another run has done it, or the session was removed.
+            // Another process has run the command, or has removed the session.
             _ => Ok(()),
         }
     }
 
-    /// Runs `on_rotate` for the refresh token of a stored session, then clears
-    /// `hand_over_pending` in the store. If `on_rotate` was removed from the
-    /// profile, only clears it.
-    pub(super) fn run_pending_on_rotate(
+    /// If `session.on_rotate_pending` is set, runs `on_rotate` with the session's refresh
+    /// token, and then clears `on_rotate_pending` in the store. If the profile no longer
+    /// has an `on_rotate` command, only clears `on_rotate_pending`.
+    pub(super) fn run_on_rotate_if_pending(
         &self,
         lock: &ProfileLock,
         mut session: Session,
     ) -> Result<Session, SessionError> {
-        if !session.hand_over_pending {
+        if !session.on_rotate_pending {
             return Ok(session);
         }
         self.rotation_commands
             .run_on_rotate(&session.refresh.value)
-            .map_err(|reason| SessionError::HandOver {
+            .map_err(|reason| SessionError::OnRotateFailed {
                 command: self.rotation_commands.on_rotate.join(" "),
                 reason,
             })?;
-        session.hand_over_pending = false;
+        session.on_rotate_pending = false;
         self.save(lock, &session)?;
         Ok(session)
     }

@@ -1,135 +1,137 @@
-//! The start of a session: stores and records the new tokens first, and then
-//! revokes the sessions that they replace.
+//! Starts a session: stores the new tokens, records the session in the profile, and
+//! then revokes the sessions that it replaces.
 
 use super::{Revocation, SessionError, SessionManager};
 use crate::api::{ApiError, Client};
 use crate::model::{CookieNames, Expiry, Grant, RefreshToken, Session, Token};
 use crate::store::{ProfileLock, StoreErrorKind};
 
-/// A new session that is stored and recorded.
+/// A session that was started and stored.
 #[derive(Debug)]
-pub(crate) struct Started {
+pub(crate) struct NewSession {
     pub(crate) session: Session,
     /// The results of revoking the sessions that it replaced.
-    pub(crate) replaced: Vec<Revocation>,
+    pub(crate) revocations: Vec<Revocation>,
 }
 
 /// What a test of the store has shown.
 #[derive(Debug)]
 pub(crate) enum StoreProof {
-    /// It can be read. Writing could open a dialog.
-    Read,
-    /// It returns what is written to it.
-    Written,
-    /// It can be written, and refuses a former version.
-    Compared,
-    /// It can be read. Another machine holds the lease, so nothing was written.
-    Leased { host: String },
+    /// The store can be read. Nothing was written, because that could open a dialog.
+    Readable,
+    /// The store returned what was written to it.
+    Writable,
+    /// The store can be written, and refuses a write with an old version.
+    ComparesVersions,
+    /// The store can be read. Nothing was written, because another machine holds the
+    /// lease.
+    LeaseHeld { host: String },
 }
 
 /// The result of the request that starts a session.
 struct Issued {
     grant: Grant,
     /// The refresh token that was exchanged for `grant`, if the server replaced it.
-    exchanged: Option<RefreshToken>,
+    used_token: Option<RefreshToken>,
 }
 
 impl SessionManager<'_> {
-    /// Proves that the store takes an entry of this profile.
+    /// Fails unless the store can hold an entry of this profile.
     pub(crate) fn prove_writable(&self) -> Result<(), SessionError> {
         let lock = self.lock()?;
-        self.prove_writable_under(&lock).map(|_| ())
+        self.prove_writable_under_lock(&lock).map(|_| ())
     }
 
-    /// Proves that the store takes an entry of this profile, whose lock is held.
-    /// A store with versions must also refuse a write with an old version.
-    pub(crate) fn prove_writable_under(
+    /// Fails unless the store can hold an entry of this profile. A store with versions
+    /// must also refuse a write with an old version.
+    pub(crate) fn prove_writable_under_lock(
         &self,
         lock: &ProfileLock,
     ) -> Result<StoreProof, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        if let Some(proof) = self.test_shared()? {
+        if let Some(proof) = self.test_store_if_shared()? {
             return Ok(proof);
         }
         Ok(match self.entry().prove_writable(lock)? {
-            true => StoreProof::Written,
-            false => StoreProof::Read,
+            true => StoreProof::Writable,
+            false => StoreProof::Readable,
         })
     }
 
-    /// Runs `request`, and stores and records the session that the server issues.
-    /// Returns `None` if the server accepts the request and issues no tokens, as
-    /// some servers do at signup. `login` is recorded with the session.
-    pub(crate) fn begin(
+    /// Calls `request`, and stores the session that the server issues. Records it in
+    /// the profile, with `login`. Returns `None` if the server accepts the request
+    /// without issuing tokens, as some servers do at signup.
+    pub(crate) fn start_session(
         &self,
         login: Option<&str>,
         request: impl FnOnce(&Client) -> Result<Grant, ApiError>,
-    ) -> Result<Option<Started>, SessionError> {
-        self.begin_with(login, |client| {
+    ) -> Result<Option<NewSession>, SessionError> {
+        self.start_session_with(login, |client| {
             request(client).map(|grant| Issued {
                 grant,
-                exchanged: None,
+                used_token: None,
             })
         })
     }
 
-    /// Takes a session over by its refresh token, which is exchanged at once. If
-    /// the server does not rotate tokens, that token remains valid and is stored.
-    /// `found` holds the names of the cookies that the token came from, if they
-    /// are not the configured names.
+    /// Starts a session from the refresh token of another program, and exchanges that
+    /// token at once. If the server does not rotate tokens, the token remains valid and
+    /// is stored. `cookie_names` are the names of the cookies that the token came from,
+    /// if they are not the configured names.
     pub(crate) fn take_over(
         &self,
         refresh: RefreshToken,
-        found: Option<CookieNames>,
-    ) -> Result<Started, SessionError> {
-        let unknown = Expiry::new((self.now)(), None);
-        if let Some(names) = &found {
+        cookie_names: Option<CookieNames>,
+    ) -> Result<NewSession, SessionError> {
+        let unknown_expiry = Expiry::new((self.now)(), None);
+        if let Some(names) = &cookie_names {
             self.client.use_cookie_names(names);
         }
-        let started = self.begin_with(None, |client| {
+        let new_session = self.start_session_with(None, |client| {
             let mut grant = client.exchange(&refresh)?;
-            grant.cookie_names = grant.cookie_names.or(found);
-            let exchanged = match (&grant.refresh, &grant.access) {
+            grant.cookie_names = grant.cookie_names.or(cookie_names);
+            let used_token = match (&grant.refresh, &grant.access) {
                 (None, Some(_)) => {
                     grant.refresh = Some(Token {
                         value: refresh,
-                        expiry: unknown,
+                        expiry: unknown_expiry,
                     });
                     None
                 }
                 _ => Some(refresh),
             };
-            Ok(Issued { grant, exchanged })
+            Ok(Issued { grant, used_token })
         })?;
-        started.ok_or(SessionError::NoToken {
+        new_session.ok_or(SessionError::NoToken {
             missing: "access token",
         })
     }
 
-    fn begin_with(
+    fn start_session_with(
         &self,
         login: Option<&str>,
         request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
-    ) -> Result<Option<Started>, SessionError> {
+    ) -> Result<Option<NewSession>, SessionError> {
         let lock = self.lock()?;
         let old_session = self.read_old_session()?;
         self.refuse_rotation_commands()?;
-        self.rotation_commands.run_check()?;
+        self.rotation_commands.run_on_rotate_check()?;
         let is_shared = self.is_shared()?;
         let deferral = self.interrupts.defer();
         let stored = self.request_and_store(&lock, login, old_session, is_shared, request);
         let Some((session, replaced)) = deferral.finish(stored)? else {
             return Ok(None);
         };
-        let session = self.run_pending_on_rotate(&lock, session)?;
-        let replaced = replaced.iter().map(|session| self.revoke_session(session));
-        Ok(Some(Started {
-            replaced: replaced.collect(),
+        let session = self.run_on_rotate_if_pending(&lock, session)?;
+        let revocations = replaced.iter().map(|session| self.revoke_session(session));
+        Ok(Some(NewSession {
+            revocations: revocations.collect(),
             session,
         }))
     }
 
-    /// Returns the new session, and the replaced sessions that are to be revoked.
+    /// Calls `request`, and stores and records the new session. Returns it with the
+    /// replaced sessions, which are still to be revoked.
     fn request_and_store(
         &self,
         lock: &ProfileLock,
@@ -138,7 +140,7 @@ impl SessionManager<'_> {
         is_shared: bool,
         request: impl FnOnce(&Client) -> Result<Issued, ApiError>,
     ) -> Result<Option<(Session, Vec<Session>)>, SessionError> {
-        let Issued { grant, exchanged } = {
+        let Issued { grant, used_token } = {
             let _waiting = self.terminal.spin("waiting for the server");
             request(&self.client)?
         };
@@ -150,14 +152,14 @@ impl SessionManager<'_> {
             Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
                 missing: "refresh token",
             })?;
-        session.hand_over_pending = self.rotation_commands.has_on_rotate();
+        session.on_rotate_pending = self.rotation_commands.has_on_rotate();
         let mut old_session = old_session;
         if is_shared {
-            (session, old_session) = self.log_in_shared(session)?;
+            (session, old_session) = self.store_shared_login(session)?;
         } else {
-            self.persist(lock, &session)?;
+            self.save_with_retries(lock, &session)?;
         }
-        self.record(|profile| {
+        self.update_profile(|profile| {
             profile.api_url = Some(self.origin.clone());
             profile.store = Some(self.store);
             profile.signed_in = Some(true);
@@ -187,21 +189,23 @@ impl SessionManager<'_> {
             let entry = self.entry_in(kind);
             replaced.extend(entry.read_despite_exposure().ok().flatten());
             if let Err(error) = entry.delete(lock) {
-                self.terminal
-                    .verbose(&format!("the {kind} store was not searched: {error}"));
+                self.terminal.verbose(&format!(
+                    "an older session in the {kind} store was not removed: {error}"
+                ));
             }
         }
-        // Sending the token that was just exchanged might end the new session.
-        let new_refresh = &session.refresh.value;
+        // Revoking a session by the token that was just exchanged might end the new
+        // session.
+        let new_token = &session.refresh.value;
         replaced.retain(|session| {
-            session.refresh.value != *new_refresh
-                && Some(&session.refresh.value) != exchanged.as_ref()
+            session.refresh.value != *new_token
+                && Some(&session.refresh.value) != used_token.as_ref()
         });
         Ok(Some((session, replaced)))
     }
 
-    /// Reads the session that is about to be replaced. An entry that cannot be
-    /// parsed must not prevent a login; a store that cannot be used must.
+    /// Reads the session that is about to be replaced. Ignores an entry that cannot be
+    /// parsed. Fails if the store cannot be used.
     fn read_old_session(&self) -> Result<Option<Session>, SessionError> {
         match self.entry().read_despite_exposure() {
             Ok(session) => Ok(session),
