@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::support::bus::PROMPTER;
+use crate::support::desktop::SECOND_WALLET;
 use crate::support::{Bus, Desktop, Display, Part, Screen, Service, Store, Test, World, test};
 
 const KWALLET: [Part; 2] = [Part::Command("dbus-daemon"), Part::Command("kwalletd5")];
@@ -32,6 +33,11 @@ pub fn tests() -> Vec<Test> {
         test("desktops::keepassxc", || life(Service::KeePassXc)).needs(&KEEPASSXC),
         test("desktops::keepassxc_that_asks", keepassxc_asks).needs(&KEEPASSXC),
         test("desktops::kwallet_killed_after_a_refresh", killed).needs(&KWALLET),
+        test(
+            "desktops::kwallet_killed_after_a_logout",
+            killed_after_logout,
+        )
+        .needs(&[KWALLET[0], KWALLET[1], Part::Command("secret-tool")]),
     ]
 }
 
@@ -118,6 +124,24 @@ fn killed() {
     }
     desktop.world.run(&["refresh"]).expect(0);
     desktop.world.run(&["whoami"]).expect(0);
+}
+
+/// A logout also deletes an entry in another wallet than the default one, and the deletion
+/// is on disk when it ends.
+fn killed_after_logout() {
+    let mut desktop = Desktop::new(Service::KWallet);
+    desktop.world.login();
+    desktop.copy_entry_to(SECOND_WALLET);
+    // `KWallet` writes the copy to disk by itself.
+    std::thread::sleep(Duration::from_secs(6));
+    desktop.world.run(&["token"]).expect(6);
+    let copied = desktop.wallet_file(SECOND_WALLET);
+    desktop.world.run(&["logout"]).expect(0);
+    assert_ne!(desktop.wallet_file(SECOND_WALLET), copied);
+    desktop.kill();
+    desktop.restart();
+    desktop.world.run(&["token"]).expect(3);
+    assert_eq!(desktop.world.entry(), None);
 }
 
 /// The window class of the program that shows the prompts of gnome-keyring.

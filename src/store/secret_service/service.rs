@@ -5,7 +5,7 @@
 //! without a timeout, prompt before a deletion, and open a session even if there is
 //! no item to read.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,7 +116,13 @@ impl Service {
         if let (Some(identification), None) = (identification, self.daemon) {
             self.keep_daemon(identification.await.unwrap_or(Daemon::Unknown));
         }
-        self.flush(account).await;
+        // If the item was created through a prompt, its path is not known. It is then in the
+        // default collection.
+        let collection = match self.items.get(account) {
+            Some(item) => collection_of(item).to_owned(),
+            None => DEFAULT_COLLECTION.to_owned(),
+        };
+        self.flush(&collection).await;
         Ok(())
     }
 
@@ -154,10 +160,12 @@ impl Service {
                 self.delete_item(item).await?;
             }
         }
-        if !matches.is_empty() {
-            self.flush(account).await;
-        }
         self.items.remove(account);
+        let items = matches.unlocked.iter().chain(&matches.locked);
+        let collections: BTreeSet<_> = items.map(|item| collection_of(item)).collect();
+        for collection in collections {
+            self.flush(collection).await;
+        }
         Ok(!matches.is_empty())
     }
 
@@ -212,15 +220,11 @@ impl Service {
         self.daemon = Some(daemon).filter(|daemon| *daemon != Daemon::Unknown);
     }
 
-    /// Makes `KWallet` write the last change to disk. gnome-keyring does so before it
-    /// replies, and KeePassXC has no method for it.
-    async fn flush(&mut self, account: &str) {
+    /// Makes `KWallet` write the last change of a collection to disk. gnome-keyring does so
+    /// before it replies, and KeePassXC has no method for it.
+    async fn flush(&mut self, collection: &str) {
         let Daemon::KWallet(kwallet) = self.daemon().await else {
             return;
-        };
-        let collection = match self.items.get(account) {
-            Some(item) => collection_of(item),
-            None => DEFAULT_COLLECTION,
         };
         let synced = match self.collection_label(collection).await {
             Some(wallet) => kwallet.sync(&self.bus, &wallet).await,
@@ -287,7 +291,7 @@ impl Service {
             .call(collection, COLLECTION_INTERFACE, "CreateItem", &arguments)
             .await?;
         self.run_prompt(&prompt, Question::Unlock).await?;
-        // If the item was created through a prompt, its path is not returned.
+        // If the item is created through a prompt, its path is not returned.
         if item.as_str() != NO_OBJECT {
             self.items.insert(account.to_owned(), item);
         }

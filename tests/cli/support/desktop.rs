@@ -21,6 +21,9 @@ pub enum Service {
     KeePassXc,
 }
 
+/// A wallet besides the default wallet `kdewallet`.
+pub const SECOND_WALLET: &str = "second";
+
 const KWALLETRC: &str = "[Wallet]\nEnabled=true\nFirst Use=false\nDefault Wallet=kdewallet\n\
     Prompt on Open=false\n[org.freedesktop.secrets]\napiEnabled=true\n";
 
@@ -71,7 +74,7 @@ impl Desktop {
                 // The first opening makes the wallet's file; its collection
                 // exists from the next start on.
                 desktop.start();
-                desktop.open_wallet();
+                desktop.open_wallets();
                 desktop.kill();
             }
             Service::KeePassXc => desktop.make_database(),
@@ -132,14 +135,20 @@ impl Desktop {
         write(&path, &text);
     }
 
-    /// Opens the wallet as a desktop login does; any 56 bytes are its key.
-    fn open_wallet(&self) {
+    fn open_wallets(&self) {
+        self.open_wallet("kdewallet");
+        self.open_wallet(SECOND_WALLET);
+    }
+
+    /// Opens a wallet as a desktop login does; any 56 bytes are its key.
+    fn open_wallet(&self, wallet: &str) {
+        let wallet = format!("string:{wallet}");
         let key = format!("array:byte:{}", ["1"; 56].join(","));
         self.bus().dbus_send(&[
             "--dest=org.kde.kwalletd5",
             "/modules/kwalletd5",
             "org.kde.KWallet.pamOpen",
-            "string:kdewallet",
+            &wallet,
             &key,
             "int32:0",
         ]);
@@ -149,10 +158,32 @@ impl Desktop {
                     "--dest=org.kde.kwalletd5",
                     "/modules/kwalletd5",
                     "org.kde.KWallet.isOpen",
-                    "string:kdewallet",
+                    &wallet,
                 ])
                 .contains("true")
         });
+    }
+
+    /// Copies the entry of the default profile to another wallet.
+    pub fn copy_entry_to(&self, wallet: &str) {
+        let collection = format!("--collection=/org/freedesktop/secrets/collection/{wallet}");
+        let mut child = self
+            .bus()
+            .command("secret-tool")
+            .args(["store", "--label=copy", &collection])
+            .args(["service", "rememberizer", "username", "default"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let entry = self.world.entry().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), entry.as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success());
+    }
+
+    /// The file of a wallet, as it is on disk.
+    pub fn wallet_file(&self, wallet: &str) -> Vec<u8> {
+        let path = format!(".local/share/kwalletd/{wallet}.kwl");
+        std::fs::read(self.world.home().join(path)).unwrap()
     }
 
     /// Ends the service with SIGKILL.
@@ -178,7 +209,7 @@ impl Desktop {
     pub fn restart(&mut self) {
         self.start();
         match self.service {
-            Service::KWallet => self.open_wallet(),
+            Service::KWallet => self.open_wallets(),
             Service::KeePassXc => {
                 wait("collection", || self.bus().has_default_collection());
                 // In its first instants it leaves prompts unanswered.
