@@ -25,6 +25,9 @@ const FILE_NAME: &str = "profiles.json";
 const LOCK_FILE_NAME: &str = "profiles.json.lock";
 
 /// One profile: where its session belongs, where it is stored and how it is renewed.
+///
+/// No field may have `skip_serializing_if`: [`Profile::keys`] and [`Profiles::update`] need the
+/// fields without a value too.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
@@ -57,7 +60,7 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Returns the keys of a profile in the file.
+    /// Returns all keys that a profile can have in the file.
     pub fn keys() -> Vec<String> {
         let value = serde_json::to_value(Self::default()).unwrap_or_default();
         let keys = value.as_object().into_iter().flat_map(Map::keys);
@@ -329,5 +332,31 @@ fn rewrite_error(error: impl Into<std::io::Error>) -> ProfilesError {
         action: "rewrite",
         path: FILE_NAME.into(),
         source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_include_fields_without_a_value() {
+        let expected = [
+            "api_url",
+            "login",
+            "store",
+            "signed_in",
+            "access_cookie",
+            "refresh_cookie",
+            "sign_in_url",
+            "sign_up_url",
+            "referer",
+            "captcha",
+            "on_rotate",
+            "on_rotate_check",
+            "end_warned_at",
+            "clock_skew",
+        ];
+        assert_eq!(Profile::keys(), expected);
     }
 }

@@ -1,6 +1,6 @@
 //! One session on many machines: processes from three homes on an etcd cluster of
-//! three nodes, on OpenBao and over ssh, and a server that revokes the session
-//! when a spent refresh token comes back.
+//! three nodes, on OpenBao, on a stand-in for Kubernetes and over ssh, and a server
+//! that revokes the session when a spent refresh token comes back.
 
 use std::fs;
 use std::io::Write;
@@ -28,6 +28,12 @@ pub fn tests() -> Vec<Test> {
         test("fleet::life_over_ssh", life_over_ssh),
         test("fleet::check_vault_version_1", check_version_1).needs(&bao),
         test("fleet::vault_keeps_two_versions", two_versions).needs(&bao),
+        test(
+            "fleet::vault_address_ends_with_slashes",
+            address_with_slashes,
+        )
+        .needs(&bao),
+        test("fleet::vault_is_unreachable", unreachable_vault).needs(&[bao[1]]),
         test("fleet::recipes_of_etcd", etcd_recipes).needs(&etcd),
         test("fleet::the_leader_is_killed_meanwhile", || leader_killed(1)).needs(&etcd),
         test("fleet::the_leader_is_killed_five_times", || {
@@ -41,17 +47,23 @@ pub fn tests() -> Vec<Test> {
         test("fleet::the_session_ends_for_all", ends_for_all).needs(&etcd),
     ];
     for (name, start, needs) in [
-        ("etcd", Engine::etcd as fn() -> Engine, etcd),
-        ("vault", Engine::vault, bao),
+        ("etcd", Engine::etcd as fn() -> Engine, &etcd[..]),
+        ("vault", Engine::vault, &bao),
+        ("kubernetes", Engine::kubernetes, &[python]),
     ] {
         let on = |what: &str, run: fn(fn() -> Engine)| {
-            test(&format!("fleet::{what}_{name}"), move || run(start)).needs(&needs)
+            test(&format!("fleet::{what}_{name}"), move || run(start)).needs(needs)
         };
         tests.extend([
             on("check", check),
-            on("one_renewer_many_readers", one_renewer),
             on("life", life),
             on("many_processes_exchange_once", many),
+        ]);
+        if name == "kubernetes" {
+            continue;
+        }
+        tests.extend([
+            on("one_renewer_many_readers", one_renewer),
             on("holder_killed_before_sending", killed_before_sending).long(),
             on("holder_killed_with_the_answer", killed_with_answer).long(),
             on("holder_stopped_for_12_s", |start| stopped(start, 12)).long(),
@@ -61,7 +73,8 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A store that runs for a test: three nodes of etcd, or one OpenBao.
+/// A store that runs for a test: three nodes of etcd, one OpenBao, or the stand-in for
+/// `kubectl` and an API server.
 struct Engine {
     name: &'static str,
     /// The helper's location.
@@ -149,6 +162,18 @@ impl Engine {
         engine
     }
 
+    /// The stand-in is no process: `kubectl` keeps the Secrets in a directory.
+    fn kubernetes() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        Self {
+            name: "kubernetes",
+            location: "team/rememberizer",
+            nodes: vec![],
+            addresses: vec![data.path().display().to_string()],
+            _data: data,
+        }
+    }
+
     /// The variables by which helpers and recipes find it.
     fn env(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: String| (name.to_owned(), value);
@@ -157,6 +182,7 @@ impl Engine {
                 pair("ETCDCTL_API", "3".to_owned()),
                 pair("ETCDCTL_ENDPOINTS", self.addresses.join(",")),
             ],
+            "kubernetes" => vec![pair("KUBECONFIG", self.addresses[0].clone())],
             _ => vec![
                 pair("VAULT_ADDR", format!("http://{}", self.addresses[0])),
                 pair("VAULT_TOKEN", "root".to_owned()),
@@ -222,6 +248,9 @@ impl Fleet {
             },
         );
         helped.env.extend(engine.env());
+        let kubectl = helped.world.home().join("bin/kubectl");
+        fs::write(&kubectl, include_str!("support/kubectl")).unwrap();
+        set_mode(&kubectl, 0o755);
         let slow = helped.world.home().join("bin/rememberizer-store-slow");
         fs::write(&slow, SLOW_HELPER.replace("ENGINE", engine.name)).unwrap();
         set_mode(&slow, 0o755);
@@ -552,6 +581,33 @@ fn two_versions() {
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let versions = metadata["data"]["versions"].as_object().unwrap();
     assert_eq!(versions.len(), 2, "{metadata}");
+}
+
+fn address_with_slashes() {
+    let mut fleet = Fleet::prepared(Engine::vault(), "vault");
+    let address = format!("http://{}//", fleet.engine.addresses[0]);
+    let helped = &mut fleet.machines.helped;
+    helped.env.push(("VAULT_ADDR".to_owned(), address));
+    let answer =
+        fleet.ask(&json!({"v": 1, "op": "put", "key": "default", "if": "0", "value": "YQ=="}));
+    assert_eq!(answer, json!({"ok": true, "version": "1"}));
+}
+
+/// The message is that of curl, without the status that curl prints for the helper.
+fn unreachable_vault() {
+    let mut helped = Helped::new(Store::File);
+    let env = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    helped.env.extend([
+        env("VAULT_ADDR", "http://127.0.0.1:1"),
+        env("VAULT_TOKEN", "root"),
+    ]);
+    let output = helped.login("helper:vault:secret/rememberizer").expect(6);
+    let (first_line, _) = output.stderr.split_once('\n').unwrap();
+    assert!(
+        first_line.contains("the store is unavailable: curl: (7) "),
+        "{output:#?}"
+    );
+    assert!(!first_line.ends_with("000"), "{output:#?}");
 }
 
 /// Machines with a stand-in for ssh, which runs its command in another home.
