@@ -92,7 +92,7 @@ impl<'a> StoreServer<'a> {
                 let _lock = self.lock()?;
                 let stored = self.read(key)?;
                 let content = stored.content.as_deref().map(Vec::as_slice);
-                Ok(message::success(&stored.version, Some(content)))
+                Ok(message::entry(&stored.version, content))
             }
             Request::Put {
                 key,
@@ -108,7 +108,7 @@ impl<'a> StoreServer<'a> {
                     ));
                 }
                 let version = self.write(key, value.as_deref().map(Vec::as_slice))?;
-                Ok(message::success(&version, None))
+                Ok(message::stored(&version))
             }
             Request::Unknown => Ok(message::error(ErrorCode::Unsupported, "unknown operation")),
         }

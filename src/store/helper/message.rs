@@ -1,5 +1,5 @@
-//! Writes and parses the requests and responses of the protocol for store helpers,
-//! which `helpers/README.md` specifies.
+//! Writes and parses the lines of the protocol for store helpers, which `helpers/README.md`
+//! specifies: requests, responses, and the first line of a helper ("hello").
 
 use std::borrow::Cow;
 
@@ -14,13 +14,13 @@ use crate::store::lazy_object::{JsonStr, LazyObject};
 pub(in crate::store) const MAX_LINE_BYTES: usize = 128 * 1024;
 /// Maximum size of a value in bytes.
 pub(super) const MAX_VALUE_BYTES: usize = 64 * 1024;
-/// The first line that a store with versions sends.
+/// The first line of a helper whose store has versions.
 pub(in crate::store) const HELLO: &[u8] = b"{\"v\":[1],\"cas\":true}\n";
 
 /// The capabilities that a helper states in its first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Hello {
-    /// Whether the store has versions and compares them (compare-and-set).
+    /// Whether the store compares versions (`cas`, compare-and-set).
     pub(super) has_versions: bool,
     /// Maximum size of a value in bytes, if it is smaller than [`MAX_VALUE_BYTES`].
     pub(super) max_value_bytes: Option<usize>,
@@ -66,100 +66,103 @@ pub(in crate::store) enum Request {
     Unknown,
 }
 
-/// The error of a line that is not valid in this protocol. Contains a description
-/// that never quotes the line.
+/// The description of a line that is not valid in this protocol. Never quotes the line.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
 
-/// The keys of any line. Keys that are `None` are not written.
-#[derive(Default, Serialize)]
-struct Line<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    v: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    op: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(rename = "if", skip_serializing_if = "Option::is_none")]
-    expected: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ok: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<ErrorCode>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<&'a str>,
-    /// `Some(None)` is written as null.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<Option<&'a str>>,
+/// A line to write. The values need no escapes in JSON, so that a helper can parse them in
+/// shell.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Get {
+        v: u32,
+        op: &'a str,
+        key: &'a str,
+    },
+    Put {
+        v: u32,
+        op: &'a str,
+        key: &'a str,
+        #[serde(rename = "if", skip_serializing_if = "Option::is_none")]
+        expected: Option<&'a str>,
+        value: Option<&'a str>,
+    },
+    Entry {
+        ok: bool,
+        version: &'a str,
+        value: Option<&'a str>,
+    },
+    Stored {
+        ok: bool,
+        version: &'a str,
+    },
+    Error {
+        ok: bool,
+        error: ErrorCode,
+        message: &'a str,
+    },
 }
 
-impl Line<'_> {
-    fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        // The buffer must not be reallocated, since the old allocation would not be zeroized.
-        let value = self.value.flatten().unwrap_or_default();
-        let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + 1024));
-        // Writing strings and numbers to a vector cannot fail.
-        let _ = serde_json::to_writer(&mut *bytes, self);
-        bytes.push(b'\n');
-        bytes
-    }
+/// Returns the line as bytes. `value` is the longest value in the line.
+fn to_bytes(line: &Line<'_>, value: Option<&str>) -> Zeroizing<Vec<u8>> {
+    // The buffer must not be reallocated, since the old allocation would not be zeroized.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(value.map_or(0, str::len) + 1024));
+    // Writing strings and numbers to a vector cannot fail.
+    let _ = serde_json::to_writer(&mut *bytes, line);
+    bytes.push(b'\n');
+    bytes
 }
 
 /// Returns a request that reads the entry `key`.
 pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
-    let line = Line {
-        v: Some(1),
-        op: Some("get"),
-        key: Some(key),
-        ..Line::default()
-    };
-    line.to_bytes()
+    let (v, op) = (1, "get");
+    to_bytes(&Line::Get { v, op, key }, None)
 }
 
 /// Returns a request that replaces the entry `key`, or removes it if `value` is
 /// `None`. If `expected` is given, the entry must have that version.
 pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
-    let value = value.map(encode);
-    let line = Line {
-        v: Some(1),
-        op: Some("put"),
-        key: Some(key),
+    let encoded = value.map(encode);
+    let value = encoded.as_ref().map(|text| text.as_str());
+    let line = Line::Put {
+        v: 1,
+        op: "put",
+        key,
         expected,
-        value: Some(value.as_ref().map(|value| value.as_str())),
-        ..Line::default()
+        value,
     };
-    line.to_bytes()
+    to_bytes(&line, value)
 }
 
-/// Returns a successful response. The outer `None` of `value` is for a put, the
-/// inner `None` for a get of an absent entry.
-pub(in crate::store) fn success(version: &str, value: Option<Option<&[u8]>>) -> Zeroizing<Vec<u8>> {
-    let value = value.map(|value| value.map(encode));
-    let line = Line {
-        ok: Some(true),
-        version: Some(version),
-        value: value
-            .as_ref()
-            .map(|value| value.as_ref().map(|v| v.as_str())),
-        ..Line::default()
+/// Returns the response to a get. `value` is `None` if the entry is absent.
+pub(in crate::store) fn entry(version: &str, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+    let encoded = value.map(encode);
+    let value = encoded.as_ref().map(|text| text.as_str());
+    let line = Line::Entry {
+        ok: true,
+        version,
+        value,
     };
-    line.to_bytes()
+    to_bytes(&line, value)
 }
 
-/// Returns an error response. Shortens the message, and removes what JSON would escape,
-/// since shell scripts parse the line.
+/// Returns the response to a put that was done.
+pub(in crate::store) fn stored(version: &str) -> Zeroizing<Vec<u8>> {
+    to_bytes(&Line::Stored { ok: true, version }, None)
+}
+
+/// Returns an error response. Shortens the message, and removes characters that would
+/// need an escape in JSON.
 pub(in crate::store) fn error(code: ErrorCode, message: &str) -> Zeroizing<Vec<u8>> {
     let is_plain = |c: &char| !c.is_control() && !matches!(c, '"' | '\\');
     let message: String = message.chars().filter(is_plain).take(200).collect();
-    let line = Line {
-        ok: Some(false),
-        error: Some(code),
-        message: Some(&message),
-        ..Line::default()
+    let line = Line::Error {
+        ok: false,
+        error: code,
+        message: &message,
     };
-    line.to_bytes()
+    to_bytes(&line, None)
 }
 
 /// Returns the base64 form of `value`.
@@ -181,7 +184,7 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
     Ok(value)
 }
 
-/// The fields of one line: a flat object without duplicate keys.
+/// The fields of one line: an object without duplicate keys, nested objects and lists.
 struct Fields<'a>(LazyObject<'a>);
 
 impl<'a> Fields<'a> {
@@ -248,8 +251,7 @@ pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed>
     })
 }
 
-/// Whether `key` has no characters that would need escapes in a JSON string, so that
-/// a helper can parse it in shell.
+/// Whether `key` can be sent in a line.
 pub(super) fn is_key(key: &str) -> bool {
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
     !key.is_empty() && key.bytes().all(is_plain)
@@ -325,11 +327,11 @@ pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malf
 mod tests {
     use super::*;
 
-    const CAS: Hello = Hello {
+    const WITH_VERSIONS: Hello = Hello {
         has_versions: true,
         max_value_bytes: None,
     };
-    const PLAIN: Hello = Hello {
+    const WITHOUT_VERSIONS: Hello = Hello {
         has_versions: false,
         max_value_bytes: None,
     };
@@ -352,7 +354,7 @@ mod tests {
 
     #[test]
     fn hellos() {
-        assert_eq!(parse_hello(br#"{"v":[1],"cas":true}"#), Ok(CAS));
+        assert_eq!(parse_hello(br#"{"v":[1],"cas":true}"#), Ok(WITH_VERSIONS));
         assert_eq!(
             parse_hello(br#"{"v":[1,2],"cas":false,"max":2560,"new":null}"#),
             Ok(Hello {
@@ -384,16 +386,17 @@ mod tests {
 
     #[test]
     fn responses() {
-        let Ok(Response::Success { version, value }) =
-            parse_response(br#"{"ok":true,"version":"7","value":"YWJj"}"#, CAS)
-        else {
+        let Ok(Response::Success { version, value }) = parse_response(
+            br#"{"ok":true,"version":"7","value":"YWJj"}"#,
+            WITH_VERSIONS,
+        ) else {
             panic!("a success")
         };
         assert_eq!(
             (version.as_deref(), value.as_deref().map(|v| &**v)),
             (Some("7"), Some(&b"abc"[..]))
         );
-        assert!(parse_response(br#"{"ok":true,"value":null}"#, PLAIN).is_ok());
+        assert!(parse_response(br#"{"ok":true,"value":null}"#, WITHOUT_VERSIONS).is_ok());
         for line in [
             &br#"{"ok":true,"value":"YWJj"}"#[..],
             br#"{"ok":true,"version":"a b"}"#,
@@ -411,7 +414,7 @@ mod tests {
             b"\0",
         ] {
             assert!(
-                parse_response(line, CAS).is_err(),
+                parse_response(line, WITH_VERSIONS).is_err(),
                 "{}",
                 String::from_utf8_lossy(line)
             );
@@ -420,6 +423,6 @@ mod tests {
             r#"{{"ok":true,"value":"{}"}}"#,
             encode(&[0; MAX_VALUE_BYTES + 1]).as_str()
         );
-        assert!(parse_response(large.as_bytes(), PLAIN).is_err());
+        assert!(parse_response(large.as_bytes(), WITHOUT_VERSIONS).is_err());
     }
 }
