@@ -141,7 +141,8 @@ impl CookieReader<'_> {
     pub(super) fn new_token<T>(&self, value: T, lifetime_millis: Option<i64>) -> Token<T> {
         Token {
             value,
-            expiry: Expiry::new(self.received_at.local, lifetime_millis),
+            expiry: Expiry::new(self.received_at.local, lifetime_millis)
+                .with_round_trip(self.received_at.round_trip),
         }
     }
 }

@@ -237,7 +237,7 @@ impl Http {
         log(&format!("{} in {millis} ms{cookies_set}", status.as_u16()));
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         Ok(Response {
-            received_at: ReceivedAt::new(local_now, date),
+            received_at: ReceivedAt::new(local_now, date, elapsed),
             status,
             elapsed,
             headers,

@@ -2,6 +2,8 @@
 //!
 //! This module parses the `Date` and `Retry-After` headers.
 
+use std::time::Duration;
+
 use crate::model::Timestamp;
 
 /// Maximum value of `Retry-After`: a day.
@@ -13,13 +15,16 @@ pub(super) struct ReceivedAt {
     pub(super) local: Timestamp,
     /// The `Date` header (RFC 9110 §6.6.1); `None` if it is missing or invalid.
     pub(super) server: Option<Timestamp>,
+    /// The time since the request was sent.
+    pub(super) round_trip: Duration,
 }
 
 impl ReceivedAt {
-    pub(super) fn new(local: Timestamp, date: Option<&str>) -> Self {
+    pub(super) fn new(local: Timestamp, date: Option<&str>, round_trip: Duration) -> Self {
         Self {
             local,
             server: date.and_then(parse_date),
+            round_trip,
         }
     }
 
@@ -58,7 +63,7 @@ mod tests {
     use super::*;
 
     fn received_at(date: Option<&str>) -> ReceivedAt {
-        ReceivedAt::new(Timestamp::from_secs(1_795_489_000), date)
+        ReceivedAt::new(Timestamp::from_secs(1_795_489_000), date, Duration::ZERO)
     }
 
     #[test]

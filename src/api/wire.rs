@@ -101,7 +101,7 @@ mod tests {
         let reader = CookieReader {
             host: "h",
             names: &CookieNames::default(),
-            received_at: ReceivedAt::new(Timestamp::from_secs(0), None),
+            received_at: ReceivedAt::new(Timestamp::from_secs(0), None, std::time::Duration::ZERO),
             log: &|_| (),
         };
         let mut grant = reader.read_grant(cookies.iter().map(|c| c.as_bytes()));

@@ -54,7 +54,6 @@ fn variable_name(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let manager = context.session_manager();
-    let requested_at = (context.host.now)();
     let credential = manager.credential(context.token_variables()?, args.min_ttl)?;
     let Some((program, rest)) = args.command.split_first() else {
         return Err(Failure::usage("there is no command to run").into());
@@ -68,7 +67,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         .env_remove(ACCESS_TOKEN);
     (context.host.restore_limits)();
     let status = if args.token_file {
-        supervise(context, credential, requested_at, args.min_ttl, command)
+        supervise(context, credential, args.min_ttl, command)
     } else {
         command.env(&args.env, credential.access_token()?.secret().expose());
         run_command(command, context).map_err(Error::from)

@@ -24,6 +24,9 @@ pub struct Expiry {
     /// Milliseconds from receipt to expiry; `None` if the server did not state it.
     #[serde(rename = "lifetime", default, skip_serializing_if = "Option::is_none")]
     lifetime_millis: Option<i64>,
+    /// The time from sending the request to receiving the response. It is not stored.
+    #[serde(skip)]
+    round_trip_millis: u32,
 }
 
 /// The remaining lifetime of a token.
@@ -43,7 +46,22 @@ impl Expiry {
         Self {
             received_at,
             lifetime_millis: lifetime_millis.map(|millis| millis.clamp(0, MAX_LIFETIME_MILLIS)),
+            round_trip_millis: 0,
         }
+    }
+
+    /// Returns the same expiry with the time between the request and the response.
+    pub fn with_round_trip(self, round_trip: Duration) -> Self {
+        Self {
+            round_trip_millis: u32::try_from(round_trip.as_millis()).unwrap_or(u32::MAX),
+            ..self
+        }
+    }
+
+    /// Returns the time between request and response of the token. Zero if this process did
+    /// not receive the token itself, or has stored and read it.
+    pub(crate) fn round_trip(&self) -> Duration {
+        Duration::from_millis(self.round_trip_millis.into())
     }
 
     /// Returns an expiry with the same lifetime and a time of receipt `milliseconds` later.

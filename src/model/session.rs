@@ -90,8 +90,9 @@ impl Session {
         }
     }
 
-    /// Sets the clock skew, and shifts the local times of receipt so that they stay the
-    /// same by the server's clock.
+    /// Replaces the recorded clock skew: the server's clock minus the local clock, or `None`
+    /// if it is not known. Also shifts the local times of receipt, so that by the server's
+    /// clock they stay the same.
     pub(crate) fn set_clock_skew(&mut self, clock_skew_millis: Option<i64>) {
         let previous = self.clock_skew_millis.unwrap_or(0);
         let shift = previous.saturating_sub(clock_skew_millis.unwrap_or(0));

@@ -286,3 +286,24 @@ fn ignored_signals() -> u64 {
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or_default()
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Command;
+
+    use super::*;
+
+    /// Without the rule, this fails only at a terminal, since only there a Ctrl-C is taken
+    /// for one that the terminal has sent to the child process too.
+    #[test]
+    fn a_signal_that_arrives_before_the_child_process_starts_is_sent_to_it() {
+        let interrupts = Interrupts::new(Box::new(|_| ()), Box::new(|| ()));
+        interrupts.0.lock().forwarding = Forwarding::BeforeStart(Vec::new());
+        interrupts.0.handle(signal_hook::consts::SIGINT);
+        let mut child = Command::new("sleep").arg("10").spawn().unwrap();
+        interrupts.forward_to(child.id());
+        let status = child.wait().unwrap();
+        assert_eq!(status.signal(), Some(signal_hook::consts::SIGINT));
+    }
+}

@@ -23,6 +23,8 @@ mod machine;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
+mod simulated_server;
+#[cfg(test)]
 mod simulator;
 #[cfg(test)]
 mod tests;
@@ -190,13 +192,6 @@ pub(super) struct SharedSession<'a, E> {
     pub(super) origin: &'a Origin,
 }
 
-/// How a renewal continues after an exchange under the lease.
-enum Step {
-    Renewed(Renewal),
-    /// Read the entry again and start over.
-    Retry,
-}
-
 type LeaseResult<T, E> = Result<T, LeaseError<<E as Environment>::Error>>;
 
 impl<E: Environment> SharedSession<'_, E> {
@@ -341,8 +336,8 @@ impl<E: Environment> SharedSession<'_, E> {
                 return Err(LeaseError::OtherRunFailed(failed.reason.clone()));
             }
             if let Some(held) = self.acquire_lease(entry, &version)? {
-                let step = self.exchange_under_lease(held, expired_lease.as_ref())?;
-                if let Step::Renewed(renewal) = step {
+                let renewal = self.exchange_under_lease(held, expired_lease.as_ref())?;
+                if let Some(renewal) = renewal {
                     return Ok(renewal);
                 }
             } else {

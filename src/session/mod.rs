@@ -20,6 +20,7 @@ mod access;
 mod error;
 mod interrupts;
 mod lease;
+mod lease_environment;
 mod logout;
 mod on_rotate;
 mod renew;

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<Test> {
         test("token_file::killed", killed),
         test("token_file::session_ends", session_ends),
         test("token_file::short_min_ttl", short_min_ttl),
+        test("token_file::slow_check", slow_check),
         test("token_file::cannot_be_written", cannot_be_written),
         test("token_file::variable", variable),
         test("token_file::ctrl_c_reaches_the_command_once", ctrl_c).needs(&[Part::Command("tmux")]),
@@ -233,6 +234,19 @@ fn short_min_ttl() {
     let output = world.run(&args).expect(0);
     assert_eq!(output.stderr, "", "{output:?}");
     assert!(world.api.exchanges() > 1);
+}
+
+/// The time that `on_rotate_check` takes does not shorten the use of the token.
+fn slow_check() {
+    let world = with_short_tokens(Store::File);
+    world.api.set(|settings| settings.access_lifetime = 18);
+    world
+        .run(&["profile", "set", "on_rotate_check", "--", "sleep", "4"])
+        .expect(0);
+    // The token must be renewed a third of its lifetime after the command has started.
+    let output = world.run(&exec("sleep 4")).expect(0);
+    assert_eq!(output.stderr, "", "{output:?}");
+    assert_eq!(world.api.exchanges(), 1);
 }
 
 fn cannot_be_written() {

@@ -1,6 +1,7 @@
 //! Cookies of the two kinds of servers, cleared cookies, domains, and hostile headers.
 
 use std::cell::RefCell;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -25,7 +26,7 @@ fn read_at(host: &str, date: Option<&str>, headers: &[&[u8]]) -> [Option<(String
     let grant = CookieReader {
         host,
         names: &CookieNames::default(),
-        received_at: ReceivedAt::new(Timestamp::from_secs(LOCAL), date),
+        received_at: ReceivedAt::new(Timestamp::from_secs(LOCAL), date, Duration::ZERO),
         log: &|line| logged.borrow_mut().push_str(line),
     }
     .read_grant(headers.iter().copied());

@@ -28,12 +28,10 @@ const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// times in whole seconds, and a command that reads the file just before the removal.
 const EXPIRY_MARGIN: Duration = Duration::from_millis(1250);
 
-/// Runs the command and returns its exit code. `requested_at` is the time just before the
-/// credential was requested.
+/// Runs the command and returns its exit code.
 pub(super) fn supervise(
     context: &Context<'_>,
     mut credential: Credential<'_>,
-    requested_at: Timestamp,
     min_ttl: Duration,
     mut command: Command,
 ) -> Result<i32, Error> {
@@ -47,10 +45,10 @@ pub(super) fn supervise(
         })),
         min_ttl,
         expiry: None,
-        latency: Duration::ZERO,
+        round_trip: Duration::ZERO,
         last_failure_code: None,
     };
-    updater.write(&credential, requested_at)?;
+    updater.write(&credential)?;
     context.interrupts.prepare_forwarding();
     let mut child = super::spawn(&mut command)?;
     context.interrupts.forward_to(child.id());
@@ -102,10 +100,11 @@ struct FileUpdater<'c> {
     state: Arc<Mutex<FileState>>,
     min_ttl: Duration,
     /// The expiry of the token in the file, calculated as if the server had issued the token
-    /// at the time of the request. The real expiry is later by at most `latency`.
+    /// when the request was sent. The real expiry is later by at most `round_trip`.
     expiry: Option<Expiry>,
-    /// The time from the request to its response.
-    latency: Duration,
+    /// The time between the request and its response. Zero if another process renewed the
+    /// token. Does not include waiting for a lock or for a command of the user.
+    round_trip: Duration,
     /// The exit code of the last failure. A failure with the same code is not reported
     /// again.
     last_failure_code: Option<u8>,
@@ -113,17 +112,14 @@ struct FileUpdater<'c> {
 
 impl FileUpdater<'_> {
     /// Writes the token to the file, and records when to remove it.
-    fn write(&mut self, credential: &Credential<'_>, requested_at: Timestamp) -> Result<(), Error> {
+    fn write(&mut self, credential: &Credential<'_>) -> Result<(), Error> {
         let mut state = lock(&self.state);
         // Written first: if this fails, the next attempt must still be due.
         state.file.write(credential.access_token()?)?;
         let expiry = credential.access_expiry();
-        // If the token was received before this request, for example by another process,
-        // the latency is zero.
-        let latency = expiry.map_or(0, |expiry| expiry.received_at().millis_since(requested_at));
-        let latency = latency.max(0);
-        self.latency = Duration::from_millis(latency.unsigned_abs());
-        self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-latency));
+        self.round_trip = expiry.map_or(Duration::ZERO, Expiry::round_trip);
+        let millis = i64::try_from(self.round_trip.as_millis()).unwrap_or_default();
+        self.expiry = expiry.map(|expiry| expiry.shifted_by_millis(-millis));
         state.remove_at = self.expiry.and_then(|expiry| {
             // For short-lived tokens, limit the margin to 2/5 of the lifetime.
             let max_margin = self.lifetime().map(|lifetime| lifetime * 2 / 5);
@@ -214,11 +210,10 @@ impl FileUpdater<'_> {
             return;
         }
         let terminal = self.context.terminal;
-        let requested_at = (self.context.host.now)();
         let renewed = credential
-            .renew_if_expires_within(self.threshold() + self.latency)
+            .renew_if_expires_within(self.threshold() + self.round_trip)
             .map_err(Error::from)
-            .and_then(|()| self.write(credential, requested_at));
+            .and_then(|()| self.write(credential));
         match renewed {
             Ok(()) => {
                 if self.last_failure_code.take().is_some() {

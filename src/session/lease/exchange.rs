@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::watch::Backoff;
 use super::{
     Environment, ExchangeOutcome, LeaseError, LeaseResult, MIN_SAVE_ATTEMPTS, Renewal,
-    SharedSession, Step,
+    SharedSession,
 };
 use crate::model::{Grant, PendingExchange};
 use crate::store::{EndedMark, FailedAttempt, Lease, PutOutcome, SharedEntry, StoreError, Version};
@@ -58,12 +58,12 @@ impl<E: Environment> SharedSession<'_, E> {
     }
 
     /// Exchanges the token and stores the result. If the rest of the lease is too short for
-    /// an exchange, releases the lease and returns [`Step::Retry`].
+    /// an exchange, releases the lease and returns `None`: the caller must start over.
     pub(super) fn exchange_under_lease(
         &self,
         held: HeldLease,
         expired_lease: Option<&Lease>,
-    ) -> LeaseResult<Step, E> {
+    ) -> LeaseResult<Option<Renewal>, E> {
         let timing = self.timing;
         let elapsed = self
             .environment
@@ -73,7 +73,7 @@ impl<E: Environment> SharedSession<'_, E> {
             self.environment
                 .log("acquiring the lease took too long, releasing it");
             self.release(held, None);
-            return Ok(Step::Retry);
+            return Ok(None);
         }
         let Some(session) = &held.entry.session else {
             return Err(LeaseError::NotSignedIn);
@@ -93,7 +93,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 let renewal = self.store_result(&held, grant)?;
                 match renewal {
                     Renewal::ByThisRun(_) if !has_access => Err(LeaseError::NoAccessToken),
-                    renewal => Ok(Step::Renewed(renewal)),
+                    renewal => Ok(Some(renewal)),
                 }
             }
             ExchangeOutcome::NoResponse(error) => {
@@ -238,13 +238,13 @@ impl<E: Environment> SharedSession<'_, E> {
 
     /// Marks the session as ended after the server refused the token. First reads the
     /// entry again. If the entry has other tokens, returns them. If it has another run's
-    /// lease, returns [`Step::Retry`], because that run may still get new tokens.
+    /// lease, returns `None`, because that run may still get new tokens.
     fn handle_refusal(
         &self,
         held: &HeldLease,
         message: &str,
         expired_lease: Option<&Lease>,
-    ) -> LeaseResult<Step, E> {
+    ) -> LeaseResult<Option<Renewal>, E> {
         let deadline = self.deadline_in(self.timing.lock_timeout.max(Duration::from_secs(60)));
         let ended = || LeaseError::Ended {
             message: message.to_owned(),
@@ -264,7 +264,7 @@ impl<E: Environment> SharedSession<'_, E> {
             if refused.is_some_and(|refused| !session.has_same_tokens(refused)) {
                 self.environment
                     .log("the refused token is no longer the stored token");
-                return entry.into_renewal_by_others().map(Step::Renewed);
+                return entry.into_renewal_by_others().map(Some);
             }
             if entry
                 .coordination
@@ -272,7 +272,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 .as_ref()
                 .is_some_and(|lease| lease.attempt_id != held.attempt_id)
             {
-                return Ok(Step::Retry);
+                return Ok(None);
             }
             entry.coordination.lease = None;
             entry.coordination.ended = Some(EndedMark {

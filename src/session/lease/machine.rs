@@ -1,5 +1,6 @@
-//! A simulated machine: its clocks, and its operations, which it passes to the
-//! scheduler. Protocol rules are removed here, where the program calls its environment.
+//! A simulated machine: the [`Environment`] of the protocol, with the clocks of the machine.
+//! Passes each operation to the scheduler. Removes a rule of the protocol by changing what
+//! the protocol reads, writes or sees on the clock.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -18,15 +19,15 @@ use crate::model::{
 };
 use crate::store::{PutOutcome, StoreError, StoreErrorKind, Version, VersionedEntry};
 
-/// A rule of the protocol that a test removes, to show what the rule prevents. Comments
-/// describe the behaviour without the rule.
+/// A rule of the protocol that a test removes, to show what the rule prevents. The comments
+/// describe what a machine does without the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RemovedRule {
     Nothing,
     Lease,
-    CasOfLease,
-    CasOfResult,
-    CasOfRelease,
+    CompareAndSetOfLease,
+    CompareAndSetOfResult,
+    CompareAndSetOfRelease,
     HolderDeadline,
     /// Measures the lease from the response to the put.
     HolderClockFromBeforePut,
@@ -51,8 +52,18 @@ pub(super) enum RemovedRule {
     SkewCorrection,
 }
 
-/// The settings of a run by name: probabilities, seconds and counts. A setting that
-/// is absent is 0.
+/// The settings of a simulation. A setting that is absent is 0.
+///
+/// - Counts: `machines` that renew the session at the start, and `latecomers` 20 to 120 s later.
+/// - Probabilities per request: `slow_store`, `lose_store`, `slow_server`, `very_slow_server`,
+///   `lose_server`.
+/// - Probabilities per machine: `crash`, `pause`, `suspend`; and just after a machine has put
+///   its lease: `pause_at_lease`, `suspend_at_lease`.
+/// - Maximum errors of clocks: `skew` in seconds, `drift` as a fraction.
+/// - Seconds: `outage_from` and `outage_to` limit how long the store is unavailable;
+///   `retry_window` is how long the server accepts a used token again.
+/// - Switches: `login` and `logout` during the renewals, `server_down`, and `no_family` if the
+///   server does not revoke the session when a token is used twice.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scenario(HashMap<&'static str, f64>);
 
@@ -91,6 +102,7 @@ impl Random {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+    /// Returns a number from 0 to 1.
     pub(super) fn fraction(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -106,7 +118,7 @@ impl Random {
     }
 }
 
-/// What a put writes, derived from the content of the entry.
+/// What a machine writes with a put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PutKind {
     Lease,
@@ -177,18 +189,17 @@ impl Clocks {
 /// waits for the answer.
 pub(super) struct Machine {
     pub(super) id: usize,
-    pub(super) ops: Sender<(usize, Op)>,
-    pub(super) answers: Receiver<Answer>,
+    pub(super) op_sender: Sender<(usize, Op)>,
+    pub(super) answer_receiver: Receiver<Answer>,
     pub(super) clocks: Arc<Clocks>,
     pub(super) random: RefCell<Random>,
-    pub(super) removed: RemovedRule,
+    pub(super) removed_rule: RemovedRule,
     pub(super) timing: Timing,
     /// The holder's clock at the response to the last put of a lease.
     pub(super) lease_response_at: Cell<Option<f64>>,
     /// The entry that was last written with a lease, and its version.
     pub(super) last_lease: RefCell<Option<(Vec<u8>, String)>>,
-    /// Whether the server refused the last exchange.
-    pub(super) is_refused: Cell<bool>,
+    pub(super) was_last_exchange_refused: Cell<bool>,
 }
 
 /// The panic payload that unwinds the thread of a machine that has crashed.
@@ -197,10 +208,10 @@ pub(super) struct Crashed;
 impl Machine {
     /// Waits for the result of an operation.
     fn run_op(&self, op: Op) -> Answer {
-        if self.ops.send((self.id, op)).is_err() {
+        if self.op_sender.send((self.id, op)).is_err() {
             resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>);
         }
-        match self.answers.recv() {
+        match self.answer_receiver.recv() {
             Ok(answer) => answer,
             Err(_) => resume_unwind(Box::new(Crashed) as Box<dyn Any + Send>),
         }
@@ -246,7 +257,9 @@ impl Environment for Machine {
     type Revocation = bool;
 
     fn get(&self, timeout: Duration) -> Result<VersionedEntry, StoreError> {
-        if self.removed == RemovedRule::ReadAfterRefusal && self.is_refused.get() {
+        if self.removed_rule == RemovedRule::ReadAfterRefusal
+            && self.was_last_exchange_refused.get()
+        {
             let (bytes, _) = self.last_lease.borrow().clone().unwrap();
             return Ok((Version("blind".into()), Some(Zeroizing::new(bytes))));
         }
@@ -261,7 +274,7 @@ impl Environment for Machine {
             let mut entry = SharedEntry::from_bytes(&bytes, None).unwrap();
             if let Some(lease) = &mut entry.coordination.lease {
                 let began = lease.began.millis() as f64 / 1000.0;
-                match self.removed {
+                match self.removed_rule {
                     RemovedRule::Watching => {
                         let ends_at = began + lease.duration_millis as f64 / 1000.0;
                         let is_over =
@@ -275,7 +288,7 @@ impl Environment for Machine {
                     _ => {}
                 }
             }
-            if self.removed == RemovedRule::SharedFailures {
+            if self.removed_rule == RemovedRule::SharedFailures {
                 entry.coordination.failed_attempt = None;
             }
             entry.to_bytes().unwrap()
@@ -293,15 +306,15 @@ impl Environment for Machine {
         let kind = self.put_kind(&entry);
         let mut condition = Some(expected.0.clone());
         let mut content = Some(bytes.to_vec());
-        match (self.removed, kind) {
+        match (self.removed_rule, kind) {
             (RemovedRule::Lease, PutKind::Lease) => {
                 *self.last_lease.borrow_mut() = Some((bytes.to_vec(), expected.0.clone()));
                 return Ok(PutOutcome::Stored(expected.clone()));
             }
             (RemovedRule::Lease, PutKind::Release) => return Ok(PutOutcome::Conflict),
-            (RemovedRule::CasOfLease, PutKind::Lease)
-            | (RemovedRule::CasOfResult, PutKind::Result)
-            | (RemovedRule::CasOfRelease, PutKind::Release)
+            (RemovedRule::CompareAndSetOfLease, PutKind::Lease)
+            | (RemovedRule::CompareAndSetOfResult, PutKind::Result)
+            | (RemovedRule::CompareAndSetOfRelease, PutKind::Release)
             | (RemovedRule::ReadAfterRefusal, PutKind::EndedMark) => condition = None,
             (RemovedRule::EndedMark, PutKind::EndedMark) => content = None,
             (RemovedRule::OverwritingNewerLease, PutKind::Result) => {
@@ -321,7 +334,7 @@ impl Environment for Machine {
             unreachable!()
         };
         if outcome == PutOutcome::Unknown {
-            outcome = match self.removed {
+            outcome = match self.removed_rule {
                 RemovedRule::UnansweredPutAsStored => PutOutcome::Stored(Version("guessed".into())),
                 RemovedRule::UnansweredPutAsConflict => PutOutcome::Conflict,
                 _ => outcome,
@@ -342,11 +355,11 @@ impl Environment for Machine {
     fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<String> {
         match self.run_op(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
             Answer::Tokens(token) => {
-                self.is_refused.set(false);
+                self.was_last_exchange_refused.set(false);
                 ExchangeOutcome::Granted(grant(&token, self.now(), self.clock_skew_millis()))
             }
             Answer::Refused => {
-                self.is_refused.set(true);
+                self.was_last_exchange_refused.set(true);
                 ExchangeOutcome::Refused("refused".into())
             }
             _ => ExchangeOutcome::NoResponse("no answer".into()),
@@ -359,10 +372,11 @@ impl Environment for Machine {
     }
 
     fn holder_clock(&self) -> Duration {
-        to_duration(match self.removed {
+        to_duration(match self.removed_rule {
             RemovedRule::HolderDeadline => 0.0,
             RemovedRule::ClockAdvancesInSuspend => self.clocks.watcher_seconds(),
-            // The protocol subtracts its first reading, here 0, from its second.
+            // The protocol subtracts the time before the put, here 0, from the time before
+            // the exchange.
             RemovedRule::HolderClockFromBeforePut => match self.lease_response_at.take() {
                 Some(answered) => self.clocks.holder_seconds() - answered,
                 None => 0.0,
@@ -389,7 +403,7 @@ impl Environment for Machine {
     }
     fn clock_skew_millis(&self) -> Option<i64> {
         let skew = (self.clocks.wall_offset * -1000.0) as i64;
-        (self.removed != RemovedRule::SkewCorrection).then_some(skew)
+        (self.removed_rule != RemovedRule::SkewCorrection).then_some(skew)
     }
     fn is_abandoned(&self) -> bool {
         false

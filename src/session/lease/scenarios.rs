@@ -1,34 +1,31 @@
-//! Runs scenarios in the simulator and checks these properties of the protocol:
-//!
-//! - P1: no token is exchanged twice.
-//! - P2: no session is lost.
-//! - P3: every run ends, and a later run can renew the session.
-//! - P4: a logout is not undone.
-//! - P5: a login is not overwritten.
-//!
-//! Some losses cannot be prevented by any protocol. If the simulator records one of the
-//! causes in [`EXCUSES`], the simulation may violate P1, P2 and P5.
+//! Runs scenarios in the simulator and checks the properties of the protocol.
 
 use std::sync::{Arc, Mutex};
 
 use super::machine::{Machine, RemovedRule, Scenario, origin, session, token_of};
 use super::simulator::Simulation;
-use super::{Environment, LeaseError, Renewal, SharedSession, Timing};
+use super::{Environment, ExchangeOutcome, LeaseError, Renewal, SharedSession, Timing};
 use crate::model::Session;
 
-/// Causes of losses that no protocol can prevent.
-const EXCUSES: [&str; 6] = [
-    "crash of the holder",
-    "long pause of the holder",
-    "answer lost",
-    "result later than the lease",
-    "request arrived after its sender gave up",
-    "gave up",
-];
+/// A property of the protocol. After an event that no protocol can recover from
+/// ([`Simulation::unrecoverable`]), a token may be exchanged twice, and a session lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Property {
+    /// No token is exchanged twice.
+    NoDoubleExchange,
+    /// The session is not lost.
+    SessionSurvives,
+    /// Every run ends, and a later run can renew the session.
+    EveryRunEnds,
+    /// No other run undoes a logout.
+    LogoutIsFinal,
+    /// No other run overwrites the session of a login.
+    LoginIsFinal,
+}
 
 /// The result of one machine's operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum MachineResult {
     RenewedByThisRun(String),
     RenewedByOthers(String),
     NotSignedIn,
@@ -42,7 +39,8 @@ pub(super) enum End {
     LoggedIn,
 }
 
-type Ends = Arc<Mutex<Vec<Option<End>>>>;
+/// The results by machine. `None` if the machine has crashed or is stuck.
+type SharedResults = Arc<Mutex<Vec<Option<MachineResult>>>>;
 
 /// The names and settings of the scenarios in which every property must hold.
 pub(super) const SCENARIOS: [(&str, &str); 20] = [
@@ -122,7 +120,7 @@ pub(super) fn with_shared<T>(
 
 /// Renews the session. The machine has read the session `t1` before it waits, when no attempt
 /// had failed.
-pub(super) fn renew(machine: &Machine, timing: Timing, removed: RemovedRule) -> End {
+pub(super) fn renew(machine: &Machine, timing: Timing, removed: RemovedRule) -> MachineResult {
     renew_after(machine, timing, removed, &session("t1"), Some(None))
 }
 
@@ -133,72 +131,74 @@ pub(super) fn renew_after(
     removed: RemovedRule,
     last_read: &Session,
     failed_before_wait: Option<Option<String>>,
-) -> End {
+) -> MachineResult {
     match with_shared(machine, timing, |shared| {
         shared.renew(Some(last_read), failed_before_wait, &|_| false)
     }) {
-        Ok(Renewal::ByThisRun(session)) => End::RenewedByThisRun(token_of(&session)),
-        Ok(Renewal::ByOthers(session)) => End::RenewedByOthers(token_of(&session)),
-        Err(LeaseError::NotSignedIn) => End::NotSignedIn,
-        Err(LeaseError::Ended { .. }) => End::Ended,
+        Ok(Renewal::ByThisRun(session)) => MachineResult::RenewedByThisRun(token_of(&session)),
+        Ok(Renewal::ByOthers(session)) => MachineResult::RenewedByOthers(token_of(&session)),
+        Err(LeaseError::NotSignedIn) => MachineResult::NotSignedIn,
+        Err(LeaseError::Ended { .. }) => MachineResult::Ended,
         Err(LeaseError::Busy(_)) if removed == RemovedRule::FailClosed => {
             match machine.exchange(&last_read.refresh.value, timing.exchange_timeout) {
-                super::ExchangeOutcome::Granted(_) => End::RenewedByThisRun(String::new()),
-                _ => End::Ended,
+                ExchangeOutcome::Granted(_) => MachineResult::RenewedByThisRun(String::new()),
+                _ => MachineResult::Ended,
             }
         }
-        Err(LeaseError::Busy(_)) => End::Busy,
-        Err(LeaseError::Request(_)) => End::NoResponse,
-        Err(LeaseError::OtherRunFailed(_)) => End::OtherRunFailed,
-        Err(LeaseError::Store(_)) => End::StoreFailed,
-        Err(LeaseError::Lost(_)) => End::Lost,
+        Err(LeaseError::Busy(_)) => MachineResult::Busy,
+        Err(LeaseError::Request(_)) => MachineResult::NoResponse,
+        Err(LeaseError::OtherRunFailed(_)) => MachineResult::OtherRunFailed,
+        Err(LeaseError::Store(_)) => MachineResult::StoreFailed,
+        Err(LeaseError::Lost(_)) => MachineResult::Lost,
         Err(error) => panic!("{error:?}"),
     }
 }
 
-fn log_out(machine: &Machine, timing: Timing) -> End {
+fn log_out(machine: &Machine, timing: Timing) -> MachineResult {
     match with_shared(machine, timing, |shared| shared.log_out()) {
-        Ok(logout) => End::LoggedOut(logout.revocations.iter().all(|revoked| *revoked)),
-        Err(LeaseError::Store(_)) => End::StoreFailed,
-        Err(_) => End::Busy,
+        Ok(logout) => MachineResult::LoggedOut(logout.revocations.iter().all(|revoked| *revoked)),
+        Err(LeaseError::Store(_)) => MachineResult::StoreFailed,
+        Err(_) => MachineResult::Busy,
     }
 }
 
-fn log_in(machine: &Machine, timing: Timing) -> End {
+fn log_in(machine: &Machine, timing: Timing) -> MachineResult {
     match with_shared(machine, timing, |shared| shared.log_in(session("login"))) {
         Ok((_, replaced)) => {
             if let Some(replaced) = replaced {
                 machine.revoke(&replaced);
             }
-            End::LoggedIn
+            MachineResult::LoggedIn
         }
-        Err(_) => End::Lost,
+        Err(_) => MachineResult::Lost,
     }
 }
 
-/// Runs a scenario, then a last renewal long afterwards. Returns the violated
-/// properties, the number of exchanges, and how each machine's run ended.
+/// Runs a scenario, and long afterwards a last renewal without faults. Returns the violated
+/// properties, the number of exchanges before the last renewal, and the results of the
+/// machines that did not crash.
 pub(super) fn run(
     seed: u64,
     scenario: &Scenario,
     removed: RemovedRule,
     timing: Timing,
-) -> (Vec<&'static str>, u32, Vec<End>) {
+) -> (Vec<Property>, u32, Vec<MachineResult>) {
     let mut sim = Simulation::new(seed, scenario.clone());
-    let ends: Ends = Ends::default();
-    let add =
-        |sim: &mut Simulation, start: f64, operation: Box<dyn FnOnce(&Machine) -> End + Send>| {
-            let ends = Arc::clone(&ends);
-            let slot = {
-                let mut ends = ends.lock().unwrap();
-                ends.push(None);
-                ends.len() - 1
-            };
-            sim.add(start, removed, timing, move |machine| {
-                let end = operation(machine);
-                ends.lock().unwrap()[slot] = Some(end);
-            })
+    let results = SharedResults::default();
+    let add = |sim: &mut Simulation,
+               start: f64,
+               operation: Box<dyn FnOnce(&Machine) -> MachineResult + Send>| {
+        let results = Arc::clone(&results);
+        let slot = {
+            let mut results = results.lock().unwrap();
+            results.push(None);
+            results.len() - 1
         };
+        sim.add_machine(start, removed, timing, move |machine| {
+            let result = operation(machine);
+            results.lock().unwrap()[slot] = Some(result);
+        })
+    };
     let machines = scenario.get("machines") as usize;
     for index in 0..machines + scenario.get("latecomers") as usize {
         let start = match index < machines {
@@ -228,10 +228,10 @@ pub(super) fn run(
         );
     }
     sim.run_until(900.0);
-    let count = ends.lock().unwrap().len();
+    let count = results.lock().unwrap().len();
     let is_stuck = (0..count).any(|id| sim.is_stuck(id));
-    let exchanges = sim.exchanges;
-    let double_exchanges = sim.double_exchanges;
+    let exchanges = sim.server.exchanges;
+    let double_exchanges = sim.server.double_exchanges;
 
     sim.stop_faults();
     let last_read = sim.stored_entry().and_then(|entry| entry.session);
@@ -244,55 +244,63 @@ pub(super) fn run(
     sim.run_until(1200.0);
     sim.finish();
 
-    let ends = Arc::try_unwrap(ends).unwrap().into_inner().unwrap();
-    let (last_renewal, others) = ends.split_last().unwrap();
-    if others.iter().flatten().any(|end| *end == End::Lost) {
-        sim.causes.insert("gave up");
+    let results = Arc::try_unwrap(results).unwrap().into_inner().unwrap();
+    let (last_renewal, others) = results.split_last().unwrap();
+    if others
+        .iter()
+        .flatten()
+        .any(|result| *result == MachineResult::Lost)
+    {
+        sim.unrecoverable.insert("gave up");
     }
-    let is_excused = EXCUSES.iter().any(|cause| sim.causes.contains(cause));
+    let is_unrecoverable = !sim.unrecoverable.is_empty();
     let is_alive = matches!(
         last_renewal,
-        Some(End::RenewedByThisRun(_) | End::RenewedByOthers(_))
+        Some(MachineResult::RenewedByThisRun(_) | MachineResult::RenewedByOthers(_))
     );
     let mut violated = Vec::new();
     if is_stuck {
-        violated.push("P3");
+        violated.push(Property::EveryRunEnds);
     }
-    let last_end = others.last().cloned().flatten();
+    // The login or logout of the scenario was added last.
+    let login_or_logout = others.last().cloned().flatten();
     if scenario.has("logout") {
-        if let Some(End::LoggedOut(was_revoked)) = last_end {
-            if *last_renewal != Some(End::NotSignedIn) {
-                violated.push("P4");
+        if let Some(MachineResult::LoggedOut(was_revoked)) = login_or_logout {
+            if *last_renewal != Some(MachineResult::NotSignedIn) {
+                violated.push(Property::LogoutIsFinal);
             }
-            if was_revoked && !sim.revoked.contains(&1) && !is_excused {
-                violated.push("P4");
+            if was_revoked && !sim.server.revoked.contains(&1) && !is_unrecoverable {
+                violated.push(Property::LogoutIsFinal);
             }
         }
-        if double_exchanges > 0 && !is_excused {
-            violated.push("P1");
+        if double_exchanges > 0 && !is_unrecoverable {
+            violated.push(Property::NoDoubleExchange);
         }
     } else if scenario.has("login") {
-        if last_end == Some(End::LoggedIn) {
+        if login_or_logout == Some(MachineResult::LoggedIn) {
             let login_id = sim.stored_entry().map(|entry| entry.coordination.login_id);
             let is_overwritten = login_id.is_none_or(|login_id| login_id == "one");
-            if is_overwritten || (!is_alive && !is_excused) {
-                violated.push("P5");
+            if is_overwritten || (!is_alive && !is_unrecoverable) {
+                violated.push(Property::LoginIsFinal);
             }
-            if !sim.revoked.contains(&1) && !is_excused {
-                violated.push("P5");
+            if !sim.server.revoked.contains(&1) && !is_unrecoverable {
+                violated.push(Property::LoginIsFinal);
             }
         }
     } else {
-        if double_exchanges > 0 && !is_excused {
-            violated.push("P1");
+        if double_exchanges > 0 && !is_unrecoverable {
+            violated.push(Property::NoDoubleExchange);
         }
-        if matches!(last_renewal, Some(End::Busy | End::StoreFailed)) {
-            violated.push("P3");
+        if matches!(
+            last_renewal,
+            Some(MachineResult::Busy | MachineResult::StoreFailed)
+        ) {
+            violated.push(Property::EveryRunEnds);
         } else if !(is_alive
-            || sim.causes.contains("answer lost")
-            || sim.was_family_revoked && is_excused)
+            || sim.unrecoverable.contains("answer lost")
+            || sim.server.was_token_reuse_punished && is_unrecoverable)
         {
-            violated.push("P2");
+            violated.push(Property::SessionSurvives);
         }
     }
     (

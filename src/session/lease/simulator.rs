@@ -18,6 +18,7 @@ use super::machine::{
     Answer, Clocks, Crashed, MICROS_PER_SECOND, Machine, Op, PutKind, Random, RemovedRule,
     Scenario, session, token_of,
 };
+use super::simulated_server::Server;
 use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
 use crate::store::{Coordination, Lease, PutOutcome, Version};
@@ -34,30 +35,37 @@ enum Event {
     Start(usize),
 }
 
-/// What the scheduler knows of one machine.
+/// The state of one machine in the scheduler.
 struct MachineState {
     /// `None` after a crash.
-    answers: Option<Sender<Answer>>,
+    answer_sender: Option<Sender<Answer>>,
     clocks: Arc<Clocks>,
     /// The number of the current operation. Answers to earlier operations are ignored.
     op_number: u64,
     answer_count: u32,
     /// The machine crashes instead of receiving the answer of this number.
     crash_at: Option<u32>,
-    /// Pauses by number of the answer: whether it is a suspend, and its seconds.
-    pauses: HashMap<u32, (bool, f64)>,
+    /// The pauses by the number of the answer before which they happen.
+    pauses: HashMap<u32, Pause>,
     /// The kind of the put that the machine waits for.
-    last_put: Option<PutKind>,
-    has_paused_at_lease: bool,
-    is_holding: bool,
+    awaited_put: Option<PutKind>,
+    /// Whether the machine has put a lease, so that it cannot pause at its lease any more.
+    has_passed_lease_pause: bool,
+    is_holding_lease: bool,
     lease_put_at: f64,
-    /// Whether the machine has received new tokens and not stored them.
+    /// Whether the machine has received new tokens and not stored them yet.
     has_unsaved_tokens: bool,
     is_exchanging: bool,
     is_done: bool,
 }
 
-/// The store, the server and the scheduler of one run.
+struct Pause {
+    seconds: f64,
+    /// Whether the machine is suspended, so that its watcher's clock stops.
+    is_suspend: bool,
+}
+
+/// The scheduler, the store and the server of one simulation.
 pub(super) struct Simulation {
     scenario: Scenario,
     pub(super) random: Random,
@@ -74,30 +82,17 @@ pub(super) struct Simulation {
     entry: Option<Vec<u8>>,
     /// The start and the end of the store's outage.
     outage: Option<(f64, f64)>,
-    next_token: u32,
-    /// The server's current refresh token of each family.
-    current_tokens: HashMap<u32, String>,
-    /// The family of each refresh token.
-    families: HashMap<String, u32>,
-    /// When each refresh token was exchanged.
-    used_at: HashMap<String, f64>,
-    /// The refresh token that was issued for each exchanged one.
-    successors: HashMap<String, String>,
-    /// The revoked families.
-    pub(super) revoked: HashSet<u32>,
-    pub(super) exchanges: u32,
-    pub(super) first_exchange: Option<f64>,
-    /// The number of exchanges of a token that was exchanged before.
-    pub(super) double_exchanges: u32,
-    pub(super) was_family_revoked: bool,
+    pub(super) server: Server,
     /// When each refresh token was stored.
     pub(super) stored_at: HashMap<String, f64>,
-    /// After this time, the store loses this number of answers.
-    lost_answers: (f64, u32),
+    /// The number of answers that the store still loses, to operations that start after
+    /// `lose_answers_after`.
+    answers_to_lose: u32,
+    lose_answers_after: f64,
     /// The puts that were done, in order.
     pub(super) puts: Vec<PutKind>,
-    /// Events from which no protocol can recover.
-    pub(super) causes: HashSet<&'static str>,
+    /// The kinds of events that have happened from which no protocol can recover.
+    pub(super) unrecoverable: HashSet<&'static str>,
 }
 
 impl Simulation {
@@ -117,6 +112,7 @@ impl Simulation {
             },
         };
         Self {
+            server: Server::new(&scenario),
             scenario,
             random,
             now: Arc::default(),
@@ -129,20 +125,11 @@ impl Simulation {
             version: 1,
             entry: Some(entry.to_bytes().unwrap().to_vec()),
             outage,
-            next_token: 2,
-            current_tokens: HashMap::from([(1, "t1".to_owned()), (2, "login".to_owned())]),
-            families: HashMap::from([("t1".to_owned(), 1), ("login".to_owned(), 2)]),
-            used_at: HashMap::new(),
-            successors: HashMap::new(),
-            revoked: HashSet::new(),
-            exchanges: 0,
-            first_exchange: None,
-            double_exchanges: 0,
-            was_family_revoked: false,
             stored_at: HashMap::new(),
-            lost_answers: (0.0, 0),
+            answers_to_lose: 0,
+            lose_answers_after: 0.0,
             puts: Vec::new(),
-            causes: HashSet::new(),
+            unrecoverable: HashSet::new(),
         }
     }
 
@@ -161,10 +148,8 @@ impl Simulation {
     /// Removes all faults of the scenario from now on.
     pub(super) fn stop_faults(&mut self) {
         self.outage = None;
-        self.scenario = match self.scenario.has("no_family") {
-            true => Scenario::new("no_family=1"),
-            false => Scenario::default(),
-        };
+        self.scenario = Scenario::default();
+        self.server.retry_window = 0.0;
     }
 
     /// Makes the store unavailable from `from` to `to`.
@@ -174,14 +159,17 @@ impl Simulation {
 
     /// Pauses a machine before it receives the answer of number `answer_number`.
     pub(super) fn pause(&mut self, id: usize, answer_number: u32, seconds: f64) {
-        self.machines[id]
-            .pauses
-            .insert(answer_number, (false, seconds));
+        let pause = Pause {
+            seconds,
+            is_suspend: false,
+        };
+        self.machines[id].pauses.insert(answer_number, pause);
     }
 
     /// Loses the store's next `count` answers to operations that start after `time`.
     pub(super) fn lose_answers(&mut self, time: f64, count: u32) {
-        self.lost_answers = (time, count);
+        self.lose_answers_after = time;
+        self.answers_to_lose = count;
     }
 
     /// Writes a lease whose holder never does anything again.
@@ -213,7 +201,7 @@ impl Simulation {
     }
 
     /// Adds a machine that calls `run` at the virtual time `start`.
-    pub(super) fn add(
+    pub(super) fn add_machine(
         &mut self,
         start: f64,
         removed: RemovedRule,
@@ -221,64 +209,72 @@ impl Simulation {
         run: impl FnOnce(&Machine) + Send + 'static,
     ) -> usize {
         let id = self.machines.len();
-        let (answers, answer_receiver) = channel();
-        let r = &mut self.random;
+        let (answer_sender, answer_receiver) = channel();
+        let random = &mut self.random;
         let clocks = Arc::new(Clocks {
             now: Arc::clone(&self.now),
             suspended: AtomicU64::new(0),
-            rate: 1.0 + r.in_range(-1.0, 1.0) * self.scenario.get("drift"),
-            wall_offset: r.in_range(-1.0, 1.0) * self.scenario.get("skew"),
-            start: r.in_range(0.0, 1e5),
+            rate: 1.0 + random.in_range(-1.0, 1.0) * self.scenario.get("drift"),
+            wall_offset: random.in_range(-1.0, 1.0) * self.scenario.get("skew"),
+            start: random.in_range(0.0, 1e5),
         });
         let mut pauses = HashMap::new();
-        if r.chance(self.scenario.get("pause")) {
-            let step = 1 + (r.next() % 10) as u32;
-            pauses.insert(step, (false, r.pick(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0])));
+        if random.chance(self.scenario.get("pause")) {
+            let answer_number = 1 + (random.next() % 10) as u32;
+            let pause = Pause {
+                seconds: random.pick(&[0.5, 2.0, 8.0, 20.0, 40.0, 90.0]),
+                is_suspend: false,
+            };
+            pauses.insert(answer_number, pause);
         }
-        if r.chance(self.scenario.get("suspend")) {
-            let step = 1 + (r.next() % 10) as u32;
-            pauses.insert(step, (true, r.pick(&[20.0, 60.0, 600.0])));
+        if random.chance(self.scenario.get("suspend")) {
+            let answer_number = 1 + (random.next() % 10) as u32;
+            let pause = Pause {
+                seconds: random.pick(&[20.0, 60.0, 600.0]),
+                is_suspend: true,
+            };
+            pauses.insert(answer_number, pause);
         }
-        let crash_at = r
+        let crash_at = random
             .chance(self.scenario.get("crash"))
-            .then(|| 1 + (r.next() % 10) as u32);
+            .then(|| 1 + (random.next() % 10) as u32);
         let machine = Machine {
             id,
-            ops: self.op_sender.clone(),
-            answers: answer_receiver,
+            op_sender: self.op_sender.clone(),
+            answer_receiver,
             clocks: Arc::clone(&clocks),
-            random: RefCell::new(Random(r.next())),
-            removed,
+            random: RefCell::new(Random(random.next())),
+            removed_rule: removed,
             timing,
             lease_response_at: Cell::new(None),
             last_lease: RefCell::new(None),
-            is_refused: Cell::new(false),
+            was_last_exchange_refused: Cell::new(false),
         };
         self.threads.push(std::thread::spawn(move || {
             let ended = catch_unwind(AssertUnwindSafe(|| {
                 // Wait until the scheduler starts this machine.
-                if machine.answers.recv().is_ok() {
+                if machine.answer_receiver.recv().is_ok() {
                     run(&machine);
-                    drop(machine.ops.send((machine.id, Op::Done)));
+                    drop(machine.op_sender.send((machine.id, Op::Done)));
                 }
             }));
             if let Err(panic) = ended
                 && !panic.is::<Crashed>()
             {
-                drop(machine.ops.send((machine.id, Op::Done)));
+                drop(machine.op_sender.send((machine.id, Op::Done)));
                 resume_unwind(panic);
             }
         }));
         self.machines.push(MachineState {
-            answers: Some(answers),
+            answer_sender: Some(answer_sender),
             clocks,
             op_number: 0,
             answer_count: 0,
             crash_at,
             pauses,
-            last_put: None,
-            has_paused_at_lease: false,
-            is_holding: false,
+            awaited_put: None,
+            has_passed_lease_pause: false,
+            is_holding_lease: false,
             lease_put_at: 0.0,
             has_unsaved_tokens: false,
             is_exchanging: false,
@@ -290,7 +286,7 @@ impl Simulation {
 
     /// Whether the machine has neither finished nor crashed.
     pub(super) fn is_stuck(&self, id: usize) -> bool {
-        self.machines[id].answers.is_some() && !self.machines[id].is_done
+        self.machines[id].answer_sender.is_some() && !self.machines[id].is_done
     }
 
     /// Handles the events up to the virtual time `end`.
@@ -311,10 +307,10 @@ impl Simulation {
         self.now.store((end * MICROS_PER_SECOND) as u64, SeqCst);
     }
 
-    /// Ends all threads. Panics if one of them has panicked.
+    /// SharedResults all threads. Panics if one of them has panicked.
     pub(super) fn finish(&mut self) {
         for machine in &mut self.machines {
-            machine.answers = None;
+            machine.answer_sender = None;
         }
         for thread in self.threads.drain(..) {
             if let Err(panic) = thread.join() {
@@ -328,23 +324,23 @@ impl Simulation {
     fn deliver_answer(&mut self, id: usize, number: u64, answer: Answer) {
         let time = self.time();
         let machine = &mut self.machines[id];
-        if machine.op_number != number || machine.answers.is_none() {
+        if machine.op_number != number || machine.answer_sender.is_none() {
             return; // The operation has timed out, or the machine has crashed.
         }
         machine.answer_count += 1;
         if machine.crash_at == Some(machine.answer_count) {
-            machine.answers = None;
-            if machine.is_holding {
-                self.causes.insert("crash of the holder");
+            machine.answer_sender = None;
+            if machine.is_holding_lease {
+                self.unrecoverable.insert("crash of the holder");
             }
             if machine.has_unsaved_tokens || machine.is_exchanging {
-                self.causes.insert("answer lost");
+                self.unrecoverable.insert("answer lost");
             }
             return;
         }
         let mut pause = machine.pauses.remove(&machine.answer_count);
-        if machine.last_put == Some(PutKind::Lease)
-            && !machine.has_paused_at_lease
+        if machine.awaited_put == Some(PutKind::Lease)
+            && !machine.has_passed_lease_pause
             && pause.is_none()
         {
             let is_suspend = self.scenario.get("suspend_at_lease") > 0.0;
@@ -353,50 +349,52 @@ impl Simulation {
                     .get("pause_at_lease")
                     .max(self.scenario.get("suspend_at_lease")),
             ) {
-                let time = self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]);
-                pause = Some((is_suspend, time));
+                let seconds = self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]);
+                pause = Some(Pause {
+                    seconds,
+                    is_suspend,
+                });
             }
-            self.machines[id].has_paused_at_lease = true;
-        } else if let Some((_, seconds)) = pause
-            && machine.is_holding
-            && seconds >= 5.0
+            self.machines[id].has_passed_lease_pause = true;
+        } else if machine.is_holding_lease
+            && pause.as_ref().is_some_and(|pause| pause.seconds >= 5.0)
         {
-            self.causes.insert("long pause of the holder");
+            self.unrecoverable.insert("long pause of the holder");
         }
         let machine = &mut self.machines[id];
-        if let Some((is_suspend, seconds)) = pause {
-            if is_suspend {
+        if let Some(pause) = pause {
+            if pause.is_suspend {
                 machine
                     .clocks
                     .suspended
-                    .fetch_add((seconds * MICROS_PER_SECOND) as u64, SeqCst);
+                    .fetch_add((pause.seconds * MICROS_PER_SECOND) as u64, SeqCst);
             }
             machine.answer_count -= 1;
             // The answer has arrived, so ignore the timeout of the operation.
             machine.op_number += 1;
             let op = machine.op_number;
-            self.schedule(time + seconds, Event::Answer(id, op, answer));
+            self.schedule(time + pause.seconds, Event::Answer(id, op, answer));
             return;
         }
         let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
         if matches!(
-            machine.last_put,
+            machine.awaited_put,
             Some(PutKind::Release | PutKind::EndedMark | PutKind::Result)
-        ) || (machine.last_put == Some(PutKind::Lease) && is_conflict)
+        ) || (machine.awaited_put == Some(PutKind::Lease) && is_conflict)
         {
-            machine.is_holding = false;
+            machine.is_holding_lease = false;
         }
-        machine.last_put = None;
+        machine.awaited_put = None;
         machine.is_exchanging = false;
         self.resume(id, answer);
     }
 
     /// Lets a machine run until its next operation.
     fn resume(&mut self, id: usize, answer: Answer) {
-        let Some(answers) = &self.machines[id].answers else {
+        let Some(answer_sender) = &self.machines[id].answer_sender else {
             return;
         };
-        if answers.send(answer).is_err() {
+        if answer_sender.send(answer).is_err() {
             return;
         }
         let (from, op) = self.op_receiver.recv().unwrap();
@@ -429,15 +427,15 @@ impl Simulation {
                 let (request_delay, delay) = (self.store_delay(), self.store_delay());
                 let mut response_delay =
                     (!self.random.chance(self.scenario.get("lose_store"))).then_some(delay);
-                if self.lost_answers.1 > 0 && time > self.lost_answers.0 {
-                    self.lost_answers.1 -= 1;
+                if self.answers_to_lose > 0 && time > self.lose_answers_after {
+                    self.answers_to_lose -= 1;
                     response_delay = None;
                 }
                 let (timeout, timeout_answer) = match &op {
                     Op::Put(_, kind, _, timeout) => {
-                        self.machines[id].last_put = Some(*kind);
+                        self.machines[id].awaited_put = Some(*kind);
                         if *kind == PutKind::Lease {
-                            self.machines[id].is_holding = true;
+                            self.machines[id].is_holding_lease = true;
                             self.machines[id].lease_put_at = time;
                         }
                         (*timeout, Answer::Put(PutOutcome::Unknown))
@@ -512,7 +510,7 @@ impl Simulation {
                     if kind == PutKind::Result {
                         self.machines[id].has_unsaved_tokens = false;
                         if time - self.machines[id].lease_put_at > 30.0 {
-                            self.causes.insert("result later than the lease");
+                            self.unrecoverable.insert("result later than the lease");
                         }
                     }
                     Answer::Put(PutOutcome::Stored(Version(self.version.to_string())))
@@ -531,13 +529,13 @@ impl Simulation {
         let answer = match op {
             Op::Exchange(token, _) => {
                 if !is_waiting {
-                    self.causes
+                    self.unrecoverable
                         .insert("request arrived after its sender gave up");
                 }
-                let answer = self.exchange(&token);
+                let answer = self.server.exchange(&token, self.time());
                 if matches!(answer, Answer::Tokens(_)) {
-                    if self.machines[id].answers.is_none() || is_lost || !is_waiting {
-                        self.causes.insert("answer lost");
+                    if self.machines[id].answer_sender.is_none() || is_lost || !is_waiting {
+                        self.unrecoverable.insert("answer lost");
                     } else {
                         self.machines[id].has_unsaved_tokens = true;
                     }
@@ -545,12 +543,7 @@ impl Simulation {
                 answer
             }
             Op::Revoke(token) => {
-                if let Some(family) = self.families.get(&token)
-                    && (!self.scenario.has("no_family")
-                        || self.current_tokens.get(family) == Some(&token))
-                {
-                    self.revoked.insert(*family);
-                }
+                self.server.revoke(&token);
                 Answer::Revoked(true)
             }
             _ => unreachable!(),
@@ -558,39 +551,5 @@ impl Simulation {
         if !is_lost {
             self.deliver_answer(id, number, answer);
         }
-    }
-
-    /// Exchanges a refresh token at the server. Unless within `retry_window`, a token that
-    /// was exchanged before is refused and its family revoked.
-    fn exchange(&mut self, token: &str) -> Answer {
-        let time = self.time();
-        let Some(family) = self.families.get(token).copied() else {
-            return Answer::Refused;
-        };
-        if self.revoked.contains(&family) {
-            return Answer::Refused;
-        }
-        self.exchanges += 1;
-        self.first_exchange.get_or_insert(time);
-        if let Some(used_at) = self.used_at.get(token) {
-            self.double_exchanges += 1;
-            let is_retry = time - used_at <= self.scenario.get("retry_window")
-                && self.successors.get(token) == self.current_tokens.get(&family);
-            if is_retry && self.scenario.get("retry_window") > 0.0 {
-                return Answer::Tokens(self.current_tokens[&family].clone());
-            }
-            if !self.scenario.has("no_family") {
-                self.revoked.insert(family);
-                self.was_family_revoked = true;
-            }
-            return Answer::Refused;
-        }
-        let new = format!("t{}", self.next_token);
-        self.next_token += 1;
-        self.used_at.insert(token.to_owned(), time);
-        self.successors.insert(token.to_owned(), new.clone());
-        self.families.insert(new.clone(), family);
-        self.current_tokens.insert(family, new.clone());
-        Answer::Tokens(new)
     }
 }

@@ -5,19 +5,23 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::machine::{PutKind, RemovedRule, Scenario, session, token_of};
-use super::scenarios::{End, SCENARIOS, calm, renew, renew_after, run, scenario, with_shared};
+use super::scenarios::{
+    MachineResult, Property, SCENARIOS, calm, renew, renew_after, run, scenario, with_shared,
+};
 use super::simulator::Simulation;
 use super::{Environment, Timing};
 use crate::model::{Session, Timestamp};
 use crate::store::EndedMark;
 
-/// Number of seeds per scenario in a usual test run.
+/// Number of simulations per scenario in a usual test run.
 const SEEDS: u64 = 150;
+/// Number of simulations per scenario in a long test run.
+const LONG_SEEDS: u64 = 1500;
 
 fn assert_properties_hold(seeds: u64) {
     for (name, settings) in SCENARIOS {
         for seed in 0..seeds {
-            let (violated, _, ends) = run(
+            let (violated, _, results) = run(
                 seed,
                 &scenario(settings),
                 RemovedRule::Nothing,
@@ -25,7 +29,7 @@ fn assert_properties_hold(seeds: u64) {
             );
             assert!(
                 violated.is_empty(),
-                "{name}, seed {seed}: {violated:?} {ends:?}"
+                "{name}, seed {seed}: {violated:?} {results:?}"
             );
         }
     }
@@ -38,15 +42,15 @@ fn every_property_holds_in_every_scenario() {
 
 #[test]
 #[ignore = "long"]
-fn every_property_holds_in_many_runs() {
-    assert_properties_hold(5000);
+fn every_property_holds_in_many_simulations() {
+    assert_properties_hold(LONG_SEEDS);
 }
 
 #[test]
 fn calm_machines_exchange_once() {
     for seed in 0..SEEDS {
-        let (_, exchanges, ends) = run(seed, &calm(), RemovedRule::Nothing, Timing::DEFAULT);
-        assert_eq!(exchanges, 1, "seed {seed}: {ends:?}");
+        let (_, exchanges, results) = run(seed, &calm(), RemovedRule::Nothing, Timing::DEFAULT);
+        assert_eq!(exchanges, 1, "seed {seed}: {results:?}");
     }
 }
 
@@ -56,12 +60,12 @@ fn many_machines() -> Scenario {
 
 #[test]
 fn many_machines_exchange_once() {
-    let (violated, exchanges, ends) =
+    let (violated, exchanges, results) =
         run(1, &many_machines(), RemovedRule::Nothing, Timing::DEFAULT);
     assert_eq!(
-        (violated.len(), exchanges, ends.len()),
+        (violated.len(), exchanges, results.len()),
         (0, 1, 64),
-        "{ends:?}"
+        "{results:?}"
     );
 }
 
@@ -70,13 +74,13 @@ fn scenario_named(name: &str) -> Scenario {
     scenario(found.expect("a scenario").1)
 }
 
-/// Asserts that some run of the scenario `name` violates one of `properties` if a
-/// rule is removed.
-fn assert_breaks(removed: RemovedRule, name: &str, properties: &[&str]) {
-    assert_breaks_with(Timing::DEFAULT, removed, name, properties);
+/// Asserts that some simulation of the scenario `name` violates one of `properties` if a rule
+/// is removed.
+fn assert_violates(removed: RemovedRule, name: &str, properties: &[Property]) {
+    assert_violates_with(Timing::DEFAULT, removed, name, properties);
 }
 
-fn assert_breaks_with(timing: Timing, removed: RemovedRule, name: &str, properties: &[&str]) {
+fn assert_violates_with(timing: Timing, removed: RemovedRule, name: &str, properties: &[Property]) {
     let scenario = scenario_named(name);
     let is_violated = (0..3000).any(|seed| {
         let (violated, ..) = run(seed, &scenario, removed, timing);
@@ -86,65 +90,85 @@ fn assert_breaks_with(timing: Timing, removed: RemovedRule, name: &str, properti
     });
     assert!(
         is_violated,
-        "{removed:?} can be removed without breaking anything in {name}"
+        "{removed:?} can be removed without violating {properties:?} in {name}"
     );
 }
 
 #[test]
 fn without_the_lease() {
-    assert_breaks(RemovedRule::Lease, "calm", &["P1"]);
+    assert_violates(RemovedRule::Lease, "calm", &[Property::NoDoubleExchange]);
 }
 
 #[test]
 fn without_compare_and_set_of_the_lease() {
-    assert_breaks(RemovedRule::CasOfLease, "calm", &["P1", "P2"]);
+    assert_violates(
+        RemovedRule::CompareAndSetOfLease,
+        "calm",
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
+    );
 }
 
 #[test]
 fn without_compare_and_set_of_the_result() {
-    assert_breaks(RemovedRule::CasOfResult, "login", &["P5"]);
-    assert_breaks(RemovedRule::CasOfResult, "logout", &["P4"]);
+    assert_violates(
+        RemovedRule::CompareAndSetOfResult,
+        "login",
+        &[Property::LoginIsFinal],
+    );
+    assert_violates(
+        RemovedRule::CompareAndSetOfResult,
+        "logout",
+        &[Property::LogoutIsFinal],
+    );
 }
 
 #[test]
 fn without_compare_and_set_of_the_release() {
-    assert_breaks(
-        RemovedRule::CasOfRelease,
+    assert_violates(
+        RemovedRule::CompareAndSetOfRelease,
         "suspended while acquiring the lease",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
 #[test]
 fn without_the_holders_deadline() {
-    assert_breaks(
+    assert_violates(
         RemovedRule::HolderDeadline,
         "paused while acquiring the lease",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
 #[test]
 fn with_a_lease_measured_from_the_response() {
-    assert_breaks(
+    assert_violates(
         RemovedRule::HolderClockFromBeforePut,
         "paused while acquiring the lease",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
 #[test]
 fn with_a_holder_clock_that_stops_in_suspend() {
-    assert_breaks(
+    assert_violates(
         RemovedRule::ClockAdvancesInSuspend,
         "suspended while acquiring the lease",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
 #[test]
 fn with_wall_clocks_instead_of_watching() {
-    assert_breaks(RemovedRule::Watching, "clocks", &["P1", "P2", "P3"]);
+    assert_violates(
+        RemovedRule::Watching,
+        "clocks",
+        &[
+            Property::NoDoubleExchange,
+            Property::SessionSurvives,
+            Property::EveryRunEnds,
+        ],
+    );
 }
 
 #[test]
@@ -158,12 +182,12 @@ fn with_own_lease_duration_instead_of_the_entrys() {
     let first_exchange = |removed| {
         let mut sim = Simulation::new(1, calm());
         sim.put_abandoned_lease(Duration::from_secs(30));
-        sim.add(0.0, removed, short, move |machine| {
+        sim.add_machine(0.0, removed, short, move |machine| {
             renew(machine, short, removed);
         });
         sim.run_until(100.0);
         sim.finish();
-        sim.first_exchange.expect("an exchange")
+        sim.server.first_exchange.expect("an exchange")
     };
     assert!(first_exchange(RemovedRule::Nothing) >= 30.0);
     assert!(first_exchange(RemovedRule::DurationFromEntry) < 30.0);
@@ -171,10 +195,10 @@ fn with_own_lease_duration_instead_of_the_entrys() {
 
 #[test]
 fn without_reading_after_an_unanswered_put() {
-    assert_breaks(
+    assert_violates(
         RemovedRule::UnansweredPutAsStored,
         "store unavailable 3 to 25 s",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
@@ -186,12 +210,12 @@ fn an_unanswered_lease_put_is_looked_up() {
         let mut sim = Simulation::new(1, calm());
         // This loses the answer to the put. The get starts at 0.0, which is not later.
         sim.lose_answers(0.0, 1);
-        sim.add(0.0, removed, Timing::DEFAULT, move |machine| {
+        sim.add_machine(0.0, removed, Timing::DEFAULT, move |machine| {
             renew(machine, Timing::DEFAULT, removed);
         });
         sim.run_until(100.0);
         sim.finish();
-        (sim.first_exchange, sim.puts)
+        (sim.server.first_exchange, sim.puts)
     };
     let (protocol, puts) = first_exchange(RemovedRule::Nothing);
     let (without_rule, _) = first_exchange(RemovedRule::UnansweredPutAsConflict);
@@ -219,7 +243,7 @@ fn longest_delay(timing: Timing) -> f64 {
         // The outage starts just after the lease is written. A fast run has stored the
         // result by then.
         sim.set_outage(0.1, outage_end);
-        sim.add(0.0, RemovedRule::Nothing, timing, move |machine| {
+        sim.add_machine(0.0, RemovedRule::Nothing, timing, move |machine| {
             renew(machine, timing, RemovedRule::Nothing);
         });
         sim.run_until(100.0);
@@ -249,7 +273,7 @@ fn read_with_wrong_clocks(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
     for _ in 0..6 {
         let start = sim.random.in_range(200.0, 500.0);
         let used = Arc::clone(&used);
-        sim.add(start, removed, Timing::DEFAULT, move |machine| {
+        sim.add_machine(start, removed, Timing::DEFAULT, move |machine| {
             let is_fresh = |session: &Session| {
                 let access = session.access.as_ref().expect("an access token");
                 access
@@ -277,8 +301,8 @@ fn read_with_wrong_clocks(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
     sim.finish();
     let used = *used.lock().unwrap();
     (
-        sim.exchanges,
-        sim.first_exchange.expect("an exchange"),
+        sim.server.exchanges,
+        sim.server.first_exchange.expect("an exchange"),
         used,
     )
 }
@@ -295,20 +319,28 @@ fn without_skew_correction_by_the_reader() {
 
 #[test]
 fn without_reading_again_after_a_refusal() {
-    assert_breaks(RemovedRule::ReadAfterRefusal, "login", &["P5"]);
+    assert_violates(
+        RemovedRule::ReadAfterRefusal,
+        "login",
+        &[Property::LoginIsFinal],
+    );
 }
 
 #[test]
 fn without_the_ended_mark() {
-    assert_breaks(RemovedRule::EndedMark, "pauses, no family", &["P2"]);
+    assert_violates(
+        RemovedRule::EndedMark,
+        "pauses, no family",
+        &[Property::SessionSurvives],
+    );
 }
 
 #[test]
 fn without_overwriting_a_newer_lease() {
-    assert_breaks(
+    assert_violates(
         RemovedRule::OverwritingNewerLease,
         "pauses, no family",
-        &["P2"],
+        &[Property::SessionSurvives],
     );
 }
 
@@ -317,7 +349,7 @@ fn without_overwriting_a_newer_lease() {
 fn slow_exchange(during_exchange: impl FnOnce(&mut Simulation)) -> Simulation {
     let scenario = Scenario::new("slow_server=1");
     let mut sim = Simulation::new(1, scenario);
-    sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, |machine| {
+    sim.add_machine(0.0, RemovedRule::Nothing, Timing::DEFAULT, |machine| {
         renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
     });
     sim.run_until(0.5);
@@ -360,7 +392,7 @@ fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
     let mut sim = Simulation::new(1, scenario);
     let end = Arc::new(Mutex::new(None));
     let ended = Arc::clone(&end);
-    let id = sim.add(0.0, RemovedRule::Nothing, Timing::DEFAULT, move |machine| {
+    let id = sim.add_machine(0.0, RemovedRule::Nothing, Timing::DEFAULT, move |machine| {
         let end = renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
         *ended.lock().unwrap() = Some(end);
     });
@@ -371,7 +403,7 @@ fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
     sim.finish();
     assert_eq!(
         *end.lock().unwrap(),
-        Some(End::RenewedByThisRun("t2".to_owned()))
+        Some(MachineResult::RenewedByThisRun("t2".to_owned()))
     );
 }
 
@@ -381,10 +413,10 @@ fn a_paused_run_still_makes_the_minimum_of_save_attempts() {
 fn new_tokens_of_a_session_that_is_gone_are_revoked() {
     let logged_out =
         slow_exchange(|sim| sim.edit_entry(|coordination| coordination.is_logged_out = true));
-    assert!(logged_out.exchanges == 1 && logged_out.revoked.contains(&1));
+    assert!(logged_out.server.exchanges == 1 && logged_out.server.revoked.contains(&1));
     let replaced =
         slow_exchange(|sim| sim.edit_entry(|coordination| coordination.login_id = "two".into()));
-    assert!(replaced.exchanges == 1 && replaced.revoked.contains(&1));
+    assert!(replaced.server.exchanges == 1 && replaced.server.revoked.contains(&1));
 }
 
 /// A run that started before another run failed reports that failure too, even if it
@@ -393,24 +425,24 @@ fn new_tokens_of_a_session_that_is_gone_are_revoked() {
 fn a_failure_is_shared_with_runs_that_did_not_watch_the_lease() {
     let scenario = Scenario::new("server_down=1");
     let mut sim = Simulation::new(1, scenario);
-    let ends = Arc::new(Mutex::new(Vec::new()));
+    let results = Arc::new(Mutex::new(Vec::new()));
     for start in [0.0, 20.0] {
-        let ends = Arc::clone(&ends);
-        sim.add(
+        let results = Arc::clone(&results);
+        sim.add_machine(
             start,
             RemovedRule::Nothing,
             Timing::DEFAULT,
             move |machine| {
                 let end = renew(machine, Timing::DEFAULT, RemovedRule::Nothing);
-                ends.lock().unwrap().push(end);
+                results.lock().unwrap().push(end);
             },
         );
     }
     sim.run_until(100.0);
     sim.finish();
     assert_eq!(
-        *ends.lock().unwrap(),
-        [End::NoResponse, End::OtherRunFailed]
+        *results.lock().unwrap(),
+        [MachineResult::NoResponse, MachineResult::OtherRunFailed]
     );
 }
 
@@ -419,10 +451,10 @@ fn a_failure_is_shared_with_runs_that_did_not_watch_the_lease() {
 #[test]
 fn an_earlier_failure_is_not_reported_by_a_run_that_did_not_wait() {
     let mut sim = Simulation::new(1, Scenario::new("server_down=1"));
-    let ends = Arc::new(Mutex::new(Vec::new()));
+    let results = Arc::new(Mutex::new(Vec::new()));
     for (start, failed_before_wait) in [(0.0, Some(None)), (60.0, None)] {
-        let ends = Arc::clone(&ends);
-        sim.add(
+        let results = Arc::clone(&results);
+        sim.add_machine(
             start,
             RemovedRule::Nothing,
             Timing::DEFAULT,
@@ -435,13 +467,16 @@ fn an_earlier_failure_is_not_reported_by_a_run_that_did_not_wait() {
                     &last_read,
                     failed_before_wait,
                 );
-                ends.lock().unwrap().push(end);
+                results.lock().unwrap().push(end);
             },
         );
     }
     sim.run_until(100.0);
     sim.finish();
-    assert_eq!(*ends.lock().unwrap(), [End::NoResponse, End::NoResponse]);
+    assert_eq!(
+        *results.lock().unwrap(),
+        [MachineResult::NoResponse, MachineResult::NoResponse]
+    );
 }
 
 /// If another run holds the lease, a refusal does not mark the session as ended: the
@@ -449,7 +484,7 @@ fn an_earlier_failure_is_not_reported_by_a_run_that_did_not_wait() {
 #[test]
 fn a_refusal_under_another_lease_does_not_end_the_session() {
     let refused = slow_exchange(|sim| {
-        sim.revoked.insert(1);
+        sim.server.revoked.insert(1);
         sim.put_abandoned_lease(Duration::from_secs(30));
     });
     let entry = refused.stored_entry().expect("an entry");
@@ -462,7 +497,12 @@ fn without_lease_expiry() {
         is_lock_timeout_given: true,
         ..Timing::DEFAULT
     };
-    assert_breaks_with(timing, RemovedRule::LeaseExpiry, "crashes", &["P3"]);
+    assert_violates_with(
+        timing,
+        RemovedRule::LeaseExpiry,
+        "crashes",
+        &[Property::EveryRunEnds],
+    );
 }
 
 #[test]
@@ -472,11 +512,11 @@ fn without_failing_closed() {
         is_lock_timeout_given: true,
         ..Timing::DEFAULT
     };
-    assert_breaks_with(
+    assert_violates_with(
         timing,
         RemovedRule::FailClosed,
         "paused while acquiring the lease",
-        &["P1", "P2"],
+        &[Property::NoDoubleExchange, Property::SessionSurvives],
     );
 }
 
@@ -487,7 +527,12 @@ fn with_a_lock_timeout_below_the_lease() {
         is_lock_timeout_given: true,
         ..Timing::DEFAULT
     };
-    assert_breaks_with(timing, RemovedRule::Nothing, "crashes", &["P3"]);
+    assert_violates_with(
+        timing,
+        RemovedRule::Nothing,
+        "crashes",
+        &[Property::EveryRunEnds],
+    );
 }
 
 /// Counts the runs out of 400 that lose the session.
@@ -495,8 +540,10 @@ fn count_lost_sessions(name: &str, timing: Timing) -> usize {
     let scenario = scenario_named(name);
     (0..400)
         .filter(|seed| {
-            let (_, _, ends) = run(*seed, &scenario, RemovedRule::Nothing, timing);
-            ends.iter().any(|end| matches!(end, End::Lost | End::Ended))
+            let (_, _, results) = run(*seed, &scenario, RemovedRule::Nothing, timing);
+            results
+                .iter()
+                .any(|end| matches!(end, MachineResult::Lost | MachineResult::Ended))
         })
         .count()
 }
@@ -532,9 +579,12 @@ fn short_save_timeouts_and_counted_outages_lose_sessions() {
 fn a_failure_is_shared() {
     let scenario = many_machines().with("server_down=1");
     let count_requests = |removed| {
-        let (_, _, ends) = run(1, &scenario, removed, Timing::DEFAULT);
-        assert_eq!(ends.len(), 64);
-        ends.iter().filter(|end| **end == End::NoResponse).count()
+        let (_, _, results) = run(1, &scenario, removed, Timing::DEFAULT);
+        assert_eq!(results.len(), 64);
+        results
+            .iter()
+            .filter(|end| **end == MachineResult::NoResponse)
+            .count()
     };
     assert_eq!(count_requests(RemovedRule::Nothing), 1);
     assert!(count_requests(RemovedRule::SharedFailures) > 1);

@@ -15,7 +15,11 @@ mod api {
         let reader = cookie::CookieReader {
             host: "api.rememberizer.ai",
             names: &CookieNames::default(),
-            received_at: received_at::ReceivedAt::new(Timestamp::from_secs(1_795_489_145), date),
+            received_at: received_at::ReceivedAt::new(
+                Timestamp::from_secs(1_795_489_145),
+                date,
+                std::time::Duration::ZERO,
+            ),
             log: &|_| {},
         };
         reader.read_grant(headers.iter().copied())
