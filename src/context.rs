@@ -14,7 +14,8 @@ use crate::model::{Origin, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{
-    KeyringOptions, Locks, Profile, ProfilesError, StoreError, StoreKind, StoreServer, Stores,
+    KeyringOptions, Locks, Profile, ProfilesError, Prompts, StoreError, StoreKind, StoreServer,
+    Stores,
 };
 use crate::terminal::Terminal;
 
@@ -34,9 +35,9 @@ pub(crate) struct Context<'h> {
 
 impl<'h> Context<'h> {
     pub(crate) fn new(settings: Settings, host: &'h Host, interrupts: &'h Interrupts) -> Self {
-        let open_keyring = move |may_prompt| {
+        let open_keyring = move |prompts| {
             let terminal = host.terminal.clone();
-            let can_ask = may_prompt && terminal.can_ask_on_desktop();
+            let can_ask = prompts == Prompts::Allowed && terminal.can_ask_on_desktop();
             let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
                 bus_addresses: (host.read_variable)("DBUS_SESSION_BUS_ADDRESS")

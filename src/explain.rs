@@ -204,7 +204,7 @@ fn from_profiles(error: ProfilesError) -> Failure {
             };
             Failure::new(Outcome::Failed, error.to_string()).with_hint(hint)
         }
-        ProfilesError::Name(_) => {
+        ProfilesError::InvalidName(_) => {
             Failure::usage(error.to_string()).with_hint("choose another name")
         }
         ProfilesError::Io { .. } => Failure::new(Outcome::Failed, error.to_string())

@@ -17,7 +17,7 @@ use crate::globals::{
 use crate::host::Host;
 use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
 use crate::session::{RotationCommands, TokenVariables};
-use crate::store::{Profile, Profiles, Selected, StoreKind};
+use crate::store::{Profile, Profiles, SelectedProfile, StoreKind};
 use crate::terminal::TerminalOptions;
 
 pub(crate) const PASSWORD: &str = "REMEMBERIZER_PASSWORD";
@@ -200,13 +200,15 @@ impl Settings {
         let requested = resolver.option(globals.profile, "REMEMBERIZER_PROFILE", parse)?;
         let selected = match profiles.select(requested.as_ref()) {
             // `profile` and `doctor` must work with an invalid profiles file.
-            Err(_) if matches!(purpose, Purpose::ManageProfiles | Purpose::Diagnose) => Selected {
-                name: requested.unwrap_or_default(),
-                ..Selected::default()
-            },
+            Err(_) if matches!(purpose, Purpose::ManageProfiles | Purpose::Diagnose) => {
+                SelectedProfile {
+                    name: requested.unwrap_or_default(),
+                    ..SelectedProfile::default()
+                }
+            }
             other => other?,
         };
-        let Selected {
+        let SelectedProfile {
             name: profile_name,
             default_name: default_profile,
             profile,

@@ -87,14 +87,14 @@ impl SessionManager<'_> {
                 cause: match expired_lease {
                     Some(lease) => Some(LikelyCause::ExpiredLease {
                         host: lease.host,
-                        began: lease.began,
+                        began: lease.acquired_at,
                     }),
                     None => pending.map(LikelyCause::from),
                 },
             },
             LeaseError::Busy(Some(lease)) => SessionError::BusyOnOtherMachine {
                 host: lease.host,
-                since: lease.began,
+                since: lease.acquired_at,
             },
             LeaseError::Busy(None) => SessionError::Busy(self.effective_lock_timeout()),
             LeaseError::Request(error) => SessionError::Api(error),

@@ -37,11 +37,11 @@ pub(crate) use keyring::platform_keyring;
 pub use keyring::{DismissPrompt, KeyringOptions, OnPrompt};
 pub(crate) use lock::{LockError, Locks, ProfileLock};
 pub use profiles::{Profile, UnknownKey};
-pub(crate) use profiles::{Profiles, ProfilesError, Selected};
+pub(crate) use profiles::{Profiles, ProfilesError, SelectedProfile};
 pub(crate) use serve::StoreServer;
 pub use sessions::SessionStore;
-pub(crate) use shared::{Coordination, EndedMark, FailedAttempt, Lease, SharedEntry};
-pub(crate) use stores::Stores;
+pub(crate) use shared::{Coordination, FailedAttempt, Lease, SessionEnd, SharedEntry};
+pub(crate) use stores::{Prompts, Stores};
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, VersionedEntry, VersionedStore};
 

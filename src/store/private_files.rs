@@ -66,7 +66,7 @@ pub(super) fn check_replaceable(path: &Path) -> Result<(), StoreError> {
 }
 
 /// Quotes a path for a shell, if needed.
-fn quoted(path: &Path) -> String {
+fn shell_quoted(path: &Path) -> String {
     let text = path.display().to_string();
     if text
         .bytes()
@@ -101,7 +101,7 @@ pub(super) fn read(
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) if is_link(path) => {
             let message = format!("{shown} is a symbolic link, which is not followed ({e})");
-            return Err(StoreError::failed(message).with_hint(format!("rm {}", quoted(path))));
+            return Err(StoreError::failed(message).with_hint(format!("rm {}", shell_quoted(path))));
         }
         Err(e) => return Err(cannot_read(e)),
     };

@@ -14,9 +14,9 @@ use serde_json::{Map, Value};
 use super::lock::{self, LockError};
 use super::{StoreKind, lazy_object, private_files};
 use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
-use document::{Document, Malformed};
+use document::{Document, MalformedFile};
 
-pub(crate) use document::Selected;
+pub(crate) use document::SelectedProfile;
 
 /// The version that is written, and the newest version that can be read.
 const VERSION: u64 = 1;
@@ -101,10 +101,10 @@ pub(crate) enum ProfilesError {
         source: std::io::Error,
     },
     #[error("{}:{error}", .path.display())]
-    Malformed { path: PathBuf, error: Malformed },
+    Malformed { path: PathBuf, error: MalformedFile },
     /// A profile with this name must not be created.
     #[error("{0}")]
-    Name(String),
+    InvalidName(String),
     /// The lock of the file was not acquired.
     #[error(transparent)]
     Lock(#[from] LockError),
@@ -126,11 +126,14 @@ impl Profiles {
     }
 
     /// Returns the profile `name`, or the default profile. Does not parse other profiles.
-    pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, ProfilesError> {
+    pub(crate) fn select(
+        &self,
+        name: Option<&ProfileName>,
+    ) -> Result<SelectedProfile, ProfilesError> {
         let selected = self.parse(|document| document.select(name))?;
-        Ok(selected.unwrap_or_else(|| Selected {
+        Ok(selected.unwrap_or_else(|| SelectedProfile {
             name: name.cloned().unwrap_or_default(),
-            ..Selected::default()
+            ..SelectedProfile::default()
         }))
     }
 
@@ -267,7 +270,7 @@ impl Profiles {
     /// Parses the file and returns the result of `read`, or `None` if there is no file.
     fn parse<T>(
         &self,
-        read: impl FnOnce(Document<'_>) -> Result<T, Malformed>,
+        read: impl FnOnce(Document<'_>) -> Result<T, MalformedFile>,
     ) -> Result<Option<T>, ProfilesError> {
         let Some(text) = self.read_text()? else {
             return Ok(None);
@@ -305,12 +308,12 @@ fn check_new_name<'a>(
         return Ok(());
     }
     if name.is_reserved_by_windows() {
-        return Err(ProfilesError::Name(format!(
+        return Err(ProfilesError::InvalidName(format!(
             "a profile cannot be named {name}: Windows reserves that name"
         )));
     }
     match existing.find(|other| other.eq_ignore_ascii_case(name.as_str())) {
-        Some(other) => Err(ProfilesError::Name(format!(
+        Some(other) => Err(ProfilesError::InvalidName(format!(
             "a profile cannot be named {name}: there is a profile {other}, which differs in case only"
         ))),
         None => Ok(()),

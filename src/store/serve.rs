@@ -122,7 +122,7 @@ impl<'a> StoreServer<'a> {
     }
 
     fn read(&self, key: &str) -> Result<StoredEntry, StoreError> {
-        let Some(bytes) = self.store.read(&account(key))? else {
+        let Some(bytes) = self.store.read(&account_of(key))? else {
             return Ok(StoredEntry {
                 version: ABSENT_VERSION.to_owned(),
                 content: None,
@@ -148,7 +148,7 @@ impl<'a> StoreServer<'a> {
         bytes.extend_from_slice(version.as_bytes());
         bytes.push(b'\n');
         bytes.extend_from_slice(content);
-        self.store.write(&account(key), &bytes)?;
+        self.store.write(&account_of(key), &bytes)?;
         Ok(version)
     }
 }
@@ -162,6 +162,6 @@ fn split_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// Returns the account of an entry. No profile has this account, since a profile's name
 /// contains no dot.
-fn account(key: &str) -> String {
+fn account_of(key: &str) -> String {
     format!("served.{key}")
 }

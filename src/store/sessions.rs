@@ -213,19 +213,19 @@ impl<'a> SessionStore<'a> {
 
     fn join_parts(&self, head: Head) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         if head.version > entry::VERSION || head.parts > MAX_PARTS {
-            return Err(incomplete("its head is not valid"));
+            return Err(incomplete_error("its head is not valid"));
         }
         let mut joined = Zeroizing::new(Vec::with_capacity(16 * 1024));
         for index in 1..=head.parts {
             let account = self.part_account(head.generation, index);
             let Some(part) = self.store.read(&account)? else {
-                return Err(incomplete(&format!(
+                return Err(incomplete_error(&format!(
                     "part {index} of {} is missing",
                     head.parts
                 )));
             };
             let Some(content) = part.strip_prefix(label(head, index).as_bytes()) else {
-                return Err(incomplete(&format!(
+                return Err(incomplete_error(&format!(
                     "part {index} of {} belongs to another generation",
                     head.parts
                 )));
@@ -295,7 +295,7 @@ fn label(head: Head, index: u32) -> String {
     format!("{}/{index}/{}:", head.generation, head.parts)
 }
 
-fn incomplete(why: &str) -> StoreError {
+fn incomplete_error(why: &str) -> StoreError {
     StoreError::failed(format!("the stored session is incomplete: {why}"))
         .with_hint(entry::REMOVAL_HINT)
 }

@@ -1,5 +1,5 @@
-//! The stored form of a session that machines share: version 2 of the entry, which adds
-//! the lease and the results of other machines to the session.
+//! The stored form of a session that machines share: version 2 of the entry, which has
+//! fields for coordination, such as the lease, besides those of version 1.
 //!
 //! ```json
 //! {"version":2,"lineage":"…","generation":3,"lease":{"by":"…","host":"ci-7","pid":42,"began":1795489145000,"for":30000},
@@ -24,7 +24,7 @@ pub(crate) struct SharedEntry {
     pub(crate) coordination: Coordination,
 }
 
-/// The fields by which machines coordinate.
+/// The fields of an entry that coordinate the machines.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Coordination {
@@ -36,12 +36,12 @@ pub(crate) struct Coordination {
     pub(crate) renewal_count: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) lease: Option<Lease>,
-    /// Set if the last run that held a lease got no usable response.
+    /// Set if the last run that held the lease got no usable response.
     #[serde(rename = "failed", skip_serializing_if = "Option::is_none")]
     pub(crate) failed_attempt: Option<FailedAttempt>,
     /// Set if the server has ended the session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) ended: Option<EndedMark>,
+    pub(crate) ended: Option<SessionEnd>,
     /// Whether the session was logged out.
     #[serde(rename = "gone", skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_logged_out: bool,
@@ -55,8 +55,9 @@ pub(crate) struct Lease {
     pub(crate) attempt_id: String,
     pub(crate) host: String,
     pub(crate) pid: u32,
-    /// When the lease was acquired, by the holder's wall clock. Used only in messages.
-    pub(crate) began: Timestamp,
+    /// By the holder's wall clock. Used only in messages.
+    #[serde(rename = "began")]
+    pub(crate) acquired_at: Timestamp,
     /// How long another machine must have seen this lease before it may take over, in
     /// milliseconds.
     #[serde(rename = "for")]
@@ -73,9 +74,9 @@ pub(crate) struct FailedAttempt {
     pub(crate) reason: String,
 }
 
-/// The server's response that ended the session.
+/// The server's response that the session has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct EndedMark {
+pub(crate) struct SessionEnd {
     pub(crate) message: String,
     pub(crate) at: Timestamp,
 }

@@ -8,7 +8,9 @@ use super::{
     SharedSession,
 };
 use crate::model::{Grant, PendingExchange};
-use crate::store::{EndedMark, FailedAttempt, Lease, PutOutcome, SharedEntry, StoreError, Version};
+use crate::store::{
+    FailedAttempt, Lease, PutOutcome, SessionEnd, SharedEntry, StoreError, Version,
+};
 
 impl<E: Environment> SharedSession<'_, E> {
     /// Writes this run's lease into the entry. Returns `None` if another run has
@@ -25,7 +27,7 @@ impl<E: Environment> SharedSession<'_, E> {
             attempt_id: attempt_id.clone(),
             host: self.environment.host(),
             pid: std::process::id(),
-            began: self.environment.now(),
+            acquired_at: self.environment.now(),
             duration_millis: u64::try_from(self.timing.lease_duration.as_millis())
                 .unwrap_or(u64::MAX),
         });
@@ -275,7 +277,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 return Ok(None);
             }
             entry.coordination.lease = None;
-            entry.coordination.ended = Some(EndedMark {
+            entry.coordination.ended = Some(SessionEnd {
                 message: message.to_owned(),
                 at: self.environment.now(),
             });

@@ -42,7 +42,7 @@ pub(super) enum RemovedRule {
     UnansweredPutAsConflict,
     ReadAfterRefusal,
     /// Removes the entry instead of marking the session as ended.
-    EndedMark,
+    SessionEnd,
     /// Does not store a result if another run has acquired a lease meanwhile.
     OverwritingNewerLease,
     LeaseExpiry,
@@ -124,7 +124,7 @@ pub(super) enum PutKind {
     Lease,
     Release,
     Result,
-    EndedMark,
+    SessionEnd,
     LogoutMark,
     Login,
 }
@@ -225,7 +225,7 @@ impl Machine {
             coordination.is_logged_out,
         ) {
             (_, _, true) => PutKind::LogoutMark,
-            (_, true, _) => PutKind::EndedMark,
+            (_, true, _) => PutKind::SessionEnd,
             (Some(_), ..) => PutKind::Lease,
             _ if coordination.renewal_count == 0 && coordination.login_id != "one" => {
                 PutKind::Login
@@ -273,7 +273,7 @@ impl Environment for Machine {
         let bytes = bytes.map(|bytes| {
             let mut entry = SharedEntry::from_bytes(&bytes, None).unwrap();
             if let Some(lease) = &mut entry.coordination.lease {
-                let began = lease.began.millis() as f64 / 1000.0;
+                let began = lease.acquired_at.millis() as f64 / 1000.0;
                 match self.removed_rule {
                     RemovedRule::Watching => {
                         let ends_at = began + lease.duration_millis as f64 / 1000.0;
@@ -315,8 +315,8 @@ impl Environment for Machine {
             (RemovedRule::CompareAndSetOfLease, PutKind::Lease)
             | (RemovedRule::CompareAndSetOfResult, PutKind::Result)
             | (RemovedRule::CompareAndSetOfRelease, PutKind::Release)
-            | (RemovedRule::ReadAfterRefusal, PutKind::EndedMark) => condition = None,
-            (RemovedRule::EndedMark, PutKind::EndedMark) => content = None,
+            | (RemovedRule::ReadAfterRefusal, PutKind::SessionEnd) => condition = None,
+            (RemovedRule::SessionEnd, PutKind::SessionEnd) => content = None,
             (RemovedRule::OverwritingNewerLease, PutKind::Result) => {
                 let lease_version = self
                     .last_lease

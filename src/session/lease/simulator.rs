@@ -180,7 +180,7 @@ impl Simulation {
                 attempt_id: "nobody".into(),
                 host: "nowhere".into(),
                 pid: 1,
-                began: Timestamp::from_millis(0),
+                acquired_at: Timestamp::from_millis(0),
                 duration_millis: u64::try_from(duration.as_millis()).unwrap(),
             });
         });
@@ -379,7 +379,7 @@ impl Simulation {
         let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
         if matches!(
             machine.awaited_put,
-            Some(PutKind::Release | PutKind::EndedMark | PutKind::Result)
+            Some(PutKind::Release | PutKind::SessionEnd | PutKind::Result)
         ) || (machine.awaited_put == Some(PutKind::Lease) && is_conflict)
         {
             machine.is_holding_lease = false;

@@ -11,7 +11,7 @@ use super::scenarios::{
 use super::simulator::Simulation;
 use super::{Environment, Timing};
 use crate::model::{Session, Timestamp};
-use crate::store::EndedMark;
+use crate::store::SessionEnd;
 
 /// Number of simulations per scenario in a usual test run.
 const SEEDS: u64 = 150;
@@ -329,7 +329,7 @@ fn without_reading_again_after_a_refusal() {
 #[test]
 fn without_the_ended_mark() {
     assert_violates(
-        RemovedRule::EndedMark,
+        RemovedRule::SessionEnd,
         "pauses, no family",
         &[Property::SessionSurvives],
     );
@@ -375,7 +375,7 @@ fn a_result_overwrites_changes_to_the_used_token() {
     let ended = slow_exchange(|sim| {
         sim.edit_entry(|coordination| {
             coordination.lease = None;
-            coordination.ended = Some(EndedMark {
+            coordination.ended = Some(SessionEnd {
                 message: "token used".into(),
                 at: Timestamp::from_millis(0),
             });

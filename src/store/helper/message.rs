@@ -68,7 +68,7 @@ pub(in crate::store) enum Request {
 
 /// The description of a line that is not valid in this protocol. Never quotes the line.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::store) struct Malformed(pub(in crate::store) &'static str);
+pub(in crate::store) struct MalformedLine(pub(in crate::store) &'static str);
 
 /// A line to write. The values need no escapes in JSON, so that a helper can parse them in
 /// shell.
@@ -173,13 +173,13 @@ pub(super) fn encode(value: &[u8]) -> Zeroizing<String> {
     text
 }
 
-fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
+fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, MalformedLine> {
     let mut value = Zeroizing::new(Vec::with_capacity(text.len() / 4 * 3 + 3));
     STANDARD
         .decode_vec(text, &mut value)
-        .map_err(|_| Malformed("a value is not base64"))?;
+        .map_err(|_| MalformedLine("a value is not base64"))?;
     if value.len() > MAX_VALUE_BYTES {
-        return Err(Malformed("a value is too large"));
+        return Err(MalformedLine("a value is too large"));
     }
     Ok(value)
 }
@@ -188,8 +188,8 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, Malformed> {
 struct Fields<'a>(LazyObject<'a>);
 
 impl<'a> Fields<'a> {
-    fn parse(line: &'a [u8]) -> Result<Self, Malformed> {
-        const NOT_FLAT: Malformed = Malformed("a line is not a flat JSON object");
+    fn parse(line: &'a [u8]) -> Result<Self, MalformedLine> {
+        const NOT_FLAT: MalformedLine = MalformedLine("a line is not a flat JSON object");
         let members: LazyObject<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
         let is_nested = |value: &str| value.starts_with(['{', '[']);
         // Only the protocol versions in the first line are a list.
@@ -200,23 +200,23 @@ impl<'a> Fields<'a> {
         Ok(Self(members))
     }
 
-    fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, Malformed> {
+    fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, MalformedLine> {
         let Some((_, value)) = self.0.0.iter().find(|(name, _)| name == key) else {
             return Ok(None);
         };
         let value = serde_json::from_str(value.get());
         value
             .map(Some)
-            .map_err(|_| Malformed("a value has the wrong type"))
+            .map_err(|_| MalformedLine("a value has the wrong type"))
     }
 
-    fn text(&self, key: &str) -> Result<Option<Cow<'a, str>>, Malformed> {
+    fn text(&self, key: &str) -> Result<Option<Cow<'a, str>>, MalformedLine> {
         Ok(self.get::<JsonStr<'a>>(key)?.map(|JsonStr(text)| text))
     }
 
     /// Returns the decoded `value`. The outer `None` means that the key is absent, the
     /// inner `None` that it is null.
-    fn value(&self) -> Result<Option<Option<Zeroizing<Vec<u8>>>>, Malformed> {
+    fn value(&self) -> Result<Option<Option<Zeroizing<Vec<u8>>>>, MalformedLine> {
         let value = self.get::<Option<JsonStr<'a>>>("value")?;
         let decode =
             |value: Option<JsonStr<'_>>| value.map(|JsonStr(text)| decode(&text)).transpose();
@@ -225,16 +225,16 @@ impl<'a> Fields<'a> {
 }
 
 /// Parses a request to a store with versions.
-pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed> {
+pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, MalformedLine> {
     let fields = Fields::parse(line)?;
     let op = fields
         .text("op")?
-        .ok_or(Malformed("a request has no \"op\""))?;
+        .ok_or(MalformedLine("a request has no \"op\""))?;
     let key = fields
         .text("key")?
-        .ok_or(Malformed("a request has no \"key\""))?;
+        .ok_or(MalformedLine("a request has no \"key\""))?;
     if key.len() > 128 || !is_key(&key) {
-        return Err(Malformed("not a valid key"));
+        return Err(MalformedLine("not a valid key"));
     }
     let key = key.into_owned();
     Ok(match &*op {
@@ -243,9 +243,11 @@ pub(in crate::store) fn parse_request(line: &[u8]) -> Result<Request, Malformed>
             key,
             expected: fields
                 .text("if")?
-                .ok_or(Malformed("a put has no \"if\""))?
+                .ok_or(MalformedLine("a put has no \"if\""))?
                 .into_owned(),
-            value: fields.value()?.ok_or(Malformed("a put has no \"value\""))?,
+            value: fields
+                .value()?
+                .ok_or(MalformedLine("a put has no \"value\""))?,
         },
         _ => Request::Unknown,
     })
@@ -263,19 +265,21 @@ fn is_version(version: &str) -> bool {
 }
 
 /// Parses the first line of a helper.
-pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
+pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, MalformedLine> {
     let fields = Fields::parse(line)?;
     let versions: Vec<u64> = fields.get("v")?.unwrap_or_default();
     if !versions.contains(&1) {
-        return Err(Malformed("it does not support version 1 of the protocol"));
+        return Err(MalformedLine(
+            "it does not support version 1 of the protocol",
+        ));
     }
     let has_versions = fields
         .get("cas")?
-        .ok_or(Malformed("its first line has no \"cas\""))?;
+        .ok_or(MalformedLine("its first line has no \"cas\""))?;
     let max_value_bytes = match fields.get("max")? {
         None => None,
         Some(_) if has_versions => {
-            return Err(Malformed(
+            return Err(MalformedLine(
                 "its first line has \"max\" together with \"cas\"",
             ));
         }
@@ -283,7 +287,7 @@ pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
         Some(max @ 256u64..) => {
             Some(usize::try_from(max).map_or(MAX_VALUE_BYTES, |max| max.min(MAX_VALUE_BYTES)))
         }
-        Some(_) => return Err(Malformed("its \"max\" is too small")),
+        Some(_) => return Err(MalformedLine("its \"max\" is too small")),
     };
     Ok(Hello {
         has_versions,
@@ -292,16 +296,16 @@ pub(super) fn parse_hello(line: &[u8]) -> Result<Hello, Malformed> {
 }
 
 /// Parses a response of a helper with the capabilities `hello`.
-pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malformed> {
+pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, MalformedLine> {
     let fields = Fields::parse(line)?;
     let ok: bool = fields
         .get("ok")?
-        .ok_or(Malformed("a response has no \"ok\""))?;
+        .ok_or(MalformedLine("a response has no \"ok\""))?;
     if !ok {
         let code = fields.get("error").ok().flatten();
         let message: Option<Option<JsonStr<'_>>> = fields.get("message")?;
         return Ok(Response::Error {
-            code: code.ok_or(Malformed("a response has an unknown error code"))?,
+            code: code.ok_or(MalformedLine("a response has an unknown error code"))?,
             message: message
                 .flatten()
                 .map(|JsonStr(text)| text.into_owned())
@@ -311,9 +315,9 @@ pub(super) fn parse_response(line: &[u8], hello: Hello) -> Result<Response, Malf
     let version = match hello.has_versions {
         true => {
             let version = fields.text("version")?;
-            let version = version.ok_or(Malformed("a response has no version"))?;
+            let version = version.ok_or(MalformedLine("a response has no version"))?;
             if !is_version(&version) {
-                return Err(Malformed("a version is not valid"));
+                return Err(MalformedLine("a version is not valid"));
             }
             Some(version.into_owned())
         }

@@ -314,7 +314,7 @@ impl VersionedStore for HelperStore {
                     ..
                 } => PutOutcome::Stored(Version(version)),
                 RequestOutcome::Success { version: None, .. } => {
-                    return Err(self.helper_error("the response to a put has no version"));
+                    return Err(self.helper_error(RESTARTED_WITHOUT_VERSIONS));
                 }
                 RequestOutcome::Conflict => PutOutcome::Conflict,
                 RequestOutcome::Unknown(_) => PutOutcome::Unknown,
@@ -341,23 +341,25 @@ fn check_sendable(account: &str, secret: Option<&[u8]>) -> Result<(), StoreError
 /// contain a part of the entry or another token.
 fn redact(message: &str, secret: &[u8]) -> String {
     const MAX_CHARS: usize = 200;
+    // A longer word is more likely a token than text.
     const MAX_WORD_LENGTH: usize = 80;
     // Shorter strings in an entry are field names and numbers.
     const MIN_SECRET_LENGTH: usize = 12;
+    // A message that quotes the base64 form of an entry contains its beginning.
+    const BASE64_PREFIX_LENGTH: usize = 24;
     let text = String::from_utf8_lossy(secret);
-    let encoded = message::encode(secret);
+    let base64 = message::encode(secret);
     // URLs in an entry are not secret.
-    let quotes_entry = text
+    let mut secrets = text
         .split('"')
-        .filter(|part| part.len() >= MIN_SECRET_LENGTH && !part.contains("://"))
-        .any(|part| message.contains(part))
-        || (encoded.len() >= MIN_SECRET_LENGTH
-            && message.contains(encoded.get(..MIN_SECRET_LENGTH * 2).unwrap_or(&encoded)));
-    // A word of this length is more likely a token than text.
+        .filter(|part| part.len() >= MIN_SECRET_LENGTH && !part.contains("://"));
+    let quotes_entry = secrets.any(|part| message.contains(part));
+    let quotes_base64 = base64.len() >= MIN_SECRET_LENGTH
+        && message.contains(base64.get(..BASE64_PREFIX_LENGTH).unwrap_or(&base64));
     let has_token = message
         .split_whitespace()
         .any(|word| word.len() > MAX_WORD_LENGTH);
-    if quotes_entry || has_token {
+    if quotes_entry || quotes_base64 || has_token {
         "(its message is withheld because it may contain a secret)".to_owned()
     } else {
         message.chars().take(MAX_CHARS).collect()

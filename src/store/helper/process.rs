@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use super::message::{self, Hello, MAX_LINE_BYTES, Malformed, Response};
+use super::message::{self, Hello, MAX_LINE_BYTES, MalformedLine, Response};
 
 /// Timeout for a helper's first line.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -214,8 +214,8 @@ fn read_line(stdout: &mut BufReader<ChildStdout>) -> ReadResult {
     }
 }
 
-impl From<Malformed> for HelperFailure {
-    fn from(Malformed(what): Malformed) -> Self {
+impl From<MalformedLine> for HelperFailure {
+    fn from(MalformedLine(what): MalformedLine) -> Self {
         Self::Malformed(what)
     }
 }

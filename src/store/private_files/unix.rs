@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use super::quoted;
+use super::shell_quoted;
 use crate::store::StoreError;
 
 /// Sets mode 0700 on a directory, regardless of the umask.
@@ -42,7 +42,7 @@ pub(super) fn check_mode(
         "{} can be read by others (mode {actual:04o})",
         path.display()
     );
-    Err(StoreError::failed(message).with_hint(format!("chmod {mode:o} {}", quoted(path))))
+    Err(StoreError::failed(message).with_hint(format!("chmod {mode:o} {}", shell_quoted(path))))
 }
 
 /// Opens `path` without following a symbolic link, and without blocking if it is a FIFO.

@@ -15,7 +15,7 @@ const OBSOLETE_KEY: &str = "site_key";
 
 /// The profile that a run uses.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Selected {
+pub(crate) struct SelectedProfile {
     pub(crate) name: ProfileName,
     pub(crate) default_name: ProfileName,
     /// `None` if the file does not contain the profile.
@@ -25,7 +25,7 @@ pub(crate) struct Selected {
 /// An error in the text and its position. Lines and columns (in characters) count from 1.
 #[derive(Debug, thiserror::Error)]
 #[error("{line}:{column}: {why}")]
-pub(crate) struct Malformed {
+pub(crate) struct MalformedFile {
     pub(crate) line: usize,
     pub(crate) column: usize,
     pub(crate) why: String,
@@ -52,17 +52,21 @@ struct Root<'a> {
 
 impl<'a> Document<'a> {
     /// Parses `text`, but not the profiles in the text.
-    pub(crate) fn parse(text: &'a str) -> Result<Self, Malformed> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, MalformedFile> {
         let root: Root<'a> = parse_object(text, text)?;
         let version: u64 = parse_value(text, root.version.get())?;
         if version > VERSION {
-            return Err(Malformed::at(text, root.version.get(), "a newer version"));
+            return Err(MalformedFile::at(
+                text,
+                root.version.get(),
+                "a newer version",
+            ));
         }
         let default_name = match root.default {
             None => ProfileName::default(),
             Some(value) => parse_value::<String>(text, value.get())?
                 .parse()
-                .map_err(|why| Malformed::at(text, value.get(), why))?,
+                .map_err(|why| MalformedFile::at(text, value.get(), why))?,
         };
         Ok(Self {
             text,
@@ -72,7 +76,10 @@ impl<'a> Document<'a> {
     }
 
     /// Returns the profile `name`, or the default profile.
-    pub(crate) fn select(&self, name: Option<&ProfileName>) -> Result<Selected, Malformed> {
+    pub(crate) fn select(
+        &self,
+        name: Option<&ProfileName>,
+    ) -> Result<SelectedProfile, MalformedFile> {
         let name = name.unwrap_or(&self.default_name);
         let has_name = |(key, _): &&(Cow<'_, str>, _)| *key == name.as_str();
         let mut matches = self.profiles.0.iter().filter(has_name);
@@ -82,7 +89,7 @@ impl<'a> Document<'a> {
         };
         match matches.next() {
             Some((key, value)) => Err(self.duplicate(key, value)),
-            None => Ok(Selected {
+            None => Ok(SelectedProfile {
                 name: name.clone(),
                 default_name: self.default_name.clone(),
                 profile,
@@ -92,14 +99,14 @@ impl<'a> Document<'a> {
 
     /// Returns the name of the default profile, and all profiles. Parses the whole
     /// text and refuses duplicate keys.
-    pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), Malformed> {
+    pub(crate) fn all(&self) -> Result<(ProfileName, Vec<(ProfileName, Profile)>), MalformedFile> {
         self.refuse_duplicates(&parse_value(self.text, self.text)?)?;
         self.refuse_duplicates(&self.profiles)?;
         let mut all = Vec::with_capacity(self.profiles.0.len());
         for (key, value) in &self.profiles.0 {
             let name = key
                 .parse()
-                .map_err(|why| Malformed::new(self.text, self.key_offset(key, value), why))?;
+                .map_err(|why| MalformedFile::new(self.text, self.key_offset(key, value), why))?;
             self.refuse_duplicates(&parse_value(self.text, value.get())?)?;
             all.push((name, parse_object(self.text, value.get())?));
         }
@@ -116,7 +123,7 @@ impl<'a> Document<'a> {
     }
 
     /// Returns the keys that this version does not know.
-    pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, Malformed> {
+    pub(crate) fn unknown_keys(&self) -> Result<Vec<UnknownKey>, MalformedFile> {
         let mut unknown = Vec::new();
         let mut add = |path: String, key: &str, value: &RawValue| {
             let (line, column) = position(self.text, self.key_offset(key, value));
@@ -143,16 +150,16 @@ impl<'a> Document<'a> {
         Ok(unknown)
     }
 
-    fn refuse_duplicates(&self, members: &LazyObject<'_>) -> Result<(), Malformed> {
+    fn refuse_duplicates(&self, members: &LazyObject<'_>) -> Result<(), MalformedFile> {
         match members.duplicate() {
             Some((key, value)) => Err(self.duplicate(key, value)),
             None => Ok(()),
         }
     }
 
-    fn duplicate(&self, key: &str, value: &RawValue) -> Malformed {
+    fn duplicate(&self, key: &str, value: &RawValue) -> MalformedFile {
         let why = format!("duplicate key `{key}`");
-        Malformed::new(self.text, self.key_offset(key, value), why)
+        MalformedFile::new(self.text, self.key_offset(key, value), why)
     }
 
     /// Returns the offset in the text of the member with this `key` and `value`: the offset
@@ -166,7 +173,7 @@ impl<'a> Document<'a> {
     }
 }
 
-impl Malformed {
+impl MalformedFile {
     fn new(text: &str, offset: usize, why: impl ToString) -> Self {
         let (line, column) = position(text, offset);
         // If the file has a newer version, that is the cause of any other error.
@@ -215,18 +222,18 @@ fn parse_version(text: &str) -> Option<u64> {
         .map(|Version { version }| version)
 }
 
-fn parse_value<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Malformed> {
-    serde_json::from_str(part).map_err(|e| Malformed::from_json(text, part, &e))
+fn parse_value<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, MalformedFile> {
+    serde_json::from_str(part).map_err(|e| MalformedFile::from_json(text, part, &e))
 }
 
 /// Parses `part` like [`parse_value`], but refuses an array. `Deserialize` accepts an array
 /// for a struct.
-fn parse_object<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, Malformed> {
+fn parse_object<'a, T: Deserialize<'a>>(text: &str, part: &'a str) -> Result<T, MalformedFile> {
     let value = parse_value(text, part)?;
     if part.trim_start().starts_with('{') {
         Ok(value)
     } else {
-        Err(Malformed::at(text, part, "expected an object"))
+        Err(MalformedFile::at(text, part, "expected an object"))
     }
 }
 

@@ -1,5 +1,5 @@
-//! Runs the prompts of the service: waits for a person's response with a timeout, and
-//! dismisses a prompt that nobody waits for any more.
+//! Runs the prompts of the service: waits for a person's response, and dismisses a prompt
+//! at the timeout or if the process exits.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -54,8 +54,8 @@ impl Question {
         })
     }
 
-    /// Returns the error for a prompt that was refused or that nobody responded to.
-    pub(super) fn refused(self) -> SecretServiceError {
+    /// Returns the error for a prompt that a person refused, or that no person responded to.
+    pub(super) fn to_error(self) -> SecretServiceError {
         match self {
             Self::Nothing | Self::Unlock => SecretServiceError::Locked,
             Self::Access => SecretServiceError::AccessNotConfirmed,
@@ -124,7 +124,7 @@ impl Bus {
                 // thread does not print the error.
                 tokio::time::sleep(DISMISS_TIMEOUT).await;
             }
-            return Err(question.refused());
+            return Err(question.to_error());
         };
         let signal = self.map_bus_err(signal.ok_or(SecretServiceError::Absent)?)?;
         let body = signal.body();
@@ -136,7 +136,7 @@ impl Bus {
             {
                 Err(SecretServiceError::Dismissed)
             }
-            true => Err(question.refused()),
+            true => Err(question.to_error()),
         }
     }
 }

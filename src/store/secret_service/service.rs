@@ -43,9 +43,9 @@ fn attributes(account: &str) -> HashMap<&str, &str> {
     HashMap::from([("service", SERVICE_NAME), ("username", account)])
 }
 
-/// The `Secret` struct of the specification: session, encryption parameters, value
+/// The struct `Secret` of the specification: session, encryption parameters, value
 /// and content type.
-type Secret<'a> = (OwnedObjectPath, &'a [u8], &'a [u8], &'a str);
+type SecretStruct<'a> = (OwnedObjectPath, &'a [u8], &'a [u8], &'a str);
 
 /// The items that match an account, in all collections.
 struct Matches {
@@ -63,6 +63,7 @@ impl Matches {
 pub(super) struct Service {
     pub(super) bus: Bus,
     pub(super) options: Arc<KeyringOptions>,
+    /// The session of the Secret Service protocol.
     session: Option<OwnedObjectPath>,
     /// The item of each account that was found or created, so that a write after a
     /// read needs no search.
@@ -114,7 +115,7 @@ impl Service {
         };
         self.set_or_create(account, secret).await?;
         if let (Some(identification), None) = (identification, self.daemon) {
-            self.keep_daemon(identification.await.unwrap_or(Daemon::Unknown));
+            self.remember_daemon(identification.await.unwrap_or(Daemon::Unknown));
         }
         // If the item was created through a prompt, its path is not known. It is then in the
         // default collection.
@@ -208,15 +209,15 @@ impl Service {
             Some(daemon) => daemon,
             None => {
                 let daemon = Daemon::identify(self.bus.clone()).await;
-                self.keep_daemon(daemon);
+                self.remember_daemon(daemon);
                 daemon
             }
         }
     }
 
-    /// Keeps the daemon for later calls, unless it is unknown: the bus may not have
-    /// started it yet.
-    fn keep_daemon(&mut self, daemon: Daemon) {
+    /// Remembers the daemon for later calls, unless the daemon is unknown: the bus may not
+    /// have started it yet.
+    fn remember_daemon(&mut self, daemon: Daemon) {
         self.daemon = Some(daemon).filter(|daemon| *daemon != Daemon::Unknown);
     }
 
@@ -241,7 +242,7 @@ impl Service {
     }
 
     async fn set_secret(&mut self, item: OwnedObjectPath, secret: &[u8]) -> Result<()> {
-        let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
+        let secret: SecretStruct<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
         self.bus
             .call(&item, ITEM_INTERFACE, "SetSecret", &(secret,))
             .await
@@ -283,7 +284,7 @@ impl Service {
                 Value::from(attributes(account)),
             ),
         ]);
-        let secret: Secret<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
+        let secret: SecretStruct<'_> = (self.session().await?, &[], secret, CONTENT_TYPE);
         let replace = true;
         let arguments = (properties, secret, replace);
         let (item, prompt): (OwnedObjectPath, OwnedObjectPath) = self

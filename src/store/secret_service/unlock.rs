@@ -19,7 +19,7 @@ impl Service {
         }
         let question = self.unlock_question(objects).await;
         if self.options.prompt_timeout.is_none() && question != Question::Nothing {
-            return Err(question.refused());
+            return Err(question.to_error());
         }
         self.run_prompt(&prompt, question).await
     }
