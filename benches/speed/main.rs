@@ -1,10 +1,10 @@
-//! How quick the program is, as whole processes, each paired with what it is
-//! compared with: A B A B on the same machine in the same minute. A ratio holds
-//! where a time does not.
+//! Measures how long commands take, as whole processes. Each command is run in turns with
+//! the command that it is compared with (A B A B), since a ratio depends less on the
+//! machine and its load than a time.
 //!
-//! `cargo bench` builds what it needs and prints a row a task: the median of
-//! the paired ratios, the middle half of them, the limit, and MISS where the
-//! limit is missed. Nothing here judges a build.
+//! `cargo bench` builds the programs and prints one row per task: the median of the
+//! ratios, their middle half, the limit, and MISS if the median exceeds the limit. The exit
+//! code does not depend on the limits.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,7 +31,7 @@ use run::{Bench, EMAIL, PASSWORD, PROGRAM, Run, STATIC_PROGRAM};
 use sandbox::{Account, Delay, RotationPolicy, Settings, TlsKind};
 
 fn main() {
-    // `cargo test --benches` and the like only want to see that it builds.
+    // `cargo test --benches` runs this without `--bench`: it only checks that it compiles.
     if !std::env::args().any(|arg| arg == "--bench") {
         return;
     }
@@ -41,11 +41,11 @@ fn main() {
         "task", "ratio", "middle half", "limit"
     );
     bench.noise();
-    bench.starting();
+    bench.startup();
     bench.tokens();
     bench.static_build();
     bench.exchanges();
-    bench.crowd();
+    bench.parallel_runs();
     bench.many_profiles();
     bench.size();
     bench.instructions();
@@ -62,7 +62,7 @@ impl Bench {
         );
     }
 
-    fn starting(&self) {
+    fn startup(&self) {
         self.row("--version", &self.run(&["--version"]), &self.hello(), 1.5);
         self.row("--help", &self.run(&["--help"]), &self.hello(), 1.5);
         self.row("a completion", &self.completion("lo"), &self.hello(), 1.5);
@@ -80,7 +80,7 @@ impl Bench {
     fn tokens(&self) {
         let token = |profile| self.run(&["token", "-p", profile]);
         let tool = ["lookup", "service", "rememberizer", "username", "keyring"];
-        let tool = self.other("/usr/bin/secret-tool", &tool);
+        let tool = self.run_program("/usr/bin/secret-tool", &tool);
         self.row("token, fresh, file", &token("file"), &self.hello(), 2.0);
         self.row(
             "token, fresh, keyring",
@@ -98,14 +98,14 @@ impl Bench {
         self.row("whoami --offline, keyring", &whoami, &self.hello(), 4.5);
     }
 
-    /// The static build, beside the same hello world.
+    /// Compares the static build with the same (dynamic) hello world.
     fn static_build(&self) {
         if !Path::new(STATIC_PROGRAM).is_file() {
             return;
         }
         let token = |profile| self.run_static(&["token", "-p", profile]);
         let tool = ["lookup", "service", "rememberizer", "username", "keyring"];
-        let tool = self.other("/usr/bin/secret-tool", &tool);
+        let tool = self.run_program("/usr/bin/secret-tool", &tool);
         let hello = self.hello();
         let version = self.run_static(&["--version"]);
         self.row("static: --version", &version, &hello, 0.6);
@@ -136,7 +136,7 @@ impl Bench {
                 "Content-Length: 0",
                 url,
             ];
-            self.other("/usr/bin/curl", &[&args, more].concat())
+            self.run_program("/usr/bin/curl", &[&args, more].concat())
         };
         let refresh = self.run(&["refresh", "-p", "keyring"]);
         self.row(
@@ -155,7 +155,7 @@ impl Bench {
         let own = self.dir.path().join("own.pem");
         std::fs::write(&own, api.ca_pem().unwrap()).unwrap();
         let own = own.display().to_string();
-        // curl reads the platform's roots and ours from one file.
+        // Give curl one file with the platform's certificates and ours, as the program reads both.
         let all = self.dir.path().join("all.pem").display().to_string();
         let roots =
             std::fs::read_to_string("/etc/ssl/certs/ca-certificates.crt").unwrap_or_default();
@@ -173,9 +173,10 @@ impl Bench {
         );
     }
 
-    /// Sixty-four at once: one exchange of 200 ms, and then what 64 fresh ones cost.
-    fn crowd(&self) {
-        let together = |min_ttl: &str| {
+    /// Starts 64 `token` at once, with an expired access token and a server that takes 200 ms
+    /// per exchange, and then 64 with a fresh access token.
+    fn parallel_runs(&self) {
+        let run_64 = |min_ttl: &str| {
             let started = Instant::now();
             let runs: Vec<_> = (0..64)
                 .map(|_| {
@@ -190,25 +191,25 @@ impl Bench {
             }
             started.elapsed().as_secs_f64()
         };
-        let (mut stale, mut fresh) = (Vec::new(), Vec::new());
+        let (mut expired, mut fresh) = (Vec::new(), Vec::new());
         for _ in 0..5 {
             self.api.set(|s| {
                 s.delays =
                     vec![Delay::before(Duration::from_millis(200)).at("/auth/custom-refresh/")]
             });
             let before = self.api.exchanges();
-            stale.push(together("2days"));
+            expired.push(run_64("2days"));
             assert_eq!(self.api.exchanges(), before + 1, "one exchange");
             self.api.set(|s| s.delays.clear());
-            fresh.push(together("1s"));
+            fresh.push(run_64("1s"));
         }
-        stale.sort_by(f64::total_cmp);
+        expired.sort_by(f64::total_cmp);
         fresh.sort_by(f64::total_cmp);
-        let (stale, fresh) = (stale[2] * 1000.0, fresh[2] * 1000.0);
+        let (expired, fresh) = (expired[2] * 1000.0, fresh[2] * 1000.0);
         let limit = 200.0 + 3.0 * fresh;
-        let miss = if stale > limit { "MISS" } else { "" };
+        let miss = if expired > limit { "MISS" } else { "" };
         println!(
-            "64 token at once, run out, 200 ms server: 1 exchange, {stale:.0} ms; 64 fresh {fresh:.0} ms; limit {limit:.0} ms {miss}"
+            "64 token at once, expired, 200 ms server: 1 exchange, {expired:.0} ms; 64 fresh {fresh:.0} ms; limit {limit:.0} ms {miss}"
         );
     }
 
@@ -268,7 +269,8 @@ impl Bench {
     }
 
     fn memory(&self, program: &str, label: &str, args: &[&str], limit: f64) {
-        // GNU time is small itself; a larger parent's memory would count as the child's.
+        // Start the program from GNU time, which is small: the peak of a child includes the
+        // memory of the process that forked it.
         let output = self
             .other("/usr/bin/time", &["-f", "%M", program])
             .command()
@@ -276,7 +278,7 @@ impl Bench {
             .stderr(Stdio::piped())
             .output();
         let Ok(output) = output else {
-            println!("peak memory: GNU time is not here");
+            println!("peak memory: GNU time is not installed");
             return;
         };
         let printed = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -289,7 +291,7 @@ impl Bench {
         );
     }
 
-    /// Instructions, which do not depend on the neighbours.
+    /// Prints instruction counts, which do not depend on the load of the machine.
     fn instructions(&self) {
         for run in [
             self.run(&["--version"]),
@@ -306,11 +308,11 @@ impl Bench {
                 .envs(run.env.iter().map(|(name, value)| (name, value)))
                 .output();
             let Ok(output) = output else {
-                println!("instructions: valgrind is not here");
+                println!("instructions: valgrind is not installed");
                 return;
             };
-            let told = String::from_utf8_lossy(&output.stderr).into_owned();
-            let count = told
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            let count = printed
                 .lines()
                 .find_map(|line| line.split("Collected :").nth(1));
             println!(

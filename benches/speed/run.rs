@@ -1,5 +1,4 @@
-//! What the rows are measured with: a sandbox, a keyring and a hello world of
-//! their own, and two commands that take turns.
+//! Sets up a sandbox, a keyring and a hello world program, and times pairs of commands.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -11,8 +10,8 @@ use crate::sandbox::{self, Account, Handle, RotationPolicy, Settings};
 pub const EMAIL: &str = "ann@example.com";
 pub const PASSWORD: &str = "correct horse battery";
 
-/// The program as it is shipped: beside the tests, cargo gives its dependencies
-/// the features that those want as well.
+/// The program as it is shipped. It is built apart from the tests: otherwise, cargo enables
+/// the features of dependencies that only the tests need.
 pub const PROGRAM: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/target/shipped/release/rememberizer"
@@ -27,10 +26,9 @@ pub const STATIC_PROGRAM: &str = concat!(
     "/target/shipped/x86_64-unknown-linux-musl/release/rememberizer"
 );
 
-/// Pairs of runs a row.
+/// The number of pairs of runs per row.
 const PAIRS: usize = 60;
 
-/// Everything that the rows share.
 pub struct Bench {
     pub dir: tempfile::TempDir,
     hello: PathBuf,
@@ -38,7 +36,7 @@ pub struct Bench {
     bus: Bus,
 }
 
-/// A command that can be run again and again.
+/// A command that can be run repeatedly.
 pub struct Run<'b> {
     bench: &'b Bench,
     program: PathBuf,
@@ -74,7 +72,7 @@ impl Run<'_> {
         let took = started.elapsed();
         assert!(
             status.success(),
-            "{} {:?} ends well",
+            "{} {:?} succeeds",
             self.program.display(),
             self.args
         );
@@ -106,11 +104,11 @@ impl Bench {
         assert!(built.is_ok_and(|status| status.success()), "hello builds");
         assert!(build(&[]), "the program builds");
         if !build(&["--target", STATIC_TARGET]) {
-            println!("the static build is not here: rustup target add {STATIC_TARGET}");
+            println!("the static build is missing: rustup target add {STATIC_TARGET}");
         }
         let bus = Bus::with_keyring(dir.path());
         let api = sandbox::start_on_loopback(Settings {
-            // So that curl can send the same token again and again.
+            // Allows curl to send the same token repeatedly.
             rotation: RotationPolicy::Off,
             access_lifetime: 86_400,
             ..Settings::default()
@@ -128,9 +126,9 @@ impl Bench {
         bench
     }
 
-    /// The same run by the static build.
+    /// Returns a run of the static build.
     pub fn run_static(&self, args: &[&str]) -> Run<'_> {
-        self.other(STATIC_PROGRAM, args)
+        self.run_program(STATIC_PROGRAM, args)
     }
 
     pub fn login(&self, profile: &str, store: &str, url: &str, more: &[&str]) {
@@ -150,7 +148,7 @@ impl Bench {
         run.time();
     }
 
-    pub fn other(&self, program: impl Into<PathBuf>, args: &[&str]) -> Run<'_> {
+    pub fn run_program(&self, program: impl Into<PathBuf>, args: &[&str]) -> Run<'_> {
         Run {
             bench: self,
             program: program.into(),
@@ -160,11 +158,11 @@ impl Bench {
     }
 
     pub fn run(&self, args: &[&str]) -> Run<'_> {
-        self.other(PROGRAM, args)
+        self.run_program(PROGRAM, args)
     }
 
     pub fn hello(&self) -> Run<'_> {
-        self.other(&self.hello, &[])
+        self.run_program(&self.hello, &[])
     }
 
     /// Times two commands in pairs and prints the row.
@@ -184,7 +182,7 @@ impl Bench {
     }
 }
 
-/// Builds the program; whether that worked.
+/// Builds the program. Returns whether the build succeeded.
 fn build(arguments: &[&str]) -> bool {
     Command::new(env!("CARGO"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
