@@ -272,7 +272,7 @@ impl Bench {
         // Start the program from GNU time, which is small: the peak of a child includes the
         // memory of the process that forked it.
         let output = self
-            .other("/usr/bin/time", &["-f", "%M", program])
+            .run_program("/usr/bin/time", &["-f", "%M", program])
             .command()
             .args(args)
             .stderr(Stdio::piped())
