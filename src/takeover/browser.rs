@@ -37,7 +37,7 @@ const COMMON_FLAGS: [&str; 4] = [
     "--use-mock-keychain",
 ];
 
-/// A step of the sign-in that the user must be told about.
+/// A step of the sign-in that is reported to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
     /// The browser window is about to open.
@@ -188,10 +188,10 @@ impl SignIn<'_> {
         let mut child = temp_profile
             .spawn(&mut command)
             .map_err(|error| self.unusable_error(PipeError::Start(error.to_string())))?;
-        let in_time = self.wait_until_closed(temp_profile, &mut child, deadline);
+        let exited_in_time = self.wait_until_closed(temp_profile, &mut child, deadline);
         temp_profile.kill_and_reap(&mut child);
         match child.try_wait() {
-            Ok(Some(status)) if in_time => Ok(status),
+            Ok(Some(status)) if exited_in_time => Ok(status),
             _ => Err(BrowserError::TimedOut),
         }
     }
@@ -205,7 +205,7 @@ impl SignIn<'_> {
         deadline: Instant,
     ) -> bool {
         let mut interrupted_at: Option<Instant> = None;
-        let mut reported_open = false;
+        let mut is_still_open_reported = false;
         let mut detector = SignInDetector::new(temp_profile);
         while !has_exited(child) {
             if Instant::now() > deadline {
@@ -216,9 +216,11 @@ impl SignIn<'_> {
                 interrupt(child);
                 interrupted_at = Some(Instant::now());
             }
-            if interrupted_at.is_some_and(|at| at.elapsed() > EXIT_TIMEOUT) && !reported_open {
+            if interrupted_at.is_some_and(|at| at.elapsed() > EXIT_TIMEOUT)
+                && !is_still_open_reported
+            {
                 (self.on_event)(Event::StillOpen);
-                reported_open = true;
+                is_still_open_reported = true;
             }
             if interrupted_at.is_none() && detector.poll(self) {
                 (self.on_event)(Event::SignedIn);
@@ -233,10 +235,11 @@ impl SignIn<'_> {
 /// cookies to disk with that delay.
 struct SignInDetector {
     temp_profile: TempProfile,
-    /// Size and modification time of the cookie database at the last look.
+    /// Size and modification time of the cookie database at the last call of `detect_change`.
     last_state: Option<(u64, SystemTime)>,
-    pending_check: Option<Receiver<bool>>,
-    found: bool,
+    /// Receives whether a check that is still running has found the cookie.
+    running_check: Option<Receiver<bool>>,
+    is_found: bool,
 }
 
 impl SignInDetector {
@@ -244,8 +247,8 @@ impl SignInDetector {
         let mut detector = Self {
             temp_profile: temp_profile.clone(),
             last_state: None,
-            pending_check: None,
-            found: false,
+            running_check: None,
+            is_found: false,
         };
         // Record the current state, so that only later changes are searched.
         detector.detect_change();
@@ -254,30 +257,30 @@ impl SignInDetector {
 
     /// Returns true the first time that the cookie is found, and false otherwise.
     fn poll(&mut self, sign_in: &SignIn<'_>) -> bool {
-        if self.found {
+        if self.is_found {
             return false;
         }
-        match self.pending_check.as_ref().map(Receiver::try_recv) {
+        match self.running_check.as_ref().map(Receiver::try_recv) {
             Some(Err(TryRecvError::Empty)) => {}
             Some(result) => {
-                self.pending_check = None;
-                self.found = result == Ok(true);
+                self.running_check = None;
+                self.is_found = result == Ok(true);
             }
-            None if self.detect_change() => self.pending_check = self.start_check(sign_in),
+            None if self.detect_change() => self.running_check = self.start_check(sign_in),
             None => {}
         }
-        self.found
+        self.is_found
     }
 
     /// Returns whether the cookie database has changed since the last call. Returns false
-    /// during a write (the journal is not empty), because SQLite would roll back the
-    /// unfinished transaction in a copy.
+    /// while the journal is not empty: the browser is writing, and in a copy SQLite would
+    /// roll back the unfinished transaction.
     fn detect_change(&mut self) -> bool {
-        let file = |name| std::fs::metadata(self.temp_profile.profile_dir().join(name));
-        if file(COOKIES_JOURNAL).is_ok_and(|journal| journal.len() > 0) {
+        let metadata = |name| std::fs::metadata(self.temp_profile.profile_dir().join(name));
+        if metadata(COOKIES_JOURNAL).is_ok_and(|journal| journal.len() > 0) {
             return false;
         }
-        let state = file(COOKIES_DATABASE)
+        let state = metadata(COOKIES_DATABASE)
             .ok()
             .and_then(|m| Some((m.len(), m.modified().ok()?)));
         let changed = state.is_some() && state != self.last_state;

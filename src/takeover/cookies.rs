@@ -151,7 +151,7 @@ impl<'a> Search<'a> {
     /// far. Calls `value` only for a cookie of the wanted name and host.
     fn offer(&mut self, name: &str, scope: Scope<'_>, value: impl FnOnce() -> Option<Secret>) {
         let rank = self.rank(scope);
-        // What stands before a `=` in a damaged text may be part of a value.
+        // In a damaged text, the text before a `=` may be part of a value.
         let may_be_name = name.len() <= MAX_DETECTED_NAME_BYTES && CookieNames::is_valid(name);
         if rank.is_some() && may_be_name && !self.names_for_host.contains(name) {
             self.names_for_host.insert(name.to_owned());

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn by_name_path_and_default() {
+    fn finds_a_browser_by_name_by_path_or_the_first() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path();
         assert_eq!(find(None, dir), Err(BrowserError::NotFound(None)));
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn snaps() {
+    fn detects_snaps() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path();
         write_program(

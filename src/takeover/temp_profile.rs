@@ -43,7 +43,8 @@ struct Shared {
     /// Locked while this process runs. The kernel unlocks it even after `kill -9`.
     _lock: File,
     state: Mutex<State>,
-    removed: Condvar,
+    /// Notified when `is_removed` is set.
+    removal: Condvar,
 }
 
 #[derive(Default)]
@@ -71,7 +72,7 @@ impl TempProfile {
             root: root.keep(),
             _lock: lock,
             state: Mutex::default(),
-            removed: Condvar::new(),
+            removal: Condvar::new(),
         })))
     }
 
@@ -138,34 +139,35 @@ impl TempProfile {
         drop(child.wait());
     }
 
-    /// Kills the browsers and removes the directory. If another thread is doing this, waits
-    /// for that thread, since the process ends after this call. Returns whether this call
-    /// did it.
+    /// Kills the browsers and removes the directory. Returns true once this is done. If
+    /// another thread does it, waits for that thread and returns false.
     pub(super) fn destroy(&self) -> bool {
         let this_thread = std::thread::current().id();
         let mut state = self.0.lock();
         match state.destroyer {
             None => state.destroyer = Some(this_thread),
-            // A panic while this thread removes the directory must not wait for itself.
+            // The panic hook called this because the thread has panicked while it removed the
+            // directory. Waiting would never end.
             Some(destroyer) if destroyer == this_thread => return false,
             Some(_) => {
-                let removed = self.0.removed.wait_timeout_while(
-                    state,
-                    REMOVE_TIMEOUT + Duration::from_secs(1),
-                    |state| !state.is_removed,
+                let timeout = REMOVE_TIMEOUT + Duration::from_secs(1);
+                drop(
+                    self.0
+                        .removal
+                        .wait_timeout_while(state, timeout, |state| !state.is_removed),
                 );
-                drop(removed);
                 return false;
             }
         }
-        // Killed before the mutex is released, since other threads may then reap.
+        // Kill before the mutex is released: afterwards another thread may reap a browser, and
+        // another process may get its pid.
         for group in std::mem::take(&mut state.process_groups) {
             let _ = kill_process_group(group, Signal::KILL);
         }
         drop(state);
         remove_dir_with_retries(&self.0.root);
         self.0.lock().is_removed = true;
-        self.0.removed.notify_all();
+        self.0.removal.notify_all();
         true
     }
 }
@@ -263,7 +265,7 @@ pub(crate) fn remove_stale_profiles(env: EnvLookup<'_>) -> usize {
         if let Ok(lock) = open_lock_file(&root)
             && lock.try_lock().is_ok()
         {
-            kill_browser_of(&root);
+            kill_browser_using(&root);
             remove_dir_with_retries(&root);
             removed += usize::from(!root.exists());
         }
@@ -274,7 +276,7 @@ pub(crate) fn remove_stale_profiles(env: EnvLookup<'_>) -> usize {
 /// Kills the browser that uses the profile. `SingletonLock` in the profile is a symlink to
 /// `HOST-PID`. Another process may use this pid by now, so the command line of the process
 /// must contain the path of the profile.
-fn kill_browser_of(root: &Path) {
+fn kill_browser_using(root: &Path) {
     for profile in ["profile", "copy"] {
         let profile = root.join(profile);
         let host_and_pid = std::fs::read_link(profile.join("SingletonLock")).ok();

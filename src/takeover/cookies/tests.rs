@@ -15,7 +15,7 @@ fn assert_found(text: &str, value: &str) {
 }
 
 #[test]
-fn headers() {
+fn finds_the_cookie_in_headers() {
     assert_found("Cookie: a=b; refresh_token=good; c=d", "good");
     assert_found("cookie:refresh_token=good", "good");
     assert_found("a=b; refresh_token=good=", "good=");
@@ -54,16 +54,15 @@ fn headers() {
     );
 }
 
-/// Of several cookies with one name in a header, the first is the most specific.
 #[test]
-fn first_in_a_header() {
+fn the_first_of_several_cookies_in_a_header_is_used() {
     let found = find_value("Cookie: refresh_token=; refresh_token=old");
     assert!(matches!(found, Err(CookieError::Missing(_))), "{found:?}");
     assert_found("Cookie: refresh_token=new; refresh_token=old", "new");
 }
 
 #[test]
-fn netscape() {
+fn finds_the_cookie_in_cookies_txt() {
     let line = |prefix: &str, domain: &str, flag: &str, value: &str| {
         format!("{prefix}{domain}\t{flag}\t/\tTRUE\t1900000000\trefresh_token\t{value}\n")
     };
@@ -100,7 +99,7 @@ fn netscape() {
 }
 
 #[test]
-fn json_forms() {
+fn finds_the_cookie_in_json() {
     let cookie = |domain: &str, more: &str, value: &str| {
         format!(
             "{{\"domain\":\"{domain}\",\"name\":\"refresh_token\",\"value\":\"{value}\",\"path\":\"/\"{more}}}"
@@ -129,14 +128,14 @@ fn json_forms() {
     );
     let mixed = cookie("api.example.test", "", "good");
     assert_found(&format!("[{{\"name\":7}},{mixed},[]]"), "good");
-    let answer = format!(
+    let response = format!(
         "{{\"id\":1,\"result\":{{\"cookies\":[{},{},{}]}}}}",
         cookie("example.test", "", "host-only"),
         cookie("api.example.test", ",\"partitionKey\":{}", "partitioned"),
         cookie(".example.test", "", "good"),
     );
     assert_eq!(
-        find_cookie(answer.as_bytes(), WANTED).map(|found| found.value.expose().to_owned()),
+        find_cookie(response.as_bytes(), WANTED).map(|found| found.value.expose().to_owned()),
         Ok("good".into())
     );
     assert_eq!(
@@ -149,7 +148,7 @@ fn json_forms() {
 }
 
 #[test]
-fn copied_as_curl() {
+fn finds_the_cookie_in_curl_commands() {
     // Chrome, bash.
     assert_found(
         "curl 'https://api.example.test/api/v1/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=\"x\"; refresh_token=good; c=d' \\\n  --data-raw '{\"refresh_token\":\"x\"}'",
@@ -208,7 +207,7 @@ fn copied_as_curl() {
 }
 
 #[test]
-fn hosts() {
+fn domains_match_hosts() {
     for (host, domain, matches) in [
         ("127.0.0.1", "127.0.0.1", true),
         ("127.0.0.1", "0.0.1", false),
@@ -227,9 +226,9 @@ fn hosts() {
     }
 }
 
-/// If no cookie has the wanted name, the only pair of access and refresh cookies is used.
+/// A pair is an access cookie and a refresh cookie. It is used if no cookie has the wanted name.
 #[test]
-fn pairs() {
+fn the_only_pair_of_cookies_is_used() {
     let pair = |text: &str| find_cookie(text.as_bytes(), WANTED).map(|found| found.names);
     let names = CookieNames::new(Some("my-access"), Some("My.Refresh"));
     for text in [
@@ -264,7 +263,7 @@ fn pairs() {
 }
 
 #[test]
-fn utf_16() {
+fn finds_the_cookie_in_utf_16() {
     let text = "\u{feff}Cookie: refresh_token=good\r\n";
     let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let value = find_cookie(&bytes, WANTED).map(|found| found.value.expose().to_owned());
