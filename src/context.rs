@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::{Client, Options};
@@ -37,7 +38,7 @@ impl<'h> Context<'h> {
     pub(crate) fn new(settings: Settings, host: &'h Host, interrupts: &'h Interrupts) -> Self {
         let open_keyring = move |prompts| {
             let terminal = host.terminal.clone();
-            let can_ask = prompts == Prompts::Allowed && terminal.can_ask_on_desktop();
+            let can_ask = prompts == Prompts::Allowed && terminal.can_open_dialog();
             let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
                 bus_addresses: (host.read_variable)("DBUS_SESSION_BUS_ADDRESS")
@@ -46,7 +47,7 @@ impl<'h> Context<'h> {
                 timeout: KEYRING_TIMEOUT,
                 prompt_timeout: can_ask.then_some(UNLOCK_TIMEOUT),
                 on_prompt: Box::new(move |text, dismiss| {
-                    terminal.instruct(text);
+                    terminal.print_instruction(text);
                     interrupts.on_shutdown(dismiss);
                 }),
                 log: Box::new({
@@ -146,7 +147,7 @@ impl<'h> Context<'h> {
         SessionManager {
             profile: name.clone(),
             rotation_commands,
-            env_rotation_commands: settings::rotation_variables(self.host),
+            env_rotation_commands: settings::rotation_commands_from_env(self.host),
             client: new_client(origin.clone()),
             new_client: Box::new(new_client),
             origin,
@@ -154,7 +155,7 @@ impl<'h> Context<'h> {
             stores: &self.stores,
             profiles: &self.settings.profiles,
             locks: &self.locks,
-            lock_timeout: self.settings.lock_timeout,
+            requested_lock_timeout: self.settings.lock_timeout,
             now: &*self.host.now,
             interrupts: self.interrupts,
             terminal: self.terminal,
@@ -199,19 +200,23 @@ impl<'h> Context<'h> {
         if !self.settings.json {
             self.terminal.note(text);
         }
-        self.conclude(json, None)
+        self.finish_command(&json, None)
     }
 
-    /// Finishes a command that has printed its text. If `failure` is given, returns it with
-    /// `json` as its partial result. If not, prints `json` in JSON mode.
-    pub(crate) fn conclude(&self, json: Value, failure: Option<Failure>) -> Result<(), Error> {
+    /// Finishes a command that has printed its text. Prints `result` in JSON mode. If there
+    /// is a failure, instead returns the failure with `result` as its partial result.
+    pub(crate) fn finish_command(
+        &self,
+        result: &impl Serialize,
+        failure: Option<Failure>,
+    ) -> Result<(), Error> {
         match failure {
             Some(failure) => Err(Failure {
-                partial_result: Some(json),
+                partial_result: serde_json::to_value(result).ok(),
                 ..failure
             }
             .into()),
-            None if self.settings.json => Ok(self.terminal.print_json(json)?),
+            None if self.settings.json => Ok(self.terminal.print_json_document(result)?),
             None => Ok(()),
         }
     }

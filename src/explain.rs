@@ -33,6 +33,11 @@ fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
     )
 }
 
+/// Returns the hint for a response that another server than the API may have sent.
+fn api_url_hint(command_line: CommandLineFn<'_>) -> String {
+    format!("is the API URL right? {}", command_line("profile show"))
+}
+
 fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure {
     let message = error.to_string();
     let login = || command_line("login");
@@ -128,19 +133,21 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
         ApiError::Refused {
             fields,
             csrf_failed,
+            is_json,
             ..
         } => {
             let failure = Failure {
                 fields,
                 ..Failure::new(Outcome::Rejected, message)
             };
-            if !csrf_failed {
-                return failure;
+            match (is_json, csrf_failed) {
+                (false, _) => failure.with_hint(api_url_hint(command_line)),
+                (true, true) => failure.with_hint(format!(
+                    "the server may want a Referer header: {}",
+                    command_line("profile set referer URL")
+                )),
+                (true, false) => failure,
             }
-            failure.with_hint(format!(
-                "the server may want a Referer header: {}",
-                command_line("profile set referer URL")
-            ))
         }
         ApiError::RateLimited { retry_after, .. } => {
             let failure = Failure {
@@ -166,10 +173,9 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
                 command_line("doctor")
             ))
         }
-        ApiError::WrongApiUrl { .. } => Failure::new(Outcome::Failed, message).with_hint(format!(
-            "is the API URL right? {}",
-            command_line("profile show")
-        )),
+        ApiError::WrongApiUrl { .. } => {
+            Failure::new(Outcome::Failed, message).with_hint(api_url_hint(command_line))
+        }
         ApiError::InvalidArgument(_) => Failure::usage(message),
         ApiError::SetupFailed(_) => Failure::new(Outcome::Failed, message),
     }

@@ -41,7 +41,7 @@ pub(crate) struct Globals {
     /// Timeout per request, in seconds [default: 30] [env: REMEMBERIZER_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_positive_duration)]
     pub(crate) timeout: Option<Duration>,
-    /// How long to wait for a lock that another process holds, in seconds [default: 30] [env: REMEMBERIZER_LOCK_TIMEOUT]
+    /// How long to wait for a lock that another process holds, in seconds [default: 30, or 45 with a store helper] [env: REMEMBERIZER_LOCK_TIMEOUT]
     #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_duration)]
     pub(crate) lock_timeout: Option<Duration>,
     /// Trust the certificates in this PEM file too [env: REMEMBERIZER_CA_CERT]

@@ -61,8 +61,8 @@ const UNKNOWN_DIR: &str = "/dev/null/rememberizer";
 /// The variables that hold secrets.
 pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
-/// The purpose of a command. It determines what happens if `--api-url` or `--store`
-/// differs from the profile.
+/// The purpose of a command. It determines which settings are resolved, and what happens
+/// if `--api-url` or `--store` differs from the profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// The flag takes precedence and is recorded in the profile.
@@ -74,6 +74,8 @@ pub(crate) enum Purpose {
     ManageProfiles,
     /// Every invalid setting is collected in [`Settings::problems`] instead of failing.
     Diagnose,
+    /// Only the settings of the output are resolved. The profiles file is not read.
+    PrintOnly,
 }
 
 pub(crate) struct Settings {
@@ -91,7 +93,8 @@ pub(crate) struct Settings {
     pub(crate) json: bool,
     /// The timeout per request.
     pub(crate) timeout: Duration,
-    pub(crate) lock_timeout: Duration,
+    /// How long to wait for a lock; `None` for the default of the store.
+    pub(crate) lock_timeout: Option<Duration>,
     /// Certificates to trust in addition to the platform's.
     pub(crate) ca_cert: Option<PathBuf>,
     /// Certificates to trust instead of the platform's.
@@ -194,6 +197,9 @@ impl Settings {
                 .value("TERM")
                 .is_some_and(|term| term == "dumb"),
         });
+        if purpose == Purpose::PrintOnly {
+            return Ok(Self::without_profile(json));
+        }
         let config_dir = config_dir(&globals, host);
         let config_dir = resolver.unwrap_or_collect(config_dir, UNKNOWN_DIR.into())?;
         let profiles = Profiles::new(config_dir);
@@ -245,11 +251,31 @@ impl Settings {
             data_dir: resolver.unwrap_or_collect(data_dir, UNKNOWN_DIR.into())?,
             json,
             timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
-            lock_timeout: lock_timeout.unwrap_or(DEFAULT_TIMEOUT),
+            lock_timeout,
             ca_cert: resolver.env.path(globals.ca_cert, "REMEMBERIZER_CA_CERT"),
             ssl_cert_file: resolver.env.path(None, "SSL_CERT_FILE"),
             problems: resolver.problems,
         })
+    }
+
+    /// Returns the defaults, for a command that uses neither profiles nor directories.
+    fn without_profile(json: bool) -> Self {
+        Self {
+            profile_name: ProfileName::default(),
+            default_profile: ProfileName::default(),
+            profile: None,
+            origin: Origin::default(),
+            store: StoreKind::Keyring,
+            is_store_chosen: false,
+            profiles: Profiles::new(UNKNOWN_DIR.into()),
+            data_dir: UNKNOWN_DIR.into(),
+            json,
+            timeout: DEFAULT_TIMEOUT,
+            lock_timeout: None,
+            ca_cert: None,
+            ssl_cert_file: None,
+            problems: Vec::new(),
+        }
     }
 }
 
@@ -265,7 +291,7 @@ pub(crate) fn config_dir(globals: &Globals, host: &Host) -> Result<PathBuf, Fail
 
 /// Returns the rotation commands for the refresh token in the environment. They are
 /// split into arguments at spaces; quotes have no effect.
-pub(crate) fn rotation_variables(host: &Host) -> RotationCommands {
+pub(crate) fn rotation_commands_from_env(host: &Host) -> RotationCommands {
     let split_variable = |name| {
         let value = Env(host).text(name).ok().flatten().unwrap_or_default();
         value.split_whitespace().map(str::to_owned).collect()

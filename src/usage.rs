@@ -77,6 +77,12 @@ fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failur
             let message = "unexpected argument (not repeated here, in case it is a secret)";
             return Failure::usage(message).with_hint(hint(error, help_command, Tip::Omit));
         }
+        ErrorKind::InvalidSubcommand
+            if context_text(error, ContextKind::InvalidSubcommand) == Some("help") =>
+        {
+            // clap would suggest nothing: no command has a similar name.
+            return Failure::usage(first_paragraph(error)).with_hint(help_command());
+        }
         _ => first_paragraph(error),
     };
     Failure::usage(message).with_hint(hint(error, help_command, Tip::Include))

@@ -63,6 +63,7 @@ impl Client {
                     && matches!(status, 400 | 403 | 422),
                 csrf_failed: parsed_error.mentions_csrf && status == 403,
                 fields: parsed_error.fields,
+                is_json,
                 status,
                 message,
             },

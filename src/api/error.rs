@@ -42,6 +42,8 @@ pub(crate) enum ApiError {
         fields: Vec<(String, Vec<String>)>,
         /// Whether the server requires a captcha response, or refused the one that was sent.
         captcha_required: bool,
+        /// Whether the body is JSON. If not, a proxy may have sent the response.
+        is_json: bool,
         /// Whether a CSRF check failed. Such checks often require a `Referer` header.
         csrf_failed: bool,
     },

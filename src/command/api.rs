@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
+use super::input::InputSource;
 use crate::api::{ApiError, Client, RawRequest, RawResponse};
 use crate::context::Context;
 use crate::error::Error;
@@ -89,9 +90,9 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let result = pages.request_all(context, &manager.client, request, send);
     match result {
         _ if !context.settings.json => result,
-        Ok(()) => print_or_fail(context, None, &pages),
+        Ok(()) => context.finish_command(&pages, None),
         Err(error) if pages.status.is_none() => Err(error),
-        Err(error) => print_or_fail(context, Some(context.to_failure(error)), &pages),
+        Err(error) => context.finish_command(&pages, Some(context.to_failure(error))),
     }
 }
 
@@ -150,8 +151,11 @@ impl Pages {
 
 fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     let mut path = args.path.clone();
-    let input = args.input.as_deref();
-    let mut body = input.map(|input| read_input(input, context)).transpose()?;
+    let mut body = None;
+    if let Some(path) = &args.input {
+        let bytes = InputSource::from_arg(path).read(context, "body", MAX_BODY)?;
+        body = Some(bytes.to_vec());
+    }
     let method = args.method.as_deref().unwrap_or_default();
     let has_query = ["get", "head"]
         .iter()
@@ -175,19 +179,6 @@ fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error
     })
 }
 
-fn read_input(input: &std::path::Path, context: &Context<'_>) -> Result<Vec<u8>, Error> {
-    let bytes = match input.as_os_str() == "-" {
-        true => context.terminal.read_stdin(MAX_BODY + 1)?,
-        false => std::fs::File::open(input)
-            .and_then(|mut file| read_at_most(&mut file, MAX_BODY + 1))
-            .map_err(|e| Failure::usage(format!("cannot read {}: {e}", input.display())))?,
-    };
-    if bytes.len() as u64 > MAX_BODY {
-        return Err(Failure::usage(format!("{} is too large", input.display())).into());
-    }
-    Ok(bytes.to_vec())
-}
-
 /// Sends a request. On status 401, refreshes the tokens and retries once. If the retry
 /// also gets 401, returns that response.
 fn send_with_refresh(
@@ -205,6 +196,7 @@ fn send_with_refresh(
                 message: "the server answered 401".to_owned(),
                 fields: Vec::new(),
                 captcha_required: false,
+                is_json: true,
                 csrf_failed: false,
             });
         }
@@ -223,11 +215,8 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
             headers,
             body: to_json(&bytes)?,
         };
-        return print_or_fail(
-            context,
-            status_failure(status, retry_after, &bytes),
-            &document,
-        );
+        let failure = status_failure(status, retry_after, &bytes);
+        return context.finish_command(&document, failure);
     }
     if args.include {
         let mut head = format!("HTTP {status}\n");
@@ -305,22 +294,6 @@ fn incomplete_response(error: std::io::Error) -> Failure {
         format!("the response was cut short: {error}"),
     )
     .with_hint("try again, or allow more time with --timeout SECONDS")
-}
-
-/// Prints `document`, or returns the failure with `document` as its partial result.
-fn print_or_fail(
-    context: &Context<'_>,
-    failure: Option<Failure>,
-    document: &impl Serialize,
-) -> Result<(), Error> {
-    match failure {
-        None => Ok(context.terminal.print_json_document(document)?),
-        Some(failure) => Err(Failure {
-            partial_result: serde_json::to_value(document).ok(),
-            ..failure
-        }
-        .into()),
-    }
 }
 
 /// Returns a failure unless the status is 2xx.

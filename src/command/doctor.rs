@@ -13,6 +13,7 @@ use crate::session::{SessionError, StoreProof};
 use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
 use crate::store::{StoreError, StoreErrorKind, TokenFile};
 use findings::Findings;
+use profiles::SessionInUse;
 
 /// Check the setup and suggest fixes
 ///
@@ -40,13 +41,15 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     check_variables(context, &mut findings);
     let store_error = check_store(context, &mut findings);
     check_server(context, &mut findings);
-    if store_error.is_some() {
-        // Reading it would time out again. `check_store` has reported the cause.
-        findings.warning("session", "cannot be read", None);
-    } else {
-        check_session(context, &mut findings);
-    }
-    profiles::check(context, &mut findings, store_error);
+    let session_in_use = match store_error {
+        Some(error) => {
+            // Reading the session would time out again.
+            findings.warning("session", "cannot be read", None);
+            SessionInUse::StoreUnusable(error)
+        }
+        None => check_session(context, &mut findings),
+    };
+    profiles::check(context, &mut findings, session_in_use);
     remove_leftovers(context, &mut findings);
     findings.print()
 }
@@ -153,21 +156,25 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
     match result {
         Ok((elapsed, proof)) => {
             let store = report::store_label(context.settings.store);
-            let operations = match proof {
-                StoreProof::Readable => {
-                    "read (removing a test entry could open a dialog)".to_owned()
-                }
-                StoreProof::Writable => "wrote, read and removed a test entry".to_owned(),
-                StoreProof::ComparesVersions => {
-                    "read, wrote, and checked that an outdated write is refused (3 calls)"
-                        .to_owned()
-                }
-                StoreProof::LeaseHeld { host } => {
-                    format!("read (not tested further while {host} renews the session)")
-                }
+            let three_calls = "the 3 calls together".to_owned();
+            let (operations, note) = match proof {
+                StoreProof::Readable => (
+                    "read",
+                    "not written, since removing a test entry could open a dialog".to_owned(),
+                ),
+                StoreProof::Writable => ("wrote, read and removed a test entry", three_calls),
+                StoreProof::ComparesVersions => (
+                    "read, wrote, and checked that an outdated write is refused,",
+                    three_calls,
+                ),
+                StoreProof::LeaseHeld { host } => (
+                    "read",
+                    format!("not tested further while {host} renews the session"),
+                ),
             };
             let millis = elapsed.as_secs_f64() * 1000.0;
-            findings.ok("store", format!("{store}: {operations} in {millis:.1} ms"));
+            let text = format!("{store}: {operations} in {millis:.1} ms ({note})");
+            findings.ok("store", text);
             None
         }
         Err(SessionError::Store(error)) => {
@@ -222,9 +229,16 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
     findings.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
 }
 
-fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) {
-    match context.session_manager().load() {
-        Ok(Some(session)) => {
+fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) -> SessionInUse {
+    let session = match context.session_manager().load() {
+        Ok(session) => session,
+        Err(error) => {
+            findings.problem("session", error);
+            return SessionInUse::Unreadable;
+        }
+    };
+    match &session {
+        Some(session) => {
             let login = context.profile().login;
             let login = login.as_deref().unwrap_or("login not recorded");
             let expiry = report::expiry_text(&session.refresh.expiry, (context.host.now)());
@@ -235,10 +249,10 @@ fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) {
                 findings.warning("session", text, Some(fix));
             }
         }
-        Ok(None) => {
+        None => {
             let login = context.command_line("login");
             findings.warning("session", "not signed in", Some(login));
         }
-        Err(error) => findings.problem("session", error),
     }
+    SessionInUse::Read(session)
 }

@@ -1,8 +1,6 @@
-//! Reads secrets from stdin, files and variables, and reports missing inputs, for several
-//! commands.
+//! Reads inputs from stdin, files and variables, and reports missing inputs.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -14,7 +12,7 @@ use crate::model::{Secret, decode_text, read_at_most};
 use crate::settings::{self, PASSWORD};
 
 /// Maximum size of a password, a token or a code.
-const MAX_SECRET: u64 = 64 * 1024;
+const MAX_SECRET_BYTES: u64 = 64 * 1024;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Password")]
@@ -31,13 +29,13 @@ impl PasswordArgs {
     /// Reads the password from the source that a flag names, or from the variable. Returns
     /// `None` if neither is set.
     pub(super) fn read(&self, context: &Context<'_>) -> Result<Option<Secret>, Failure> {
-        if self.password_stdin {
-            secret_from_stdin(context, "password").map(Some)
-        } else if let Some(path) = &self.password_file {
-            secret_from_file(path, "password").map(Some)
-        } else {
-            settings::password_variable(context.host)
-        }
+        let source = match &self.password_file {
+            Some(path) => InputSource::File(path),
+            None if self.password_stdin => InputSource::Stdin,
+            None => return settings::password_variable(context.host),
+        };
+        let password = source.read_line(context, "password")?;
+        Ok(Some(Secret::new(password)))
     }
 }
 
@@ -46,77 +44,86 @@ pub(super) fn password_sources() -> String {
     format!("--password-stdin, --password-file PATH or {PASSWORD}")
 }
 
-/// Reads a secret from stdin, and removes one line break at its end. Errors call the
-/// secret `what`.
-pub(super) fn secret_from_stdin(context: &Context<'_>, what: &str) -> Result<Secret, Failure> {
-    let bytes = context.terminal.read_stdin(MAX_SECRET + 1);
-    Ok(Secret::new(read_line(bytes, what, "stdin")?))
+/// The source of an input.
+#[derive(Clone, Copy)]
+pub(super) enum InputSource<'a> {
+    Stdin,
+    File(&'a Path),
 }
 
-/// Reads a secret from a file, and removes one line break at its end. Errors call the
-/// secret `what`.
-pub(super) fn secret_from_file(path: &Path, what: &str) -> Result<Secret, Failure> {
-    let bytes = File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_SECRET + 1));
-    let source = path.display().to_string();
-    Ok(Secret::new(read_line(bytes, what, &source)?))
-}
-
-/// Reads a refresh token from the file, or from stdin if `path` is `None`.
-pub(super) fn read_refresh_token(
-    context: &Context<'_>,
-    path: Option<&Path>,
-) -> Result<Secret, Failure> {
-    let (token, source) = match path {
-        Some(path) => (
-            secret_from_file(path, "refresh token")?,
-            path.display().to_string(),
-        ),
-        None => (
-            secret_from_stdin(context, "refresh token")?,
-            "stdin".to_owned(),
-        ),
-    };
-    match token.validate_as_token() {
-        Ok(()) => Ok(token),
-        Err(error) => Err(Failure::usage(format!(
-            "the refresh token in {source} {error}"
-        ))),
+impl std::fmt::Display for InputSource<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("stdin"),
+            Self::File(path) => path.display().fmt(f),
+        }
     }
 }
 
-/// Reads a mailed code from stdin.
-pub(super) fn read_code_from_stdin(context: &Context<'_>) -> Result<String, Failure> {
-    read_line(context.terminal.read_stdin(MAX_SECRET + 1), "code", "stdin")
-}
+impl<'a> InputSource<'a> {
+    /// Returns the source that an argument names: a file, or stdin (`-`).
+    pub(super) fn from_arg(path: &'a Path) -> Self {
+        if path == Path::new("-") {
+            Self::Stdin
+        } else {
+            Self::File(path)
+        }
+    }
 
-fn read_line(
-    bytes: io::Result<Zeroizing<Vec<u8>>>,
-    what: &str,
-    source: &str,
-) -> Result<String, Failure> {
-    let bytes =
-        bytes.map_err(|e| Failure::usage(format!("cannot read the {what} from {source}: {e}")))?;
-    if bytes.len() as u64 > MAX_SECRET {
-        return Err(Failure::usage(format!(
-            "the {what} in {source} is longer than {MAX_SECRET} bytes"
-        )));
+    /// Reads the whole input. Fails if it is longer than `max` bytes. Errors call the input
+    /// `what`.
+    pub(super) fn read(
+        self,
+        context: &Context<'_>,
+        what: &str,
+        max: u64,
+    ) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let bytes = match self {
+            Self::Stdin => context.terminal.read_stdin(max + 1),
+            Self::File(path) => {
+                File::open(path).and_then(|mut file| read_at_most(&mut file, max + 1))
+            }
+        };
+        let bytes = bytes
+            .map_err(|e| Failure::usage(format!("cannot read the {what} from {self}: {e}")))?;
+        if bytes.len() as u64 > max {
+            return Err(Failure::usage(format!(
+                "the {what} in {self} is longer than {max} bytes"
+            )));
+        }
+        Ok(bytes)
     }
-    let text = decode_text(&bytes).ok_or_else(|| {
-        Failure::usage(format!("the {what} in {source} is not UTF-8"))
-            .with_hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
-    })?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    let line = match line.len() < text.len() {
-        true => line.strip_suffix('\r').unwrap_or(line),
-        false => line,
-    };
-    if line.is_empty() {
-        return Err(Failure::new(
-            Outcome::InputRequired,
-            format!("there is no {what} in {source}"),
-        ));
+
+    /// Reads a password, a token or a code, and removes one line break at its end. Errors
+    /// call the input `what`.
+    pub(super) fn read_line(self, context: &Context<'_>, what: &str) -> Result<String, Failure> {
+        let bytes = self.read(context, what, MAX_SECRET_BYTES)?;
+        let text = decode_text(&bytes).ok_or_else(|| {
+            Failure::usage(format!("the {what} in {self} is not UTF-8"))
+                .with_hint("save it as UTF-8; in PowerShell: Out-File -Encoding utf8")
+        })?;
+        let line = match text.strip_suffix('\n') {
+            Some(line) => line.strip_suffix('\r').unwrap_or(line),
+            None => &text,
+        };
+        if line.is_empty() {
+            return Err(Failure::new(
+                Outcome::InputRequired,
+                format!("there is no {what} in {self}"),
+            ));
+        }
+        Ok(line.to_owned())
     }
-    Ok(line.to_owned())
+
+    pub(super) fn read_refresh_token(self, context: &Context<'_>) -> Result<Secret, Failure> {
+        let token = Secret::new(self.read_line(context, "refresh token")?);
+        match token.validate_as_token() {
+            Ok(()) => Ok(token),
+            Err(error) => Err(Failure::usage(format!(
+                "the refresh token in {self} {error}"
+            ))),
+        }
+    }
 }
 
 /// Descriptions of the missing inputs, with the flags that provide them.

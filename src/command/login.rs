@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
-use super::input::{self, MissingInputs, PasswordArgs};
+use super::input::{self, InputSource, MissingInputs, PasswordArgs};
+use super::sign_in::{self, MAX_ATTEMPTS, StartOutcome};
 use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
@@ -62,24 +62,16 @@ const PASSWORD_LOGIN_FLAGS: [&str; 3] = ["password_stdin", "password_file", "cap
 
 impl SourceArgs {
     fn source(&self) -> Option<Source<'_>> {
-        match self {
-            Self {
-                browser: Some(browser),
-                ..
-            } => Some(Source::Browser(browser.clone())),
-            Self {
-                cookies: Some(path),
-                ..
-            } => Some(Source::Cookies(path)),
-            Self {
-                refresh_token_file: Some(path),
-                ..
-            } => Some(Source::RefreshToken(Some(path))),
-            Self {
-                refresh_token_stdin: true,
-                ..
-            } => Some(Source::RefreshToken(None)),
-            _ => None,
+        if let Some(browser) = &self.browser {
+            Some(Source::Browser(browser.clone()))
+        } else if let Some(path) = &self.cookies {
+            Some(Source::Cookies(InputSource::from_arg(path)))
+        } else if let Some(path) = &self.refresh_token_file {
+            Some(Source::RefreshToken(InputSource::File(path)))
+        } else if self.refresh_token_stdin {
+            Some(Source::RefreshToken(InputSource::Stdin))
+        } else {
+            None
         }
     }
 }
@@ -87,7 +79,7 @@ impl SourceArgs {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let page = Page::SignIn(args.source.sign_in_url.as_ref().map(PageUrl::as_str));
     if let Some(source) = args.source.source() {
-        let manager = begin::choose_store(context)?;
+        let manager = sign_in::choose_store(context, "login")?;
         return takeover::run(context, &manager, &source, page);
     }
     let password = args.password.read(context)?;
@@ -98,7 +90,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     missing.add_if(password.is_none(), "password", &input::password_sources());
     missing.fail_unless_promptable(context)?;
     args.captcha.refuse_empty()?;
-    let manager = begin::choose_store(context)?;
+    let manager = sign_in::choose_store(context, "login")?;
     if password.is_none()
         && args.captcha.captcha.is_none()
         && takeover::is_captcha_expected(context)
@@ -141,7 +133,7 @@ fn log_in_with_password(
             Some(password) => password,
             None => terminal.ask_secret(&format!("Rememberizer password for {login}"))?,
         };
-        let outcome = begin::start_session(
+        let outcome = sign_in::start_session_with_captcha(
             context,
             manager,
             &mut captcha_response,
@@ -150,18 +142,23 @@ fn log_in_with_password(
             |client, captcha| client.signin(&login, &password, captcha),
         );
         match outcome {
-            Ok(StartOutcome::Accepted(started)) => {
+            Ok(StartOutcome::Accepted(new_session)) => {
                 let missing = "refresh token";
-                let started = started.ok_or(SessionError::NoToken { missing })?;
-                return begin::print_login_confirmation(context, manager, &started, Some(&login));
+                let new_session = new_session.ok_or(SessionError::NoToken { missing })?;
+                return sign_in::print_login_confirmation(
+                    context,
+                    manager,
+                    &new_session,
+                    Some(&login),
+                );
             }
             Ok(StartOutcome::UseSource(source)) => {
                 return takeover::run(context, manager, &source, page);
             }
             Err(error)
-                if is_prompted && attempt < MAX_ATTEMPTS && begin::is_input_refused(&error) =>
+                if is_prompted && attempt < MAX_ATTEMPTS && sign_in::is_input_refused(&error) =>
             {
-                begin::print_refusal(context, error);
+                sign_in::print_refusal(context, error);
                 suggested_login = Some(login);
             }
             Err(error) => return Err(error),

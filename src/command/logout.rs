@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::report::{self, Report, run_for_each};
+use super::report::{self, Report, RevocationCode, run_for_each};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
@@ -60,19 +60,19 @@ fn log_out(args: &Args, context: &Context<'_>, name: &ProfileName) -> Result<Rep
 fn print_report(context: &Context<'_>, report: Report) -> Result<(), Error> {
     match report.failure {
         None => context.print_confirmation(report.json, &report.text),
-        failure => context.conclude(json!({"logout": report.json}), failure),
+        failure => context.finish_command(&json!({"logout": report.json}), failure),
     }
 }
 
 fn log_out_of_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
-    let mut names: Vec<_> = profiles.into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = profiles.into_iter().map(|(name, _)| (name, ())).collect();
     if names.is_empty() {
-        names.push(context.settings.profile_name.clone());
+        names.push((context.settings.profile_name.clone(), ()));
     }
-    run_for_each(context, "logout", names, |name| {
-        log_out(args, context, &name)
-            .unwrap_or_else(|error| Report::from_error(context, &name, error))
+    run_for_each(context, "logout", names, |name, ()| {
+        log_out(args, context, name)
+            .unwrap_or_else(|error| Report::from_error(context, name, error))
     })
 }
 
@@ -103,7 +103,7 @@ fn log_out_of_variables(
     let json = json!({
         "profile": context.settings.profile_name,
         "source": variable,
-        "server": report::revocation_code(&revocation),
+        "server": RevocationCode::from(&revocation),
         "removed": false,
     });
     let failure = revocation.into_error().map(|error| Failure {

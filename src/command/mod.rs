@@ -8,7 +8,6 @@
 //! own flags in the help.
 
 mod api;
-mod begin;
 mod captcha;
 pub mod completions;
 mod doctor;
@@ -20,6 +19,7 @@ mod man;
 mod profile;
 mod refresh;
 mod report;
+mod sign_in;
 mod signup;
 mod store;
 mod takeover;
@@ -76,7 +76,15 @@ pub struct Cli {
 struct CommandEntry {
     name: &'static str,
     about: &'static str,
-    arguments: fn(clap::Command) -> clap::Command,
+    visibility: Visibility,
+    add_arguments: fn(clap::Command) -> clap::Command,
+}
+
+/// Whether the help and the completion list a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Visibility {
+    Listed,
+    Hidden,
 }
 
 impl CommandEntry {
@@ -87,22 +95,23 @@ impl CommandEntry {
     fn without_arguments(&self) -> clap::Command {
         clap::Command::new(self.name)
             .about(self.about)
-            .hide(matches!(self.name, "man" | "store"))
+            .hide(self.visibility == Visibility::Hidden)
     }
 
     fn with_arguments(&self) -> clap::Command {
-        (self.arguments)(self.without_arguments())
+        (self.add_arguments)(self.without_arguments())
     }
 }
 
 /// Defines `COMMANDS` and `Command`, in the order of the help. Each line names a module that
 /// contains `Args` and `run`.
 macro_rules! commands {
-    ($($module:ident $variant:ident $about:literal)*) => {
+    ($($module:ident $variant:ident $visibility:ident $about:literal)*) => {
         const COMMANDS: &[CommandEntry] = &[$(CommandEntry {
             name: stringify!($module),
             about: $about,
-            arguments: $module::Args::augment_args,
+            visibility: Visibility::$visibility,
+            add_arguments: $module::Args::augment_args,
         }),*];
 
         /// A command and its arguments.
@@ -122,20 +131,20 @@ macro_rules! commands {
 }
 
 commands! {
-    signup Signup "Create an account"
-    login Login "Sign in"
-    verify Verify "Confirm the e-mail address"
-    refresh Refresh "Renew the tokens now"
-    logout Logout "Sign out"
-    whoami Whoami "Show who is signed in"
-    token Token "Print the access token, renewing it if it is about to expire"
-    exec Exec "Run a command with the access token in its environment"
-    api Api "Send an authenticated request"
-    profile Profile "Manage profiles, one per account or server"
-    doctor Doctor "Check the setup and suggest fixes"
-    completions Completions "Print the completion script for a shell"
-    man Man "Write the manual pages into a directory, one per command"
-    store Store "Serve this machine's secret store to other machines"
+    signup Signup Listed "Create an account"
+    login Login Listed "Sign in"
+    verify Verify Listed "Confirm the e-mail address"
+    refresh Refresh Listed "Renew the tokens now"
+    logout Logout Listed "Sign out"
+    whoami Whoami Listed "Show who is signed in"
+    token Token Listed "Print the access token, renewing it if it is about to expire"
+    exec Exec Listed "Run a command with the access token in its environment"
+    api Api Listed "Send an authenticated request"
+    profile Profile Listed "Manage profiles, one per account or server"
+    doctor Doctor Listed "Check the setup and suggest fixes"
+    completions Completions Listed "Print the completion script for a shell"
+    man Man Hidden "Write the manual pages into a directory, one per command"
+    store Store Hidden "Serve this machine's secret store to other machines"
 }
 
 fn program() -> clap::Command {
@@ -185,10 +194,27 @@ impl Cli {
     /// Returns the command line that prints the help of the command that `words` names.
     pub(crate) fn help_command(words: &[OsString]) -> String {
         let program = Self::command();
+        let takes_value = |word: &OsString| {
+            let mut options = program
+                .get_arguments()
+                .filter(|arg| arg.get_action().takes_values());
+            options.any(|arg| {
+                let long = arg.get_long().map(|name| format!("--{name}"));
+                let short = arg.get_short().map(|name| format!("-{name}"));
+                [long, short]
+                    .into_iter()
+                    .flatten()
+                    .any(|name| *word == *name)
+            })
+        };
         let mut command = &program;
         let mut line = program.get_name().to_owned();
-        for word in words.iter().skip(1).take_while(|word| *word != "--") {
-            if let Some(subcommand) = command.find_subcommand(word) {
+        let mut words = words.iter().skip(1).take_while(|word| *word != "--");
+        while let Some(word) = words.next() {
+            if takes_value(word) {
+                // The value may equal the name of a command.
+                words.next();
+            } else if let Some(subcommand) = command.find_subcommand(word) {
                 line = format!("{line} {}", subcommand.get_name());
                 command = subcommand;
             }
@@ -213,8 +239,15 @@ impl Command {
         match self {
             Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::StartSession,
             Self::Profile(_) => Purpose::ManageProfiles,
-            Self::Doctor(_) | Self::Completions(_) | Self::Man(_) => Purpose::Diagnose,
-            _ => Purpose::UseSession,
+            Self::Doctor(_) => Purpose::Diagnose,
+            Self::Completions(_) | Self::Man(_) => Purpose::PrintOnly,
+            Self::Verify(_)
+            | Self::Refresh(_)
+            | Self::Logout(_)
+            | Self::Whoami(_)
+            | Self::Token(_)
+            | Self::Exec(_)
+            | Self::Api(_) => Purpose::UseSession,
         }
     }
 }
@@ -230,13 +263,31 @@ mod tests {
         assert!(COMMANDS.iter().map(|entry| entry.name).eq(names));
         for entry in COMMANDS {
             let about = |command: clap::Command| command.get_about().map(ToString::to_string);
-            let from_args = (entry.arguments)(clap::Command::new(entry.name));
+            let from_args = (entry.add_arguments)(clap::Command::new(entry.name));
             assert_eq!(
                 about(from_args),
                 Some(entry.about.to_owned()),
                 "{}",
                 entry.name
             );
+        }
+    }
+
+    #[test]
+    fn help_command_ignores_words_that_are_not_commands() {
+        for (line, help_command) in [
+            ("help nonsense", "rememberizer --help"),
+            ("help login", "rememberizer login --help"),
+            ("profile set x", "rememberizer profile set --help"),
+            ("-p token whoami", "rememberizer whoami --help"),
+            ("--profile login", "rememberizer --help"),
+            ("whoami -- token", "rememberizer whoami --help"),
+        ] {
+            let words: Vec<OsString> = std::iter::once("rememberizer")
+                .chain(line.split_whitespace())
+                .map(OsString::from)
+                .collect();
+            assert_eq!(Cli::help_command(&words), help_command, "{line}");
         }
     }
 

@@ -185,10 +185,8 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
         None => ask_for_profile(context)?,
     };
     load_existing(context, &name)?;
-    let settings = &context.settings;
-    settings
-        .profiles
-        .set_default(&name, settings.lock_timeout)?;
+    let lock_timeout = context.session_manager().lock_timeout();
+    context.settings.profiles.set_default(&name, lock_timeout)?;
     context.print_confirmation(
         json!({"default": name}),
         &format!("{name} is the default profile"),
@@ -235,8 +233,10 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
     }
     let manager = context.session_manager_for(name)?;
     let logout_report = end_session(context, &manager, profile.signed_in)?;
-    let settings = &context.settings;
-    settings.profiles.remove(name, settings.lock_timeout)?;
+    context
+        .settings
+        .profiles
+        .remove(name, manager.lock_timeout())?;
     let server = logout_report
         .as_ref()
         .map(|report| report.json["server"].clone());

@@ -69,19 +69,18 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 /// first: if another process renews a session after that, it is not renewed again.
 fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
-    let mut sessions = Vec::new();
+    let mut signed_in = Vec::new();
     for (name, profile) in profiles {
         if profile.signed_in == Some(true) {
             let manager = context.session_manager_for(&name)?;
             let loaded = manager.load_to_use();
-            sessions.push((manager, loaded));
+            signed_in.push((name, (manager, loaded)));
         }
     }
-    run_for_each(context, "refresh", sessions, |(manager, loaded)| {
+    run_for_each(context, "refresh", signed_in, |name, (manager, loaded)| {
         let refreshed = loaded
             .and_then(|session| session.ok_or(SessionError::NotSignedIn))
             .and_then(|session| refresh(args, &manager, Some(session)));
-        let name = &manager.profile;
         match refreshed {
             Ok((json, text)) => Report {
                 json,

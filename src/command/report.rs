@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::context::Context;
@@ -110,25 +111,27 @@ pub(super) fn revocation_text(revocation: &Revocation) -> String {
     }
 }
 
-/// The JSON codes of revocations. Of several sessions, the last code in this list that
-/// occurs is reported.
-const REVOCATION_CODES: [&str; 5] = [
-    "not_asked",
-    "already_ended",
-    "revoked",
-    "refused",
-    "unreached",
-];
+/// The JSON code of a revocation. Of several sessions, the greatest code is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RevocationCode {
+    NotAsked,
+    AlreadyEnded,
+    Revoked,
+    Refused,
+    Unreached,
+}
 
-/// Returns the JSON code of a revocation.
-pub(super) fn revocation_code(revocation: &Revocation) -> &'static str {
-    REVOCATION_CODES[match revocation {
-        Revocation::NotRequested => 0,
-        Revocation::AlreadyEnded => 1,
-        Revocation::Revoked => 2,
-        Revocation::Refused(_) => 3,
-        Revocation::Failed(_) => 4,
-    }]
+impl From<&Revocation> for RevocationCode {
+    fn from(revocation: &Revocation) -> Self {
+        match revocation {
+            Revocation::NotRequested => Self::NotAsked,
+            Revocation::AlreadyEnded => Self::AlreadyEnded,
+            Revocation::Revoked => Self::Revoked,
+            Revocation::Refused(_) => Self::Refused,
+            Revocation::Failed(_) => Self::Unreached,
+        }
+    }
 }
 
 /// The result of an operation on one profile, as JSON and as text, and the failure
@@ -164,16 +167,16 @@ impl Report {
         let mut first_error = None;
         for store in logout.stores {
             let label = store_label(store.store);
-            let code = store.revocation.as_ref().map(revocation_code);
+            let code = store.revocation.as_ref().map(RevocationCode::from);
             let server_text = match (&store.revocation, &store.read_error) {
                 (Some(revocation), _) => revocation_text(revocation),
                 (None, Some(error)) => {
                     format!("not revoked, since the session could not be read ({error})")
                 }
-                (None, None) => "the same session".to_owned(),
+                (None, None) => "a copy of this session".to_owned(),
             };
             texts.push(match &store.removed {
-                Ok(false) if code == Some("not_asked") => {
+                Ok(false) if code == Some(RevocationCode::NotAsked) => {
                     format!("{server_text}; still in {label}")
                 }
                 Ok(false) if store.read_error.is_some() => {
@@ -196,7 +199,6 @@ impl Report {
             };
             first_error = first_error.or(error);
         }
-        let worst_code = REVOCATION_CODES.iter().rfind(|code| codes.contains(code));
         let text = match texts.join("; also: ") {
             texts if texts.is_empty() => format!("profile {name} was not signed in"),
             texts if any_removal_failed => format!("profile {name}: {texts}"),
@@ -207,7 +209,7 @@ impl Report {
                 .map(|error| logout_failure(context.to_failure_for(name, error), &text)),
             json: json!({
                 "profile": name,
-                "server": worst_code,
+                "server": codes.into_iter().max(),
                 "removed": any_removed,
                 "sessions": sessions,
             }),
@@ -229,26 +231,31 @@ fn logout_failure(failure: Failure, text: &str) -> Failure {
     }
 }
 
-/// Calls `operation` for each item, one per profile, until a signal arrives. Prints the
+/// Calls `operation` for each profile with its item, until a signal arrives. Prints the
 /// text of each report, or in JSON mode one object with all reports under `key`.
-/// Returns the failure with the highest exit code.
+/// Returns the failure with the highest exit code; its message names all failed profiles.
 pub(super) fn run_for_each<T>(
     context: &Context<'_>,
     key: &str,
-    items: Vec<T>,
-    operation: impl Fn(T) -> Report,
+    items: Vec<(ProfileName, T)>,
+    operation: impl Fn(&ProfileName, T) -> Report,
 ) -> Result<(), Error> {
     let exit_code = |failure: &Option<Failure>| failure.as_ref().map_or(0, Failure::exit_code);
+    let profile_count = items.len();
     let mut reports = Vec::new();
+    let mut failed_profiles = Vec::new();
     let mut worst_failure = None;
-    for item in items {
-        let report = operation(item);
+    for (profile, item) in items {
+        let report = operation(&profile, item);
         match report.failure {
             _ if context.settings.json => {}
             Some(_) => context.terminal.warn(&report.text),
             None => context.terminal.note(&report.text),
         }
         reports.push(report.json);
+        if report.failure.is_some() {
+            failed_profiles.push(profile.to_string());
+        }
         if exit_code(&report.failure) > exit_code(&worst_failure) {
             worst_failure = report.failure;
         }
@@ -257,7 +264,16 @@ pub(super) fn run_for_each<T>(
             break;
         }
     }
-    context.conclude(json!({ key: reports }), worst_failure)
+    if let Some(failure) = &mut worst_failure
+        && failure.outcome != Outcome::Interrupted
+    {
+        failure.message = format!(
+            "{key} failed for {} of {profile_count} profiles: {}",
+            failed_profiles.len(),
+            failed_profiles.join(", ")
+        );
+    }
+    context.finish_command(&json!({ key: reports }), worst_failure)
 }
 
 /// Warns about each token variable that is set, since other commands use its token

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use serde_json::Value;
 
-use super::begin::{self, MAX_ATTEMPTS, StartOutcome};
 use super::captcha::CaptchaArgs;
 use super::input::{self, MissingInputs, PasswordArgs};
 use super::report;
+use super::sign_in::{self, MAX_ATTEMPTS, StartOutcome};
 use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
@@ -45,7 +45,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if let Some(browser) = &args.browser {
-        let manager = begin::choose_store(context)?;
+        let manager = sign_in::choose_store(context, "signup")?;
         let source = Source::Browser(browser.clone());
         return takeover::run(context, &manager, &source, Page::SignUp);
     }
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     missing.add_if(password.is_none(), "password", &input::password_sources());
     missing.fail_unless_promptable(context)?;
     args.captcha.refuse_empty()?;
-    let manager = begin::choose_store(context)?;
+    let manager = sign_in::choose_store(context, "signup")?;
     let has_no_input =
         email.is_none() && name.is_none() && password.is_none() && args.captcha.captcha.is_none();
     if has_no_input
@@ -78,7 +78,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut captcha_response = args.captcha.response();
     for attempt in 1.. {
         let (email, name, password) = input.prompt_for_missing(context)?;
-        let outcome = begin::start_session(
+        let outcome = sign_in::start_session_with_captcha(
             context,
             &manager,
             &mut captcha_response,
@@ -87,9 +87,9 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             |client, captcha| client.signup(email, password, name, captcha),
         );
         match outcome {
-            Ok(StartOutcome::Accepted(started)) => {
+            Ok(StartOutcome::Accepted(new_session)) => {
                 let email = email.to_owned();
-                return report_signup(context, &manager, started, &email);
+                return report_signup(context, &manager, new_session, &email);
             }
             Ok(StartOutcome::UseSource(source)) => {
                 return takeover::run(context, &manager, &source, Page::SignUp);
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
                 if !can_ask || !input.clear_refused(&error) {
                     return Err(error);
                 }
-                begin::print_refusal(context, error);
+                sign_in::print_refusal(context, error);
             }
         }
     }
@@ -143,7 +143,7 @@ impl Input {
 
     /// Clears the inputs that the server refused. Returns whether it refused any.
     fn clear_refused(&mut self, error: &Error) -> bool {
-        let refused = |name| begin::is_field_refused(error, name);
+        let refused = |name| sign_in::is_field_refused(error, name);
         let (email, name, password) = (refused("email"), refused("name"), refused("password"));
         self.email = self.email.take().filter(|_| !email);
         self.name = self.name.take().filter(|_| !name);
@@ -156,12 +156,12 @@ impl Input {
 fn report_signup(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: Option<NewSession>,
+    new_session: Option<NewSession>,
     email: &str,
 ) -> Result<(), Error> {
-    let session = started.as_ref().map(|started| &started.session);
-    let mut json = begin::new_session_json(manager, session, Some(email));
-    let verified = record_or_verify(context, manager, started, email)?;
+    let session = new_session.as_ref().map(|new_session| &new_session.session);
+    let mut json = sign_in::new_session_json(manager, session, Some(email));
+    let verified = record_or_verify(context, manager, new_session, email)?;
     report::warn_about_token_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
@@ -176,11 +176,11 @@ fn report_signup(
 fn record_or_verify(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: Option<NewSession>,
+    new_session: Option<NewSession>,
     email: &str,
 ) -> Result<bool, Error> {
     let terminal = context.terminal;
-    let Some(started) = started else {
+    let Some(new_session) = new_session else {
         manager.update_profile(|profile| {
             profile.api_url = Some(manager.origin.clone());
             profile.login = Some(email.to_owned());
@@ -198,8 +198,8 @@ fn record_or_verify(
         manager.profile
     ));
     if terminal.can_prompt() {
-        let mut credential = manager.credential_from_session(started.session);
-        if begin::ask_for_code(context, manager, &mut credential, Some(email))? {
+        let mut credential = manager.credential_from_session(new_session.session);
+        if sign_in::ask_for_code(context, manager, &mut credential, Some(email))? {
             return Ok(true);
         }
     }

@@ -2,16 +2,13 @@
 //! and `signup`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::path::Path;
 
-use zeroize::Zeroizing;
-
-use super::{begin, input};
+use super::input::InputSource;
+use super::sign_in;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, Origin, PageUrl, RefreshToken, read_at_most};
+use crate::model::{CookieNames, Origin, PageUrl, RefreshToken};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, FoundCookie, WantedCookie};
 
@@ -26,12 +23,12 @@ const MAX_COOKIES_BYTES: u64 = 4 * 1024 * 1024;
 pub(super) enum Source<'a> {
     /// Sign in in a browser, given by name or path. If empty, use the first installed browser.
     Browser(OsString),
-    /// A file with cookies, or `-` for stdin.
-    Cookies(&'a Path),
+    /// A text with cookies.
+    Cookies(InputSource<'a>),
     /// Cookies that the user pastes at the terminal.
     Paste,
-    /// A file with a refresh token, or stdin if `None`.
-    RefreshToken(Option<&'a Path>),
+    /// A line with a refresh token.
+    RefreshToken(InputSource<'a>),
 }
 
 /// The page that the browser opens.
@@ -131,9 +128,9 @@ pub(super) fn run(
     page: Page<'_>,
 ) -> Result<(), Error> {
     let FoundCookie { value, names } = source.read_token(context, manager, page)?;
-    let started = manager.take_over(RefreshToken::new(value), names)?;
-    begin::report_replaced_sessions(context, &started.revocations);
-    let login = started.session.access.as_ref().and_then(|access| {
+    let new_session = manager.take_over(RefreshToken::new(value), names)?;
+    sign_in::report_replaced_sessions(context, &new_session.revocations);
+    let login = new_session.session.access.as_ref().and_then(|access| {
         let _waiting = context.terminal.spin("waiting for the server");
         match manager.client.account(&access.value) {
             Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
@@ -149,7 +146,7 @@ pub(super) fn run(
     if let Some(login) = &login {
         manager.update_profile(|profile| profile.login = Some(login.clone()))?;
     }
-    begin::print_login_confirmation(context, manager, &started, login.as_deref())
+    sign_in::print_login_confirmation(context, manager, &new_session, login.as_deref())
 }
 
 impl Source<'_> {
@@ -167,12 +164,12 @@ impl Source<'_> {
         };
         match self {
             Self::Browser(browser) => sign_in_with_browser(context, browser, page, wanted),
-            Self::Cookies(path) => {
-                let text = read_cookies(context, path)?;
+            Self::Cookies(source) => {
+                let text = source.read(context, "cookies", MAX_COOKIES_BYTES)?;
                 Ok(takeover::find_cookie(&text, wanted).map_err(|e| map_cookie_err(context, e))?)
             }
             Self::Paste => {
-                context.terminal.instruct(
+                context.terminal.print_instruction(
                     "copy the cookies in the browser: as cURL, as a Cookie: header, as cookies.txt or as JSON",
                 );
                 let is_complete =
@@ -182,33 +179,12 @@ impl Source<'_> {
                 let found = takeover::find_cookie(text.as_bytes(), wanted);
                 Ok(found.map_err(|e| map_cookie_err(context, e))?)
             }
-            Self::RefreshToken(path) => Ok(FoundCookie {
-                value: input::read_refresh_token(context, *path)?,
+            Self::RefreshToken(source) => Ok(FoundCookie {
+                value: source.read_refresh_token(context)?,
                 names: None,
             }),
         }
     }
-}
-
-fn read_cookies(context: &Context<'_>, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    let (text, source) = if path == Path::new("-") {
-        (
-            context.terminal.read_stdin(MAX_COOKIES_BYTES + 1),
-            "stdin".to_owned(),
-        )
-    } else {
-        let text =
-            File::open(path).and_then(|mut file| read_at_most(&mut file, MAX_COOKIES_BYTES + 1));
-        (text, path.display().to_string())
-    };
-    let text =
-        text.map_err(|e| Failure::usage(format!("cannot read the cookies from {source}: {e}")))?;
-    if text.len() as u64 > MAX_COOKIES_BYTES {
-        return Err(Failure::usage(format!(
-            "{source} is larger than {MAX_COOKIES_BYTES} bytes"
-        )));
-    }
-    Ok(text)
 }
 
 fn map_cookie_err(context: &Context<'_>, error: CookieError) -> Failure {
@@ -257,17 +233,22 @@ fn sign_in_with_browser(
             secret_variables: &SECRET_VARIABLES,
             on_event: &|event| match event {
                 Event::Opening => {
-                    terminal.instruct(&format!("a browser window opens: {url}"));
+                    terminal.print_instruction(&format!("a browser window opens: {url}"));
                     let or_enter = if terminal.can_prompt() {
                         ", or press Enter here"
                     } else {
                         ""
                     };
-                    terminal.instruct(&format!("sign in there, then close the window{or_enter}"));
+                    terminal.print_instruction(&format!(
+                        "sign in there, then close the window{or_enter}"
+                    ));
                 }
-                Event::SignedIn => terminal.instruct("you are signed in: close the window now"),
-                Event::StillOpen => terminal
-                    .instruct("the browser is still open: a page may ask whether to leave it"),
+                Event::SignedIn => {
+                    terminal.print_instruction("you are signed in: close the window now")
+                }
+                Event::StillOpen => terminal.print_instruction(
+                    "the browser is still open: a page may ask whether to leave it",
+                ),
             },
             wait_for_enter: &|timeout| terminal.wait_for_enter(timeout),
             on_shutdown: &|action| context.interrupts.on_shutdown(action),

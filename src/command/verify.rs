@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::begin;
-use super::input::{self, MissingInputs};
+use super::input::{InputSource, MissingInputs};
+use super::sign_in;
 use crate::context::Context;
 use crate::error::Error;
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let code = match &args.code {
         Some(code) => Some(code.clone()),
-        None if args.code_stdin => Some(input::read_code_from_stdin(context)?),
+        None if args.code_stdin => Some(InputSource::Stdin.read_line(context, "code")?),
         None => None,
     };
     let code = code
@@ -56,7 +56,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         None => {
             let login = context.profile().login;
             let verified =
-                begin::ask_for_code(context, &manager, &mut credential, login.as_deref())?;
+                sign_in::ask_for_code(context, &manager, &mut credential, login.as_deref())?;
             if !verified {
                 context.terminal.note(&format!(
                     "when you have the code, run: {}",

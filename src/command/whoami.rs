@@ -63,10 +63,10 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let min_remaining = args.expires_within;
     let failure = min_remaining.and_then(|min| check_expiry(context, &details, min));
     if context.settings.json {
-        return context.conclude(to_json(context, &details), failure);
+        return context.finish_command(&to_json(context, &details), failure);
     }
     print(context, details, args.full)?;
-    context.conclude(Value::Null, failure)
+    context.finish_command(&Value::Null, failure)
 }
 
 /// The details of the credential in use, and its account.

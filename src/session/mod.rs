@@ -45,7 +45,7 @@ pub(crate) use renew::RefreshPolicy;
 pub(crate) use start::{NewSession, StoreProof};
 
 /// The remaining lifetime of a session below which the user is warned.
-const EXPIRY_WARNING_THRESHOLD: Duration = Duration::from_secs(3 * 24 * 3600);
+pub(crate) const EXPIRY_WARNING_THRESHOLD: Duration = Duration::from_secs(3 * 24 * 3600);
 const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 
 /// Operations on one profile's session, with the store, client, lock and clock
@@ -67,8 +67,8 @@ pub(crate) struct SessionManager<'a> {
     pub(crate) stores: &'a Stores<'a>,
     pub(crate) profiles: &'a Profiles,
     pub(crate) locks: &'a Locks,
-    /// How long to wait for a lock.
-    pub(crate) lock_timeout: Duration,
+    /// How long to wait for a lock, if the user set it.
+    pub(crate) requested_lock_timeout: Option<Duration>,
     pub(crate) now: &'a dyn Fn() -> Timestamp,
     pub(crate) interrupts: &'a Interrupts,
     pub(crate) terminal: &'a Terminal,
@@ -142,11 +142,9 @@ impl SessionManager<'_> {
         let _waiting = self
             .terminal
             .spin("waiting for another process that uses this profile");
-        let remaining = self
-            .effective_lock_timeout()
-            .saturating_sub(started.elapsed());
+        let remaining = self.lock_timeout().saturating_sub(started.elapsed());
         match self.locks.wait_until_released(&self.profile, remaining) {
-            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.effective_lock_timeout())),
+            Err(LockError::Busy(_)) => Err(SessionError::Busy(self.lock_timeout())),
             result => Ok(result?),
         }
     }
@@ -158,7 +156,7 @@ impl SessionManager<'_> {
     ) -> Result<(), SessionError> {
         Ok(self
             .profiles
-            .update(&self.profile, self.lock_timeout, change)?)
+            .update(&self.profile, self.lock_timeout(), change)?)
     }
 
     /// Records in the profiles file that the profile has no session. Only logs a

@@ -12,9 +12,6 @@ use crate::api::ApiError;
 use crate::model::{MAX_SKEW_ERROR_MILLIS, Session, Timestamp};
 use crate::store::{StoreError, StoreErrorKind, StoreKind, VersionedStore, host_name};
 
-/// The lock timeout unless the user sets another one.
-const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// Timeout for the request that compares this machine's clock with the server's.
 const CLOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -32,22 +29,16 @@ impl SessionManager<'_> {
         Ok(self.versioned_store()?.is_some())
     }
 
-    /// Returns how long to wait for a lock or lease. The default for a store helper
-    /// is longer than a lease.
-    pub(super) fn effective_lock_timeout(&self) -> Duration {
-        match self.store {
-            StoreKind::Helper(_) if self.lock_timeout == DEFAULT_LOCK_TIMEOUT => {
-                Timing::DEFAULT.lock_timeout
-            }
-            _ => self.lock_timeout,
-        }
+    /// Returns how long to wait for a lock or lease.
+    pub(crate) fn lock_timeout(&self) -> Duration {
+        effective_lock_timeout(self.requested_lock_timeout, self.store)
     }
 
     fn timing(&self) -> Timing {
         Timing {
             exchange_timeout: self.client.timeout().min(Timing::DEFAULT.exchange_timeout),
-            lock_timeout: self.effective_lock_timeout(),
-            is_lock_timeout_given: self.lock_timeout != DEFAULT_LOCK_TIMEOUT,
+            lock_timeout: self.lock_timeout(),
+            is_lock_timeout_given: self.requested_lock_timeout.is_some(),
             ..Timing::DEFAULT
         }
     }
@@ -96,7 +87,7 @@ impl SessionManager<'_> {
                 host: lease.host,
                 since: lease.acquired_at,
             },
-            LeaseError::Busy(None) => SessionError::Busy(self.effective_lock_timeout()),
+            LeaseError::Busy(None) => SessionError::Busy(self.lock_timeout()),
             LeaseError::Request(error) => SessionError::Api(error),
             LeaseError::OtherRunFailed(reason) => SessionError::OtherRunFailed(reason),
             LeaseError::NoAccessToken => SessionError::NoToken {
@@ -291,9 +282,42 @@ impl SessionManager<'_> {
     }
 }
 
+/// Returns the requested lock timeout, even if it equals a default. The default for a store
+/// helper outlasts a lease.
+fn effective_lock_timeout(requested: Option<Duration>, store: StoreKind) -> Duration {
+    requested.unwrap_or(match store {
+        StoreKind::Helper(_) => Timing::DEFAULT.lock_timeout,
+        StoreKind::Keyring | StoreKind::File => Duration::from_secs(30),
+    })
+}
+
 /// Whether the access token, or else the refresh token, was received in the future.
 fn is_from_future(session: &Session, now: Timestamp) -> bool {
     let access = session.access.as_ref().map(|access| access.expiry);
     let expiry = access.unwrap_or(session.refresh.expiry);
     expiry.received_at().millis_since(now) > MAX_SKEW_ERROR_MILLIS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explicit_lock_timeout_counts_even_if_it_equals_a_default() {
+        let helper: StoreKind = "helper:etcd:team".parse().unwrap();
+        for (requested, store, seconds) in [
+            (None, StoreKind::Keyring, 30),
+            (None, StoreKind::File, 30),
+            (None, helper, 45),
+            (Some(30), helper, 30),
+            (Some(45), StoreKind::File, 45),
+        ] {
+            let timeout = effective_lock_timeout(requested.map(Duration::from_secs), store);
+            assert_eq!(
+                timeout,
+                Duration::from_secs(seconds),
+                "{requested:?} {store}"
+            );
+        }
+    }
 }

@@ -158,7 +158,7 @@ impl Terminal {
 
     /// Whether a desktop dialog may be opened: stderr is a terminal, so that somebody is
     /// probably there, and `--no-input` is not set. Stdin is not needed for a dialog.
-    pub(crate) fn can_ask_on_desktop(&self) -> bool {
+    pub(crate) fn can_open_dialog(&self) -> bool {
         !self.options().no_input && self.stderr_is_terminal()
     }
 

@@ -88,13 +88,13 @@ impl Terminal {
     /// Prints a confirmation on stderr, unless `--quiet` is set.
     pub(crate) fn note(&self, line: &str) {
         if !self.options().quiet {
-            self.instruct(line);
+            self.print_instruction(line);
         }
     }
 
     /// Prints an instruction on stderr, even with `--quiet`: the run cannot continue until
     /// the user follows it.
-    pub(crate) fn instruct(&self, line: &str) {
+    pub(crate) fn print_instruction(&self, line: &str) {
         self.write_stderr(&format!("{}\n", clean(line)));
     }
 

@@ -8,6 +8,10 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("captcha::nobody_is_there", nobody_is_there),
         test("captcha::a_response_by_flag", a_response_by_flag),
+        test(
+            "captcha::a_refused_login_keeps_its_store",
+            a_refused_login_keeps_its_store,
+        ),
     ]
 }
 
@@ -66,4 +70,40 @@ fn a_response_by_flag() {
         .collect();
     assert_eq!(sent, ["wrong", "solved"], "each was sent once");
     login(&world, &["--captcha", ""]).expect(2);
+}
+
+/// The next login uses the store of a login that was refused. A store that may hold a
+/// session stays in the profile.
+fn a_refused_login_keeps_its_store() {
+    let world = world();
+    let store = || world.profiles()["profiles"]["work"]["store"].clone();
+    login(&world, &["-p", "work"]).expect(7);
+    assert_eq!(store(), "file");
+    let args = ["login", EMAIL, "-p", "work", "--captcha", "solved"];
+    let mut command = world.command(&args);
+    command
+        .env("REMEMBERIZER_PASSWORD", PASSWORD)
+        .env_remove("REMEMBERIZER_STORE");
+    Output::of(command.output().unwrap()).expect(0);
+    assert!(world.entry_of("work").is_some());
+    let url = world.api.base_url();
+    let login_elsewhere = |code| {
+        world
+            .run_env(
+                &[("REMEMBERIZER_PASSWORD", PASSWORD)],
+                &[
+                    "login",
+                    EMAIL,
+                    "-p",
+                    "work",
+                    "--api-url",
+                    &url,
+                    "--store",
+                    "helper:cat",
+                ],
+            )
+            .expect(code)
+    };
+    login_elsewhere(6);
+    assert_eq!(store(), "file");
 }

@@ -1,5 +1,6 @@
 //! `doctor` prints every finding with its fix, even if much is broken, and no secret.
 
+use crate::support::machines::Helped;
 use crate::support::world::EMAIL;
 use crate::support::{Part, Store, Test, World, on_both, test};
 
@@ -10,6 +11,8 @@ pub fn tests() -> Vec<Test> {
         test("doctor::clock_and_killed_run", clock_and_killed_run),
         test("doctor::bad_output_variables", bad_output_variables),
         test("doctor::all_profiles", all_profiles),
+        test("doctor::reads_the_session_once", reads_the_session_once)
+            .needs(&[Part::Command("python3")]),
         test("doctor::keyring_states", keyring_states).needs(&[Part::Keyring]),
     ];
     tests.extend(on_both("doctor::healthy", healthy));
@@ -63,6 +66,24 @@ fn healthy(world: &World) {
         ),
         "{output:?}"
     );
+}
+
+/// Of a store with versions: one read for the test of the store, one for the session.
+fn reads_the_session_once() {
+    let helped = Helped::new(Store::File);
+    let script = "def step(ask):\n    print(ask['op'], file=open(place + '.log', 'a'))\n\
+                  hello(cas=True)\nserve(step)";
+    helped.helper("odd", script);
+    helped.login("helper:odd").expect(0);
+    let log = helped.world.home().join("entries.log");
+    std::fs::remove_file(&log).unwrap();
+    let output = helped.run(&["doctor"]).expect(0);
+    assert!(
+        output.stdout.contains(" ms (the 3 calls together)\n"),
+        "{output:?}"
+    );
+    let operations = std::fs::read_to_string(log).unwrap();
+    assert_eq!(operations, "get\nput\nput\nget\n");
 }
 
 fn everything_is_broken() {

@@ -103,12 +103,17 @@ fn all_reported() {
     assert_eq!(json["error"]["code"], "unavailable");
     assert_eq!(json["refresh"][0]["error"], "unavailable");
     assert_eq!(json["refresh"][1]["renewed"], true);
+    let message = "refresh failed for 1 of 2 profiles: default";
+    assert_eq!(json["error"]["message"], message);
     world
         .api
         .fault(Fault::status(503, BodyKind::Html).at("/auth/custom-refresh/"));
     let output = world.run(&["refresh", "--all", "--quiet"]).expect(5);
     assert!(
-        output.stderr.starts_with("warning: profile default: "),
+        output.stderr.starts_with("warning: profile default: ")
+            && output
+                .stderr
+                .contains(&format!("\nerror: {message}\nhint: ")),
         "{output:?}"
     );
 }

@@ -29,7 +29,7 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
 ];
 
 /// The modules of `command/` that commands share. All others are commands.
-const SHARED: [&str; 5] = ["begin", "captcha", "input", "report", "takeover"];
+const SHARED: [&str; 5] = ["captcha", "input", "report", "sign_in", "takeover"];
 
 /// Where a secret may leave the process.
 const MAY_EXPOSE: [&str; 5] = [

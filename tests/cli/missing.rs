@@ -204,6 +204,14 @@ fn no_value_is_repeated() {
             "error: unrecognized subcommand 'whomi'\nhint: a similar subcommand exists: 'whoami'\n",
         ),
         (
+            &["help", "login"],
+            "error: unrecognized subcommand 'help'\nhint: rememberizer login --help\n",
+        ),
+        (
+            &["help", "nonsense"],
+            "error: unrecognized subcommand 'help'\nhint: rememberizer --help\n",
+        ),
+        (
             &["profile"],
             "error: no command given\nhint: rememberizer profile --help\n",
         ),

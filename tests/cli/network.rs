@@ -347,6 +347,10 @@ fn any_401() {
     world.api.fault(html().at("/account/").times(9));
     let output = world.run(&["whoami", "--json"]).expect(4);
     assert_eq!(output.error_code(), "rejected");
+    assert_eq!(
+        output.json()["error"]["hint"],
+        "is the API URL right? rememberizer profile show"
+    );
     assert_eq!(world.api.count("/account/"), 2);
     // At the exchange, HTML says nothing about the session.
     world.api.set(|s| s.faults.clear());

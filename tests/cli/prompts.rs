@@ -299,6 +299,14 @@ fn another_store() {
         refused.contains("hint: ") && refused.ends_with("rememberizer login --store file"),
         "{refused}"
     );
+    screen.start("rememberizer signup --email zoe@example.com --name Zoe");
+    screen.wait_for("[y/N]");
+    screen.press("Enter");
+    let refused = shown(&screen, 6);
+    assert!(
+        refused.ends_with("rememberizer signup --store file"),
+        "{refused}"
+    );
     assert!(world.api.requests().is_empty());
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("[y/N]");

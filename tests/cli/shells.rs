@@ -13,6 +13,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("shells::scripts_are_fresh", scripts_are_fresh),
         test("shells::asks_nobody", asks_nobody),
+        test("shells::scripts_need_no_settings", scripts_need_no_settings)
+            .needs(&[Part::Command("strace")]),
         test("shells::bash_words", bash_words).needs(&[Part::Command("bash")]),
         test("shells::elvish", || quotes("elvish")).needs(&[tmux, Part::Command("elvish")]),
         test("shells::nushell", || quotes("nushell")).needs(&[tmux, Part::Nushell]),
@@ -20,6 +22,36 @@ pub fn tests() -> Vec<Test> {
         test("shells::zsh", || completes("zsh")).needs(&[tmux, Part::Command("zsh")]),
         test("shells::fish", || completes("fish")).needs(&[tmux, Part::Command("fish")]),
     ]
+}
+
+/// `completions` and `man` read the variables of the output, and no others.
+fn scripts_need_no_settings() {
+    let world = World::new(Store::File);
+    world.login();
+    let home = world.home().display().to_string();
+    for args in [&["completions", "bash"][..], &["man", &home]] {
+        let unused = [
+            ("REMEMBERIZER_PROFILE", "../x"),
+            ("REMEMBERIZER_STORE", "nowhere"),
+            ("REMEMBERIZER_TIMEOUT", "soon"),
+        ];
+        world.run_env(&unused, args).expect(0);
+        let output = world
+            .run_env(&[("REMEMBERIZER_COLOR", "purple")], args)
+            .expect(2);
+        assert!(
+            output.stderr.starts_with("error: REMEMBERIZER_COLOR: "),
+            "{output:?}"
+        );
+        let log = world.home().join("strace.log");
+        let mut command = std::process::Command::new("strace");
+        world.dress(&mut command);
+        command.args(["-f", "-e", "trace=file", "-o"]).arg(&log);
+        command.arg(World::program()).args(args);
+        assert!(command.output().unwrap().status.success());
+        let files = std::fs::read_to_string(log).unwrap();
+        assert!(!files.contains("profiles.json"), "{files}");
+    }
 }
 
 /// The shells, the scripts in `completions/`, and where a home has them.

@@ -81,6 +81,6 @@ impl<'c> Findings<'c> {
                 }
             }
         }
-        self.context.conclude(json, failure)
+        self.context.finish_command(&json, failure)
     }
 }

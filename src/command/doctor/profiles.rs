@@ -1,17 +1,13 @@
 //! Compares the stored sessions with the profiles file, for all profiles.
 
-use std::time::Duration;
-
 use super::findings::Findings;
 use crate::command::report;
 use crate::context::{Context, command_line};
-use crate::model::{PendingExchange, ProfileName, Remaining, Session};
+use crate::model::{PendingExchange, ProfileName, Session};
+use crate::session::EXPIRY_WARNING_THRESHOLD;
 use crate::store::{Profile, StoreError, StoreErrorKind, StoreKind};
 
 const TOPIC: &str = "profile";
-
-/// Sessions that expire within this time are reported.
-const EXPIRY_WARNING: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// A store that cannot be used, and the profiles whose sessions are in it.
 struct UnusableStore<'a> {
@@ -20,20 +16,35 @@ struct UnusableStore<'a> {
     profiles: Vec<&'a str>,
 }
 
-/// Checks the sessions of all profiles in all stores. `store_error` is the error of the
-/// store in use, if the store is locked or unavailable.
+/// The session of the profile in use, which the checks before have read.
+pub(super) enum SessionInUse {
+    Read(Option<Session>),
+    /// Reading failed, which has been reported.
+    Unreadable,
+    /// The store is locked or unavailable, which has been reported.
+    StoreUnusable(StoreError),
+}
+
+/// Checks the sessions of all profiles in all stores.
 pub(super) fn check(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
-    store_error: Option<StoreError>,
+    session_in_use: SessionInUse,
 ) {
     let settings = &context.settings;
-    let store_in_use = store_error.map(|error| UnusableStore {
-        store: settings.store,
-        error,
-        profiles: Vec::new(),
-    });
-    let mut unusable_stores: Vec<_> = store_in_use.into_iter().collect();
+    let mut unusable_stores = Vec::new();
+    let session_in_use = match session_in_use {
+        SessionInUse::Read(session) => Some(session),
+        SessionInUse::Unreadable => None,
+        SessionInUse::StoreUnusable(error) => {
+            unusable_stores.push(UnusableStore {
+                store: settings.store,
+                error,
+                profiles: Vec::new(),
+            });
+            None
+        }
+    };
     // `check_config` has reported an error of the profiles file.
     let (_, all_profiles) = settings.profiles.all().unwrap_or_default();
     // Search the keyring only if a profile uses it, since that may prompt to unlock it.
@@ -51,12 +62,16 @@ pub(super) fn check(
         let helper = (!StoreKind::BUILT_IN.contains(&manager.store)).then_some(manager.store);
         for store in stores.clone().chain(helper) {
             let is_profile_store = store == manager.store;
-            // For the profile in use, `check_store` and `check_session` have reported errors.
-            let report_errors = is_profile_store && *name != settings.profile_name;
+            if is_profile_store && *name == settings.profile_name {
+                if let Some(session) = &session_in_use {
+                    check_session(context, findings, name, profile, session.as_ref());
+                }
+                continue;
+            }
             if let Some(unusable) = unusable_stores.iter_mut().find(|s| s.store == store) {
                 unusable
                     .profiles
-                    .extend(report_errors.then_some(name.as_str()));
+                    .extend(is_profile_store.then_some(name.as_str()));
                 continue;
             }
             match manager.entry_in(store).read() {
@@ -77,10 +92,13 @@ pub(super) fn check(
                     unusable_stores.push(UnusableStore {
                         store,
                         error,
-                        profiles: report_errors.then_some(name.as_str()).into_iter().collect(),
+                        profiles: is_profile_store
+                            .then_some(name.as_str())
+                            .into_iter()
+                            .collect(),
                     })
                 }
-                Err(error) if report_errors => {
+                Err(error) if is_profile_store => {
                     let text = format!("the session of {name} cannot be read: {error}");
                     findings.warning(TOPIC, text, error.hint);
                 }
@@ -122,12 +140,7 @@ fn check_session(
     };
     let now = (context.host.now)();
     let expiry = &session.refresh.expiry;
-    let expires_soon = match expiry.remaining(now) {
-        Remaining::Time(remaining) => remaining < EXPIRY_WARNING,
-        Remaining::Expired => true,
-        Remaining::Unknown => false,
-    };
-    if expires_soon {
+    if !expiry.outlasts(EXPIRY_WARNING_THRESHOLD, now) {
         let text = format!("the session of {name} {}", report::expiry_text(expiry, now));
         let fix = format!("{}, or {}", command_line("refresh"), command_line("login"));
         warn(text, fix);

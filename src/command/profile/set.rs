@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::model::{CookieNames, Origin, PageUrl};
-use crate::session::{SessionError, SessionManager};
+use crate::session::SessionError;
 use crate::store::StoreKind;
 
 #[derive(Debug, clap::Args)]
@@ -87,7 +87,8 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             url = text.as_deref().map(parse::<PageUrl>).transpose()?;
         }
         Setting::OnRotate | Setting::OnRotateCheck
-            if !words.is_empty() && is_shared(&context.session_manager()) =>
+            // If the store cannot be asked now, a run that renews the session refuses the command.
+            if !words.is_empty() && context.session_manager().is_shared().unwrap_or(false) =>
         {
             return Err(SessionError::RotationCommandsWithSharedStore { name: key.name() }.into());
         }
@@ -112,12 +113,6 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             Setting::Store | Setting::ApiUrl => {}
         })?;
     print_change(context, &key.name(), json, &value_text)
-}
-
-/// Returns whether several machines share the store. Returns `false` if the store cannot
-/// be asked.
-fn is_shared(manager: &SessionManager<'_>) -> bool {
-    matches!(manager.store, StoreKind::Helper(_)) && manager.is_shared().unwrap_or(false)
 }
 
 fn parse<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
@@ -155,11 +150,9 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let manager = context.session_manager_with_store(from);
     let target = context.session_manager_with_store(to);
     let lock = manager.lock()?;
-    if matches!(to, StoreKind::Helper(_)) {
-        target.refuse_rotation_commands()?;
-    }
+    target.refuse_rotation_commands()?;
     if from != to {
-        if matches!(from, StoreKind::Helper(_)) && manager.is_shared()? {
+        if manager.is_shared()? {
             let text = "a session that several machines share cannot be moved";
             return Err(Failure::usage(text)
                 .with_hint(format!(
@@ -204,7 +197,7 @@ fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
     let is_from_new_server =
         matches!(&read, Err(SessionError::OtherOrigin { stored }) if stored == origin);
     let is_present = matches!(&read, Ok(Some(_)) | Err(SessionError::OtherOrigin { .. }));
-    if is_present && !is_from_new_server && manager.origin != *origin && is_shared(&manager) {
+    if is_present && !is_from_new_server && manager.origin != *origin && manager.is_shared()? {
         let text = "the session in the store is of another server, and other machines share it";
         let hint = format!(
             "to end it for all of them, run: {}; to leave it to them: {}",

@@ -193,8 +193,8 @@ impl Desktop {
         wait("end of the service", || !self.bus().has_secret_service());
     }
 
-    /// Waits for `KeePassXC` to save its database, half a second after a change at
-    /// the earliest: until the file has not changed for two seconds.
+    /// Waits for `KeePassXC` to save its database, about half a second after a change:
+    /// until the file has not changed for two seconds.
     pub fn wait_until_saved(&self) {
         const QUIET: Duration = Duration::from_secs(2);
         let file = self.world.home().join("t.kdbx");

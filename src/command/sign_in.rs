@@ -13,10 +13,15 @@ use crate::model::{Grant, Secret, Session};
 use crate::session::{Credential, NewSession, Revocation, SessionError, SessionManager};
 use crate::store::{StoreError, StoreErrorKind, StoreKind};
 
-/// Chooses the store of a new session. Checks before the first prompt that the store and
-/// the profiles file are writable. If the keyring cannot be used and the user has not
+/// Chooses the store of a new session. Fails unless the store and the profiles file are
+/// writable: the user should not enter a password in vain. If the keyring cannot be used and the user has not
 /// chosen it, asks whether to use a private file instead.
-pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManager<'c>, Error> {
+///
+/// `command` is the command that runs, `login` or `signup`, for a hint.
+pub(super) fn choose_store<'c>(
+    context: &'c Context<'_>,
+    command: &str,
+) -> Result<SessionManager<'c>, Error> {
     context.settings.profiles.prove_writable()?;
     let manager = context.session_manager();
     let error = match manager.prove_writable() {
@@ -39,11 +44,11 @@ pub(super) fn choose_store<'c>(context: &'c Context<'_>) -> Result<SessionManage
     if manager.store != StoreKind::Keyring {
         return Err(error.into());
     }
-    Err(with_file_store_hint(context, error).into())
+    Err(with_file_store_hint(context, command, error).into())
 }
 
 /// Extends the hint of a keyring error: the session can be stored in a file.
-fn with_file_store_hint(context: &Context<'_>, error: StoreError) -> StoreError {
+fn with_file_store_hint(context: &Context<'_>, command: &str, error: StoreError) -> StoreError {
     let keyring_fix = match (&error.hint, error.kind) {
         (Some(hint), _) => hint.as_str(),
         (None, StoreErrorKind::Locked) => "unlock the keyring",
@@ -51,7 +56,7 @@ fn with_file_store_hint(context: &Context<'_>, error: StoreError) -> StoreError 
     };
     let hint = format!(
         "{keyring_fix}; or keep the session in a private file: {}",
-        context.command_line("login --store file")
+        context.command_line(&format!("{command} --store file"))
     );
     StoreError {
         hint: Some(hint),
@@ -62,19 +67,19 @@ fn with_file_store_hint(context: &Context<'_>, error: StoreError) -> StoreError 
 /// Maximum number of attempts to enter values that the server accepts.
 pub(super) const MAX_ATTEMPTS: u32 = 3;
 
-/// The result of [`start_session`].
+/// The result of [`start_session_with_captcha`].
 pub(super) enum StartOutcome {
-    /// The server accepted the request. A signup may start no session.
+    /// The server accepted the request. Some servers start no session at a signup.
     Accepted(Option<NewSession>),
     /// The server required a captcha response, and the user chose to take over a session
     /// from this source instead.
     UseSource(Source<'static>),
 }
 
-/// Sends a login or signup request. The first attempt uses up `captcha_response`, if it
-/// is set. If the server requires another captcha response, asks the user how to
-/// continue, and retries at most [`MAX_ATTEMPTS`] times in total.
-pub(super) fn start_session(
+/// Sends a login or signup request, at most [`MAX_ATTEMPTS`] times. The first attempt takes
+/// `captcha_response`, if it is set. If the server requires another captcha response, asks
+/// the user how to continue.
+pub(super) fn start_session_with_captcha(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     captcha_response: &mut Option<Secret>,
@@ -86,11 +91,11 @@ pub(super) fn start_session(
         let captcha = captcha_response.take();
         let error =
             match manager.start_session(Some(login), |client| request(client, captcha.as_ref())) {
-                Ok(started) => {
-                    if let Some(started) = &started {
-                        report_replaced_sessions(context, &started.revocations);
+                Ok(new_session) => {
+                    if let Some(new_session) = &new_session {
+                        report_replaced_sessions(context, &new_session.revocations);
                     }
-                    return Ok(StartOutcome::Accepted(started));
+                    return Ok(StartOutcome::Accepted(new_session));
                 }
                 Err(error) => error,
             };
@@ -123,16 +128,23 @@ pub(super) fn start_session(
 }
 
 /// Records in the profile that the server requires a captcha response, so that the next
-/// login first asks how to sign in.
+/// login first asks how to sign in. Also records the server and the store of this login, so
+/// that the next login uses them too. A profile keeps its store if that may hold a session:
+/// if the profile is signed in, or if the store is a helper's, which other machines may use.
 fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) {
     let profile = context.settings.profile.as_ref();
-    let is_same_origin = profile.is_none_or(|profile| profile.origin() == manager.origin);
-    if !is_same_origin || profile.is_some_and(|profile| profile.captcha == Some(true)) {
+    if profile.is_some_and(|profile| profile.origin() != manager.origin) {
         return;
     }
     let result = manager.update_profile(|profile| {
         profile.api_url = Some(manager.origin.clone());
         profile.captcha = Some(true);
+        let store = profile.store.unwrap_or(StoreKind::Keyring);
+        let may_hold_session =
+            profile.signed_in == Some(true) || matches!(store, StoreKind::Helper(_));
+        if store != manager.store && !may_hold_session {
+            profile.store = Some(manager.store);
+        }
     });
     if let Err(error) = result {
         let text = format!("cannot record that the server requires a captcha: {error}");
@@ -140,7 +152,8 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
     }
 }
 
-/// Returns whether the server refused the input for a reason other than a captcha.
+/// Returns whether the server refused the input, such as the password. A missing or wrong
+/// captcha response does not count.
 pub(super) fn is_input_refused(error: &Error) -> bool {
     let Error::Session(SessionError::Api(ApiError::Refused {
         captcha_required, ..
@@ -198,7 +211,7 @@ pub(super) fn new_session_json(
 pub(super) fn print_login_confirmation(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
-    started: &NewSession,
+    new_session: &NewSession,
     login: Option<&str>,
 ) -> Result<(), Error> {
     report::warn_about_token_variables(context);
@@ -207,16 +220,16 @@ pub(super) fn print_login_confirmation(
         .unwrap_or_default();
     let text = format!(
         "signed in{as_login} on {} (profile {}); the session is in {}",
-        started.session.origin.host_and_port(),
+        new_session.session.origin.host_and_port(),
         manager.profile,
         report::store_label(manager.store),
     );
-    let json = new_session_json(manager, Some(&started.session), login);
+    let json = new_session_json(manager, Some(&new_session.session), login);
     context.print_confirmation(Value::Object(json), &text)
 }
 
 /// Asks for the mailed code and sends it, at most [`MAX_ATTEMPTS`] times. Returns `true`
-/// if the server accepted it, and `false` if the user left it blank.
+/// if the server accepted the code, and `false` if the user left the prompt blank.
 pub(super) fn ask_for_code(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
