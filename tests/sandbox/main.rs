@@ -1,5 +1,5 @@
-//! The stand-in API as a program: `cargo run --example sandbox -- --port 8080`. Prints its base
-//! URL, then each verification code that it mails, and runs until it is killed.
+//! Runs the stand-in for the API as a program: `cargo run --example sandbox -- --port 8080`. Prints
+//! the base URL, then each verification code that the server mails, until the program is killed.
 
 #![allow(
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use clap::Parser;
 
 mod server;
 
-/// Run a stand-in for the Rememberizer account API, for trials and tests
+/// Run a stand-in for the Rememberizer account API, to try things and for tests
 #[derive(Parser)]
 #[command(name = "sandbox")]
 struct Flags {

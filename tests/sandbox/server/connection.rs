@@ -1,6 +1,6 @@
-//! Serves one connection: hyper reads requests and writes responses; in between, a request is
-//! recorded, delayed, and answered by an endpoint or by a fault. A raw response bypasses hyper:
-//! hyper's output is discarded, hyper closes, and the bytes are written to the socket.
+//! Serves one connection. hyper reads the requests and writes the responses. Each request is
+//! recorded and delayed, and an endpoint or a fault determines its response. For a raw response,
+//! hyper's output is discarded, and when hyper has finished, the bytes are written to the socket.
 
 use std::io;
 use std::pin::Pin;
@@ -17,26 +17,27 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::World;
+use super::Shared;
 use super::endpoints::{self, BASE};
 use super::faults::FaultKind;
 use super::record::RecordedRequest;
+use super::reply::Reply;
 use super::sign_in;
 
 /// Serves a connection until either side closes it.
-pub async fn serve<S>(stream: S, world: Arc<Mutex<World>>)
+pub async fn serve<S>(stream: S, shared: Arc<Mutex<Shared>>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let raw = Slot::default();
+    let raw = RawSlot::default();
     let io = MuteStream {
         stream,
         raw: Arc::clone(&raw),
     };
     let service = service_fn(|request: Request<Incoming>| {
-        let (world, raw) = (Arc::clone(&world), Arc::clone(&raw));
-        // A separate task, which completes even if the client disconnects.
-        let task = tokio::spawn(answer(request, world, raw));
+        let (shared, raw) = (Arc::clone(&shared), Arc::clone(&raw));
+        // A separate task completes even if the client disconnects.
+        let task = tokio::spawn(respond(request, shared, raw));
         async move { task.await.unwrap_or(Err(ConnectionClosed)) }
     });
     let connection = http1::Builder::new().serve_connection(TokioIo::new(io), service);
@@ -52,7 +53,7 @@ where
     let _ = stream.shutdown().await;
 }
 
-/// The connection must close without a response.
+/// The error that makes hyper close the connection without a response.
 #[derive(Debug)]
 struct ConnectionClosed;
 
@@ -64,10 +65,10 @@ impl std::fmt::Display for ConnectionClosed {
 
 impl std::error::Error for ConnectionClosed {}
 
-async fn answer(
+async fn respond(
     request: Request<Incoming>,
-    world: Arc<Mutex<World>>,
-    raw: Slot,
+    shared: Arc<Mutex<Shared>>,
+    raw: RawSlot,
 ) -> Result<Response<Full<Bytes>>, ConnectionClosed> {
     let (head, body) = request.into_parts();
     let body = body
@@ -75,44 +76,42 @@ async fn answer(
         .await
         .map_err(|_| ConnectionClosed)?
         .to_bytes();
-    let full = head
+    let target = head
         .uri
         .path_and_query()
         .map_or("/", |target| target.as_str());
-    let path = full
+    let below_base = target
         .strip_prefix(BASE)
-        .filter(|rest| rest.starts_with('/'))
-        .unwrap_or(full);
-    let bare = path.split('?').next().unwrap_or_default();
+        .filter(|rest| rest.starts_with('/'));
+    let path = below_base.unwrap_or(target);
+    let path_without_query = path.split('?').next().unwrap_or_default();
 
     let (recorded, (before, after), fault) = {
-        let world = &mut *world.lock().unwrap();
-        let number = world.record.next_number();
+        let shared = &mut *shared.lock().unwrap();
+        let number = shared.record.next_number();
         let method = head.method.as_str();
         let recorded = RecordedRequest::new(number, method, path, &head.headers, body.to_vec());
-        world.record.requests.push(recorded.clone());
-        let fault = world.settings.take_fault(bare);
-        (recorded, world.settings.waits(bare), fault)
+        shared.record.requests.push(recorded.clone());
+        let fault = shared.settings.take_fault(path_without_query);
+        (
+            recorded,
+            shared.settings.delays_for(path_without_query),
+            fault,
+        )
     };
     wait(before).await;
-    let work = fault.as_ref().is_none_or(|fault| fault.after_work);
-    let mut reply = if work {
-        let world = &mut *world.lock().unwrap();
-        // Outside the base path there are only the two pages.
-        let inside = full.len() > path.len();
-        let known = if inside { bare } else { "" };
-        let page = if inside {
-            None
+    let runs_endpoint = fault.as_ref().is_none_or(|fault| fault.after_work);
+    let mut reply = runs_endpoint.then(|| {
+        let shared = &mut *shared.lock().unwrap();
+        if below_base.is_some() {
+            endpoints::respond(shared, path_without_query, &recorded)
         } else {
-            sign_in::answer(world, &recorded)
-        };
-        Some(page.unwrap_or_else(|| endpoints::answer(world, known, &recorded)))
-    } else {
-        None
-    };
+            sign_in::respond(shared, &recorded).unwrap_or_else(|| Reply::detail(404, "Not found."))
+        }
+    });
     wait(after).await;
 
-    let world = &mut *world.lock().unwrap();
+    let shared = &mut *shared.lock().unwrap();
     if let Some(fault) = fault {
         if let FaultKind::Raw {
             bytes,
@@ -120,21 +119,21 @@ async fn answer(
             pause,
         } = fault.kind
         {
-            *raw.lock().unwrap() = Some(Raw {
+            *raw.lock().unwrap() = Some(RawResponse {
                 bytes,
                 chunk,
                 pause,
             });
-            let mut last = Response::new(Full::default());
+            let mut discarded = Response::new(Full::default());
             let close = HeaderValue::from_static("close");
-            last.headers_mut().insert(CONNECTION, close);
-            return Ok(last);
+            discarded.headers_mut().insert(CONNECTION, close);
+            return Ok(discarded);
         }
-        reply = fault.kind.reply(&world.settings);
+        reply = fault.kind.reply(&shared.settings);
     }
     let reply = reply.ok_or(ConnectionClosed)?;
-    world.record.answered(recorded.number, reply.status);
-    Ok(reply.into_response(&world.settings))
+    shared.record.record_status(recorded.number, reply.status);
+    Ok(reply.into_response(&shared.settings))
 }
 
 async fn wait(time: Duration) {
@@ -143,16 +142,17 @@ async fn wait(time: Duration) {
     }
 }
 
-type Slot = Arc<Mutex<Option<Raw>>>;
+/// The raw response to write instead of hyper's, once a fault requires one.
+type RawSlot = Arc<Mutex<Option<RawResponse>>>;
 
 /// A response that is written without hyper.
-struct Raw {
+struct RawResponse {
     bytes: Vec<u8>,
     chunk: usize,
     pause: Duration,
 }
 
-impl Raw {
+impl RawResponse {
     async fn write(&self, stream: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         for piece in self.bytes.chunks(self.chunk.max(1)) {
             stream.write_all(piece).await?;
@@ -163,10 +163,10 @@ impl Raw {
     }
 }
 
-/// A stream that discards hyper's output once a raw response is to be sent instead.
+/// A stream that discards hyper's output if there is a raw response.
 struct MuteStream<S> {
     stream: S,
-    raw: Slot,
+    raw: RawSlot,
 }
 
 impl<S> MuteStream<S> {

@@ -1,12 +1,12 @@
-//! `Set-Cookie` headers in the two dialects, to set and to clear the pair of tokens, exactly as
-//! the framework of each dialect writes them.
+//! The `Set-Cookie` headers that set or clear the two token cookies, exactly as the framework of
+//! each dialect writes them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::settings::{CookieExpiry, Dialect, Settings};
 use super::state::Tokens;
 
-/// The headers of a response to an exchange.
+/// Returns the headers of a response to an exchange.
 pub fn set_renewed(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     let mut lines = set(tokens, settings);
     if settings.exchange_without_access {
@@ -16,7 +16,7 @@ pub fn set_renewed(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     lines
 }
 
-/// The headers that set tokens.
+/// Returns the headers that set the tokens.
 pub fn set(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     let mut lines = Vec::new();
     if settings.foreign_cookies {
@@ -49,9 +49,9 @@ pub fn set(tokens: &Tokens, settings: &Settings) -> Vec<String> {
     lines
 }
 
-/// The headers that clear both cookies.
+/// Returns the headers that clear both cookies.
 pub fn clear(settings: &Settings) -> Vec<String> {
-    let domain = domain(settings);
+    let domain = domain_attribute(settings);
     let path = &settings.cookie_path;
     let names = [&settings.access_cookie, &settings.refresh_cookie];
     let line = |name: &String| match settings.dialect {
@@ -71,13 +71,13 @@ fn cookie(
     expiry: CookieExpiry,
     settings: &Settings,
 ) -> String {
-    let at = UNIX_EPOCH + Duration::from_secs((settings.now() + lifetime).max(0) as u64);
-    let mut date = httpdate::fmt_http_date(at);
+    let expires_at = UNIX_EPOCH + Duration::from_secs((settings.now() + lifetime).max(0) as u64);
+    let mut date = httpdate::fmt_http_date(expires_at);
     if settings.dialect == Dialect::FusionAuth {
         date.replace_range(7..8, "-");
         date.replace_range(11..12, "-");
     }
-    let mut line = format!("{name}={value}{}", domain(settings));
+    let mut line = format!("{name}={value}{}", domain_attribute(settings));
     if matches!(expiry, CookieExpiry::Both | CookieExpiry::Expires) {
         line += &format!("; expires={date}");
     }
@@ -92,7 +92,7 @@ fn cookie(
     line
 }
 
-fn domain(settings: &Settings) -> String {
+fn domain_attribute(settings: &Settings) -> String {
     let domain = settings.cookie_domain.as_ref();
     domain.map_or_else(String::new, |domain| format!("; Domain={domain}"))
 }

@@ -1,10 +1,9 @@
 //! The endpoints, and the checks before them: the trailing slash, the method, the access token
-//! and the content type. One call handles a request under the lock of the `World`; delays and
-//! faults are not known here.
+//! and the content type. This module does not know delays and faults.
 
 use serde_json::{Value, json};
 
-use super::World;
+use super::Shared;
 use super::cookies;
 use super::record::RecordedRequest;
 use super::reply::Reply;
@@ -27,7 +26,7 @@ const ENDPOINTS: [(&str, &str); 8] = [
 ];
 
 /// Handles a request. `path` is relative to the base path and has no query.
-pub fn answer(world: &mut World, path: &str, request: &RecordedRequest) -> Reply {
+pub fn respond(shared: &mut Shared, path: &str, request: &RecordedRequest) -> Reply {
     let Some((path, method)) = ENDPOINTS.iter().find(|(known, _)| *known == path) else {
         let slashed = format!("{path}/");
         if ENDPOINTS.iter().any(|(known, _)| *known == slashed) {
@@ -39,21 +38,21 @@ pub fn answer(world: &mut World, path: &str, request: &RecordedRequest) -> Reply
         let text = format!("Method \"{}\" not allowed.", request.method);
         return Reply::detail(405, &text).header("Allow", method);
     }
-    if let Some(referer) = &world.settings.required_referer
+    if let Some(referer) = &shared.settings.required_referer
         && request.method == "POST"
         && request.header("referer") != Some(referer)
     {
         return Reply::csrf();
     }
-    let caller = match caller(world, request) {
+    let caller = match authenticate(shared, request) {
         Ok(caller) => caller,
-        Err(refusal) => return refusal,
+        Err(error_reply) => return error_reply,
     };
     match *path {
-        "/auth/signup/" => with_fields(request, |fields| signup(world, fields)),
-        "/auth/signin/" => with_fields(request, |fields| signin(world, fields)),
-        "/auth/custom-refresh/" => without_body(request, || refresh(world, request)),
-        "/auth/custom-logout/" => without_body(request, || logout(world, request)),
+        "/auth/signup/" => with_json_fields(request, |fields| signup(shared, fields)),
+        "/auth/signin/" => with_json_fields(request, |fields| signin(shared, fields)),
+        "/auth/custom-refresh/" => without_body(request, || exchange(shared, request)),
+        "/auth/custom-logout/" => without_body(request, || logout(shared, request)),
         _ => {
             let Some(caller) = caller else {
                 return Reply::json(
@@ -63,25 +62,28 @@ pub fn answer(world: &mut World, path: &str, request: &RecordedRequest) -> Reply
                 .header("WWW-Authenticate", "Bearer realm=\"api\"");
             };
             match *path {
-                "/account/" => account(world, caller),
-                "/me/" => me(world, caller),
-                "/list/" => list(world, request),
-                _ => with_fields(request, |fields| verify(world, caller, fields)),
+                "/account/" => account(shared, caller),
+                "/me/" => me(shared, caller),
+                "/list/" => list(shared, request),
+                _ => with_json_fields(request, |fields| verify(shared, caller, fields)),
             }
         }
     }
 }
 
-/// Returns the account of the access token. As in the frameworks that this imitates, an invalid
-/// token is refused even if none is needed.
-fn caller(world: &mut World, request: &RecordedRequest) -> Result<Option<u64>, Reply> {
-    let cookie = request.cookie(&world.settings.access_cookie);
+/// Returns the account of the access token. Like the frameworks that this server imitates, refuses
+/// an invalid token even if the endpoint needs none.
+fn authenticate(shared: &mut Shared, request: &RecordedRequest) -> Result<Option<u64>, Reply> {
+    let cookie = request.cookie(&shared.settings.access_cookie);
     let Some(token) = request.bearer.as_deref().or(cookie) else {
         return Ok(None);
     };
-    let read = world.state.mint.read_access(token, world.settings.now());
+    let read = shared
+        .state
+        .issuer
+        .read_access(token, shared.settings.now());
     let message = match read {
-        Ok(id) if world.state.by_id(id).is_some() => return Ok(Some(id)),
+        Ok(id) if shared.state.account_by_id(id).is_some() => return Ok(Some(id)),
         Ok(_) => return Err(Reply::unauthorized("User not found")),
         Err(AccessTokenError::Invalid) => "Token is invalid",
         Err(AccessTokenError::Expired) => "Token is expired",
@@ -95,7 +97,7 @@ fn caller(world: &mut World, request: &RecordedRequest) -> Result<Option<u64>, R
     Err(Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\""))
 }
 
-fn with_fields(request: &RecordedRequest, work: impl FnOnce(&Value) -> Reply) -> Reply {
+fn with_json_fields(request: &RecordedRequest, work: impl FnOnce(&Value) -> Reply) -> Reply {
     let content_type = request.header("content-type").unwrap_or_default();
     if content_type.split(';').next().map(str::trim) != Some("application/json") {
         let text = format!("Unsupported media type \"{content_type}\" in request.");
@@ -116,8 +118,9 @@ fn without_body(request: &RecordedRequest, work: impl FnOnce() -> Reply) -> Repl
     }
 }
 
-/// Returns a field that must not be blank, or adds its error.
-fn required(fields: &Value, name: &str, errors: &mut Value) -> String {
+/// Returns the text of a field that must not be blank. On failure adds an error to `errors` and
+/// returns an empty text.
+fn required_text(fields: &Value, name: &str, errors: &mut Value) -> String {
     let error = match &fields[name] {
         Value::String(text) if text.is_empty() => "This field may not be blank.",
         Value::String(text) => return text.clone(),
@@ -128,11 +131,16 @@ fn required(fields: &Value, name: &str, errors: &mut Value) -> String {
     String::new()
 }
 
-/// Checks and spends the captcha response. Fails with the errors of all fields, if any.
-fn finish(world: &mut World, fields: &Value, mut errors: Value) -> Result<(), Reply> {
-    if !world.settings.captcha.is_empty() {
-        let answer = required(fields, "captcha", &mut errors);
-        if !answer.is_empty() && !world.state.spend_captcha(&answer, &world.settings) {
+/// Uses the captcha response, if one is required. Fails if `errors` or the captcha response has an
+/// error.
+fn check_errors_and_captcha(
+    shared: &mut Shared,
+    fields: &Value,
+    mut errors: Value,
+) -> Result<(), Reply> {
+    if !shared.settings.captcha.is_empty() {
+        let response = required_text(fields, "captcha", &mut errors);
+        if !response.is_empty() && !shared.state.use_captcha(&response, &shared.settings) {
             errors["captcha"] = json!(["Error verifying reCAPTCHA, please try again."]);
         }
     }
@@ -142,15 +150,15 @@ fn finish(world: &mut World, fields: &Value, mut errors: Value) -> Result<(), Re
     Ok(())
 }
 
-fn signup(world: &mut World, fields: &Value) -> Reply {
+fn signup(shared: &mut Shared, fields: &Value) -> Reply {
     let mut errors = json!({});
-    let email = required(fields, "email", &mut errors);
-    let password = required(fields, "password", &mut errors);
+    let email = required_text(fields, "email", &mut errors);
+    let password = required_text(fields, "password", &mut errors);
     if !email.is_empty() && !looks_like_email(&email) {
         errors["email"] = json!(["Enter a valid email address."]);
     }
     let taken = |account: &Account| account.email.to_lowercase() == email.to_lowercase();
-    if world.state.accounts.iter().any(taken) {
+    if shared.state.accounts.iter().any(taken) {
         errors["email"] = json!(["A user is already registered with this e-mail address."]);
     }
     if !password.is_empty() && password.chars().count() < 8 {
@@ -159,24 +167,24 @@ fn signup(world: &mut World, fields: &Value) -> Reply {
             "This password is too common.",
         ]);
     }
-    if let Err(refusal) = finish(world, fields, errors) {
-        return refusal;
+    if let Err(error_reply) = check_errors_and_captcha(shared, fields, errors) {
+        return error_reply;
     }
     let name = fields["name"].as_str().unwrap_or_default();
     let account = Account::new(&email, &password).name(name).unverified();
-    let id = world.state.add_account(account);
-    world.state.mail_code(&email);
-    let settings = &world.settings;
+    let id = shared.state.add_account(account);
+    shared.state.mail_code(&email);
+    let settings = &shared.settings;
     let detail = "Verification e-mail sent.";
     match settings.signup_tokens {
         SignupTokens::None => Reply::detail(201, detail),
         SignupTokens::NoContent => Reply::empty(204),
         SignupTokens::Cookies => {
-            let tokens = world.state.begin(id, settings);
+            let tokens = shared.state.begin_session(id, settings);
             Reply::detail(201, detail).cookies(cookies::set(&tokens, settings))
         }
         SignupTokens::Body | SignupTokens::BodyLong => {
-            let Tokens { access, refresh } = world.state.begin(id, settings);
+            let Tokens { access, refresh } = shared.state.begin_session(id, settings);
             let body = if settings.signup_tokens == SignupTokens::Body {
                 json!({ "access": access, "refresh": refresh, "detail": detail })
             } else {
@@ -199,15 +207,15 @@ fn looks_like_email(text: &str) -> bool {
     })
 }
 
-fn signin(world: &mut World, fields: &Value) -> Reply {
+fn signin(shared: &mut Shared, fields: &Value) -> Reply {
     let mut errors = json!({});
-    let login = required(fields, "login", &mut errors);
-    let password = required(fields, "password", &mut errors);
-    if let Err(refusal) = finish(world, fields, errors) {
-        return refusal;
+    let login = required_text(fields, "login", &mut errors);
+    let password = required_text(fields, "password", &mut errors);
+    if let Err(error_reply) = check_errors_and_captcha(shared, fields, errors) {
+        return error_reply;
     }
-    let settings = &world.settings;
-    let account = world.state.by_login(&login);
+    let settings = &shared.settings;
+    let account = shared.state.account_by_login(&login);
     let Some(account) = account.filter(|account| account.password == password) else {
         let text = "Unable to log in with provided credentials.";
         return match settings.wrong_password_status {
@@ -218,20 +226,20 @@ fn signin(world: &mut World, fields: &Value) -> Reply {
     if settings.signin_needs_verified && !account.verified {
         return Reply::field("non_field_errors", "E-mail is not verified.");
     }
-    let tokens = world.state.begin(account.id, settings);
+    let tokens = shared.state.begin_session(account.id, settings);
     Reply::empty(204).cookies(cookies::set(&tokens, settings))
 }
 
-fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
+fn verify(shared: &mut Shared, caller: u64, fields: &Value) -> Reply {
     let mut errors = json!({});
-    let code = required(fields, "verification_code", &mut errors);
+    let code = required_text(fields, "verification_code", &mut errors);
     if !code.is_empty() {
-        let account = world.state.by_id(caller).unwrap();
+        let account = shared.state.account_by_id(caller).unwrap();
         let email = account.email.to_lowercase();
-        world.state.code_checks += 1;
-        if world.state.codes.get(&email) == Some(&code) {
-            world.state.codes.remove(&email);
-            world.state.by_id(caller).unwrap().verified = true;
+        shared.state.code_checks += 1;
+        if shared.state.codes.get(&email) == Some(&code) {
+            shared.state.codes.remove(&email);
+            shared.state.account_by_id(caller).unwrap().verified = true;
             return Reply::detail(200, "Email verified successfully.");
         }
         errors["verification_code"] = json!(["Invalid verification code."]);
@@ -239,26 +247,26 @@ fn verify(world: &mut World, caller: u64, fields: &Value) -> Reply {
     Reply::json(400, errors)
 }
 
-fn refresh(world: &mut World, request: &RecordedRequest) -> Reply {
-    let settings = &world.settings;
+fn exchange(shared: &mut Shared, request: &RecordedRequest) -> Reply {
+    let settings = &shared.settings;
     let Some(token) = refresh_cookie(request, settings) else {
         return Reply::unauthorized("No valid refresh token found.");
     };
-    match world.state.exchange(token, settings) {
+    match shared.state.exchange(token, settings) {
         Ok(tokens) => Reply::empty(204).cookies(cookies::set_renewed(&tokens, settings)),
-        Err(error) => refusal(error),
+        Err(error) => refuse(error),
     }
 }
 
-/// Clears the cookies, also on failure.
-fn logout(world: &mut World, request: &RecordedRequest) -> Reply {
-    let settings = &world.settings;
+/// Ends the session. Clears the cookies even if it fails.
+fn logout(shared: &mut Shared, request: &RecordedRequest) -> Reply {
+    let settings = &shared.settings;
     let reply = match refresh_cookie(request, settings) {
         None if settings.logout_without_cookie => Reply::empty(204),
         None => Reply::detail(401, "Refresh token was not included in cookie data."),
-        Some(token) => match world.state.end(token, settings) {
+        Some(token) => match shared.state.end_session(token, settings) {
             Ok(()) => Reply::empty(204),
-            Err(error) => refusal(error),
+            Err(error) => refuse(error),
         },
     };
     reply.cookies(cookies::clear(settings))
@@ -269,7 +277,7 @@ fn refresh_cookie<'a>(request: &'a RecordedRequest, settings: &Settings) -> Opti
     Some(value).filter(|value| !value.is_empty())
 }
 
-fn refusal(error: RefreshTokenError) -> Reply {
+fn refuse(error: RefreshTokenError) -> Reply {
     Reply::unauthorized(match error {
         RefreshTokenError::Unknown => "Token is invalid",
         RefreshTokenError::Expired => "Token is expired",
@@ -277,18 +285,18 @@ fn refusal(error: RefreshTokenError) -> Reply {
     })
 }
 
-fn account(world: &mut World, caller: u64) -> Reply {
-    let id = id(world, caller);
-    let account = world.state.by_id(caller).unwrap();
+fn account(shared: &mut Shared, caller: u64) -> Reply {
+    let id = id_value(shared, caller);
+    let account = shared.state.account_by_id(caller).unwrap();
     Reply::json(
         200,
         json!({ "id": id, "email": account.email, "name": account.name }),
     )
 }
 
-fn me(world: &mut World, caller: u64) -> Reply {
-    let id = id(world, caller);
-    let account = world.state.by_id(caller).unwrap();
+fn me(shared: &mut Shared, caller: u64) -> Reply {
+    let id = id_value(shared, caller);
+    let account = shared.state.account_by_id(caller).unwrap();
     Reply::json(
         200,
         json!({
@@ -308,11 +316,11 @@ fn me(world: &mut World, caller: u64) -> Reply {
     )
 }
 
-/// Returns a page of a list. Its only item is the number of the page.
-fn list(world: &World, request: &RecordedRequest) -> Reply {
+/// Returns a page of a list. The only item of a page is the page's number.
+fn list(shared: &Shared, request: &RecordedRequest) -> Reply {
     let page = request.path.split_once("page=").map(|(_, page)| page);
     let page = page.and_then(|page| page.parse().ok()).unwrap_or(1);
-    let settings = &world.settings;
+    let settings = &shared.settings;
     let query = format!("?page={}", page + 1);
     let next = (page < settings.list_pages).then(|| match settings.next_link {
         NextLink::Query => query,
@@ -329,8 +337,8 @@ fn list(world: &World, request: &RecordedRequest) -> Reply {
     )
 }
 
-fn id(world: &World, id: u64) -> Value {
-    if world.settings.numeric_id {
+fn id_value(shared: &Shared, id: u64) -> Value {
+    if shared.settings.numeric_id {
         json!(id)
     } else {
         json!(id.to_string())

@@ -1,6 +1,6 @@
 //! Faults: responses that replace those of endpoints, connections that close early, bytes that
-//! are not HTTP, and delays. A fault applies to the next `times` matching requests and is then
-//! removed from the settings; a delay stays until it is removed.
+//! are not HTTP, and delays. A fault applies to the next `times` matching requests, and is then
+//! removed from the settings. A delay applies until the test removes it.
 
 use std::str::FromStr;
 use std::time::{Duration, UNIX_EPOCH};
@@ -33,21 +33,22 @@ pub enum RetryAfter {
 /// The response that replaces the one of the endpoint.
 #[derive(Clone, Debug)]
 pub enum FaultKind {
-    /// A status with a body that fits it.
+    /// A status, with the reason phrase in the body.
     Status(u16, BodyKind),
-    /// 429.
+    /// A response with status 429.
     Throttle(RetryAfter, BodyKind),
-    /// The 403 of a CSRF check.
+    /// The response with status 403 of a failed CSRF check.
     Csrf,
-    /// Exactly this response.
-    Answer {
+    /// This response.
+    Response {
         status: u16,
         headers: Vec<(String, String)>,
         body: Vec<u8>,
     },
     /// No response: the connection closes.
     Close,
-    /// These bytes, status line included, `chunk` at a time; then the connection closes.
+    /// These bytes, which include the status line, written `chunk` bytes at a time. Then the
+    /// connection closes.
     Raw {
         bytes: Vec<u8>,
         chunk: usize,
@@ -59,11 +60,11 @@ pub enum FaultKind {
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub kind: FaultKind,
-    /// The endpoint, such as `/auth/signin/`; `None` is any.
+    /// The endpoint, such as `/auth/signin/`. `None` means any path.
     pub at: Option<String>,
-    /// The number of requests that it applies to.
+    /// The number of requests that the fault still applies to.
     pub times: u32,
-    /// Whether the endpoint does its work first, so that only its response is lost.
+    /// Whether the endpoint processes the request first, so that only its response is lost.
     pub after_work: bool,
 }
 
@@ -77,19 +78,19 @@ impl Fault {
         }
     }
 
-    /// Answer with this status.
+    /// Responds with this status.
     pub fn status(status: u16, body: BodyKind) -> Self {
         Self::new(FaultKind::Status(status, body))
     }
 
-    /// Answer 429.
+    /// Responds with status 429.
     pub fn throttle(retry_after: RetryAfter, body: BodyKind) -> Self {
         Self::new(FaultKind::Throttle(retry_after, body))
     }
 
-    /// Answer with this status, these headers (besides `Date` and `Content-Length`) and this body.
+    /// Responds with this status, these headers (besides `Date` and `Content-Length`) and this body.
     pub fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Vec<u8>>) -> Self {
-        Self::new(FaultKind::Answer {
+        Self::new(FaultKind::Response {
             status,
             headers: headers
                 .iter()
@@ -99,28 +100,28 @@ impl Fault {
         })
     }
 
-    /// Answer with a redirect to this URL, with an HTML body.
+    /// Responds with a redirect to this URL, with an HTML body.
     pub fn redirect(status: u16, location: &str) -> Self {
         let headers = [("Location", location), ("Content-Type", "text/html")];
         Self::answer(status, &headers, "<title>Moved</title>")
     }
 
-    /// Answer 403 `CSRF Failed`.
+    /// Responds with status 403 and `CSRF Failed`.
     pub fn csrf() -> Self {
         Self::new(FaultKind::Csrf)
     }
 
-    /// Close the connection without a response.
+    /// Closes the connection without a response.
     pub fn close() -> Self {
         Self::new(FaultKind::Close)
     }
 
-    /// Write these bytes to the socket and close the connection.
+    /// Writes these bytes to the socket and closes the connection.
     pub fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::drip(bytes, usize::MAX, Duration::ZERO)
     }
 
-    /// Like `raw`, but `chunk` bytes at a time with a pause after each.
+    /// Like `raw`, but writes `chunk` bytes at a time, with a pause after each chunk.
     pub fn drip(bytes: impl Into<Vec<u8>>, chunk: usize, pause: Duration) -> Self {
         Self::new(FaultKind::Raw {
             bytes: bytes.into(),
@@ -129,19 +130,19 @@ impl Fault {
         })
     }
 
-    /// Apply only to requests to this endpoint.
+    /// Limits this to requests to one endpoint.
     pub fn at(mut self, path: &str) -> Self {
         self.at = Some(path.to_owned());
         self
     }
 
-    /// Apply to this many requests.
+    /// Sets the number of requests that the fault applies to.
     pub fn times(mut self, times: u32) -> Self {
         self.times = times;
         self
     }
 
-    /// Do the endpoint's work first.
+    /// Lets the endpoint process the request first.
     pub fn after_work(mut self) -> Self {
         self.after_work = true;
         self
@@ -149,14 +150,14 @@ impl Fault {
 }
 
 impl FaultKind {
-    /// Returns the response, unless the fault bypasses HTTP.
+    /// Returns the response, or `None` if the fault does not send HTTP.
     pub fn reply(&self, settings: &Settings) -> Option<Reply> {
         match self {
-            FaultKind::Status(status, kind) => Some(page(*status, reason(*status), *kind)),
+            FaultKind::Status(status, kind) => Some(error_page(*status, reason(*status), *kind)),
             FaultKind::Throttle(retry_after, kind) => {
                 Some(throttled(*retry_after, *kind, settings))
             }
-            FaultKind::Answer {
+            FaultKind::Response {
                 status,
                 headers,
                 body,
@@ -178,22 +179,22 @@ fn throttled(retry_after: RetryAfter, kind: BodyKind, settings: &Settings) -> Re
             format!("Request was throttled. Expected available in {seconds} seconds."),
         ),
         RetryAfter::Date(seconds) => {
-            let at = UNIX_EPOCH + Duration::from_secs(settings.now() as u64 + seconds);
+            let date = UNIX_EPOCH + Duration::from_secs(settings.now() as u64 + seconds);
             (
-                Some(httpdate::fmt_http_date(at)),
+                Some(httpdate::fmt_http_date(date)),
                 "Request was throttled.".to_owned(),
             )
         }
         RetryAfter::None => (None, "Request was throttled.".to_owned()),
     };
-    let reply = page(429, &text, kind);
+    let reply = error_page(429, &text, kind);
     match header {
         Some(value) => reply.header("Retry-After", &value),
         None => reply,
     }
 }
 
-fn page(status: u16, text: &str, kind: BodyKind) -> Reply {
+fn error_page(status: u16, text: &str, kind: BodyKind) -> Reply {
     match kind {
         BodyKind::Json if status >= 500 => {
             Reply::json(status, json!({ "error": format!("{text} ({status})") }))
@@ -213,17 +214,17 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-/// A delay before and after an endpoint's work.
+/// Delays before and after an endpoint processes a request.
 #[derive(Clone, Debug, Default)]
 pub struct Delay {
-    /// The endpoint; `None` is any.
+    /// The endpoint. `None` means any path.
     pub at: Option<String>,
     pub before: Duration,
     pub after: Duration,
 }
 
 impl Delay {
-    /// Wait before the work.
+    /// Waits before the endpoint processes the request.
     pub fn before(wait: Duration) -> Self {
         Delay {
             before: wait,
@@ -231,7 +232,7 @@ impl Delay {
         }
     }
 
-    /// Wait after the work, before the response.
+    /// Waits after the endpoint has processed the request, before the response.
     pub fn after(wait: Duration) -> Self {
         Delay {
             after: wait,
@@ -239,7 +240,7 @@ impl Delay {
         }
     }
 
-    /// Apply only to requests to this endpoint.
+    /// Limits this to requests to one endpoint.
     pub fn at(mut self, path: &str) -> Self {
         self.at = Some(path.to_owned());
         self
@@ -247,16 +248,16 @@ impl Delay {
 }
 
 impl Settings {
-    /// Returns the delays before and after the work of a request to `path`.
-    pub fn waits(&self, path: &str) -> (Duration, Duration) {
-        let due = self.delays.iter().filter(|delay| applies(&delay.at, path));
-        due.fold(
+    /// Returns the sums of the delays, before and after the processing of a request to `path`.
+    pub fn delays_for(&self, path: &str) -> (Duration, Duration) {
+        let delays = self.delays.iter().filter(|delay| applies(&delay.at, path));
+        delays.fold(
             (Duration::ZERO, Duration::ZERO),
             |(before, after), delay| (before + delay.before, after + delay.after),
         )
     }
 
-    /// Takes the first fault that applies to a request to `path`.
+    /// Returns the first fault that applies to a request to `path`, and counts the request.
     pub fn take_fault(&mut self, path: &str) -> Option<Fault> {
         self.faults.retain(|fault| fault.times > 0);
         let fault = self
@@ -277,10 +278,10 @@ impl FromStr for Delay {
 
     fn from_str(spec: &str) -> Result<Self, String> {
         let mut delay = Delay::default();
-        for (key, value) in pairs(spec) {
+        for (key, value) in parse_pairs(spec) {
             match key {
-                "before" => delay.before = Duration::from_millis(number(key, value)?),
-                "after" => delay.after = Duration::from_millis(number(key, value)?),
+                "before" => delay.before = Duration::from_millis(parse_number(key, value)?),
+                "after" => delay.after = Duration::from_millis(parse_number(key, value)?),
                 "at" => delay.at = Some(value.to_owned()),
                 _ => return Err(format!("unknown key `{key}`")),
             }
@@ -289,8 +290,8 @@ impl FromStr for Delay {
     }
 }
 
-/// The keys that choose the kind of a fault. Exactly one is needed.
-const FAULTS: [&str; 6] = ["status", "throttle", "redirect", "csrf", "close", "raw"];
+/// The keys that determine the kind of a fault. A fault must have one of them.
+const KIND_KEYS: [&str; 6] = ["status", "throttle", "redirect", "csrf", "close", "raw"];
 
 impl FromStr for Fault {
     type Err = String;
@@ -298,16 +299,16 @@ impl FromStr for Fault {
     fn from_str(spec: &str) -> Result<Self, String> {
         let (mut kind, mut retry, mut drip) = (BodyKind::Json, "seconds", None);
         let mut fault = Fault::new(FaultKind::Close);
-        let (mut found, mut seconds, mut location) = (false, 0, "/api/v1/");
-        for (key, value) in pairs(spec) {
+        let (mut has_kind, mut seconds, mut location) = (false, 0, "/api/v1/");
+        for (key, value) in parse_pairs(spec) {
             match key {
-                "status" => fault.kind = FaultKind::Status(number(key, value)?, kind),
+                "status" => fault.kind = FaultKind::Status(parse_number(key, value)?, kind),
                 "throttle" => {
-                    seconds = number(key, value)?;
+                    seconds = parse_number(key, value)?;
                     fault.kind = FaultKind::Throttle(RetryAfter::None, kind);
                 }
                 "redirect" => {
-                    let status = number(key, value)?;
+                    let status = parse_number(key, value)?;
                     fault.kind = Fault::redirect(status, location).kind;
                 }
                 "to" => location = value,
@@ -321,20 +322,20 @@ impl FromStr for Fault {
                 "body" if value == "html" => kind = BodyKind::Html,
                 "body" if value == "json" => kind = BodyKind::Json,
                 "retry" if ["seconds", "date", "none"].contains(&value) => retry = value,
-                "drip" => drip = Some(Duration::from_millis(number(key, value)?)),
-                "times" => fault.times = number(key, value)?,
+                "drip" => drip = Some(Duration::from_millis(parse_number(key, value)?)),
+                "times" => fault.times = parse_number(key, value)?,
                 "at" => fault.at = Some(value.to_owned()),
                 "after-work" => fault.after_work = true,
                 _ => return Err(format!("cannot use `{key}={value}`")),
             }
-            found |= FAULTS.contains(&key);
+            has_kind |= KIND_KEYS.contains(&key);
         }
         match &mut fault.kind {
             FaultKind::Status(status, body) => {
                 hyper::StatusCode::from_u16(*status).map_err(|error| error.to_string())?;
                 *body = kind;
             }
-            FaultKind::Answer { headers, .. } => headers[0].1 = location.to_owned(),
+            FaultKind::Response { headers, .. } => headers[0].1 = location.to_owned(),
             FaultKind::Throttle(retry_after, body) => {
                 *body = kind;
                 *retry_after = match retry {
@@ -350,20 +351,20 @@ impl FromStr for Fault {
             }
             _ => {}
         }
-        if found {
+        if has_kind {
             Ok(fault)
         } else {
-            Err(format!("must have one of {}", FAULTS.join(", ")))
+            Err(format!("must have one of {}", KIND_KEYS.join(", ")))
         }
     }
 }
 
-fn pairs(spec: &str) -> impl Iterator<Item = (&str, &str)> {
+fn parse_pairs(spec: &str) -> impl Iterator<Item = (&str, &str)> {
     spec.split(',')
         .map(|part| part.split_once('=').unwrap_or((part, "")))
 }
 
-fn number<N: FromStr>(key: &str, value: &str) -> Result<N, String> {
+fn parse_number<N: FromStr>(key: &str, value: &str) -> Result<N, String> {
     value
         .parse()
         .map_err(|_| format!("`{value}` is not a number for `{key}`"))

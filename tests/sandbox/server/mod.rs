@@ -1,6 +1,6 @@
 //! A stand-in for the API: a stateful server on a loopback port, in its own thread. `start` returns
 //! a handle, which reads the server's state, changes its settings while it runs and adds faults.
-//! Dropping the handle stops the server. The program under test is not known here.
+//! Dropping the handle stops the server. This module does not know the program under test.
 
 #![allow(
     dead_code,
@@ -48,7 +48,7 @@ use self::state::State;
 use self::tls::Tls;
 
 /// The state that the server's tasks and the handle share.
-struct World {
+struct Shared {
     settings: Settings,
     state: State,
     record: Record,
@@ -56,7 +56,7 @@ struct World {
 
 /// A running server.
 pub struct Handle {
-    world: Arc<Mutex<World>>,
+    shared: Arc<Mutex<Shared>>,
     address: SocketAddr,
     ca_pem: Option<String>,
     stop: Option<oneshot::Sender<()>>,
@@ -68,17 +68,17 @@ pub fn start(listener: TcpListener, settings: Settings) -> Handle {
     let address = listener.local_addr().unwrap();
     let tls = settings.tls.map(Tls::new);
     let ca_pem = tls.as_ref().map(|tls| tls.ca_pem.clone());
-    let world = Arc::new(Mutex::new(World {
+    let shared = Arc::new(Mutex::new(Shared {
         settings,
         state: State::default(),
         record: Record::default(),
     }));
     let (stop, stopped) = oneshot::channel();
-    let shared = Arc::clone(&world);
+    let for_thread = Arc::clone(&shared);
     let thread = std::thread::Builder::new().name("sandbox".to_owned());
-    let thread = thread.spawn(move || serve(listener, tls, shared, stopped));
+    let thread = thread.spawn(move || serve(listener, tls, for_thread, stopped));
     Handle {
-        world,
+        shared,
         address,
         ca_pem,
         stop: Some(stop),
@@ -105,7 +105,7 @@ pub fn start_on_loopback_v6(settings: Settings) -> Handle {
 fn serve(
     listener: TcpListener,
     tls: Option<Tls>,
-    world: Arc<Mutex<World>>,
+    shared: Arc<Mutex<Shared>>,
     stopped: oneshot::Receiver<()>,
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -118,19 +118,19 @@ fn serve(
         let accepting = async {
             loop {
                 let Ok((stream, _)) = listener.accept().await else {
-                    // Probably out of file descriptors, until connections close.
+                    // The process probably has no free file descriptor until connections close.
                     tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                     continue;
                 };
                 let _ = stream.set_nodelay(true);
-                let world = Arc::clone(&world);
+                let shared = Arc::clone(&shared);
                 let acceptor = tls.as_ref().map(|tls| tls.acceptor.clone());
                 tokio::spawn(async move {
                     match acceptor {
-                        None => connection::serve(stream, world).await,
+                        None => connection::serve(stream, shared).await,
                         Some(acceptor) => {
                             if let Ok(stream) = acceptor.accept(stream).await {
-                                connection::serve(stream, world).await;
+                                connection::serve(stream, shared).await;
                             }
                         }
                     }
@@ -145,12 +145,12 @@ fn serve(
 }
 
 impl Handle {
-    /// The URL that the endpoints' paths are appended to, such as `http://127.0.0.1:4711/api/v1`.
+    /// Returns the base URL of the endpoints, such as `http://127.0.0.1:4711/api/v1`.
     pub fn base_url(&self) -> String {
         format!("{}{}", self.origin(), endpoints::BASE)
     }
 
-    /// Scheme, host and port.
+    /// Returns the scheme, host and port.
     pub fn origin(&self) -> String {
         let scheme = if self.ca_pem.is_some() {
             "https"
@@ -164,130 +164,130 @@ impl Handle {
         self.address
     }
 
-    /// The certificate of the CA, if the server speaks https.
+    /// Returns the certificate of the CA, if the server uses https.
     pub fn ca_pem(&self) -> Option<&str> {
         self.ca_pem.as_deref()
     }
 
-    /// Changes the settings, from the next request on.
+    /// Changes the settings for the next requests.
     pub fn set(&self, change: impl FnOnce(&mut Settings)) {
-        change(&mut self.world().settings);
+        change(&mut self.shared().settings);
     }
 
-    /// The current settings, with the faults that are left.
+    /// Returns the current settings, with the faults that have not been used yet.
     pub fn settings(&self) -> Settings {
-        self.world().settings.clone()
+        self.shared().settings.clone()
     }
 
-    /// Adds a fault after those that are left.
+    /// Adds a fault, which is used after the other faults.
     pub fn fault(&self, fault: Fault) {
-        self.world().settings.faults.push(fault);
+        self.shared().settings.faults.push(fault);
     }
 
     /// Adds an account and returns its id.
     pub fn add_account(&self, account: Account) -> u64 {
-        self.world().state.add_account(account)
+        self.shared().state.add_account(account)
     }
 
     /// Returns an account by its address or user name.
     pub fn account(&self, login: &str) -> Option<Account> {
-        self.world().state.by_login(login).cloned()
+        self.shared().state.account_by_login(login).cloned()
     }
 
     /// Mails a code to an address.
     pub fn mail_code(&self, email: &str) {
-        self.world().state.mail_code(email);
+        self.shared().state.mail_code(email);
     }
 
-    /// Returns the code that was last mailed to an address, if it is unused.
+    /// Returns the last code that was mailed to an address, unless it has been used.
     pub fn mailed_code(&self, email: &str) -> Option<String> {
         let email = email.to_lowercase();
-        self.world().state.codes.get(&email).cloned()
+        self.shared().state.codes.get(&email).cloned()
     }
 
-    /// Receives each address and code that is mailed from now on. Replaces an earlier mailbox.
+    /// Returns a receiver of each address and code that is mailed from now on. A later call
+    /// replaces the receiver.
     pub fn mailbox(&self) -> Receiver<(String, String)> {
         let (sender, receiver) = channel();
-        self.world().state.mailbox = Some(sender);
+        self.shared().state.mailbox = Some(sender);
         receiver
     }
 
-    /// Starts a session without a request, as a login elsewhere would.
+    /// Starts a session without a request, like a login of another program.
     pub fn begin_session(&self, login: &str) -> Tokens {
-        let world = &mut *self.world();
-        let id = world.state.by_login(login).unwrap().id;
-        world.state.begin(id, &world.settings)
+        let shared = &mut *self.shared();
+        let id = shared.state.account_by_login(login).unwrap().id;
+        shared.state.begin_session(id, &shared.settings)
     }
 
-    /// Exchanges a refresh token without a request, as another holder of it would.
+    /// Exchanges a refresh token without a request, like another holder of the token.
     pub fn exchange(&self, token: &str) -> Result<Tokens, RefreshTokenError> {
-        let world = &mut *self.world();
-        world.state.exchange(token, &world.settings)
+        let shared = &mut *self.shared();
+        shared.state.exchange(token, &shared.settings)
     }
 
     /// Whether an exchange of this token would succeed.
     pub fn refresh_works(&self, token: &str) -> bool {
-        let world = &*self.world();
-        world.state.check(token, &world.settings).is_ok()
+        let shared = &*self.shared();
+        shared
+            .state
+            .find_valid_refresh(token, &shared.settings)
+            .is_ok()
     }
 
-    /// Whether an access token is accepted now.
+    /// Whether the server accepts an access token now.
     pub fn access_works(&self, token: &str) -> bool {
-        let world = &*self.world();
-        let now = world.settings.now();
-        world.state.mint.read_access(token, now).is_ok()
+        let shared = &*self.shared();
+        let now = shared.settings.now();
+        shared.state.issuer.read_access(token, now).is_ok()
     }
 
-    /// Whether any refresh token of the account works.
+    /// Whether the account has a valid refresh token.
     pub fn session_alive(&self, login: &str) -> bool {
         self.current_refresh(login).is_some()
     }
 
-    /// The account's refresh token that was issued last and works.
+    /// Returns the last refresh token of the account that is valid.
     pub fn current_refresh(&self, login: &str) -> Option<String> {
-        let world = &*self.world();
-        let id = world.state.by_login(login)?.id;
-        let token = world.state.current_refresh(id, &world.settings)?;
+        let shared = &*self.shared();
+        let id = shared.state.account_by_login(login)?.id;
+        let token = shared.state.current_refresh(id, &shared.settings)?;
         Some(token.to_owned())
     }
 
     /// Ends every session.
     pub fn revoke_all(&self) {
-        self.world().state.revoke_all();
+        self.shared().state.revoke_all();
     }
 
-    /// The number of successful exchanges, whether or not their responses arrived.
+    /// Returns the number of successful exchanges, including those whose response was lost.
     pub fn exchanges(&self) -> u64 {
-        self.world().state.exchanges
+        self.shared().state.exchanges
     }
 
-    /// The number of codes that were checked, right or wrong.
+    /// Returns the number of checked codes, valid or not.
     pub fn code_checks(&self) -> u64 {
-        self.world().state.code_checks
+        self.shared().state.code_checks
     }
 
-    /// All requests since the start or the last `clear_requests`, in order of arrival.
+    /// Returns all requests since the start or the last `clear_requests`, in order of arrival.
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.world().record.requests.clone()
+        self.shared().record.requests.clone()
     }
 
-    /// The number of requests to an endpoint, such as `/auth/signin/`.
+    /// Returns the number of requests to an endpoint, such as `/auth/signin/`.
     pub fn count(&self, path: &str) -> usize {
-        let world = self.world();
-        let to = world
-            .record
-            .requests
-            .iter()
-            .filter(|request| request.path == path);
-        to.count()
+        let shared = self.shared();
+        let requests = shared.record.requests.iter();
+        requests.filter(|request| request.path == path).count()
     }
 
     pub fn clear_requests(&self) {
-        self.world().record.requests.clear();
+        self.shared().record.requests.clear();
     }
 
-    fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap()
     }
 }
 

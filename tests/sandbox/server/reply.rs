@@ -1,5 +1,5 @@
-//! A response before it is HTTP: the forms of bodies that the API uses, the envelope around
-//! them, and the suffix that a test appends to every string.
+//! Builds responses: the forms of bodies that the API uses, the envelope around them, and the
+//! suffix that a test appends to every string.
 
 use http_body_util::Full;
 use hyper::Response;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::settings::{Envelope, Settings};
 
-/// A status, headers and a body.
+/// A response that is not converted to HTTP yet.
 pub struct Reply {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -42,23 +42,23 @@ impl Reply {
         Reply::new(status, Body::Json(value))
     }
 
-    /// `{"detail":"…"}`
+    /// Returns a response with the body `{"detail":"…"}`.
     pub fn detail(status: u16, text: &str) -> Self {
         Reply::json(status, json!({ "detail": text }))
     }
 
-    /// `{"field":["…"]}` with 400.
+    /// Returns a response with status 400 and the body `{"NAME":["…"]}`.
     pub fn field(name: &str, text: &str) -> Self {
         Reply::json(400, json!({ name: [text] }))
     }
 
-    /// 401 with a machine-readable code.
+    /// Returns a response with status 401 and a machine-readable code.
     pub fn unauthorized(text: &str) -> Self {
         let body = json!({ "detail": text, "code": "token_not_valid" });
         Reply::json(401, body).header("WWW-Authenticate", "Bearer realm=\"api\"")
     }
 
-    /// The 403 of the framework's CSRF check.
+    /// Returns the response with status 403 of the framework's CSRF check.
     pub fn csrf() -> Self {
         Self::detail(403, "CSRF Failed: Referer checking failed - no Referer.")
     }
@@ -80,7 +80,7 @@ impl Reply {
         self
     }
 
-    /// Converts the reply into HTTP. Its own headers override the default ones.
+    /// Converts the reply to HTTP. Its headers override the default headers.
     pub fn into_response(self, settings: &Settings) -> Response<Full<Bytes>> {
         let suffix = &settings.text_suffix;
         let (body, content_type) = match self.body {
@@ -133,7 +133,7 @@ fn wrap_in_envelope(value: Value, status: u16) -> Value {
     json!({ "data": value, "message": message, "code": status })
 }
 
-/// Appends to every string except those that a client sends back.
+/// Appends the suffix to every string except those that a client sends back.
 fn append_suffix(value: &mut Value, suffix: &str) {
     match value {
         Value::String(text) => text.push_str(suffix),
@@ -142,8 +142,8 @@ fn append_suffix(value: &mut Value, suffix: &str) {
             .for_each(|item| append_suffix(item, suffix)),
         Value::Object(fields) => {
             for (name, item) in fields.iter_mut() {
-                let token = ["access", "refresh", "access_token", "refresh_token", "code"];
-                if !token.contains(&name.as_str()) {
+                let sent_back = ["access", "refresh", "access_token", "refresh_token", "code"];
+                if !sent_back.contains(&name.as_str()) {
                     append_suffix(item, suffix);
                 }
             }

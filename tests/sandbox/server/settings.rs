@@ -1,6 +1,6 @@
-//! The settings of the server: one struct, each field of which is also a flag of the example. The
-//! attributes of the flags hold the defaults. A running server reads the settings for each
-//! request, so a change applies from the next request on; only `tls` is read once, at the start.
+//! The settings of the server. Each field is also a flag of the example, whose attribute holds the
+//! default. A running server reads the settings at each request, except `tls`, which it reads only
+//! at the start.
 
 use std::time::SystemTime;
 
@@ -8,71 +8,72 @@ use clap::{Args, Parser, ValueEnum};
 
 use super::faults::{Delay, Fault};
 
-/// The form of cookies and refresh tokens.
+/// The server software that is imitated, which determines the form of cookies and refresh tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Dialect {
-    /// Both tokens are JWTs in dated cookies, dates written `Tue, 24 Nov 2026 02:59:05 GMT`.
+    /// Both tokens are JWTs, in cookies with an expiry. Dates have the form
+    /// `Tue, 24 Nov 2026 02:59:05 GMT`.
     #[value(alias = "a")]
     SimpleJwt,
-    /// The refresh token is opaque, the access cookie a session cookie, dates written
+    /// The refresh token is opaque, and the access cookie is a session cookie. Dates have the form
     /// `Wed, 05-Aug-2020 13:53:05 GMT`.
     #[value(alias = "b")]
     FusionAuth,
 }
 
-/// What an exchange does to the refresh token that was sent.
+/// What an exchange does with the refresh token in the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RotationPolicy {
-    /// Keep it, and send only a new access token.
+    /// Keeps it valid, and sends only a new access token.
     Off,
-    /// Send a new one, and keep accepting the old one.
+    /// Sends a new one, and keeps the old one valid.
     Rotate,
-    /// Send a new one, and refuse the old one from then on.
+    /// Sends a new one, and refuses the old one from then on.
     Blacklist,
-    /// Send a new one, and end the whole session if the old one is used again.
+    /// Sends a new one, and ends the session if the old one is used again.
     RevokeFamily,
 }
 
-/// Where the response to a signup has the tokens.
+/// How the response to a signup contains the tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SignupTokens {
-    /// In cookies, beside a `detail`.
+    /// In cookies, with a `detail` in the body.
     Cookies,
     /// In the body, as `access` and `refresh`.
     Body,
     /// In the body, as `access_token` and `refresh_token`.
     BodyLong,
-    /// Send none: 201 with a `detail`.
+    /// Not at all: the response is 201 with a `detail`.
     None,
-    /// Send none: 204 without a body.
+    /// Not at all: the response is 204 without a body.
     NoContent,
 }
 
-/// Which of the two JSON envelopes is used.
+/// Which JSON bodies are wrapped in an envelope `{data, message, code}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Envelope {
-    /// Bare objects.
+    /// None.
     Bare,
-    /// `{data, message, code}` around successes; errors are bare.
+    /// The bodies of successful responses.
     Success,
-    /// `{data, message, code}` around everything.
+    /// All bodies.
     All,
 }
 
-/// Which lifetimes a dated cookie states.
+/// Which attributes of a cookie state its lifetime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CookieExpiry {
     /// `Expires` and `Max-Age`.
     Both,
-    /// `Max-Age` alone.
+    /// Only `Max-Age`.
     MaxAge,
-    /// `Expires` alone.
+    /// Only `Expires`.
     Expires,
     /// Neither: a session cookie.
     None,
 }
 
-/// How a page of `/list/` names the one after it.
+/// The form of the link from a page of `/list/` to the next page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum NextLink {
     /// `http://127.0.0.1:8080/api/v1/list/?page=2`
@@ -86,7 +87,7 @@ pub enum NextLink {
 /// The certificate of an https server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TlsKind {
-    /// Valid for `localhost`, `127.0.0.1`, `::1` and `api.sandbox.test`, signed by the throw-away CA.
+    /// Valid for `localhost`, `127.0.0.1`, `::1` and `api.sandbox.test`, signed by the temporary CA.
     Good,
     /// Signed by the CA, but for another host.
     WrongName,
@@ -136,13 +137,13 @@ pub struct Settings {
         allow_negative_numbers = true
     )]
     pub clock_offset: i64,
-    /// Status that answers a wrong password, 400 or 401
+    /// Status of the response to a wrong password, 400 or 401
     #[arg(long, value_name = "STATUS", default_value_t = 400)]
     pub wrong_password_status: u16,
     /// Refuse signin until the address is verified
     #[arg(long)]
     pub signin_needs_verified: bool,
-    /// Answer a logout without a refresh cookie with 204 instead of 401
+    /// Respond to a logout without a refresh cookie with 204 instead of 401
     #[arg(long)]
     pub logout_without_cookie: bool,
     /// Keep the session after a logout; clear only the cookies
@@ -151,7 +152,7 @@ pub struct Settings {
     /// Send only a refresh cookie in the response to an exchange
     #[arg(long)]
     pub exchange_without_access: bool,
-    /// Answer a POST without this `Referer` with 403 `CSRF Failed`
+    /// Respond to a POST without this `Referer` with 403 `CSRF Failed`
     #[arg(long, value_name = "URL")]
     pub required_referer: Option<String>,
     /// Number of pages of `/list/`
@@ -184,7 +185,7 @@ pub struct Settings {
     /// Mark the cookies `Secure`
     #[arg(long)]
     pub cookie_secure: bool,
-    /// Send `csrftoken` and `sessionid` cookies along with the tokens
+    /// Send `csrftoken` and `sessionid` cookies together with the tokens
     #[arg(long)]
     pub foreign_cookies: bool,
     /// Text to append to every string in JSON and HTML bodies, except tokens
@@ -198,14 +199,16 @@ pub struct Settings {
     /// Serve https with a certificate of this kind, from a temporary CA
     #[arg(long, value_enum, value_name = "KIND")]
     pub tls: Option<TlsKind>,
-    /// Wait before and after the work, in milliseconds, as in `before=200,after=50,at=/auth/signin/`; repeatable
+    /// Wait before and after processing a request, in milliseconds, for example
+    /// `before=200,after=50,at=/auth/signin/`; repeatable
     #[arg(long = "delay", value_name = "SPEC")]
     pub delays: Vec<Delay>,
-    /// Answer the next requests with a fault, as in `status=503,body=html,times=2,at=/account/`; repeatable.
+    /// Respond to the next requests with a fault, for example `status=503,body=html,times=2,at=/account/`;
+    /// repeatable.
     ///
-    /// One of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `redirect=CODE` (with `to=URL`), `csrf`, `close`,
-    /// `raw=FILE` (with `drip=MILLISECONDS` between two bytes); with `body=json|html`, `times=N`, `at=PATH` and `after-work` (the work
-    /// is done, the response is lost).
+    /// SPEC must have one of `status=CODE`, `throttle=SECONDS` (with `retry=seconds|date|none`), `redirect=CODE` (with `to=URL`),
+    /// `csrf`, `close` and `raw=FILE` (with `drip=MILLISECONDS` between two bytes). It may also have `body=json|html`, `times=N`,
+    /// `at=PATH` and `after-work` (process the request, but lose the response).
     #[arg(long = "fault", value_name = "SPEC")]
     pub faults: Vec<Fault>,
 }
@@ -223,7 +226,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The server's time, in seconds since 1970.
+    /// Returns the server's time in seconds since 1970.
     pub fn now(&self) -> i64 {
         let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         elapsed.unwrap().as_secs() as i64 + self.clock_offset

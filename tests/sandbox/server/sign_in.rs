@@ -1,11 +1,17 @@
-//! The page that people sign in on with a browser, outside of the API's base: `/sign-in`, and
-//! `/sign-up` beside it. With `?account=LOGIN` it signs in by itself, without a password, and closes its window
-//! (`&stay` leaves it open, `&then=URL` leads on); `?ask` asks before it closes, `?close` closes it
-//! at once. `?many` sets so many cookies that Chromium writes all that it has to the disk at once,
-//! which it does after 30 s otherwise. `/sign-in/elsewhere?URL` sets a cookie of
-//! the refresh cookie's name for the host that it was asked under, and leads on to the URL.
+//! The pages on which people sign in with a browser: `/sign-in` and `/sign-up`. They are not below
+//! the API's base path. Their query has these parameters:
+//!
+//! - `account=LOGIN` signs in without a password and closes the window.
+//! - `stay` leaves the window open after that, and `then=URL` opens the URL instead.
+//! - `ask` makes the browser ask before it closes the window.
+//! - `close` closes the window at once.
+//! - `many` sets so many cookies that Chromium writes all cookies to disk at once, instead of after
+//!   30 s.
+//!
+//! `/sign-in/elsewhere?URL` sets a cookie with the refresh cookie's name for the host in the
+//! request, and redirects to the URL.
 
-use super::World;
+use super::Shared;
 use super::cookies;
 use super::record::RecordedRequest;
 use super::reply::{Body, Reply};
@@ -36,17 +42,17 @@ if (query.has('account')) fetch(location.pathname, {
 </script>
 "#;
 
-const DONE: &str =
+const SIGNED_IN_PAGE: &str =
     "<!doctype html><title>Signed in</title><h1>Signed in</h1><p>The window can be closed.";
 
-/// Answers a request for one of the pages. Returns `None` for other paths.
-pub fn answer(world: &mut World, request: &RecordedRequest) -> Option<Reply> {
+/// Handles a request for one of the pages. Returns `None` for other paths.
+pub fn respond(shared: &mut Shared, request: &RecordedRequest) -> Option<Reply> {
     let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
     let title = match path {
         "/sign-in" => "Sign in",
         "/sign-up" => "Sign up",
         "/sign-in/elsewhere" => {
-            let name = &world.settings.refresh_cookie;
+            let name = &shared.settings.refresh_cookie;
             let cookie = format!("{name}=elsewhere; Path=/; Max-Age=600");
             return Some(
                 Reply::empty(303)
@@ -67,9 +73,11 @@ pub fn answer(world: &mut World, request: &RecordedRequest) -> Option<Reply> {
             .map(|(_, value)| value.into_owned())
     };
     let account = match field("account") {
-        Some(login) => world.state.by_login(&login),
+        Some(login) => shared.state.account_by_login(&login),
         None => {
-            let account = world.state.by_login(&field("login").unwrap_or_default());
+            let account = shared
+                .state
+                .account_by_login(&field("login").unwrap_or_default());
             account.filter(|account| Some(&account.password) == field("password").as_ref())
         }
     };
@@ -79,8 +87,8 @@ pub fn answer(world: &mut World, request: &RecordedRequest) -> Option<Reply> {
             "<!doctype html><title>No</title><h1>Wrong password</h1>",
         ));
     };
-    let tokens = world.state.begin(account.id, &world.settings);
-    Some(html(200, DONE).cookies(cookies::set(&tokens, &world.settings)))
+    let tokens = shared.state.begin_session(account.id, &shared.settings);
+    Some(html(200, SIGNED_IN_PAGE).cookies(cookies::set(&tokens, &shared.settings)))
 }
 
 fn html(status: u16, text: &str) -> Reply {

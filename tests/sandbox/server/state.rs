@@ -1,16 +1,17 @@
-//! The state of the server: accounts, mailed codes, sessions and their refresh tokens, spent
-//! captcha responses. Each method is one atomic step under the caller's lock. HTTP is not known here.
+//! The state of the server: accounts, mailed codes, sessions and their refresh tokens, used
+//! captcha responses. The caller holds the lock, so each method is one atomic step. This module
+//! does not know HTTP.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::mpsc::Sender;
 
 use super::settings::{Dialect, RotationPolicy, Settings};
-use super::tokens::Mint;
+use super::tokens::TokenIssuer;
 
 /// A user account.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The server chooses if it is 0.
+    /// 0 lets the server choose an id.
     pub id: u64,
     pub email: String,
     pub username: String,
@@ -49,7 +50,8 @@ impl Account {
     }
 }
 
-/// The tokens of a new session or of an exchange. Without a refresh token, the old one stays valid.
+/// The tokens of a new session, or those that an exchange returns. If `refresh` is `None`, the old
+/// refresh token stays valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
     pub access: String,
@@ -61,25 +63,28 @@ pub struct Tokens {
 pub enum RefreshTokenError {
     Unknown,
     Expired,
-    /// Spent, or of a session that was ended.
+    /// The token was used, or its session has ended.
     Blacklisted,
 }
 
+/// A session, whose refresh tokens form a token family (RFC 9700 §4.14).
 struct Family {
     account: u64,
     revoked: bool,
 }
 
-struct Refresh {
+struct IssuedRefreshToken {
     token: String,
+    /// An index in `State::families`.
     family: usize,
-    expires: i64,
-    spent: bool,
+    /// In seconds since 1970.
+    expires_at: i64,
+    used: bool,
 }
 
 #[derive(Default)]
 pub struct State {
-    pub mint: Mint,
+    pub issuer: TokenIssuer,
     pub accounts: Vec<Account>,
     /// The last code by address in lower case.
     pub codes: HashMap<String, String>,
@@ -90,8 +95,8 @@ pub struct State {
     /// The number of codes that were checked.
     pub code_checks: u64,
     families: Vec<Family>,
-    refreshes: Vec<Refresh>,
-    spent_captchas: HashSet<String>,
+    refreshes: Vec<IssuedRefreshToken>,
+    used_captchas: HashSet<String>,
 }
 
 impl State {
@@ -105,21 +110,21 @@ impl State {
         id
     }
 
-    pub fn by_id(&mut self, id: u64) -> Option<&mut Account> {
+    pub fn account_by_id(&mut self, id: u64) -> Option<&mut Account> {
         self.accounts.iter_mut().find(|account| account.id == id)
     }
 
     /// Finds an account by address or user name, in any case.
-    pub fn by_login(&self, login: &str) -> Option<&Account> {
+    pub fn account_by_login(&self, login: &str) -> Option<&Account> {
         let login = login.to_lowercase();
         self.accounts.iter().find(|account| {
             account.email.to_lowercase() == login || account.username.to_lowercase() == login
         })
     }
 
-    /// Makes a six-digit code and mails it.
+    /// Creates a six-digit code and mails it.
     pub fn mail_code(&mut self, email: &str) {
-        let code = format!("{:06}", self.mint.number() % 1_000_000);
+        let code = format!("{:06}", self.issuer.unique_number() % 1_000_000);
         if let Some(mailbox) = &self.mailbox {
             // The receiver may have been dropped.
             let _ = mailbox.send((email.to_owned(), code.clone()));
@@ -127,14 +132,14 @@ impl State {
         self.codes.insert(email.to_lowercase(), code);
     }
 
-    /// Accepts each of the configured captcha responses once.
-    pub fn spend_captcha(&mut self, answer: &str, settings: &Settings) -> bool {
-        settings.captcha.iter().any(|good| good == answer)
-            && self.spent_captchas.insert(answer.to_owned())
+    /// Returns whether the captcha response is accepted. Each configured response is accepted once.
+    pub fn use_captcha(&mut self, response: &str, settings: &Settings) -> bool {
+        settings.captcha.iter().any(|accepted| accepted == response)
+            && self.used_captchas.insert(response.to_owned())
     }
 
     /// Starts a session.
-    pub fn begin(&mut self, account: u64, settings: &Settings) -> Tokens {
+    pub fn begin_session(&mut self, account: u64, settings: &Settings) -> Tokens {
         self.families.push(Family {
             account,
             revoked: false,
@@ -146,17 +151,17 @@ impl State {
         }
     }
 
-    /// Exchanges a refresh token for a new access token, by the rotation policy in force.
+    /// Exchanges a refresh token for a new access token, according to `settings.rotation`.
     pub fn exchange(
         &mut self,
         token: &str,
         settings: &Settings,
     ) -> Result<Tokens, RefreshTokenError> {
-        let at = match self.check(token, settings) {
-            Ok(at) => at,
+        let index = match self.find_valid_refresh(token, settings) {
+            Ok(index) => index,
             Err(error) => {
                 if let Some(refresh) = self.refreshes.iter().find(|r| r.token == token)
-                    && refresh.spent
+                    && refresh.used
                     && settings.rotation == RotationPolicy::RevokeFamily
                 {
                     // RFC 9700 §4.14: the token was used by two parties.
@@ -165,14 +170,14 @@ impl State {
                 return Err(error);
             }
         };
-        let family = self.refreshes[at].family;
+        let family = self.refreshes[index].family;
         let account = self.families[family].account;
         self.exchanges += 1;
         let refresh = match settings.rotation {
             RotationPolicy::Off => None,
             RotationPolicy::Rotate => Some(self.new_refresh(family, settings)),
             RotationPolicy::Blacklist | RotationPolicy::RevokeFamily => {
-                self.refreshes[at].spent = true;
+                self.refreshes[index].used = true;
                 Some(self.new_refresh(family, settings))
             }
         };
@@ -183,35 +188,45 @@ impl State {
     }
 
     /// Ends the session of a valid refresh token.
-    pub fn end(&mut self, token: &str, settings: &Settings) -> Result<(), RefreshTokenError> {
-        let at = self.check(token, settings)?;
+    pub fn end_session(
+        &mut self,
+        token: &str,
+        settings: &Settings,
+    ) -> Result<(), RefreshTokenError> {
+        let index = self.find_valid_refresh(token, settings)?;
         if !settings.logout_keeps_session {
-            let family = self.refreshes[at].family;
+            let family = self.refreshes[index].family;
             self.families[family].revoked = true;
         }
         Ok(())
     }
 
     /// Returns the index of a refresh token, if it is valid now.
-    pub fn check(&self, token: &str, settings: &Settings) -> Result<usize, RefreshTokenError> {
-        let at = self.refreshes.iter().position(|r| r.token == token);
-        let at = at.ok_or(RefreshTokenError::Unknown)?;
-        let refresh = &self.refreshes[at];
-        if refresh.spent || self.families[refresh.family].revoked {
+    pub fn find_valid_refresh(
+        &self,
+        token: &str,
+        settings: &Settings,
+    ) -> Result<usize, RefreshTokenError> {
+        let index = self.refreshes.iter().position(|r| r.token == token);
+        let index = index.ok_or(RefreshTokenError::Unknown)?;
+        let refresh = &self.refreshes[index];
+        if refresh.used || self.families[refresh.family].revoked {
             Err(RefreshTokenError::Blacklisted)
-        } else if refresh.expires <= settings.now() {
+        } else if refresh.expires_at <= settings.now() {
             Err(RefreshTokenError::Expired)
         } else {
-            Ok(at)
+            Ok(index)
         }
     }
 
-    /// The account's last refresh token that is valid now.
+    /// Returns the last refresh token of the account that is valid now.
     pub fn current_refresh(&self, account: u64, settings: &Settings) -> Option<&str> {
-        let own = |r: &&Refresh| self.families[r.family].account == account;
-        let mut own = self.refreshes.iter().rev().filter(own);
-        own.find(|r| self.check(&r.token, settings).is_ok())
-            .map(|r| r.token.as_str())
+        let is_valid = |refresh: &&IssuedRefreshToken| {
+            self.families[refresh.family].account == account
+                && self.find_valid_refresh(&refresh.token, settings).is_ok()
+        };
+        let last = self.refreshes.iter().rev().find(is_valid);
+        last.map(|refresh| refresh.token.as_str())
     }
 
     /// Ends every session.
@@ -223,21 +238,21 @@ impl State {
 
     fn new_access(&mut self, account: u64, settings: &Settings) -> String {
         let lifetime = settings.access_lifetime;
-        self.mint.jwt("access", account, lifetime, settings)
+        self.issuer.jwt("access", account, lifetime, settings)
     }
 
     fn new_refresh(&mut self, family: usize, settings: &Settings) -> String {
         let (now, lifetime) = (settings.now(), settings.refresh_lifetime);
         let account = self.families[family].account;
         let token = match settings.dialect {
-            Dialect::SimpleJwt => self.mint.jwt("refresh", account, lifetime, settings),
-            Dialect::FusionAuth => self.mint.opaque(),
+            Dialect::SimpleJwt => self.issuer.jwt("refresh", account, lifetime, settings),
+            Dialect::FusionAuth => self.issuer.opaque(),
         };
-        self.refreshes.push(Refresh {
+        self.refreshes.push(IssuedRefreshToken {
             token: token.clone(),
             family,
-            expires: now + lifetime,
-            spent: false,
+            expires_at: now + lifetime,
+            used: false,
         });
         token
     }

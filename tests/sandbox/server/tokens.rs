@@ -1,6 +1,6 @@
-//! Makes and reads tokens: JWTs with the claims of a simplejwt server, and opaque strings. The
-//! signature is a keyed hash, which only tells whether this server made a token. Accounts and
-//! sessions are not known here.
+//! Creates and reads tokens: JWTs with the claims of a simplejwt server, and opaque strings. The
+//! signature is a keyed hash, which only shows whether this server created a token. This module
+//! does not know accounts and sessions.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 
 use super::settings::Settings;
 
-/// The signing key of a server, and its source of random numbers.
+/// Creates tokens with the signing key of one server.
 #[derive(Default)]
-pub struct Mint {
+pub struct TokenIssuer {
     key: RandomState,
-    made: u64,
+    /// How many numbers have been created.
+    count: u64,
 }
 
 /// Why an access token is not accepted.
@@ -24,19 +25,19 @@ pub enum AccessTokenError {
     Expired,
 }
 
-impl Mint {
-    /// A number that differs each time.
-    pub fn number(&mut self) -> u64 {
-        self.made += 1;
-        self.key.hash_one(self.made)
+impl TokenIssuer {
+    /// Returns a random number that differs at each call.
+    pub fn unique_number(&mut self) -> u64 {
+        self.count += 1;
+        self.key.hash_one(self.count)
     }
 
-    /// 32 hexadecimal digits.
+    /// Returns a token of 32 hexadecimal digits.
     pub fn opaque(&mut self) -> String {
-        format!("{:016x}{:016x}", self.number(), self.number())
+        format!("{:016x}{:016x}", self.unique_number(), self.unique_number())
     }
 
-    /// A JWT of type `access` or `refresh` that lives for `lifetime` seconds.
+    /// Returns a JWT of type `access` or `refresh` that expires after `lifetime` seconds.
     pub fn jwt(
         &mut self,
         token_type: &str,
@@ -54,7 +55,7 @@ impl Mint {
             "user_id": user_id.to_string(),
         });
         if settings.token_length > 0 {
-            // Base64 makes four characters of three bytes.
+            // Base64 encodes three bytes as four characters.
             claims["padding"] = "x".repeat(settings.token_length / 4 * 3).into();
         }
         let signed = format!("{}.{}", encode(&header), encode(&claims));
@@ -62,7 +63,7 @@ impl Mint {
         format!("{signed}.{signature}")
     }
 
-    /// Returns the account of a valid access token.
+    /// Returns the account id in a valid access token.
     pub fn read_access(&self, token: &str, now: i64) -> Result<u64, AccessTokenError> {
         let (signed, signature) = token.rsplit_once('.').ok_or(AccessTokenError::Invalid)?;
         if signature != self.sign(signed) {
