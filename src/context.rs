@@ -38,17 +38,17 @@ impl<'h> Context<'h> {
     pub(crate) fn new(settings: Settings, host: &'h Host, interrupts: &'h Interrupts) -> Self {
         let open_keyring = move |prompts| {
             let terminal = host.terminal.clone();
-            let can_ask = prompts == Prompts::Allowed && terminal.can_open_dialog();
+            let may_prompt = prompts == Prompts::Allowed && terminal.can_open_dialog();
             let interrupts = interrupts.clone();
             (host.open_keyring)(KeyringOptions {
                 bus_addresses: (host.read_variable)("DBUS_SESSION_BUS_ADDRESS")
                     .filter(|value| !value.is_empty())
                     .and_then(|value| value.into_string().ok()),
                 timeout: KEYRING_TIMEOUT,
-                prompt_timeout: can_ask.then_some(UNLOCK_TIMEOUT),
-                on_prompt: Box::new(move |text, dismiss| {
-                    terminal.print_instruction(text);
-                    interrupts.on_shutdown(dismiss);
+                prompt_timeout: may_prompt.then_some(UNLOCK_TIMEOUT),
+                on_prompt: Box::new(move |instruction, dismiss_prompt| {
+                    terminal.print_instruction(instruction);
+                    interrupts.on_shutdown(dismiss_prompt);
                 }),
                 log: Box::new({
                     let terminal = host.terminal.clone();
@@ -172,7 +172,8 @@ impl<'h> Context<'h> {
         self.settings.profile.clone().unwrap_or_default()
     }
 
-    /// Returns a command line of this program for the profile in use.
+    /// Completes a command such as `login` to a command line for the profile in use, such as
+    /// `rememberizer login --profile work`.
     pub(crate) fn command_line(&self, command: &str) -> String {
         command_line(
             command,
@@ -181,14 +182,12 @@ impl<'h> Context<'h> {
         )
     }
 
-    /// Converts an error to the message, hint and exit code for the user. Hints
-    /// name the profile in use if necessary.
+    /// Converts an error of the profile in use to a failure with a hint.
     pub(crate) fn to_failure(&self, error: Error) -> Failure {
         self.to_failure_for(&self.settings.profile_name, error)
     }
 
-    /// Converts an error to the message, hint and exit code for the user. Hints
-    /// name `profile` if necessary.
+    /// Converts an error of another profile to a failure with a hint.
     pub(crate) fn to_failure_for(&self, profile: &ProfileName, error: Error) -> Failure {
         crate::explain::to_failure(error, &|command| {
             command_line(command, profile, &self.settings.default_profile)
@@ -222,8 +221,8 @@ impl<'h> Context<'h> {
     }
 }
 
-/// Returns a command line of this program, with `--profile` unless the profile is the
-/// default profile.
+/// Completes a command such as `login` to a command line, with `--profile` unless the
+/// profile is the default profile.
 pub(crate) fn command_line(command: &str, profile: &ProfileName, default: &ProfileName) -> String {
     if profile == default {
         format!("rememberizer {command}")

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// The result of a run. `OUTPUT.md` describes when each variant is used.
+/// The outcome of a run. `OUTPUT.md` describes when each variant is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "OUTPUT.md describes the variants")]
 pub enum Outcome {

@@ -6,7 +6,10 @@
 //! | module | contents |
 //! |---|---|
 //! | `main.rs` | the entry point: passes the arguments and the real [`host::Host`] to [`run`], and exits |
-//! | [`globals`], [`settings`], [`host`], [`context`], [`exit`], [`mod@explain`], [`completers`] | flags, settings, the process environment, the context of a command, outcomes, errors, completion |
+//! | [`globals`], [`settings`] | the global flags; the settings from flags, variables and the profile |
+//! | [`host`], [`context`] | access to the process and its environment; what every command receives |
+//! | [`error`], [`mod@explain`], [`usage`], [`exit`] | errors, their conversion to failures, and exit codes |
+//! | [`completers`] | shell completion of values |
 //! | [`command`] | one file per command |
 //! | [`session`] | starts, refreshes and ends a session |
 //! | [`api`], [`store`] | the API client; the profiles file, the locks and the secret stores |
@@ -28,7 +31,6 @@ pub mod settings;
 pub mod store;
 mod takeover;
 pub mod terminal;
-
 mod usage;
 
 use std::ffi::OsString;
@@ -47,27 +49,35 @@ use terminal::Terminal;
 /// Runs the program and returns its exit code. `args` starts with the program's name.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let mut names = None;
+    let mut profile_names = None;
     let result = match Cli::parse(args) {
-        Ok(cli) => run_command(cli, host, &mut names),
+        Ok(cli) => run_command(cli, host, &mut profile_names),
         Err(error) => usage::text_to_display(&error, &|| Cli::help_command(args))
             .map_err(Error::from)
             .and_then(|text| Ok(host.terminal.print_bytes(text.as_bytes())?)),
     };
-    finish(host, args, json, result, names)
+    report_result(host, args, json, result, profile_names)
 }
 
-/// The profile in use and the default profile, once they are known. If they differ,
-/// hints include `--profile`.
-type ProfileNames = Option<(ProfileName, ProfileName)>;
+/// The names that decide whether hints include `--profile`.
+struct ProfileNames {
+    in_use: ProfileName,
+    default: ProfileName,
+}
 
-fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Error> {
+/// Runs the command. Sets `profile_names` as soon as they are known, since an error of the
+/// command may have a hint.
+fn run_command(
+    cli: Cli,
+    host: &Host,
+    profile_names: &mut Option<ProfileNames>,
+) -> Result<(), Error> {
     let purpose = cli.command.purpose();
     let settings = Settings::resolve(cli.globals, purpose, host)?;
-    *names = Some((
-        settings.profile_name.clone(),
-        settings.default_profile.clone(),
-    ));
+    *profile_names = Some(ProfileNames {
+        in_use: settings.profile_name.clone(),
+        default: settings.default_profile.clone(),
+    });
     let interrupts = new_interrupts(host, settings.json);
     host.terminal.set_before_prompt({
         // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
@@ -78,9 +88,9 @@ fn run_command(cli: Cli, host: &Host, names: &mut ProfileNames) -> Result<(), Er
     cli.command.run(&context)
 }
 
-/// Creates the signal handler. A signal restores the terminal, prints the error and
-/// exits with the exit code of the signal. While a session is being saved, it prints a
-/// warning instead, and exits later.
+/// Creates the signal handler. On a signal, the handler restores the terminal, prints
+/// "interrupted" and exits with the exit code of the signal. While a session is being saved,
+/// the handler prints a warning instead, and exits when the session is stored.
 fn new_interrupts(host: &Host, json: bool) -> Interrupts {
     let (terminal, exit_process) = (host.terminal.clone(), host.exit_process);
     let warning_terminal = host.terminal.clone();
@@ -100,22 +110,23 @@ fn new_interrupts(host: &Host, json: bool) -> Interrupts {
     )
 }
 
-/// Prints the error, if any, and returns the exit code.
-fn finish(
+/// Prints the error, if there is one. Returns the exit code.
+fn report_result(
     host: &Host,
     args: &[OsString],
     json: bool,
     result: Result<(), Error>,
-    names: ProfileNames,
+    profile_names: Option<ProfileNames>,
 ) -> i32 {
     let Err(error) = result else {
         return 0;
     };
+    // The reader of stdout has got all that it wants.
     if is_closed_pipe(&error) {
         return 0;
     }
-    let command_line = |command: &str| match &names {
-        Some((profile, default)) => context::command_line(command, profile, default),
+    let command_line = |command: &str| match &profile_names {
+        Some(names) => context::command_line(command, &names.in_use, &names.default),
         None => format!("rememberizer {command}"),
     };
     let mut failure = to_failure(error, &command_line);
@@ -145,14 +156,13 @@ fn print_failure(terminal: &Terminal, json: bool, failure: &Failure) {
 }
 
 /// Returns whether the reader of stdout has closed the pipe, as in
-/// `rememberizer whoami | head -1`. Windows reports one of two errors; the standard
-/// library maps only the first to `BrokenPipe`.
+/// `rememberizer whoami | head -1`. Windows reports `ERROR_BROKEN_PIPE`, which the standard
+/// library maps to `BrokenPipe`, or `ERROR_PIPE_NOT_CONNECTED`, which it does not map.
 fn is_closed_pipe(error: &Error) -> bool {
-    /// `ERROR_PIPE_NOT_CONNECTED` of winerror.h.
-    const PIPE_NOT_CONNECTED: i32 = 233;
+    const ERROR_PIPE_NOT_CONNECTED: i32 = 233;
     let Error::Io(e) = error else {
         return false;
     };
     e.kind() == std::io::ErrorKind::BrokenPipe
-        || cfg!(windows) && e.raw_os_error() == Some(PIPE_NOT_CONNECTED)
+        || cfg!(windows) && e.raw_os_error() == Some(ERROR_PIPE_NOT_CONNECTED)
 }

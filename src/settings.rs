@@ -55,7 +55,8 @@ pub(crate) const OTHER_VARIABLES: [&str; 6] = [
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Placeholder for an unknown directory. No file can be created in it.
+/// Placeholder for an unknown directory. No file can be created there, because `/dev/null`
+/// is not a directory.
 const UNKNOWN_DIR: &str = "/dev/null/rememberizer";
 
 /// The variables that hold secrets.
@@ -69,7 +70,7 @@ pub(crate) enum Purpose {
     StartSession,
     /// A differing flag is a usage error.
     UseSession,
-    /// A differing flag is ignored. An invalid profiles file is not an error here; the
+    /// A differing flag is ignored. An invalid profiles file is not an error here, since the
     /// command itself reports it.
     ManageProfiles,
     /// Every invalid setting is collected in [`Settings::problems`] instead of failing.
@@ -85,7 +86,8 @@ pub(crate) struct Settings {
     pub(crate) profile: Option<Profile>,
     pub(crate) origin: Origin,
     pub(crate) store: StoreKind,
-    /// Whether a flag, a variable or the profile sets `store`; if not, it is the default.
+    /// Whether a flag, a variable or the profile sets the store. If not, `store` is the
+    /// keyring.
     pub(crate) is_store_chosen: bool,
     pub(crate) profiles: Profiles,
     /// The directory of locks and session files.

@@ -11,7 +11,7 @@ use crate::model::Secret;
 pub(crate) struct CaptchaArgs {
     /// Response to the service's captcha, valid for two minutes and one use
     #[arg(long, value_name = "TOKEN")]
-    pub(super) captcha: Option<String>,
+    captcha: Option<String>,
 }
 
 impl CaptchaArgs {
@@ -21,6 +21,10 @@ impl CaptchaArgs {
             Some("") => Err(Failure::usage("--captcha is empty")),
             _ => Ok(()),
         }
+    }
+
+    pub(super) fn is_given(&self) -> bool {
+        self.captcha.is_some()
     }
 
     pub(super) fn response(&self) -> Option<Secret> {

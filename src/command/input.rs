@@ -139,7 +139,7 @@ impl MissingInputs {
     }
 
     /// Returns an error that names every missing input, unless the user can be prompted.
-    pub(super) fn fail_unless_promptable(self, context: &Context<'_>) -> Result<(), Failure> {
+    pub(super) fn fail_unless_can_prompt(self, context: &Context<'_>) -> Result<(), Failure> {
         if self.0.is_empty() || context.terminal.can_prompt() {
             return Ok(());
         }

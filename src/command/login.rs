@@ -79,7 +79,7 @@ impl SourceArgs {
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let page = Page::SignIn(args.source.sign_in_url.as_ref().map(PageUrl::as_str));
     if let Some(source) = args.source.source() {
-        let manager = sign_in::choose_store(context, "login")?;
+        let manager = sign_in::manager_with_writable_store(context, "login")?;
         return takeover::run(context, &manager, &source, page);
     }
     let password = args.password.read(context)?;
@@ -88,11 +88,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut missing = MissingInputs::default();
     missing.add_if(login.is_none(), "login", "LOGIN as an argument");
     missing.add_if(password.is_none(), "password", &input::password_sources());
-    missing.fail_unless_promptable(context)?;
+    missing.fail_unless_can_prompt(context)?;
     args.captcha.refuse_empty()?;
-    let manager = sign_in::choose_store(context, "login")?;
+    let manager = sign_in::manager_with_writable_store(context, "login")?;
     if password.is_none()
-        && args.captcha.captcha.is_none()
+        && !args.captcha.is_given()
         && takeover::is_captcha_expected(context)
         && let SignInMethod::TakeOver(source) = takeover::ask_sign_in_method(context, page)?
     {
@@ -120,7 +120,9 @@ fn log_in_with_password(
 ) -> Result<(), Error> {
     let terminal = context.terminal;
     let mut suggested_login = context.profile().login;
-    for attempt in 1.. {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
         let is_prompted = given_password.is_none();
         let login = match given_login.take() {
             Some(login) => login,
@@ -164,5 +166,4 @@ fn log_in_with_password(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
 }

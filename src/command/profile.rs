@@ -196,7 +196,7 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
 fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
     let mut missing = MissingInputs::default();
     missing.add_if(true, "profile", "NAME as an argument");
-    missing.fail_unless_promptable(context)?;
+    missing.fail_unless_can_prompt(context)?;
     let (default, profiles) = context.settings.profiles.all()?;
     let mut names: Vec<ProfileName> = profiles.into_iter().map(|(name, _)| name).collect();
     if names.is_empty() {
@@ -214,9 +214,9 @@ fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
     Ok(names.swap_remove(chosen))
 }
 
-fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Error> {
+fn remove(context: &Context<'_>, name: &ProfileName, skip_confirmation: bool) -> Result<(), Error> {
     let profile = load_existing(context, name)?;
-    if !yes {
+    if !skip_confirmation {
         if !context.terminal.can_prompt() {
             return Err(Failure::new(
                 Outcome::InputRequired,
@@ -226,7 +226,7 @@ fn remove(context: &Context<'_>, name: &ProfileName, yes: bool) -> Result<(), Er
             .into());
         }
         let question = format!("Remove the Rememberizer profile {name} and end its session?");
-        if !context.terminal.confirm(&question, false)? {
+        if !context.terminal.confirm(&question)? {
             context.terminal.note("nothing was removed");
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{Expiry, ProfileName, Remaining, Session, Timestamp};
-use crate::session::{LogoutOutcome, Revocation, SessionManager};
+use crate::session::{LogoutOutcome, Revocation, SessionManager, StoreLogout};
 use crate::settings;
 use crate::store::StoreKind;
 
@@ -81,9 +81,9 @@ pub(super) fn session_json(
 
 /// Describes how far the local clock is from the server's clock, such as "1h behind
 /// the server's". `skew_millis` is the server's time minus the local time. Returns
-/// `None` if the difference is too small to report.
+/// `None` if the difference is less than [`MIN_REPORTED_SKEW`].
 pub(super) fn clock_skew_text(skew_millis: i64) -> Option<String> {
-    // `Date` is rounded down to whole seconds, which removes half a second on average.
+    // `Date` is rounded down to whole seconds: add the half second that is lost on average.
     let difference = Duration::from_millis(skew_millis.saturating_add(500).unsigned_abs());
     if difference < MIN_REPORTED_SKEW {
         return None;
@@ -165,37 +165,23 @@ impl Report {
         let (mut texts, mut sessions, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut any_removed, mut any_removal_failed) = (false, false);
         let mut first_error = None;
-        for store in logout.stores {
-            let label = store_label(store.store);
-            let code = store.revocation.as_ref().map(RevocationCode::from);
-            let server_text = match (&store.revocation, &store.read_error) {
-                (Some(revocation), _) => revocation_text(revocation),
-                (None, Some(error)) => {
-                    format!("not revoked, since the session could not be read ({error})")
-                }
-                (None, None) => "a copy of this session".to_owned(),
-            };
-            texts.push(match &store.removed {
-                Ok(false) if code == Some(RevocationCode::NotAsked) => {
-                    format!("{server_text}; still in {label}")
-                }
-                Ok(false) if store.read_error.is_some() => {
-                    format!("{server_text}; nothing was removed from {label}")
-                }
-                Ok(_) => format!("{server_text}; removed from {label}"),
-                Err(error) => format!("{server_text}; not removed from {label}: {error}"),
-            });
-            let removed = matches!(store.removed, Ok(true));
-            sessions.push(json!({"store": store.store, "server": code, "removed": removed}));
+        for store_logout in logout.stores {
+            texts.push(store_logout_text(&store_logout));
+            let StoreLogout {
+                store,
+                revocation,
+                removed,
+                ..
+            } = store_logout;
+            let code = revocation.as_ref().map(RevocationCode::from);
+            let is_removed = matches!(removed, Ok(true));
+            sessions.push(json!({"store": store, "server": code, "removed": is_removed}));
             codes.extend(code);
-            any_removed |= removed;
-            any_removal_failed |= store.removed.is_err();
-            let error = match store.removed {
+            any_removed |= is_removed;
+            any_removal_failed |= removed.is_err();
+            let error = match removed {
                 Err(error) => Some(Error::Store(error)),
-                Ok(_) => store
-                    .revocation
-                    .and_then(Revocation::into_error)
-                    .map(Error::from),
+                Ok(_) => revocation.and_then(Revocation::into_error).map(Error::from),
             };
             first_error = first_error.or(error);
         }
@@ -218,14 +204,37 @@ impl Report {
     }
 }
 
-/// Returns the failure of a logout, with the whole report `text` as its message.
+/// Describes what a logout did to the session in one store, such as "revoked on the server;
+/// removed from the keyring".
+fn store_logout_text(logout: &StoreLogout) -> String {
+    let store = store_label(logout.store);
+    let server_text = match (&logout.revocation, &logout.read_error) {
+        (Some(revocation), _) => revocation_text(revocation),
+        (None, Some(error)) => {
+            format!("not revoked, since the session could not be read ({error})")
+        }
+        (None, None) => "a copy of this session".to_owned(),
+    };
+    let store_text = match (&logout.removed, &logout.revocation) {
+        (Ok(false), Some(Revocation::NotRequested)) => format!("still in {store}"),
+        (Ok(false), _) if logout.read_error.is_some() => {
+            format!("nothing was removed from {store}")
+        }
+        (Ok(_), _) => format!("removed from {store}"),
+        (Err(error), _) => format!("not removed from {store}: {error}"),
+    };
+    format!("{server_text}; {store_text}")
+}
+
+/// Returns the failure of a logout, with `text` as its message: it also describes what
+/// succeeded.
 fn logout_failure(failure: Failure, text: &str) -> Failure {
-    let hint_not_revoked = "the access token stays valid until it expires; the refresh token was removed from this machine";
+    let not_revoked_hint = "the access token stays valid until it expires; the refresh token was removed from this machine";
     Failure {
         message: text.to_owned(),
         hint: match failure.outcome.is_store_failure() {
             true => failure.hint,
-            false => Some(hint_not_revoked.to_owned()),
+            false => Some(not_revoked_hint.to_owned()),
         },
         ..failure
     }

@@ -1,6 +1,5 @@
-//! Functions that `login`, `signup` and `verify` share: choosing the store, sending the
-//! request that starts a session, reporting the new session, and asking for the mailed
-//! code.
+//! What `login`, `signup` and `verify` share: checking the store, starting a session,
+//! reporting it, and asking for the mailed code.
 
 use serde_json::{Map, Value, json};
 
@@ -13,12 +12,13 @@ use crate::model::{Grant, Secret, Session};
 use crate::session::{Credential, NewSession, Revocation, SessionError, SessionManager};
 use crate::store::{StoreError, StoreErrorKind, StoreKind};
 
-/// Chooses the store of a new session. Fails unless the store and the profiles file are
-/// writable: the user should not enter a password in vain. If the keyring cannot be used and the user has not
-/// chosen it, asks whether to use a private file instead.
+/// Creates the session manager for a login or signup. Fails unless its store and the
+/// profiles file are writable, so that the user does not enter a password in vain. If the
+/// keyring cannot be used and the user has not chosen it, asks whether to use a private file
+/// instead.
 ///
 /// `command` is the command that runs, `login` or `signup`, for a hint.
-pub(super) fn choose_store<'c>(
+pub(super) fn manager_with_writable_store<'c>(
     context: &'c Context<'_>,
     command: &str,
 ) -> Result<SessionManager<'c>, Error> {
@@ -35,7 +35,7 @@ pub(super) fn choose_store<'c>(
     if !context.settings.is_store_chosen && context.terminal.can_prompt() {
         context.terminal.warn(&error.message);
         let question = "Keep the Rememberizer session in a private file instead?";
-        if context.terminal.confirm(question, false)? {
+        if context.terminal.confirm(question)? {
             let manager = context.session_manager_with_store(StoreKind::File);
             manager.prove_writable()?;
             return Ok(manager);
@@ -87,7 +87,9 @@ pub(super) fn start_session_with_captcha(
     login: &str,
     request: impl Fn(&Client, Option<&Secret>) -> Result<Grant, ApiError>,
 ) -> Result<StartOutcome, Error> {
-    for attempt in 1.. {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
         let captcha = captcha_response.take();
         let error =
             match manager.start_session(Some(login), |client| request(client, captcha.as_ref())) {
@@ -124,7 +126,6 @@ pub(super) fn start_session_with_captcha(
             }
         }
     }
-    Ok(StartOutcome::Accepted(None))
 }
 
 /// Records in the profile that the server requires a captcha response, so that the next
@@ -240,10 +241,9 @@ pub(super) fn ask_for_code(
         .map(|login| format!(" to {login}"))
         .unwrap_or_default();
     let prompt = format!("Rememberizer code mailed{to_login} (blank: later)");
-    for attempt in 1.. {
-        let Some(code) = context.terminal.ask_optional(&prompt)? else {
-            break;
-        };
+    let mut attempt = 0;
+    while let Some(code) = context.terminal.ask_optional(&prompt)? {
+        attempt += 1;
         match credential.send(|access| manager.client.verify(access, &code)) {
             Ok(()) => {
                 context.terminal.note("the e-mail address is verified");

@@ -13,7 +13,6 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::model::Secret;
 use crate::session::{NewSession, SessionManager};
-use crate::terminal::PromptError;
 
 /// Create an account
 ///
@@ -45,7 +44,7 @@ pub(crate) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     if let Some(browser) = &args.browser {
-        let manager = sign_in::choose_store(context, "signup")?;
+        let manager = sign_in::manager_with_writable_store(context, "signup")?;
         let source = Source::Browser(browser.clone());
         return takeover::run(context, &manager, &source, Page::SignUp);
     }
@@ -59,25 +58,27 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     missing.add_if(email.is_none(), "e-mail address", "--email ADDRESS");
     missing.add_if(name.is_none(), "name", "--name NAME");
     missing.add_if(password.is_none(), "password", &input::password_sources());
-    missing.fail_unless_promptable(context)?;
+    missing.fail_unless_can_prompt(context)?;
     args.captcha.refuse_empty()?;
-    let manager = sign_in::choose_store(context, "signup")?;
+    let manager = sign_in::manager_with_writable_store(context, "signup")?;
     let has_no_input =
-        email.is_none() && name.is_none() && password.is_none() && args.captcha.captcha.is_none();
+        email.is_none() && name.is_none() && password.is_none() && !args.captcha.is_given();
     if has_no_input
         && takeover::is_captcha_expected(context)
         && let SignInMethod::TakeOver(source) = takeover::ask_sign_in_method(context, Page::SignUp)?
     {
         return takeover::run(context, &manager, &source, Page::SignUp);
     }
-    let mut input = Input {
+    let mut inputs = Inputs {
         email,
         name,
         password,
     };
     let mut captcha_response = args.captcha.response();
-    for attempt in 1.. {
-        let (email, name, password) = input.prompt_for_missing(context)?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let (email, name, password) = inputs.prompt_for_missing(context)?;
         let outcome = sign_in::start_session_with_captcha(
             context,
             &manager,
@@ -96,47 +97,47 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
             }
             Err(error) => {
                 let can_ask = attempt < MAX_ATTEMPTS && context.terminal.can_prompt();
-                if !can_ask || !input.clear_refused(&error) {
+                if !can_ask || !inputs.clear_refused(&error) {
                     return Err(error);
                 }
                 sign_in::print_refusal(context, error);
             }
         }
     }
-    Ok(())
 }
 
-/// The inputs of a signup that are known so far.
-struct Input {
+/// The inputs of a signup. Prompts fill in those that are `None`.
+struct Inputs {
     email: Option<String>,
     name: Option<String>,
     password: Option<Secret>,
 }
 
-impl Input {
+impl Inputs {
     /// Prompts for the inputs that are missing, and returns all of them.
     fn prompt_for_missing(
         &mut self,
         context: &Context<'_>,
     ) -> Result<(&str, &str, &Secret), Error> {
         let terminal = context.terminal;
-        if self.email.is_none() {
-            let problem =
-                |text: &str| (!text.contains('@')).then_some("an e-mail address contains an @");
-            self.email = Some(terminal.ask_valid("E-mail address for Rememberizer", problem)?);
-        }
-        if self.name.is_none() {
-            self.name = Some(terminal.ask("Your name at Rememberizer", None)?);
-        }
-        if self.password.is_none() {
-            self.password = Some(terminal.ask_secret_twice(
+        let find_problem =
+            |text: &str| (!text.contains('@')).then_some("an e-mail address contains an @");
+        let email = match &mut self.email {
+            Some(email) => email,
+            none => {
+                none.insert(terminal.ask_valid("E-mail address for Rememberizer", find_problem)?)
+            }
+        };
+        let name = match &mut self.name {
+            Some(name) => name,
+            none => none.insert(terminal.ask("Your name at Rememberizer", None)?),
+        };
+        let password = match &mut self.password {
+            Some(password) => password,
+            none => none.insert(terminal.ask_secret_twice(
                 "New password for Rememberizer",
                 "The same Rememberizer password again",
-            )?);
-        }
-        let (Some(email), Some(name), Some(password)) = (&self.email, &self.name, &self.password)
-        else {
-            return Err(PromptError::Closed.into());
+            )?),
         };
         Ok((email, name, password))
     }
@@ -145,9 +146,15 @@ impl Input {
     fn clear_refused(&mut self, error: &Error) -> bool {
         let refused = |name| sign_in::is_field_refused(error, name);
         let (email, name, password) = (refused("email"), refused("name"), refused("password"));
-        self.email = self.email.take().filter(|_| !email);
-        self.name = self.name.take().filter(|_| !name);
-        self.password = self.password.take().filter(|_| !password);
+        if email {
+            self.email = None;
+        }
+        if name {
+            self.name = None;
+        }
+        if password {
+            self.password = None;
+        }
         email || name || password
     }
 }
@@ -161,7 +168,7 @@ fn report_signup(
 ) -> Result<(), Error> {
     let session = new_session.as_ref().map(|new_session| &new_session.session);
     let mut json = sign_in::new_session_json(manager, session, Some(email));
-    let verified = record_or_verify(context, manager, new_session, email)?;
+    let verified = finish_signup(context, manager, new_session, email)?;
     report::warn_about_token_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
@@ -170,10 +177,10 @@ fn report_signup(
     Ok(())
 }
 
-/// Prints the confirmation. Without a session, records the login in the profile; with a
-/// session, asks for the mailed code at a terminal. Returns whether the e-mail address is
-/// verified.
-fn record_or_verify(
+/// Prints the confirmation. If the server started no session, records the login in the
+/// profile. If it did, asks for the mailed code at a terminal. Returns whether the e-mail
+/// address is verified.
+fn finish_signup(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     new_session: Option<NewSession>,

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         "code",
         "CODE as an argument, or --code-stdin",
     );
-    missing.fail_unless_promptable(context)?;
+    missing.fail_unless_can_prompt(context)?;
     let manager = context.session_manager();
     let mut credential = manager.credential(context.token_variables()?, Duration::ZERO)?;
     let verified = match code {

@@ -39,7 +39,7 @@ use crate::terminal::Terminal;
 pub(crate) use access::{Credential, TokenVariables};
 pub(crate) use error::{LikelyCause, SessionError};
 pub(crate) use interrupts::Interrupts;
-pub(crate) use logout::{LogoutOutcome, LogoutScope, Revocation};
+pub(crate) use logout::{LogoutOutcome, LogoutScope, Revocation, StoreLogout};
 pub(crate) use on_rotate::RotationCommands;
 pub(crate) use renew::RefreshPolicy;
 pub(crate) use start::{NewSession, StoreProof};

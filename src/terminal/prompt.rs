@@ -154,15 +154,14 @@ impl Terminal {
         self.read_line(prompt, None)
     }
 
-    /// Prompts for yes or no. A blank line selects `default`.
-    pub(crate) fn confirm(&self, prompt: &str, default: bool) -> Result<bool> {
-        let prompt = format!("{prompt} {}", if default { "[Y/n]" } else { "[y/N]" });
+    /// Prompts for yes or no. A blank line means no.
+    pub(crate) fn confirm(&self, prompt: &str) -> Result<bool> {
+        let prompt = format!("{prompt} [y/N]");
         loop {
             let answer = self.read_line(&prompt, None)?;
             match answer.as_deref().map(str::to_lowercase).as_deref() {
-                None => return Ok(default),
                 Some("y" | "yes") => return Ok(true),
-                Some("n" | "no") => return Ok(false),
+                Some("n" | "no") | None => return Ok(false),
                 Some(_) => self.warn("answer y or n"),
             }
         }

@@ -59,7 +59,7 @@ pub(super) fn supervise(
         .name("child".to_owned())
         .spawn(move || {
             let status = child.wait();
-            // Stop now, since another process may get the same process ID.
+            // Stop forwarding now, since another process may get the child's process ID.
             interrupts.stop_forwarding();
             drop(status_sender.send(status));
         })?;
@@ -114,7 +114,7 @@ impl FileUpdater<'_> {
     /// Writes the token to the file, and records when to remove it.
     fn write(&mut self, credential: &Credential<'_>) -> Result<(), Error> {
         let mut state = lock(&self.state);
-        // Written first: if this fails, the next attempt must still be due.
+        // Write before recording the expiry: if the write fails, the next attempt must be due.
         state.file.write(credential.access_token()?)?;
         let expiry = credential.access_expiry();
         self.round_trip = expiry.map_or(Duration::ZERO, Expiry::round_trip);
@@ -241,7 +241,8 @@ impl FileUpdater<'_> {
 
 impl Drop for FileUpdater<'_> {
     fn drop(&mut self) {
-        // The thread of `watch_expiry` also holds the file, so dropping ours does not close it.
+        // Remove the file now: the thread of `watch_expiry` also owns the state, so dropping
+        // this reference does not drop the file.
         lock(&self.state).file.close();
     }
 }
