@@ -1,4 +1,4 @@
-//! `api` and `exec`: what is sent with the session's token, and what comes back.
+//! `api` and `exec`: the requests that `api` sends, and what both commands print or pass on.
 
 use crate::sandbox::{BodyKind, Fault, RetryAfter};
 use crate::support::world::EMAIL;
@@ -149,7 +149,7 @@ fn never_leaves_the_server() {
         let output = world.run(&["api", path]);
         assert!(output.code == 2 || output.code == 4, "{path}: {output:?}");
     }
-    // One of the four is an odd way to name the base itself.
+    // One of the four paths is an unusual form of the base URL.
     assert!(
         world.api.requests().len() <= 1,
         "{:?}",
@@ -171,7 +171,7 @@ fn follows_pages() {
     let output = world.run(&["api", "list/", "--paginate"]).expect(0);
     assert_eq!(output.stdout.lines().count(), 2, "{output:?}");
     assert!(output.stdout.contains("[1]") && output.stdout.contains("[2]"));
-    // As JSON, it is one object, however many pages there are and however they end.
+    // With --json, the output is one object, whatever the number and the end of the pages.
     let paginate = ["api", "list/", "--paginate", "--json"];
     two(200, r#"{"results":[2],"next":null}"#);
     let all = world.run(&paginate).expect(0).json();
@@ -185,14 +185,14 @@ fn follows_pages() {
         (&some["status"], &some["pages"][0]["results"][0]),
         (&404.into(), &1.into())
     );
-    // A page ends with a line break, as it came or added.
+    // Each page ends with a line break, which is added if the page has none.
     two(200, "{\"results\":\"\u{1b}\\n\",\r\n\"x\":1}\r\n");
     let output = world.run(&["api", "list/", "--paginate"]).expect(0);
     assert_eq!(
         output.stdout,
         format!("{first}\n{{\"results\":\"\u{1b}\\n\",\r\n\"x\":1}}\r\n")
     );
-    // A link that begins with a slash, or with the query.
+    // The link to the next page may be an absolute path, or only a query.
     let path = next.split_once("//").unwrap().1;
     let path = &path[path.find('/').unwrap()..];
     for link in [path, "?page=2"] {
@@ -207,7 +207,7 @@ fn follows_pages() {
         world.run(&["api", "list/", "--paginate"]).expect(0);
         assert_eq!(world.api.requests()[1].path, "/list/?page=2", "{link}");
     }
-    // What was collected before a link elsewhere is not lost.
+    // If a page links to another server, the pages before it are printed.
     let away = r#"{"results":[7],"next":"https://evil.test/list/"}"#;
     let page = || Fault::answer(200, &json, away).at("/list/");
     world.api.fault(page());
@@ -222,7 +222,7 @@ fn follows_pages() {
     assert_eq!(output.json()["pages"][0]["results"][0], 7);
 }
 
-/// A body with everything that is dangerous or long.
+/// Returns a body with control characters, escape sequences and long strings.
 fn strange_body() -> String {
     let line = "x".repeat(20_000);
     format!("{{\"a\":\"\u{202e}\u{9b}2J\u{2028}Zoë\",\r\n\"b\\u001b[31m\":[\"{line}\\n{line}\"]}}")
@@ -248,7 +248,7 @@ fn bodies_are_whole() {
     serve(raw);
     let printed = world.run(&["api", "x/", "--json"]).expect(0).json();
     assert_eq!(printed["body"], "\u{1b}[2J\u{fffd}\0 no JSON\r\n\n");
-    // Data of other commands as well.
+    // Other commands must treat the data in the same way.
     world
         .api
         .fault(Fault::answer(200, &json, body.as_bytes()).at("/me/"));

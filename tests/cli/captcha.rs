@@ -1,4 +1,4 @@
-//! Captchas: a script is told of the ways around; a response is sent once.
+//! Captchas: the error names the alternatives, and a captcha response is sent only once.
 
 use crate::sandbox::Settings;
 use crate::support::world::{EMAIL, PASSWORD};
@@ -20,7 +20,7 @@ fn world() -> World {
         captcha: vec!["solved".into()],
         ..Settings::default()
     };
-    World::with(Store::File, settings)
+    World::with_settings(Store::File, settings)
 }
 
 fn login(world: &World, more: &[&str]) -> Output {
@@ -51,7 +51,7 @@ fn nobody_is_there() {
         "captcha_required"
     );
     assert_eq!(world.profiles()["profiles"]["default"]["captcha"], true);
-    // A script is never asked, and a server may have changed its mind.
+    // Scripts are never prompted. The server may not require a captcha any more.
     world.api.set(|settings| settings.captcha.clear());
     assert_eq!(world.entry(), None);
     login(&world, &[]).expect(0);
@@ -84,7 +84,7 @@ fn a_refused_login_keeps_its_store() {
     command
         .env("REMEMBERIZER_PASSWORD", PASSWORD)
         .env_remove("REMEMBERIZER_STORE");
-    Output::of(command.output().unwrap()).expect(0);
+    Output::from_process(command.output().unwrap()).expect(0);
     assert!(world.entry_of("work").is_some());
     let url = world.api.base_url();
     let login_elsewhere = |code| {

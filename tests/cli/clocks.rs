@@ -20,13 +20,13 @@ pub fn tests() -> Vec<Test> {
 /// Runs the program with its clock off by `offset`.
 fn at(world: &World, offset: &str, args: &[&str]) -> Output {
     let mut command = Command::new("faketime");
-    world.dress(&mut command);
+    world.set_environment(&mut command);
     command
         .args(["-f", offset])
         .arg(World::program())
         .args(args);
     command.env("REMEMBERIZER_PASSWORD", crate::support::world::PASSWORD);
-    Output::of(command.output().unwrap())
+    Output::from_process(command.output().unwrap())
 }
 
 /// Logs in and uses the session with a wrong clock.
@@ -101,7 +101,7 @@ fn lifetimes() {
         (Dialect::SimpleJwt, CookieExpiry::None),
         (Dialect::FusionAuth, CookieExpiry::Both),
     ] {
-        let world = World::with(
+        let world = World::with_settings(
             Store::File,
             Settings {
                 dialect,
@@ -117,7 +117,7 @@ fn lifetimes() {
             "{dialect:?} {cookie_expiry:?}: {lifetime}"
         );
     }
-    // A token of unknown lifetime is used until it is refused.
+    // A token of unknown lifetime is used until the server refuses it.
     let world = World::new(Store::File);
     world.login();
     world.edit_entry(|entry| entry["access"] = serde_json::Value::Null);
@@ -128,7 +128,7 @@ fn lifetimes() {
 
 fn server_clock_off() {
     for offset in [-3600, 3600] {
-        let world = World::with(
+        let world = World::with_settings(
             Store::File,
             Settings {
                 clock_offset: offset,

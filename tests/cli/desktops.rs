@@ -1,4 +1,4 @@
-//! The keyrings of desktops: `KWallet`, `KeePassXC`, and the prompt of gnome-keyring.
+//! The keyrings of desktops: `KWallet`, `KeePassXC`, and gnome-keyring with its prompts.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// A life without a terminal, a locked keyring included. The collection of
-/// `KWallet` is locked at first although its wallet is open.
+/// Uses a session from login to logout without a terminal, also while the keyring is locked.
+/// The collection of `KWallet` is locked at first, although its wallet is open.
 fn life(service: Service) {
     let mut desktop = Desktop::new(service);
     let world = &desktop.world;
@@ -90,7 +90,7 @@ fn life(service: Service) {
     world.run(&["token"]).expect(3);
 }
 
-/// The defaults of `KeePassXC`: it asks before each access and deletion.
+/// By default, `KeePassXC` prompts before each access and deletion.
 fn keepassxc_asks() {
     let mut desktop = Desktop::new(Service::KeePassXc);
     desktop.world.login();
@@ -113,7 +113,7 @@ fn keepassxc_asks() {
     );
 }
 
-/// `KWallet` writes five seconds late by itself.
+/// `KWallet` writes a change to disk after five seconds, unless it is asked to write at once.
 fn killed() {
     let mut desktop = Desktop::new(Service::KWallet);
     desktop.world.login();
@@ -126,8 +126,8 @@ fn killed() {
     desktop.world.run(&["whoami"]).expect(0);
 }
 
-/// A logout also deletes an entry in another wallet than the default one, and the deletion
-/// is on disk when it ends.
+/// A logout also deletes an entry in a wallet that is not the default wallet. When the logout
+/// ends, the deletion is on disk.
 fn killed_after_logout() {
     let mut desktop = Desktop::new(Service::KWallet);
     desktop.world.login();
@@ -156,13 +156,13 @@ fn gnome_prompt() {
     let bus = world.bus.as_ref().unwrap();
     let screen = Screen::new(&world);
 
-    // Dismissed: the same run asks once.
+    // If the user dismisses the prompt, the run does not prompt again.
     bus.lock();
     screen.start("rememberizer doctor --quiet");
     display.wait_for_window(PROMPT);
     screen.wait_for("unlock the keyring to continue");
     display.answer(PROMPT, &["Escape"]);
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 1, "{shown}");
     assert_eq!(shown.matches("unlock the keyring to continue").count(), 1);
     assert!(!display.has_window(PROMPT));
@@ -171,18 +171,18 @@ fn gnome_prompt() {
     screen.start("rememberizer token --json");
     display.wait_for_window(PROMPT);
     display.answer(PROMPT, &["Escape"]);
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 6, "{shown}");
     assert!(shown.contains("store_locked"), "{shown}");
     screen.clear();
 
-    // Interrupted: the service lives on, and so does its dialog, which it would
-    // not survive the dismissal of.
+    // If the run is interrupted, the service and its dialog remain. Dismissing the dialog from
+    // the run would crash the service.
     screen.start("rememberizer whoami --quiet");
     display.wait_for_window(PROMPT);
     screen.wait_for("(Ctrl-C leaves the dialog open)");
     screen.press("C-c");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 130, "{shown}");
     assert!(bus.has_secret_service(), "the service has not crashed");
     display.answer(PROMPT, &["Escape"]);
@@ -192,12 +192,12 @@ fn gnome_prompt() {
     display.wait_for_window(PROMPT);
     screen.wait_for("unlock the keyring to continue");
     display.answer(PROMPT, &["ctrl+a", "t", "e", "s", "t", "Return"]);
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 0, "{shown}");
     world.run(&["token"]).expect(0);
 }
 
-/// The command of the hint, typed as it is printed.
+/// Types the command that the hint prints.
 fn gnome_unlock_hint() {
     let world = World::new(Store::Keyring);
     world.login();
@@ -210,13 +210,13 @@ fn gnome_unlock_hint() {
         let env = [("XDG_RUNTIME_DIR", runtime.as_str())];
         let screen = Screen::with_shell(&world, &env, shell);
         screen.wait_until("prompt", |shown| !shown.is_empty());
-        screen.line(&format!("{}; echo ended", hint.trim()));
-        // What is typed ahead of `stty -echo` would show.
+        screen.type_line(&format!("{}; echo ended", hint.trim()));
+        // Keys that are typed before `stty -echo` takes effect would be shown.
         screen.wait_until("reading command", |_| screen.foreground() == "head");
-        screen.line("test");
+        screen.type_line("test");
         let shown = screen.wait_for("\nended");
         assert!(!shown.contains("test"), "{shown}");
-        // The command returns a moment before the new daemon is there and unlocked.
+        // The command returns shortly before the new daemon runs and is unlocked.
         screen.wait_until("unlocked keyring", |_| world.run(&["token"]).code == 0);
     }
 }

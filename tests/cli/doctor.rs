@@ -1,8 +1,9 @@
-//! `doctor` prints every finding with its fix, even if much is broken, and no secret.
+//! `doctor` prints every problem with its fix, even if several things are broken, and no
+//! secret.
 
-use crate::support::machines::Helped;
+use crate::support::machines::HelperWorld;
 use crate::support::world::EMAIL;
-use crate::support::{Part, Store, Test, World, on_both, test};
+use crate::support::{Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -15,7 +16,7 @@ pub fn tests() -> Vec<Test> {
             .needs(&[Part::Command("python3")]),
         test("doctor::keyring_states", keyring_states).needs(&[Part::Keyring]),
     ];
-    tests.extend(on_both("doctor::healthy", healthy));
+    tests.extend(on_both_stores("doctor::healthy", healthy));
     tests
 }
 
@@ -70,14 +71,14 @@ fn healthy(world: &World) {
 
 /// Of a store with versions: one read for the test of the store, one for the session.
 fn reads_the_session_once() {
-    let helped = Helped::new(Store::File);
+    let helper_world = HelperWorld::new(Store::File);
     let script = "def step(ask):\n    print(ask['op'], file=open(place + '.log', 'a'))\n\
                   hello(cas=True)\nserve(step)";
-    helped.helper("odd", script);
-    helped.login("helper:odd").expect(0);
-    let log = helped.world.home().join("entries.log");
+    helper_world.helper("odd", script);
+    helper_world.login("helper:odd").expect(0);
+    let log = helper_world.world.home().join("entries.log");
     std::fs::remove_file(&log).unwrap();
-    let output = helped.run(&["doctor"]).expect(0);
+    let output = helper_world.run(&["doctor"]).expect(0);
     assert!(
         output.stdout.contains(" ms (the 3 calls together)\n"),
         "{output:?}"
@@ -115,7 +116,7 @@ fn everything_is_broken() {
     // Without a home directory.
     let mut command = world.command(&["doctor", "--api-url", url]);
     command.env_remove("HOME").env("HOME", "/dev/null/nowhere");
-    let output = crate::support::Output::of(command.output().unwrap());
+    let output = crate::support::Output::from_process(command.output().unwrap());
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stdout.contains("problem  store"), "{output:?}");
 }

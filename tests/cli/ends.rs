@@ -1,9 +1,9 @@
-//! Sessions that end: several renewed at once, the check for scripts, and the
-//! warning for people.
+//! Sessions that expire: `refresh --all`, `whoami --expires-within`, and the warning at a
+//! terminal.
 
 use crate::sandbox::{Account, BodyKind, CookieExpiry, Dialect, Fault, RotationPolicy, Settings};
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Screen, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Screen, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -13,16 +13,18 @@ pub fn tests() -> Vec<Test> {
         test("ends::profile_use_asks", profile_use).needs(&[Part::Command("tmux")]),
         test("ends::refresh_all_reports_each", all_reported),
     ];
-    tests.extend(on_both("ends::refresh_all_at_once", all_at_once));
+    tests.extend(on_both_stores("ends::refresh_all_at_once", all_at_once));
     tests
 }
 
 const PROFILES: [&str; 3] = ["default", "second", "third"];
 
-/// Twenty processes renew three profiles on a server that watches for reuse.
+/// Twenty processes renew three profiles on a server that revokes a session when a token is
+/// reused.
 fn all_at_once(world: &World) {
     for (number, profile) in PROFILES.iter().enumerate() {
-        // An account each: a reuse ends all sessions of an account.
+        // Each profile has its own account, because the reuse of a token ends all sessions of
+        // an account.
         let login = format!("user{number}@example.com");
         world.api.add_account(Account::new(&login, PASSWORD));
         let url = world.api.base_url();
@@ -50,7 +52,7 @@ fn all_at_once(world: &World) {
         .map(|_| world.spawn(&["refresh", "--all"]))
         .collect();
     for child in running {
-        Output::of(child.wait_with_output().unwrap()).expect(0);
+        Output::from_process(child.wait_with_output().unwrap()).expect(0);
     }
     let sent: Vec<_> = world
         .api
@@ -95,7 +97,7 @@ fn all_reported() {
             && output.stderr.contains("\nprofile second: still fresh; "),
         "{output:?}"
     );
-    // One fails, the other is renewed all the same.
+    // If one renewal fails, the other profile is renewed nevertheless.
     world
         .api
         .fault(Fault::status(503, BodyKind::Html).at("/auth/custom-refresh/"));
@@ -144,7 +146,7 @@ fn expiry_unknown() {
         cookie_expiry: CookieExpiry::None,
         ..Settings::default()
     };
-    let world = World::with(Store::File, settings);
+    let world = World::with_settings(Store::File, settings);
     world.login();
     let output = world
         .run(&["whoami", "--expires-within", "31days"])
@@ -158,7 +160,7 @@ fn expiry_unknown() {
 }
 
 fn warned() {
-    let world = World::with(Store::File, Settings::default());
+    let world = World::with_settings(Store::File, Settings::default());
     world.login();
     let line = "warning: the session of profile default ends at ";
     assert!(
@@ -183,6 +185,6 @@ fn profile_use() {
     screen.wait_for("work");
     screen.press("Down");
     screen.press("Enter");
-    assert_eq!(screen.ended().0, 0);
+    assert_eq!(screen.wait_for_exit().0, 0);
     assert_eq!(world.profiles()["default"], "work");
 }

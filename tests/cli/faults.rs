@@ -1,11 +1,11 @@
-//! Bad answers and bad stores: what is said, and what is left.
+//! Failing servers and stores: the error messages, and the session that remains.
 
 use std::process::Command;
 use std::time::Duration;
 
 use crate::sandbox::{BodyKind, Delay, Fault, RetryAfter};
 use crate::support::world::EMAIL;
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let unshare = [Part::Command("unshare"), Part::Root];
@@ -17,15 +17,15 @@ pub fn tests() -> Vec<Test> {
         test("faults::disk_full_between", || disk_full(false)).needs(&unshare),
         test("faults::gets_are_repeated", gets_are_repeated),
     ];
-    tests.extend(on_both("faults::passing", passing));
-    tests.extend(on_both("faults::definitive", definitive));
-    tests.extend(on_both("faults::time_out", time_out));
+    tests.extend(on_both_stores("faults::passing", passing));
+    tests.extend(on_both_stores("faults::definitive", definitive));
+    tests.extend(on_both_stores("faults::time_out", time_out));
     tests
 }
 
 const REFRESH: &str = "/auth/custom-refresh/";
 
-/// Passing: every byte of the entry stays, and the session works afterwards.
+/// After a transient failure, the entry is unchanged and the session still works.
 fn passing(world: &World) {
     world.login();
     let html = || Fault::status(502, BodyKind::Html);
@@ -112,7 +112,7 @@ fn passing(world: &World) {
         assert_eq!(json["error"]["code"], code, "{name}");
         match (retry_after, json["error"]["retry_after"].as_u64()) {
             (None, told) => assert_eq!(told, None, "{name}"),
-            // A date has whole seconds, and a moment has passed.
+            // The date has whole seconds, and time has passed since the response.
             (Some(wanted), told) => assert!(
                 told.is_some_and(|t| t.abs_diff(wanted) <= 2),
                 "{name}: {told:?}"
@@ -122,7 +122,8 @@ fn passing(world: &World) {
         assert_eq!(world.api.count(REFRESH), 1, "{name}: sent once");
     }
     world.run(&["refresh"]).expect(0);
-    // Cut after the work: nobody can know that the token is spent until it is tried.
+    // The connection is cut after the server did the exchange. Only the next exchange shows
+    // that the token was used.
     let before = world.tokens();
     world.api.fault(Fault::close().after_work().at(REFRESH));
     world.run(&["refresh"]).expect(5);
@@ -133,13 +134,13 @@ fn passing(world: &World) {
         told.contains(lost) && told.contains(" got no usable response"),
         "{told}"
     );
-    // What was noted of one session is not said of the next.
+    // A recorded failure of one session is not reported for the next session.
     world.login();
     world.api.revoke_all();
     let told = world.run(&["refresh"]).expect(3).stderr;
     assert!(!told.contains(lost), "{told}");
-    // A gateway that gives up says nothing of what the server did; a
-    // connection that never came up does.
+    // After a gateway error, the server may have done the exchange. If no connection was made,
+    // it has not.
     world.login();
     let gateway = Fault::status(504, BodyKind::Html).at(REFRESH);
     world.api.fault(gateway);
@@ -150,7 +151,7 @@ fn passing(world: &World) {
     assert!(!told.contains(lost), "{told}");
 }
 
-/// Definitive: the session is over, here too.
+/// After a definitive refusal, the session is removed from the store.
 fn definitive(world: &World) {
     for status in [400, 401, 403] {
         world.login();
@@ -198,7 +199,7 @@ fn time_out(world: &World) {
     assert_eq!(world.tokens(), before);
 }
 
-/// GETs are tried again on a passing fault; nothing else ever is.
+/// Only GET requests are retried after a transient failure.
 fn gets_are_repeated() {
     let world = World::new(Store::File);
     world.login();
@@ -245,7 +246,7 @@ fn locked_between() {
     });
     let run = world.spawn_until_request(&["refresh", "--json"], REFRESH);
     world.bus.as_ref().unwrap().lock();
-    let output = Output::of(run.wait_with_output().unwrap()).expect(6);
+    let output = Output::from_process(run.wait_with_output().unwrap()).expect(6);
     let json = output.json();
     assert_eq!(json["error"]["code"], "store_locked");
     let told = json["error"]["message"].as_str().unwrap();
@@ -262,7 +263,7 @@ fn locked_between() {
     );
 }
 
-/// While there is hope, the write is tried again.
+/// The write of new tokens is retried.
 fn locked_for_a_moment() {
     let mut world = World::new(Store::Keyring);
     world.login();
@@ -274,13 +275,13 @@ fn locked_for_a_moment() {
     world.bus.as_ref().unwrap().lock();
     std::thread::sleep(Duration::from_millis(1000));
     world.bus.as_mut().unwrap().unlock();
-    Output::of(run.wait_with_output().unwrap()).expect(0);
+    Output::from_process(run.wait_with_output().unwrap()).expect(0);
     world.api.set(|s| s.delays.clear());
     world.run(&["refresh"]).expect(0);
 }
 
-/// A data directory on a file system of its own, which is full: before the
-/// exchange, or between it and the write.
+/// The file system of the data directory is full, either before the exchange, or between the
+/// exchange and the write.
 fn disk_full(before: bool) {
     let world = World::new(Store::File);
     world.login();
@@ -307,8 +308,9 @@ fn disk_full(before: bool) {
         World::program().display()
     );
     let mut command = Command::new("unshare");
-    world.dress(&mut command);
-    let output = Output::of(command.args(["-m", "sh", "-c", &script]).output().unwrap()).expect(6);
+    world.set_environment(&mut command);
+    let output =
+        Output::from_process(command.args(["-m", "sh", "-c", &script]).output().unwrap()).expect(6);
     let json = output.json();
     assert_eq!(json["error"]["code"], "store_failed");
     let left = std::fs::read_to_string(home.join("left")).unwrap();

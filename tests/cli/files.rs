@@ -1,4 +1,5 @@
-//! The file store and the choice of a store: private, atomic, explicit, sticky.
+//! The file store is private and atomic. A store is chosen only explicitly, and the profile
+//! records it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
@@ -26,13 +27,13 @@ fn modes() {
         let world = World::new(Store::File);
         let url = world.api.base_url();
         let mut command = Command::new("sh");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
             .arg(World::program())
             .args(["login", EMAIL, "--store=file", "--api-url", &url])
             .env("REMEMBERIZER_PASSWORD", PASSWORD);
-        Output::of(command.output().unwrap()).expect(0);
+        Output::from_process(command.output().unwrap()).expect(0);
         for (path, wanted) in [
             (world.session_file("default"), 0o600),
             (world.config_dir().join("profiles.json"), 0o600),
@@ -99,7 +100,7 @@ fn refused() {
     std::fs::write(&file, &content).unwrap();
     set_mode(&file, 0o600);
     if std::fs::metadata(&file).unwrap().uid() == 0 {
-        // Only root can give a file away.
+        // Only root can change the owner of a file.
         std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
         token(
             "belongs to another user (uid 12345)\n",
@@ -168,7 +169,7 @@ fn sticky() {
     };
     login(&["--store", "file"]);
     assert!(world.session_file("default").is_file() && world.entry().is_none());
-    // Every later command follows, login included.
+    // Every later command uses the recorded store, including login.
     login(&[]);
     world.run(&["whoami"]).expect(0);
     assert!(world.entry().is_none());
@@ -207,7 +208,7 @@ fn moved() {
         session
     );
     world.run(&["whoami"]).expect(0);
-    // Where the other store cannot take it, it stays where it is.
+    // If the other store cannot hold the session, the session stays where it is.
     world.bus.as_ref().unwrap().lock();
     world.run(&["profile", "set", "store", "keyring"]).expect(6);
     assert_eq!(
@@ -240,7 +241,7 @@ fn config_dir() {
         )
         .expect(0);
     assert!(dir.join("profiles.json").is_file());
-    // A link to the file is kept, and what it points to is replaced.
+    // If the file is a symlink, its target is replaced and the link is kept.
     let real = world.home().join("dotfiles.json");
     std::fs::rename(dir.join("profiles.json"), &real).unwrap();
     std::os::unix::fs::symlink(&real, dir.join("profiles.json")).unwrap();

@@ -1,6 +1,6 @@
-//! One session on many machines: processes from three homes on an etcd cluster of
-//! three nodes, on OpenBao, on a stand-in for Kubernetes and over ssh, and a server
-//! that revokes the session when a spent refresh token comes back.
+//! One session on many machines: processes with three home directories share a session in an
+//! etcd cluster of three nodes, in OpenBao, in a simulated Kubernetes, and over ssh. The server
+//! revokes the session when a refresh token is used twice.
 
 use std::fs;
 use std::io::Write;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::readme::recipe;
 use crate::sandbox::{RotationPolicy, Settings};
-use crate::support::machines::{Helped, Machines, helpers_dir};
+use crate::support::machines::{HelperWorld, Machines, helpers_dir};
 use crate::support::world::{EMAIL, set_mode};
 use crate::support::{Output, Part, Store, Test, World, test};
 
@@ -73,8 +73,8 @@ pub fn tests() -> Vec<Test> {
     tests
 }
 
-/// A store that runs for a test: three nodes of etcd, one OpenBao, or the stand-in for
-/// `kubectl` and an API server.
+/// A store server that runs during a test: three nodes of etcd, one OpenBao, or a simulated
+/// `kubectl`.
 struct Engine {
     name: &'static str,
     /// The helper's location.
@@ -162,7 +162,7 @@ impl Engine {
         engine
     }
 
-    /// The stand-in is no process: `kubectl` keeps the Secrets in a directory.
+    /// There is no server process: the simulated `kubectl` stores the Secrets in a directory.
     fn kubernetes() -> Self {
         let data = tempfile::tempdir().unwrap();
         Self {
@@ -174,7 +174,7 @@ impl Engine {
         }
     }
 
-    /// The variables by which helpers and recipes find it.
+    /// Returns the variables with which helpers and recipes connect to the store.
     fn env(&self) -> Vec<(String, String)> {
         let pair = |name: &str, value: String| (name.to_owned(), value);
         match self.name {
@@ -240,24 +240,30 @@ const HOMES: [&str; 3] = ["one", "two", "three"];
 impl Fleet {
     /// Machines whose helper is `helper`, none of them signed in.
     fn prepared(engine: Engine, helper: &str) -> Self {
-        let mut helped = Helped::with(
+        let mut helper_world = HelperWorld::with_settings(
             Store::File,
             Settings {
                 rotation: RotationPolicy::RevokeFamily,
                 ..Settings::default()
             },
         );
-        helped.env.extend(engine.env());
-        let kubectl = helped.world.home().join("bin/kubectl");
+        helper_world.env.extend(engine.env());
+        let kubectl = helper_world.world.home().join("bin/kubectl");
         fs::write(&kubectl, include_str!("support/kubectl")).unwrap();
         set_mode(&kubectl, 0o755);
-        let slow = helped.world.home().join("bin/rememberizer-store-slow");
+        let slow = helper_world
+            .world
+            .home()
+            .join("bin/rememberizer-store-slow");
         fs::write(&slow, SLOW_HELPER.replace("ENGINE", engine.name)).unwrap();
         set_mode(&slow, 0o755);
         let store = format!("helper:{helper}:{}", engine.location);
         Self {
             engine,
-            machines: Machines { helped, store },
+            machines: Machines {
+                helper_world,
+                store,
+            },
         }
     }
 
@@ -275,24 +281,24 @@ impl Fleet {
     }
 
     fn world(&self) -> &World {
-        &self.machines.helped.world
+        &self.machines.helper_world.world
     }
 
     fn run(&self, machine: usize, args: &[&str]) -> Output {
         self.machines.run(HOMES[machine], args)
     }
 
-    /// Asks the helper, as another program would.
+    /// Sends a request to the helper, as another program would.
     fn ask(&self, request: &Value) -> Value {
         let program = helpers_dir().join(format!("rememberizer-store-{}", self.engine.name));
         let location = self.engine.location;
-        let mut command = self.machines.helped.command(&program, &[location]);
+        let mut command = self.machines.helper_world.command(&program, &[location]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut helper = command.spawn().unwrap();
         let mut stdin = helper.stdin.take().unwrap();
         writeln!(stdin, "{request}").unwrap();
         drop(stdin);
-        let output = Output::of(helper.wait_with_output().unwrap());
+        let output = Output::from_process(helper.wait_with_output().unwrap());
         let answer = output.stdout.lines().nth(1).expect("an answer");
         serde_json::from_str(answer).unwrap()
     }
@@ -325,24 +331,26 @@ impl Fleet {
         child
     }
 
-    /// Runs a recipe with `sh -eu` in a home of its own.
+    /// Runs a recipe with `sh -eu` in its own home directory.
     fn shell(&self, machine: &str, script: &str) -> Output {
         let program = World::program();
         let dir = program.parent().unwrap().display().to_string();
         let script = format!("PATH={dir}:$PATH\n{script}");
         let mut command = self
             .machines
-            .helped
+            .helper_world
             .command("sh".as_ref(), &["-euc", &script]);
         command
             .env("HOME", self.machines.home(machine))
             .env("REMEMBERIZER_API_URL", self.world().api.base_url())
             .env("REMEMBERIZER_PASSWORD", crate::support::world::PASSWORD);
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     }
 
     fn check(&self, location: &str) -> Output {
-        self.machines.helped.check(&[self.engine.name, location])
+        self.machines
+            .helper_world
+            .check(&[self.engine.name, location])
     }
 }
 
@@ -369,11 +377,12 @@ fn life(start: fn() -> Engine) {
     assert!(fleet.world().api.access_works(second.trim()));
     assert_eq!(fleet.entry()["generation"], 1);
     fleet.run(1, &["doctor"]).expect(0);
-    // A machine that forgets the store leaves the session to the others.
+    // If one machine removes the store from its profile, the other machines keep the session.
     fleet.run(2, &["logout", "--local"]).expect(0);
     fleet.run(0, &["whoami"]).expect(0);
     fleet.run(1, &["profile", "set", "store", "file"]).expect(2);
-    // A login of one machine is there for all, and ends the former session.
+    // After a login on one machine, all machines use the new session. The previous session is
+    // revoked.
     fleet.machines.login("+0", HOMES[1]).expect(0);
     let third = fleet.run(0, &["token"]).expect(0).stdout;
     assert_ne!(second, third);
@@ -384,7 +393,7 @@ fn life(start: fn() -> Engine) {
     assert!(fleet.entry().get("refresh_token").is_none());
 }
 
-/// Runs `token` in 64 processes at once; `meanwhile` happens in the middle.
+/// Runs `token` in 64 processes at once, and calls `meanwhile` while they run.
 fn run_many(fleet: &mut Fleet, name: &str, meanwhile: impl FnOnce(&mut Fleet)) {
     fleet.expire_access();
     let before = fleet.world().api.exchanges();
@@ -394,7 +403,7 @@ fn run_many(fleet: &mut Fleet, name: &str, meanwhile: impl FnOnce(&mut Fleet)) {
     meanwhile(fleet);
     let outputs: Vec<Output> = children
         .into_iter()
-        .map(|child| Output::of(child.wait_with_output().unwrap()))
+        .map(|child| Output::from_process(child.wait_with_output().unwrap()))
         .collect();
     let elapsed = started.elapsed();
     for output in &outputs {
@@ -433,7 +442,8 @@ fn quorum_lost() {
     });
 }
 
-/// A refusal is marked in the entry, and the other machines read that.
+/// If the server refuses the token, the entry is marked as ended, and the other machines read
+/// the mark.
 fn ends_for_all() {
     let fleet = Fleet::new(Engine::etcd());
     let api = &fleet.world().api;
@@ -450,8 +460,8 @@ fn ends_for_all() {
     fleet.run(0, &["whoami"]).expect(3);
 }
 
-/// The helper of an engine, which can be told to hold the write of the result, or
-/// the answer to the one that takes the lease.
+/// Wraps the helper of an engine, so that a test can delay the write of the result, or the
+/// response to the write of the lease.
 const SLOW_HELPER: &str = r#"#!/usr/bin/env python3
 import base64, json, os, select, subprocess, sys
 pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -478,8 +488,8 @@ for line in sys.stdin:
     print(answer, end="", flush=True)
 "#;
 
-/// Nothing was spent: another machine takes over when it has watched the lease for
-/// its length, and not before.
+/// The holder is killed before it sends the token. Another machine takes over once it has
+/// watched the lease for its duration, and not earlier.
 fn killed_before_sending(start: fn() -> Engine) {
     let fleet = Fleet::signed_in(start(), "slow");
     let mut holder = fleet.stop_at("lease", 600);
@@ -495,8 +505,8 @@ fn killed_before_sending(start: fn() -> Engine) {
     eprintln!("{}, holder killed: {elapsed:.1?}", fleet.engine.name);
 }
 
-/// The new tokens are lost with the holder. The server ends the session, and
-/// the others are told which run spent the token.
+/// The holder is killed after the exchange, so the new tokens are lost. The server ends the
+/// session, and the error on the other machines names the run that used the token.
 fn killed_with_answer(start: fn() -> Engine) {
     let fleet = Fleet::signed_in(start(), "slow");
     let mut holder = fleet.stop_at("result", 600);
@@ -507,8 +517,8 @@ fn killed_with_answer(start: fn() -> Engine) {
     fleet.run(2, &["token"]).expect(3);
 }
 
-/// A holder that was stopped for longer than its deadline allows gives the lease
-/// back, or finds it taken over, and one exchange is made in all.
+/// A holder that was stopped for longer than its deadline allows releases the lease, or another
+/// machine has taken over. There is one exchange in all.
 fn stopped(start: fn() -> Engine, seconds: u64) {
     let fleet = Fleet::signed_in(start(), "slow");
     let holder = fleet.stop_at("lease", 1);
@@ -516,8 +526,8 @@ fn stopped(start: fn() -> Engine, seconds: u64) {
     let other = fleet.machines.spawn(HOMES[1], &["token"]);
     std::thread::sleep(Duration::from_secs(seconds));
     signal(holder.id(), "-CONT");
-    let other = Output::of(other.wait_with_output().unwrap()).expect(0);
-    let holder = Output::of(holder.wait_with_output().unwrap()).expect(0);
+    let other = Output::from_process(other.wait_with_output().unwrap()).expect(0);
+    let holder = Output::from_process(holder.wait_with_output().unwrap()).expect(0);
     assert_eq!(holder.stdout, other.stdout);
     assert_eq!(fleet.world().api.exchanges(), 1);
 }
@@ -538,7 +548,7 @@ fn one_renewer(start: fn() -> Engine) {
     let job = format!("{job}\nrememberizer whoami\necho \"$REMEMBERIZER_ACCESS_TOKEN\"");
     let first = fleet.shell("job", &job).expect(0);
     assert!(first.stdout.contains(EMAIL), "{first:#?}");
-    // A renewal that fails leaves what the jobs read as it is.
+    // If a renewal fails, the token that the jobs read is unchanged.
     fleet.world().api.revoke_all();
     fleet.expire_access();
     assert_ne!(fleet.shell(HOMES[0], renewer).code, 0);
@@ -586,8 +596,8 @@ fn two_versions() {
 fn address_with_slashes() {
     let mut fleet = Fleet::prepared(Engine::vault(), "vault");
     let address = format!("http://{}//", fleet.engine.addresses[0]);
-    let helped = &mut fleet.machines.helped;
-    helped.env.push(("VAULT_ADDR".to_owned(), address));
+    let helper_world = &mut fleet.machines.helper_world;
+    helper_world.env.push(("VAULT_ADDR".to_owned(), address));
     let answer =
         fleet.ask(&json!({"v": 1, "op": "put", "key": "default", "if": "0", "value": "YQ=="}));
     assert_eq!(answer, json!({"ok": true, "version": "1"}));
@@ -595,13 +605,15 @@ fn address_with_slashes() {
 
 /// The message is that of curl, without the status that curl prints for the helper.
 fn unreachable_vault() {
-    let mut helped = Helped::new(Store::File);
+    let mut helper_world = HelperWorld::new(Store::File);
     let env = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    helped.env.extend([
+    helper_world.env.extend([
         env("VAULT_ADDR", "http://127.0.0.1:1"),
         env("VAULT_TOKEN", "root"),
     ]);
-    let output = helped.login("helper:vault:secret/rememberizer").expect(6);
+    let output = helper_world
+        .login("helper:vault:secret/rememberizer")
+        .expect(6);
     let (first_line, _) = output.stderr.split_once('\n').unwrap();
     assert!(
         first_line.contains("the store is unavailable: curl: (7) "),
@@ -612,10 +624,10 @@ fn unreachable_vault() {
 
 /// Machines with a stand-in for ssh, which runs its command in another home.
 fn with_ssh() -> Machines {
-    let helped = Helped::new(Store::File);
-    let server = helped.world.home().join("server");
+    let helper_world = HelperWorld::new(Store::File);
+    let server = helper_world.world.home().join("server");
     fs::create_dir_all(&server).unwrap();
-    let ssh = helped.world.home().join("bin/ssh");
+    let ssh = helper_world.world.home().join("bin/ssh");
     let program = World::program();
     let script = format!(
         "#!/bin/sh\nwhile [ \"$1\" = -o ]; do shift 2; done\n\
@@ -627,18 +639,21 @@ fn with_ssh() -> Machines {
     fs::write(&ssh, script).unwrap();
     set_mode(&ssh, 0o755);
     let store = "helper:ssh:store.example.com".to_owned();
-    Machines { helped, store }
+    Machines {
+        helper_world,
+        store,
+    }
 }
 
 fn check_serve() {
-    let checked = with_ssh().helped.check(&["ssh", "store.example.com"]);
+    let checked = with_ssh().helper_world.check(&["ssh", "store.example.com"]);
     checked.expect(0);
 }
 
 fn life_over_ssh() {
     let machines = with_ssh();
     assert!(recipe("ssh").contains(&format!("--store {}", machines.store)));
-    let api = &machines.helped.world.api;
+    let api = &machines.helper_world.world.api;
     machines.login("+0", "one").expect(0);
     machines.join("two");
     let token = machines.run("one", &["token"]).expect(0).stdout;
@@ -647,7 +662,7 @@ fn life_over_ssh() {
     let renewed = machines.run("one", &["token"]).expect(0).stdout;
     assert_ne!(token, renewed);
     assert!(api.access_works(renewed.trim()));
-    // The server's own profile of that name is another session.
+    // The profile of the same name on the ssh server is another session.
     let own = machines.run("server", &["token", "--store", "file"]);
     own.expect(3);
     machines.run("two", &["logout"]).expect(0);

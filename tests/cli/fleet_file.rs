@@ -1,5 +1,5 @@
-//! A session that machines share, on a store with versions that is a file: clocks,
-//! commands that follow a rotation, what is claimed of the store, hostile helpers.
+//! A session that machines share in a file, with a helper that has versions: wrong clocks,
+//! rotation commands, `doctor`, and hostile helpers.
 
 use std::io::{BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
@@ -41,15 +41,15 @@ pub fn tests() -> Vec<Test> {
 
 fn expire_access(machines: &Machines) {
     machines
-        .helped
+        .helper_world
         .edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
 }
 
-/// A machine whose clock is off uses the others' token while it lasts, and no longer.
+/// A machine with a wrong clock uses the token of the other machines until the token expires.
 fn clocks() {
     for (writer, reader) in [("+0", "+1d"), ("+0", "-1d"), ("+1d", "+0"), ("-2h", "+3h")] {
         let machines = Machines::on_a_file(Settings::default());
-        let api = &machines.helped.world.api;
+        let api = &machines.helper_world.world.api;
         machines.login(writer, "one").expect(0);
         machines.join("two");
         let token = machines.at(writer, "one", &["token"]).expect(0).stdout;
@@ -62,8 +62,8 @@ fn clocks() {
             0,
             "{writer} {reader}: a token that lasts is renewed"
         );
-        // It ended a minute ago by the server's clock.
-        machines.helped.edit_entry(|entry| {
+        // By the server's clock, the token expired a minute ago.
+        machines.helper_world.edit_entry(|entry| {
             let received = entry["access"]["received_at"].as_i64().unwrap();
             entry["access"]["received_at"] = (received - 360_000).into();
         });
@@ -83,7 +83,8 @@ fn clocks() {
     }
 }
 
-/// Every machine renews, so a command that one of them runs would miss most tokens.
+/// Rotation commands are refused: each machine renews, so the command of one machine would not
+/// receive all tokens.
 fn rotation_commands() {
     let machines = Machines::on_a_file(Settings::default());
     for key in ["on_rotate", "on_rotate_check"] {
@@ -101,7 +102,7 @@ fn rotation_commands() {
         machines.run("one", &["profile", "set", key, ""]).expect(0);
     }
     assert!(
-        machines.helped.world.api.requests().is_empty(),
+        machines.helper_world.world.api.requests().is_empty(),
         "asked before it was refused"
     );
     machines.login("+0", "one").expect(0);
@@ -114,7 +115,8 @@ fn rotation_commands() {
             .contains("does not work with a store that machines share")
     );
 
-    // Recorded by others: tokens are read all the same, nothing is renewed, and logout works.
+    // If another program has recorded such a command, tokens are still read, renewals fail, and
+    // logout works.
     let file = machines
         .home("one")
         .join(".config/rememberizer/profiles.json");
@@ -125,39 +127,40 @@ fn rotation_commands() {
     machines.run("one", &["token"]).expect(0);
     expire_access(&machines);
     machines.run("one", &["token"]).expect(2);
-    assert_eq!(machines.helped.world.api.exchanges(), 0);
+    assert_eq!(machines.helper_world.world.api.exchanges(), 0);
     machines.run("one", &["logout"]).expect(0);
-    assert!(!machines.helped.world.api.session_alive(EMAIL));
+    assert!(!machines.helper_world.world.api.session_alive(EMAIL));
 }
 
-/// While another machine holds the lease nothing is written, and nothing is claimed.
+/// While another machine holds the lease, `doctor` writes nothing and does not claim that
+/// writing works.
 fn doctor_during_lease() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     let tested = machines.run("one", &["doctor"]).expect(0).stdout;
     assert!(tested.contains("an outdated write is refused"), "{tested}");
-    machines.helped.edit_entry(|entry| {
+    machines.helper_world.edit_entry(|entry| {
         entry["lease"] = json!({"by": "x", "host": "ci-7", "pid": 1, "began": 0, "for": 30000});
     });
-    let entry = machines.helped.entry();
+    let entry = machines.helper_world.entry();
     let tested = machines.run("one", &["doctor"]).expect(0).stdout;
     assert!(
         tested.contains("not tested further while ci-7 renews"),
         "{tested}"
     );
     assert!(!tested.contains("refused"), "{tested}");
-    assert_eq!(machines.helped.entry(), entry);
+    assert_eq!(machines.helper_world.entry(), entry);
 }
 
-/// A renewal fails. The runs that waited for it, on its machine and on another one, take
-/// that for their answer.
+/// A renewal fails. The runs that waited for it, on the same machine and on another one, report
+/// the failure without a request of their own.
 fn shared_failure() {
     const REFRESH: &str = "/auth/custom-refresh/";
     let machines = Machines::on_a_file(Settings::default());
-    let api = &machines.helped.world.api;
+    let api = &machines.helper_world.world.api;
     machines.login("+0", "one").expect(0);
     machines.join("two");
-    // Each machine's clock is compared before.
+    // Each machine compares its clock with the server's first.
     machines.run("two", &["token"]).expect(0);
     expire_access(&machines);
     api.fault(Fault::status(503, BodyKind::Html).at(REFRESH).times(9));
@@ -178,7 +181,7 @@ fn shared_failure() {
         (child, stderr)
     });
     signal(holder.id(), "-CONT");
-    let holder = Output::of(holder.wait_with_output().unwrap()).expect(5);
+    let holder = Output::from_process(holder.wait_with_output().unwrap()).expect(5);
     assert!(holder.stderr.contains("503"), "{holder:#?}");
     for (mut child, mut stderr) in others {
         let mut text = String::new();
@@ -189,14 +192,14 @@ fn shared_failure() {
     assert_eq!(api.count(REFRESH), 1);
 }
 
-/// A helper that says that its store compares versions, and does not.
+/// The helper claims that its store compares versions, but the store does not.
 fn overwriting_store() {
     let machines = Machines::on_a_file(Settings::default());
     let script = "hello(True)\ndef step(ask):\n    ask.pop('if', None)\nserve(step)";
-    machines.helped.helper("odd", script);
+    machines.helper_world.helper("odd", script);
     let output = machines.login("+0", "one").expect(6);
     assert!(output.stderr.contains("overwrote"), "{output:#?}");
-    let requests = machines.helped.world.api.requests();
+    let requests = machines.helper_world.world.api.requests();
     assert!(requests.is_empty(), "asked the server before the store");
 }
 
@@ -204,7 +207,7 @@ fn overwriting_store() {
 fn joined_in_the_other_order() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
-    let url = machines.helped.world.api.base_url();
+    let url = machines.helper_world.world.api.base_url();
     let run = |args: &[&str]| machines.run("two", args);
     run(&["profile", "set", "store", &machines.store]).expect(0);
     run(&["whoami"]).expect(3);
@@ -213,7 +216,7 @@ fn joined_in_the_other_order() {
     let output = run(&["profile", "set", "api_url", "https://other.example"]).expect(2);
     assert!(output.stderr.contains("logout --local"), "{output:#?}");
     machines.run("one", &["whoami"]).expect(0);
-    assert!(machines.helped.world.api.session_alive(EMAIL));
+    assert!(machines.helper_world.world.api.session_alive(EMAIL));
 }
 
 /// `logout --local` needs neither the store nor its helper, and leaves the session to others.
@@ -222,7 +225,7 @@ fn gone_store() {
     machines.login("+0", "one").expect(0);
     machines.join("two");
     let helper = machines
-        .helped
+        .helper_world
         .world
         .home()
         .join("bin/rememberizer-store-odd");
@@ -243,14 +246,14 @@ fn gone_store() {
         .run("two", &["profile", "set", "store", &machines.store])
         .expect(0);
     machines.run("two", &["token"]).expect(0);
-    assert!(machines.helped.world.api.session_alive(EMAIL));
+    assert!(machines.helper_world.world.api.session_alive(EMAIL));
 }
 
-/// What a helper does once in place of the put of a lease or of its result: one exchange is
-/// made, its result is stored, and nothing is left behind or shown.
+/// The helper misbehaves once, at the put of the lease or of the result. There is one exchange,
+/// its result is stored, and no helper process and no secret in the output remains.
 fn hostile(more: &[(&str, &str)]) {
     let machines = Machines::on_a_file(Settings::default());
-    let api = &machines.helped.world.api;
+    let api = &machines.helper_world.world.api;
     machines.login("+0", "one").expect(0);
     let all = match more == SILENT {
         true => more.to_vec(),
@@ -263,15 +266,15 @@ fn hostile(more: &[(&str, &str)]) {
                  if kind(ask) == '{step}' and not os.path.exists(once):\n        \
                  open(once, 'w').close()\n        {deed}\n        return True\nserve(step)"
             );
-            let once = machines.helped.world.home().join("entries.once");
+            let once = machines.helper_world.world.home().join("entries.once");
             expire_access(&machines);
             drop(std::fs::remove_file(&once));
-            machines.helped.helper("odd", &script);
+            machines.helper_world.helper("odd", &script);
             let (before, started) = (api.exchanges(), Instant::now());
             let output = machines.run("one", &["token", "-v"]);
             let context = format!("{what} at the {step}: {output:#?}");
             assert!(once.exists(), "{context}");
-            // A store that refuses the lease refuses it before anything is spent.
+            // If the store refuses the lease, no token was used.
             let is_refused = deed == SHOWS && step == "lease";
             assert_eq!(output.code, if is_refused { 6 } else { 0 }, "{context}");
             assert_eq!(
@@ -281,10 +284,10 @@ fn hostile(more: &[(&str, &str)]) {
             );
             assert!(started.elapsed() < Duration::from_secs(40), "{context}");
             assert!(!output.stderr.contains("eyJ"), "{context}");
-            machines.helped.assert_no_helper_left(&context);
+            machines.helper_world.assert_no_helper_left(&context);
             if !is_refused {
                 assert!(api.access_works(output.stdout.trim()), "{context}");
-                let entry = machines.helped.entry();
+                let entry = machines.helper_world.entry();
                 assert_eq!(entry["access_token"], output.stdout.trim(), "{context}");
                 assert!(entry.get("lease").is_none(), "{context}");
             }

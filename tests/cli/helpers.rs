@@ -4,7 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use crate::support::machines::Helped;
+use crate::support::machines::HelperWorld;
 use crate::support::world::EMAIL;
 use crate::support::{Part, Store, Test, test};
 
@@ -70,18 +70,18 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A world with a password store, whose key has no passphrase.
-fn with_pass() -> Helped {
-    let helped = Helped::new(Store::File);
-    let gpg = helped.world.home().join(".gnupg");
+fn with_pass() -> HelperWorld {
+    let helper_world = HelperWorld::new(Store::File);
+    let gpg = helper_world.world.home().join(".gnupg");
     std::fs::create_dir_all(&gpg).unwrap();
     std::fs::set_permissions(&gpg, std::fs::Permissions::from_mode(0o700)).unwrap();
-    helped
+    helper_world
         .shell(
             "gpg -q --batch --passphrase '' --quick-gen-key test@example.com default default never \
              && pass init test@example.com",
         )
         .expect(0);
-    helped
+    helper_world
 }
 
 fn check_pass() {
@@ -89,13 +89,13 @@ fn check_pass() {
 }
 
 fn check_docker_credential_pass() {
-    let helped = with_pass();
-    helped.check(&["docker-credential", "pass"]).expect(0);
+    let helper_world = with_pass();
+    helper_world.check(&["docker-credential", "pass"]).expect(0);
 }
 
 fn check_secretservice() {
-    let helped = Helped::new(Store::Keyring);
-    helped
+    let helper_world = HelperWorld::new(Store::Keyring);
+    helper_world
         .check(&["docker-credential", "secretservice"])
         .expect(0);
 }
@@ -105,34 +105,34 @@ fn life(store: &str) {
 }
 
 fn life_secretservice() {
-    let helped = Helped::new(Store::Keyring);
-    whole_life(&helped, "helper:docker-credential:secretservice");
+    let helper_world = HelperWorld::new(Store::Keyring);
+    whole_life(&helper_world, "helper:docker-credential:secretservice");
 }
 
-fn whole_life(helped: &Helped, store: &str) {
-    let api = &helped.world.api;
-    helped.login(store).expect(0);
+fn whole_life(helper_world: &HelperWorld, store: &str) {
+    let api = &helper_world.world.api;
+    helper_world.login(store).expect(0);
     assert_eq!(
-        helped.world.profiles()["profiles"]["default"]["store"],
+        helper_world.world.profiles()["profiles"]["default"]["store"],
         store
     );
-    let token = helped.run(&["token"]).expect(0).stdout;
+    let token = helper_world.run(&["token"]).expect(0).stdout;
     assert!(api.access_works(token.trim()));
-    helped.run(&["refresh"]).expect(0);
-    let renewed = helped.run(&["token"]).expect(0).stdout;
+    helper_world.run(&["refresh"]).expect(0);
+    let renewed = helper_world.run(&["token"]).expect(0).stdout;
     assert_ne!(token, renewed);
     assert!(api.access_works(renewed.trim()));
-    let me = helped.run(&["whoami", "--json"]).expect(0).json();
+    let me = helper_world.run(&["whoami", "--json"]).expect(0).json();
     assert_eq!(me["account"]["email"], EMAIL);
-    helped.run(&["doctor"]).expect(0);
-    helped.run(&["logout"]).expect(0);
+    helper_world.run(&["doctor"]).expect(0);
+    helper_world.run(&["logout"]).expect(0);
     assert!(!api.session_alive(EMAIL));
-    helped.run(&["token"]).expect(3);
+    helper_world.run(&["token"]).expect(3);
 }
 
 fn missing_helper() {
-    let helped = Helped::new(Store::File);
-    let output = helped.login("helper:nowhere:x").expect(6);
+    let helper_world = HelperWorld::new(Store::File);
+    let output = helper_world.login("helper:nowhere:x").expect(6);
     assert!(
         output
             .stderr
@@ -140,33 +140,34 @@ fn missing_helper() {
         "{output:#?}"
     );
     assert!(
-        helped.world.api.requests().is_empty(),
+        helper_world.world.api.requests().is_empty(),
         "asked the server before the store"
     );
-    helped.login("helper:../x").expect(2);
-    helped.login("helper:").expect(2);
+    helper_world.login("helper:../x").expect(2);
+    helper_world.login("helper:").expect(2);
 }
 
-/// Nothing keeps two machines apart in a store without versions: who last wrote it is named.
+/// A store without versions cannot prevent two machines from renewing at once, so a warning
+/// names the machine that last wrote the entry.
 fn another_writer() {
-    let helped = Helped::new(Store::File);
-    helped.helper("odd", "hello()\nserve()");
-    helped.login("helper:odd").expect(0);
-    let quiet = helped.run(&["token"]).expect(0);
+    let helper_world = HelperWorld::new(Store::File);
+    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.login("helper:odd").expect(0);
+    let quiet = helper_world.run(&["token"]).expect(0);
     assert_eq!(quiet.stderr, "", "{quiet:#?}");
-    helped.edit_entry(|entry| entry["host"] = "elsewhere".into());
+    helper_world.edit_entry(|entry| entry["host"] = "elsewhere".into());
     for command in ["token", "refresh"] {
-        let output = helped.run(&[command]).expect(0);
+        let output = helper_world.run(&[command]).expect(0);
         let is_told = output
             .stderr
             .contains("elsewhere wrote the session in helper:odd last");
         assert!(is_told, "{output:#?}");
     }
-    let quiet = helped.run(&["token"]).expect(0);
+    let quiet = helper_world.run(&["token"]).expect(0);
     assert_eq!(quiet.stderr, "", "{quiet:#?}");
 }
 
-/// What a helper may do in place of one step. The step is `hello`, `get` or `put`.
+/// Misbehaviour of a helper at one step: `hello`, `get` or `put`.
 pub const MISDEEDS: [(&str, &str); 11] = [
     ("dies", "os._exit(1)"),
     ("closes its output", "os.close(1); time.sleep(60)"),
@@ -191,10 +192,10 @@ pub const MISDEEDS: [(&str, &str); 11] = [
 ];
 
 fn hostile_at_every_step() {
-    let helped = Helped::new(Store::File);
-    helped.helper("odd", "hello()\nserve()");
-    helped.login("helper:odd").expect(0);
-    let entry = helped.world.home().join("entries");
+    let helper_world = HelperWorld::new(Store::File);
+    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.login("helper:odd").expect(0);
+    let entry = helper_world.world.home().join("entries");
     for (what, deed) in MISDEEDS {
         for step in ["hello", "get", "put"] {
             let script = match step {
@@ -203,11 +204,11 @@ fn hostile_at_every_step() {
                     "hello()\ndef step(ask):\n    if ask['op'] == '{op}':\n        {deed}\n        return True\nserve(step)"
                 ),
             };
-            helped.helper("odd", &script);
+            helper_world.helper("odd", &script);
             let before = std::fs::read_to_string(&entry).unwrap();
-            let sent = helped.world.api.requests().len();
+            let sent = helper_world.world.api.requests().len();
             let started = Instant::now();
-            let output = helped.run(&["refresh"]);
+            let output = helper_world.run(&["refresh"]);
             assert_eq!(output.code, 6, "{what} at {step}: {output:#?}");
             assert!(
                 started.elapsed() < Duration::from_secs(20),
@@ -219,33 +220,33 @@ fn hostile_at_every_step() {
                 "{what} at {step}"
             );
             assert_eq!(
-                helped.world.api.requests().len(),
+                helper_world.world.api.requests().len(),
                 sent,
                 "{what} at {step}: an exchange"
             );
-            helped.assert_no_helper_left(&format!("{what} at {step}"));
+            helper_world.assert_no_helper_left(&format!("{what} at {step}"));
         }
     }
-    helped.helper("odd", "hello()\nserve()");
-    helped.run(&["refresh"]).expect(0);
+    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.run(&["refresh"]).expect(0);
 }
 
 fn hostile_never_shows_a_secret() {
-    let helped = Helped::new(Store::File);
-    helped.helper("odd", "hello()\nserve()");
-    helped.login("helper:odd").expect(0);
+    let helper_world = HelperWorld::new(Store::File);
+    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.login("helper:odd").expect(0);
     for message in [
         "ask['value']",
         "base64.b64decode(ask['value']).decode().replace(chr(34), chr(39))",
     ] {
-        helped.helper(
+        helper_world.helper(
             "odd",
             &format!(
                 "hello()\ndef step(ask):\n    if ask['op'] == 'put':\n        say(json.dumps({{'ok': False, 'error': 'failed', 'message': {message}}}))\n        return True\nserve(step)"
             ),
         );
-        let entries = std::fs::read_to_string(helped.world.home().join("entries")).unwrap();
-        let output = helped.run(&["refresh", "-v"]).expect(6);
+        let entries = std::fs::read_to_string(helper_world.world.home().join("entries")).unwrap();
+        let output = helper_world.run(&["refresh", "-v"]).expect(6);
         assert!(output.stderr.contains("withheld"), "{output:#?}");
         let entries: serde_json::Value = serde_json::from_str(&entries).unwrap();
         let stored = entries["default"][1].as_str().unwrap();
@@ -255,12 +256,12 @@ fn hostile_never_shows_a_secret() {
 }
 
 fn no_secret_in_the_environment() {
-    let helped = Helped::new(Store::File);
-    let path = helped.world.home().join("bin/rememberizer-store-odd");
+    let helper_world = HelperWorld::new(Store::File);
+    let path = helper_world.world.home().join("bin/rememberizer-store-odd");
     std::fs::write(&path, "#!/bin/sh\nenv >\"$HOME/seen\"\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    helped.login("helper:odd").expect(6);
-    let seen = std::fs::read_to_string(helped.world.home().join("seen")).unwrap();
+    helper_world.login("helper:odd").expect(6);
+    let seen = std::fs::read_to_string(helper_world.world.home().join("seen")).unwrap();
     assert!(
         seen.contains("HOME=") && !seen.contains("REMEMBERIZER_"),
         "{seen}"
@@ -268,36 +269,36 @@ fn no_secret_in_the_environment() {
 }
 
 fn own_process_group() {
-    let helped = Helped::new(Store::File);
-    let path = helped.world.home().join("bin/rememberizer-store-odd");
+    let helper_world = HelperWorld::new(Store::File);
+    let path = helper_world.world.home().join("bin/rememberizer-store-odd");
     let script =
         "#!/bin/sh\necho $$ >\"$HOME/pid\"\nawk '{print $5}' /proc/$$/stat >\"$HOME/group\"\n";
     std::fs::write(&path, script).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    helped.login("helper:odd").expect(6);
-    let read = |name: &str| std::fs::read_to_string(helped.world.home().join(name)).unwrap();
+    helper_world.login("helper:odd").expect(6);
+    let read = |name: &str| std::fs::read_to_string(helper_world.world.home().join(name)).unwrap();
     assert_eq!(read("pid"), read("group"));
 }
 
-/// The first put of each helper is done and its answer lost. The session is there.
+/// The first put of each helper is done, but its response is lost. The session is stored.
 fn an_unanswered_write_is_looked_up() {
-    let helped = Helped::new(Store::File);
-    helped.helper(
+    let helper_world = HelperWorld::new(Store::File);
+    helper_world.helper(
         "odd",
         "hello()\ndef step(ask):\n    if ask['op'] == 'put' and ask['value'] and not os.path.exists(place + '.calm'):\n        keep(ask['key'], ask['value'])\n        os._exit(1)\nserve(step)",
     );
-    helped.login("helper:odd").expect(0);
-    helped.run(&["refresh"]).expect(0);
-    let token = helped.run(&["token"]).expect(0).stdout;
-    assert!(helped.world.api.access_works(token.trim()));
+    helper_world.login("helper:odd").expect(0);
+    helper_world.run(&["refresh"]).expect(0);
+    let token = helper_world.run(&["token"]).expect(0).stdout;
+    assert!(helper_world.world.api.access_works(token.trim()));
 }
 
-/// A helper that says nothing costs its timeout, is ended, and loses nothing.
+/// A helper that does not respond is killed after its timeout, and the session is unchanged.
 fn silent_at_every_step() {
-    let helped = Helped::new(Store::File);
-    helped.helper("odd", "hello()\nserve()");
-    helped.login("helper:odd").expect(0);
-    let entry = helped.world.home().join("entries");
+    let helper_world = HelperWorld::new(Store::File);
+    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.login("helper:odd").expect(0);
+    let entry = helper_world.world.home().join("entries");
     let before = std::fs::read_to_string(&entry).unwrap();
     let silent =
         "\n    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    while True: time.sleep(60)";
@@ -309,9 +310,9 @@ fn silent_at_every_step() {
             13,
         ),
     ] {
-        helped.helper("odd", &script);
+        helper_world.helper("odd", &script);
         let started = Instant::now();
-        let output = helped.run(&["token", "--json"]).expect(6);
+        let output = helper_world.run(&["token", "--json"]).expect(6);
         assert_eq!(output.error_code(), "store_unavailable", "{step}");
         assert!(
             started.elapsed() < Duration::from_secs(at_most),

@@ -1,5 +1,5 @@
-//! A server, a profiles file and arguments whose every string is hostile: what
-//! a terminal and a reader of JSON get of it.
+//! Every string of the server, of the profiles file and of the arguments is hostile. Checks
+//! what a terminal and a reader of JSON receive.
 
 use serde_json::Value;
 
@@ -33,7 +33,7 @@ fn escapes() -> String {
 }
 
 fn hostile_world(suffix: &str) -> World {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             text_suffix: suffix.to_owned(),
@@ -44,7 +44,7 @@ fn hostile_world(suffix: &str) -> World {
     world
 }
 
-/// More than any of these commands has to say.
+/// Maximum length of the output of these commands.
 const LONGEST: usize = 80_000;
 
 fn is_hostile(c: char) -> bool {
@@ -67,7 +67,7 @@ fn expect_harmless(text: &str, what: &str) {
     assert!(bad.is_empty(), "{what}: {bad:?} in {}", head(text));
 }
 
-/// A sequence goes as a whole, its payload with it, and is not quoted instead.
+/// An escape sequence is removed with its payload, and is not shown in quoted form.
 #[track_caller]
 fn expect_stripped(text: &str, what: &str) {
     for trace in ["evil", "52;c", "ZXZpbA", "0;title", "\\u001b", "\\u{1b}"] {
@@ -95,7 +95,7 @@ fn expect_clean_json(value: &Value, what: &str) {
     }
 }
 
-/// The outputs of a command as text and as JSON, both harmless.
+/// Runs a command with and without --json, and checks that both outputs are harmless.
 #[track_caller]
 fn clean_run(world: &World, arguments: &[&str]) -> (Output, Output) {
     let url = world.api.base_url();
@@ -107,15 +107,14 @@ fn clean_run(world: &World, arguments: &[&str]) -> (Output, Output) {
     let text = world.run_env(&env, &[arguments, &["-v"]].concat());
     expect_clean(&text.stdout, &format!("{arguments:?} stdout"));
     expect_clean(&text.stderr, &format!("{arguments:?} stderr"));
-    // What is longer than an answer may be is shown as the text that it is, the
-    // body of `api` and the URL in `-v` as well.
+    // Do not check `api`, which prints the body, nor responses that are too long to be parsed.
     if arguments[0] != "api" && world.api.settings().text_suffix.len() < 1 << 20 {
         expect_stripped(&text.stdout, &format!("{arguments:?} stdout"));
         expect_stripped(&text.stderr, &format!("{arguments:?} stderr"));
     }
     let json = world.run_env(&env, &[arguments, &["--json"]].concat());
     expect_clean(&json.stderr, &format!("{arguments:?} --json stderr"));
-    // Data is whole, with what is dangerous in it escaped; an error is a message.
+    // Data is complete, with dangerous characters escaped. An error is a message, which is cut.
     expect_harmless(&json.stdout, &format!("{arguments:?} --json"));
     expect_clean_json(&json.json()["error"], &format!("{arguments:?} --json"));
     (text, json)
@@ -137,7 +136,7 @@ fn run_all(suffix: &str) {
     ] {
         clean_run(&world, arguments);
     }
-    // The body does not matter where the cookies have brought the tokens.
+    // The body does not matter if the tokens are in cookies.
     let (text, json) = clean_run(
         &world,
         &[
@@ -150,11 +149,12 @@ fn run_all(suffix: &str) {
             "b",
         ],
     );
-    // The refusal of the second is read where it is of a readable size.
+    // The second login is refused. A refusal that is too long to be parsed counts as
+    // unavailable.
     let refused = if suffix.len() > 1 << 20 { 5 } else { 4 };
     assert_eq!((text.code, json.code), (0, refused), "{text:#?}");
     assert!(world.entry_of("b").is_some());
-    // Whose session it is comes from the server, and goes into the profiles file.
+    // The login comes from the server and is recorded in the profiles file.
     let refresh = world
         .run(&["token", "--refresh-token", "-p", "b"])
         .expect(0)
@@ -242,7 +242,8 @@ fn profiles_and_arguments() {
     clean_run(&world, &["whoami"]);
 }
 
-/// A token is printed as it is, so one that is no token is not taken in.
+/// A token is printed unchanged, so a text that is not a valid token is rejected when it is
+/// received.
 fn tokens() {
     let world = hostile_world("");
     for token in ["a\u{1b}[2Jb", "a\u{9b}2J", "a\u{202e}b", "a\nb", "ü"] {
@@ -278,7 +279,7 @@ fn at_a_terminal() {
         "doctor",
     ] {
         screen.start(&format!("rememberizer {command} --color never"));
-        screen.ended();
+        screen.wait_for_exit();
     }
     let bytes = std::fs::read(world.home().join("bytes")).unwrap();
     let written = String::from_utf8(bytes).unwrap().replace("\r\n", "\n");

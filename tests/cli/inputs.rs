@@ -1,5 +1,5 @@
-//! Bad input from the person: every flag and variable, empty, huge, with line
-//! breaks, not UTF-8; files that are none; streams that are closed.
+//! Bad input from the user: flags and variables that are empty, huge, not UTF-8 or contain line
+//! breaks; paths that are not files; closed streams.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// What nobody means. A NUL cannot stand in an argument or a variable at all.
+/// Texts that nobody enters on purpose. Arguments and variables cannot contain a NUL.
 fn bad_values() -> Vec<OsString> {
     let huge = "x".repeat(100_000);
     let mut values: Vec<OsString> = [
@@ -53,7 +53,7 @@ fn in_the_table(output: &Output, what: &str) {
     let told = format!("{}{}", output.stdout, output.stderr);
     assert!(!told.contains("panicked"), "{what}: {told}");
     if what.contains("\"api\"") {
-        // The server's answer goes through as it is.
+        // The server's response is passed on unchanged.
         return;
     }
     assert!(
@@ -133,7 +133,7 @@ fn variables() {
         for value in bad_values() {
             let mut command = world.command(&["whoami"]);
             command.env(name, &value);
-            let output = Output::of(command.output().unwrap());
+            let output = Output::from_process(command.output().unwrap());
             in_the_table(&output, name);
             if value.is_empty() {
                 assert_eq!(output.code, 0, "{name} that is empty is unset: {output:?}");
@@ -169,7 +169,8 @@ fn password_files() {
             .expect(2);
         assert!(output.stderr.contains(why), "{file}: {output:?}");
     }
-    // What Notepad and PowerShell 5 write, with either line break; no second one goes.
+    // The encodings of Notepad and PowerShell 5, with both kinds of line break. Only one
+    // trailing line break is removed.
     let utf16 = |text: &str| -> Vec<u8> {
         let units = std::iter::once(0xfeff).chain(text.encode_utf16());
         units.flat_map(u16::to_le_bytes).collect()
@@ -207,21 +208,21 @@ fn password_files() {
         output.stderr.contains("\nhint: save it as UTF-8"),
         "{output:?}"
     );
-    // What a shell makes of <(…) is a FIFO or a descriptor: both are read.
+    // A shell replaces <(…) by a FIFO or a descriptor. Both can be read.
     let script = format!(
         "'{}' login {EMAIL} --password-file <(printf '%s\\n' '{PASSWORD}')",
         World::program().display()
     );
     let mut command = Command::new("bash");
-    world.dress(&mut command);
-    Output::of(command.args(["-c", &script]).output().unwrap()).expect(0);
+    world.set_environment(&mut command);
+    Output::from_process(command.args(["-c", &script]).output().unwrap()).expect(0);
     let script = format!(
         "'{}' login {EMAIL} --password-file /dev/fd/3 3<<< '{PASSWORD}'",
         World::program().display()
     );
     let mut command = Command::new("bash");
-    world.dress(&mut command);
-    Output::of(command.args(["-c", &script]).output().unwrap()).expect(0);
+    world.set_environment(&mut command);
+    Output::from_process(command.args(["-c", &script]).output().unwrap()).expect(0);
     set_mode(&dir, 0o700);
 }
 
@@ -240,8 +241,8 @@ fn closed_streams() {
     ] {
         let script = format!("'{}' {args} {redirect}", World::program().display());
         let mut command = Command::new("bash");
-        world.dress(&mut command);
-        let output = Output::of(
+        world.set_environment(&mut command);
+        let output = Output::from_process(
             command
                 .stdin(Stdio::null())
                 .args(["-c", &script])

@@ -1,5 +1,5 @@
-//! Counts the instructions of a help text and of a completion. Unlike times, they
-//! do not depend on what else the machine does.
+//! Limits the number of instructions for a help text and for a completion. Unlike times, these
+//! numbers do not depend on the load of the machine.
 
 use std::process::Command;
 
@@ -9,8 +9,8 @@ pub fn tests() -> Vec<Test> {
     vec![test("instructions::help_and_completion", counts).needs(&[Part::Command("valgrind")])]
 }
 
-/// One and a half times the counts when the limits were set, for the unoptimised build
-/// that the tests use: 11.9 and 2.5 million (1.4 and 1.0 million if optimised).
+/// The limits are 1.5 times the measured numbers of the unoptimised build that the tests use:
+/// 11.9 and 2.5 million (optimised: 1.4 and 1.0 million).
 const LIMITS: [(&[&str], bool, u64); 2] = [
     (&["--help"], false, 18_000_000),
     (&["--", "rememberizer", "lo"], true, 3_700_000),
@@ -20,7 +20,7 @@ fn counts() {
     let world = World::new(Store::File);
     for (args, is_completion, limit) in LIMITS {
         let mut command = Command::new("valgrind");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
             .arg(World::program())

@@ -1,5 +1,5 @@
-//! The README's recipes for jobs on other machines, run as they are written: twice in
-//! a row, with the server up and down, with stand-ins for `gh` and GitLab's API.
+//! Runs the README's recipes for jobs on other machines without changes: twice in a row, with
+//! the server up and down, with simulations of `gh` and GitLab's API.
 
 use std::path::PathBuf;
 
@@ -16,8 +16,8 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// A secret store outside of the machines. Like the real ones, it stores whatever it gets,
-/// also nothing; it counts the bytes of each write and keeps the arguments.
+/// A secret store of a CI service. Like a real one, it stores any value, even an empty one.
+/// Records the size of each value and the arguments of each write.
 struct Secrets(PathBuf);
 
 impl Secrets {
@@ -27,7 +27,7 @@ impl Secrets {
         Self(dir)
     }
 
-    /// A command that stores its stdin as NAME when its arguments contain `arguments`.
+    /// Adds a command that stores its stdin as NAME if its arguments contain `arguments`.
     fn writer(&self, arguments: &str, name: &str) -> String {
         format!(
             "#!/bin/sh\n\
@@ -46,7 +46,7 @@ impl Secrets {
         std::fs::write(self.0.join(name), value).unwrap();
     }
 
-    /// The number of bytes of each write so far.
+    /// Returns the size of each value so far.
     fn writes(&self) -> Vec<usize> {
         let log = std::fs::read_to_string(self.0.join("log")).unwrap_or_default();
         let count = |line: &str| line.split(' ').next().unwrap().parse().unwrap();
@@ -60,7 +60,7 @@ impl Secrets {
     }
 }
 
-/// The renewer keeps the secret as it is while the server is down; jobs never send a
+/// While the server is down, the job that renews does not change the secret. Jobs never send a
 /// refresh token.
 fn publish_and_read_github() {
     let world = World::new(Store::File);
@@ -118,7 +118,7 @@ struct Step {
     run: String,
 }
 
-/// Reads the steps of a job, each with the variables of the job: of YAML, what the
+/// Parses the steps of a job, with the variables of the job. Supports the part of YAML that the
 /// recipes use.
 fn github_steps(job: &str) -> Vec<Step> {
     let indent = |line: &str| line.len() - line.trim_start().len();
@@ -155,8 +155,8 @@ fn github_steps(job: &str) -> Vec<Step> {
 /// The repository of the jobs.
 const REPOSITORY: &str = "ann/sync";
 
-/// Runs the steps as GitHub does, up to the first one that fails. Returns the output of
-/// the last one that ran.
+/// Runs the steps as GitHub does, up to the first step that fails. Returns the output of the
+/// last step that ran.
 fn run_steps(machine: &Machine<'_>, secrets: &Secrets, steps: &[Step]) -> Output {
     let mut outputs = steps.iter().map(|step| {
         let mut script = String::new();
@@ -182,7 +182,8 @@ fn run_steps(machine: &Machine<'_>, secrets: &Secrets, steps: &[Step]) -> Output
     last
 }
 
-/// What both hand-over recipes must do: `job` runs a whole job on a new machine.
+/// Checks a recipe that passes the session from one job to the next. `job` runs a whole job on
+/// a new machine.
 fn hand_over(world: &World, secrets: &Secrets, job: impl Fn(&Machine<'_>) -> Output) {
     let name = "REMEMBERIZER_TOKEN";
     let run = |number: u32| job(&Machine::new(world, &format!("runner-{number}")));
@@ -248,7 +249,7 @@ fn github() {
     };
     hand_over(&world, &secrets, job);
 
-    // Nothing is spent while the secrets cannot be reached.
+    // No token is used while the secret store is unavailable.
     let token = secrets.get("REMEMBERIZER_TOKEN");
     secrets.set("SECRETS_WRITER", "revoked");
     job(&Machine::new(&world, "revoked")).expect(6);
@@ -257,7 +258,7 @@ fn github() {
     job(&Machine::new(&world, "writes-again")).expect(0);
 }
 
-/// The response of GitLab's API has the new value in it, which must not get into the log.
+/// The response of GitLab's API contains the new value, which must not appear in the log.
 fn gitlab() {
     let world = World::new(Store::File);
     let secrets = Secrets::new(&world);
@@ -290,7 +291,7 @@ fn gitlab() {
     });
 }
 
-/// Reads the `script` of a job: of YAML, what the recipe uses.
+/// Parses the `script` of a job. Supports the part of YAML that the recipe uses.
 fn gitlab_script(job: &str) -> String {
     let (_, lines) = job.split_once("  script:\n").unwrap();
     let mut script = String::new();

@@ -1,5 +1,5 @@
-//! The shapes of `--json`, as `OUTPUT.md` has them; and how the program speaks
-//! to scripts: nothing on stdout but the answer, colours, closed pipes.
+//! The JSON output that `OUTPUT.md` describes, and output for scripts: stdout has only the
+//! result; colours; closed pipes.
 
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// The keys that `OUTPUT.md` promises for a command, in their order.
+/// Returns the keys in `OUTPUT.md` for a command, in their order.
 fn promised(command: &str) -> Vec<String> {
     let document = include_str!("../../OUTPUT.md");
     let start = format!("| `{command}` | `");
@@ -90,8 +90,8 @@ fn shapes() {
     assert_eq!(count, 20);
 }
 
-/// The keys are the same wherever the credential came from, and whether or not
-/// the server hands a session over.
+/// The keys do not depend on the source of the credential, nor on whether the server returns a
+/// session.
 fn same_keys_everywhere() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
@@ -185,7 +185,7 @@ fn errors() {
     assert_eq!(output.error_code(), "usage");
 }
 
-/// Whoever reads may stop reading.
+/// The reader of the output may close the pipe.
 fn closed_pipes() {
     let world = World::new(Store::File);
     world.login();
@@ -198,27 +198,27 @@ fn closed_pipes() {
         "api me/",
     ] {
         let mut command = Command::new("bash");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         let script = format!(
             "set -o pipefail; '{}' {args} | true; echo code=$?",
             World::program().display()
         );
-        let output = Output::of(command.args(["-c", &script]).output().unwrap());
+        let output = Output::from_process(command.args(["-c", &script]).output().unwrap());
         assert_eq!(
             (output.stdout.as_str(), output.stderr.as_str()),
             ("code=0\n", ""),
             "{args}"
         );
-        // Closed from the start.
+        // The stream is closed from the start.
         let script = format!("'{}' {args} >&-", World::program().display());
         let mut command = Command::new("bash");
-        world.dress(&mut command);
-        let output = Output::of(command.args(["-c", &script]).output().unwrap());
+        world.set_environment(&mut command);
+        let output = Output::from_process(command.args(["-c", &script]).output().unwrap());
         assert!(output.code < 101, "{args}: {output:?}");
     }
 }
 
-/// A signal ends a run whose stdout or stderr nobody reads, within a second.
+/// If nobody reads stdout or stderr, a signal still ends the run within a second.
 fn blocked_streams() {
     let world = World::new(Store::File);
     world.login();
@@ -229,7 +229,7 @@ fn blocked_streams() {
         (&["api", "no/"], true),
     ] {
         for (signal, code) in [("TERM", 143), ("INT", 130)] {
-            // A pipe holds 64 KiB; it is full before the program writes to it.
+            // A pipe holds 64 KiB. Fill it before the program writes to it.
             let (_reader, mut full) = std::io::pipe().unwrap();
             full.write_all(&[b'x'; 65_536]).unwrap();
             let mut command = world.command(args);
@@ -258,7 +258,7 @@ fn blocked_streams() {
                 }
                 std::thread::sleep(Duration::from_millis(10));
             };
-            // Before its first wait a run leaves signals to the system.
+            // Until a run first waits, signals have their default effect.
             let ended = status.code().or(status.signal().map(|number| 128 + number));
             assert_eq!(ended, Some(code), "{args:?} {signal}");
         }
@@ -293,7 +293,7 @@ fn quiet_and_verbose() {
     let quiet = world.run(&["refresh", "-q"]).expect(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     let mut command = world.command(&["refresh", "-v"]);
-    let told = Output::of(command.stdin(Stdio::null()).output().unwrap()).stderr;
+    let told = Output::from_process(command.stdin(Stdio::null()).output().unwrap()).stderr;
     assert!(told.contains("* POST http://127.0.0.1:"), "{told}");
     assert!(
         told.contains("the server has replaced the refresh token"),

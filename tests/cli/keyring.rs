@@ -1,6 +1,5 @@
-//! The keyring: healthy, locked, absent, stalled, without a collection; what
-//! is said, with which code, within which time; and that others read our
-//! entries and we theirs.
+//! The keyring: working, locked, absent, stopped, or without a collection. Checks messages,
+//! exit codes and times, and that other programs read our entries and we read theirs.
 
 use std::os::unix::net::UnixListener;
 use std::process::Command;
@@ -44,7 +43,7 @@ const COMMANDS: [&[&str]; 5] = [
     &["doctor"],
 ];
 
-/// Runs each command; each must end like this, within `bound`.
+/// Runs each command. Each must fail with this code, within `bound`.
 fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bound: f32) {
     for args in COMMANDS {
         let started = Instant::now();
@@ -52,7 +51,7 @@ fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bou
         command
             .env("REMEMBERIZER_PASSWORD", PASSWORD)
             .envs(env.iter().copied());
-        let output = Output::of(command.output().unwrap());
+        let output = Output::from_process(command.output().unwrap());
         let took = started.elapsed();
         assert!(
             took < Duration::from_secs_f32(bound),
@@ -72,7 +71,7 @@ fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bou
             .env("REMEMBERIZER_PASSWORD", PASSWORD)
             .envs(env.iter().copied());
         assert_eq!(
-            Output::of(command.output().unwrap()).error_code(),
+            Output::from_process(command.output().unwrap()).error_code(),
             json_code
         );
     }
@@ -96,7 +95,7 @@ fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bou
     );
 }
 
-/// A keyring world with a session in it.
+/// Creates a world with a session in its keyring.
 fn signed_in() -> World {
     let world = World::new(Store::Keyring);
     world.login();
@@ -267,14 +266,15 @@ fn secret_tool() {
     let entry = world.entry_json();
     assert_eq!(entry["version"], 1);
     assert_eq!(entry["api_url"], world.api.base_url());
-    // Written by the other tool in our form, the least of it.
+    // Another tool writes an entry with only the required keys.
     let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     world.set_entry(
         &serde_json::json!({"version": 1, "api_url": world.api.base_url(), "refresh_token": refresh}).to_string(),
     );
     let me = world.run(&["whoami", "--json"]).expect(0).json();
     assert_eq!(me["account"]["email"], EMAIL);
-    // Renewed in place: still one entry, which both read.
+    // A renewal replaces the entry in place: there is still one entry, which both programs
+    // read.
     world.run(&["refresh"]).expect(0);
     assert_ne!(world.entry_json()["refresh_token"], refresh);
     let found = world
@@ -340,17 +340,17 @@ fn asks_for_a_file() {
     screen.run("unset REMEMBERIZER_STORE");
     screen.start(&format!("rememberizer login {EMAIL} --api-url {url}"));
     screen.wait_for("Keep the Rememberizer session in a private file instead? [y/N]");
-    screen.line("y");
+    screen.type_line("y");
     screen.wait_for("password");
-    screen.line(PASSWORD);
-    let (code, shown) = screen.ended();
+    screen.type_line(PASSWORD);
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 0, "{shown}");
     assert!(
         shown.ends_with("the session is in a private file"),
         "{shown}"
     );
     assert_eq!(world.profiles()["profiles"]["default"]["store"], "file");
-    // Asked once: the profile remembers.
+    // The user is asked once. The profile records the choice.
     world.run(&["whoami"]).expect(0);
 }
 
@@ -367,7 +367,7 @@ fn quick() {
     ] {
         let log = world.home().join("strace");
         let mut command = Command::new("strace");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .args(["-f", "-e", "trace=openat,connect,execve,flock,socket", "-o"])
             .arg(&log)
@@ -376,7 +376,7 @@ fn quick() {
         if complete {
             command.env("REMEMBERIZER_COMPLETE", "fish");
         }
-        let output = Output::of(command.output().unwrap()).expect(0);
+        let output = Output::from_process(command.output().unwrap()).expect(0);
         assert!(!output.stdout.is_empty(), "{args:?} says something");
         let log = std::fs::read_to_string(log).unwrap();
         for word in [

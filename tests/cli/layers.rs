@@ -1,5 +1,5 @@
-//! The import rules of `src/`: which part of the crate, and which other crate,
-//! a file may name. The rules read the text of the files.
+//! The import rules of `src/`: which modules and crates a file may name. The tests search the
+//! text of the files.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// What each layer may name of the crate.
+/// The modules that each layer may name.
 const MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("model", &[]),
     ("api", &["model"]),
@@ -31,7 +31,7 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
 /// The modules of `command/` that commands share. All others are commands.
 const SHARED: [&str; 5] = ["captcha", "input", "report", "sign_in", "takeover"];
 
-/// Where a secret may leave the process.
+/// The files that may read the text of a secret.
 const MAY_EXPOSE: [&str; 5] = [
     "api/",
     "store/",

@@ -1,12 +1,12 @@
-//! A session's whole life, on both stores: what is printed, what the server
-//! saw, what is left.
+//! A session from login to logout, in both stores: the output, the requests, and what remains
+//! in the store.
 
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Test, World, on_both};
+use crate::support::{Test, World, on_both_stores};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    tests.extend(on_both("life::whole", whole));
+    tests.extend(on_both_stores("life::whole", whole));
     tests
 }
 

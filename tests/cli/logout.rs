@@ -1,16 +1,16 @@
-//! The end of a session: revoked, purged, and each part reported.
+//! Logout: revokes the session, removes it from the stores, and reports each result.
 
 use crate::sandbox::{BodyKind, Fault};
 use crate::support::world::EMAIL;
-use crate::support::{Part, Store, Test, World, on_both, test};
+use crate::support::{Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests =
         vec![test("logout::copies_in_both_stores", both_stores).needs(&[Part::Keyring])];
-    tests.extend(on_both("logout::reports", reports));
-    tests.extend(on_both("logout::server_unreachable", unreachable));
-    tests.extend(on_both("logout::all", all));
-    tests.extend(on_both("logout::login_over_a_session", login_over));
+    tests.extend(on_both_stores("logout::reports", reports));
+    tests.extend(on_both_stores("logout::server_unreachable", unreachable));
+    tests.extend(on_both_stores("logout::all", all));
+    tests.extend(on_both_stores("logout::login_over_a_session", login_over));
     tests
 }
 
@@ -99,7 +99,7 @@ fn login_over(world: &World) {
         .as_str()
         .unwrap()
         .to_owned();
-    // The revocation is best effort, and comes after the new session is stored.
+    // The old session is revoked after the new one is stored. A failure is only reported.
     world
         .api
         .fault(Fault::status(503, BodyKind::Html).at("/auth/custom-logout/"));
@@ -119,7 +119,7 @@ fn login_over(world: &World) {
     world.login();
     assert!(!world.api.refresh_works(&new), "revoked");
     world.run(&["refresh"]).expect(0);
-    // A refused login leaves what is stored alone.
+    // A refused login does not change the store.
     let before = world.entry();
     world
         .run_env(&[("REMEMBERIZER_PASSWORD", "wrong")], &["login", EMAIL])
@@ -127,7 +127,7 @@ fn login_over(world: &World) {
     assert_eq!(world.entry(), before);
 }
 
-/// A left-over in the other store shadows nothing, and is gone after a login or a logout.
+/// An old session in the other store is not used, and a login or logout removes it.
 fn both_stores() {
     let world = World::new(Store::Keyring);
     world.login();

@@ -1,11 +1,10 @@
-//! Machines without a home, with a read-only or full one, or with files where our
-//! directories belong: errors are clear, the working directory stays empty, and no
-//! session is lost.
+//! Home directories that are missing, read-only or full, or that have files in place of our
+//! directories: errors are clear, the working directory stays empty, and no session is lost.
 
 use std::process::Command;
 
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let unshare = [Part::Command("unshare"), Part::Root];
@@ -38,7 +37,8 @@ pub fn tests() -> Vec<Test> {
     ];
     let prlimit = [Part::Command("prlimit")];
     tests.extend(
-        on_both("machine::few_descriptors", few_descriptors).map(|test| test.needs(&prlimit)),
+        on_both_stores("machine::few_descriptors", few_descriptors)
+            .map(|test| test.needs(&prlimit)),
     );
     tests
 }
@@ -66,7 +66,7 @@ fn no_home() {
             if let Some(home) = home {
                 command.env("HOME", home);
             }
-            let output = Output::of(command.output().unwrap());
+            let output = Output::from_process(command.output().unwrap());
             assert!([0, 1, 3, 6].contains(&output.code), "{args:?}: {output:?}");
             if args[0] == "login" {
                 assert_eq!(output.code, 1, "{output:?}");
@@ -90,7 +90,7 @@ fn no_home() {
 /// Runs a script in a mount namespace, where it can mount a tmpfs over our directories.
 fn unshared(world: &World, script: &str) -> Output {
     let mut command = Command::new("unshare");
-    world.dress(&mut command);
+    world.set_environment(&mut command);
     let program = World::program();
     command
         .args([
@@ -100,7 +100,7 @@ fn unshared(world: &World, script: &str) -> Output {
             &format!("set -u; R='{}'; {script}", program.display()),
         ])
         .env("REMEMBERIZER_PASSWORD", PASSWORD);
-    Output::of(command.output().unwrap())
+    Output::from_process(command.output().unwrap())
 }
 
 fn read_only_home() {
@@ -195,7 +195,7 @@ fn directories_without_home() {
     let (config, data) = (world.home().join("c"), world.home().join("d"));
     let run = |dirs: &[(&str, &std::path::Path)], args: &[&str]| {
         let mut command = Command::new("setpriv");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .args(["--reuid=54321", "--clear-groups"])
             .arg(&program)
@@ -203,7 +203,7 @@ fn directories_without_home() {
             .env("REMEMBERIZER_PASSWORD", PASSWORD)
             .env_remove("HOME")
             .envs(dirs.iter().copied());
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     };
     let both = [
         ("XDG_CONFIG_HOME", config.as_path()),
@@ -254,7 +254,7 @@ fn files_in_the_way() {
     world.run(&["refresh"]).expect(0);
 }
 
-/// What strace does to one file operation.
+/// The fault that strace injects into one file operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Injection {
     Kill,
@@ -275,7 +275,7 @@ fn interrupt_file_operations(injection: Injection) {
             world.login();
             let what = if fail { "error=ENOSPC" } else { "signal=KILL" };
             let mut command = Command::new("strace");
-            world.dress(&mut command);
+            world.set_environment(&mut command);
             let log = world.home().join("strace");
             command
                 .args(["-f", "-qq", "-o"])
@@ -306,7 +306,7 @@ fn interrupt_file_operations(injection: Injection) {
                 .args(["-e", &format!("inject={call}:{what}:when={number}")])
                 .arg(World::program())
                 .arg("refresh");
-            let output = Output::of(command.output().unwrap());
+            let output = Output::from_process(command.output().unwrap());
             let log = std::fs::read_to_string(log).unwrap_or_default();
             let hit = log.contains("INJECTED") || log.contains("killed by SIGKILL");
             if !hit {
@@ -354,12 +354,12 @@ fn few_descriptors(world: &World) {
     for limit in 3..22 {
         let before = world.entry();
         let mut command = Command::new("prlimit");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .arg(format!("--nofile={limit}"))
             .arg(World::program())
             .arg("refresh");
-        let output = Output::of(command.output().unwrap());
+        let output = Output::from_process(command.output().unwrap());
         assert!(
             output.code != 101 && output.code < 128,
             "{limit}: {output:?}"
@@ -391,10 +391,10 @@ fn no_more_threads() {
     for threads in 1..4 {
         for args in [&["refresh"][..], &["token"], &["whoami"], &["doctor"]] {
             let mut command = Command::new("setpriv");
-            world.dress(&mut command);
+            world.set_environment(&mut command);
             let limit = format!("--nproc={threads}");
             command.args(nobody).args(["prlimit", &limit]);
-            let output = Output::of(command.arg(&program).args(args).output().unwrap());
+            let output = Output::from_process(command.arg(&program).args(args).output().unwrap());
             assert!(
                 [0, 1, 5].contains(&output.code),
                 "{threads} {args:?}: {output:?}"

@@ -1,8 +1,8 @@
-//! Tests of the built program: as a process, at a terminal, in shells, against
-//! a stand-in API, with a real keyring.
+//! Tests of the built program: as a process, at a terminal and in shells, with the sandbox as
+//! the server and a real keyring.
 //!
-//! A test that lacks a part says which one and counts as ignored; under
-//! `CI=true` it fails.
+//! If a test needs a tool that is missing, it counts as ignored and its name includes the tool.
+//! With `CI=true`, it fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -69,11 +69,11 @@ mod takeover_pipe;
 mod token_file;
 mod windows;
 
-// The files of `src/` that the parsers' properties bring in name it so.
+// The files of `src/` that `parsers` includes import this as `crate::model`.
 use rememberizer_cli::model;
 
 fn main() -> std::process::ExitCode {
-    support::conclude(vec![
+    support::run_tests(vec![
         api::tests(),
         captcha::tests(),
         clocks::tests(),

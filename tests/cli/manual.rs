@@ -32,8 +32,8 @@ pub fn commands() -> Vec<Vec<String>> {
     found
 }
 
-/// A sentence, groups of flags, two or three examples that can be typed, the exit codes:
-/// all within 80 columns.
+/// Each help text has a sentence, groups of flags, two or three examples that work, and the
+/// exit codes, all within 80 columns.
 fn help() {
     let world = World::new(Store::File);
     for words in commands() {
@@ -66,7 +66,7 @@ fn help() {
     assert!(world.api.requests().is_empty());
 }
 
-/// Whether the program knows what an example says, without what belongs to the shell.
+/// Whether the program accepts the arguments of an example. Ignores the syntax of the shell.
 fn parses(example: &str) {
     let (_, call) = example.split_once("rememberizer ").expect(example);
     let call = call.split([')', '>', '<', '|']).next().unwrap();
@@ -99,7 +99,7 @@ fn pages() {
     assert_eq!(written, expected);
     for page in written {
         let mut man = Command::new("man");
-        world.dress(&mut man);
+        world.set_environment(&mut man);
         let output = man
             .args(["--warnings", "-E", "UTF-8", "-P", "cat", "-l"])
             .arg(dir.join(&page))
@@ -129,7 +129,7 @@ fn pages() {
     }
 }
 
-/// Packagers run no binary: `man/` holds what the program writes.
+/// `man/` holds the pages that the program writes, since packagers cannot run the program.
 fn pages_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let made = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Others at work at the same time or before: another version of the program,
-//! an editor in the profiles file. Nothing of theirs is lost.
+//! Other programs write at the same time: another version of this program, or an editor in the
+//! profiles file. Their changes are not lost.
 
 use std::time::Duration;
 
@@ -33,8 +33,8 @@ fn another_version() {
     assert!(world.api.requests().is_empty());
 }
 
-/// A version of the program that knows no lock stores a session of its own
-/// while ours is being exchanged, and the server then refuses ours.
+/// A version of the program without locks stores another session while our token is being
+/// exchanged, and the server then refuses our token.
 fn renewed_meanwhile() {
     let world = World::new(Store::File);
     world.login();
@@ -56,15 +56,14 @@ fn renewed_meanwhile() {
     theirs["refresh_token"] = renewed.refresh.unwrap().into();
     theirs["access_token"] = renewed.access.into();
     world.set_entry(&theirs.to_string());
-    let output = Output::of(ours.wait_with_output().unwrap()).expect(0);
+    let output = Output::from_process(ours.wait_with_output().unwrap()).expect(0);
     assert_eq!(world.api.count("/auth/custom-refresh/"), 1, "{output:?}");
     assert_eq!(world.entry_json(), theirs, "theirs is not dropped");
     world.api.set(|s| s.delays.clear());
     world.run(&["refresh"]).expect(0);
 }
 
-/// Another program writes the profiles file while ours waits for the server:
-/// what it wrote stays.
+/// Another program writes the profiles file while ours waits for the server. Its change stays.
 fn replaced_meanwhile() {
     let world = World::new(Store::File);
     world.login();
@@ -81,13 +80,13 @@ fn replaced_meanwhile() {
         std::fs::write(file.with_extension("new"), profiles.to_string()).unwrap();
         set_mode(&file.with_extension("new"), 0o600);
         std::fs::rename(file.with_extension("new"), &file).unwrap();
-        Output::of(run.wait_with_output().unwrap()).expect(code);
+        Output::from_process(run.wait_with_output().unwrap()).expect(code);
         let now = world.profiles();
         assert_eq!(now["profiles"]["other"], profiles["profiles"]["other"]);
         world.api.set(|s| s.delays.clear());
     }
     assert_eq!(world.profiles()["profiles"]["default"]["signed_in"], false);
-    // Half of a file is an error that names it, and stays as it is.
+    // An incomplete profiles file is an error that names the file. The file is not changed.
     let half = "{\"version\": 1, \"profiles\": {\"default\"";
     std::fs::write(&file, half).unwrap();
     let output = world.run(&["refresh"]).expect(1);

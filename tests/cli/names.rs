@@ -1,5 +1,4 @@
-//! How the names of servers are resolved: the C library's business, of which the
-//! static build has another than the usual one.
+//! Name resolution, which the C library does. The static build has another C library.
 
 use std::net::UdpSocket;
 use std::process::Command;
@@ -34,8 +33,8 @@ fn localhost() {
     }
 }
 
-/// A world whose server speaks https, with `/etc/hosts` and `/etc/resolv.conf`
-/// of its own while the program runs.
+/// A world whose server uses https. While the program runs, `/etc/hosts` and `/etc/resolv.conf`
+/// are replaced.
 struct Resolver {
     world: World,
     ca: String,
@@ -47,7 +46,7 @@ impl Resolver {
             tls: Some(TlsKind::Good),
             ..Settings::default()
         };
-        let world = World::with(Store::File, settings);
+        let world = World::with_settings(Store::File, settings);
         let write = |name: &str, text: &str| {
             let path = world.home().join(name);
             std::fs::write(&path, text).unwrap();
@@ -62,7 +61,7 @@ impl Resolver {
     fn login(&self, host: &str) -> Output {
         let port = self.world.api.address().port();
         let mut command = Command::new("unshare");
-        self.world.dress(&mut command);
+        self.world.set_environment(&mut command);
         command
             .args(["-m", "sh", "-c"])
             .arg(
@@ -73,7 +72,7 @@ impl Resolver {
             .args(["login", EMAIL, "--store=file", "--ca-cert", &self.ca])
             .arg(format!("--api-url=https://{host}:{port}/api/v1"))
             .env("REMEMBERIZER_PASSWORD", PASSWORD);
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     }
 }
 
@@ -84,7 +83,8 @@ fn hosts_file() {
 }
 
 fn search_domain() {
-    // An address of this process alone: other suites may run at the same time.
+    // Use an address that depends on the process ID, because other test suites may run at the
+    // same time.
     let [.., high, low] = std::process::id().to_be_bytes();
     let address = format!("127.77.{high}.{low}");
     serve_names(&address);
@@ -93,7 +93,8 @@ fn search_domain() {
         &format!("nameserver {address}\nsearch sandbox.test\n"),
     );
     resolver.login("api.sandbox.test").expect(0);
-    // Resolved by way of the search domain; the certificate is for the whole name.
+    // The short name is resolved with the search domain, but the certificate is for the full
+    // name.
     let output = resolver.login("api").expect(5);
     assert!(output.stderr.contains("certificate"), "{output:?}");
     let output = resolver.login("nowhere").expect(5);
@@ -103,7 +104,8 @@ fn search_domain() {
     );
 }
 
-/// Answers questions for `api.sandbox.test`, and says of other names that there are none.
+/// Answers DNS queries for `api.sandbox.test`. For other names, responds that they do not
+/// exist.
 fn serve_names(address: &str) {
     const NAME: &[u8] = b"\x03api\x07sandbox\x04test\x00";
     const A: [u8; 2] = [0, 1];

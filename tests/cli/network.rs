@@ -35,7 +35,7 @@ fn with_tls(kind: TlsKind) -> World {
         tls: Some(kind),
         ..Settings::default()
     };
-    let world = World::with(Store::File, settings);
+    let world = World::with_settings(Store::File, settings);
     std::fs::write(world.home().join("ca.pem"), world.api.ca_pem().unwrap()).unwrap();
     world
 }
@@ -83,7 +83,7 @@ fn tls() {
     login(&world, &[], &["--ca-cert", &ca]).expect(0);
 }
 
-/// A server with only TLS 1.0 or 1.1, which Debian's OpenSSL still supports.
+/// Starts a server with only TLS 1.0 or 1.1, which Debian's OpenSSL still supports.
 fn old_tls() {
     let world = with_tls(TlsKind::Good);
     let dir = world.home();
@@ -310,7 +310,7 @@ fn not_this_api() {
     assert_eq!(world.entry(), before);
 }
 
-/// A 401 to an access token is renewed and repeated once, with any body.
+/// After a 401 with any body, the access token is renewed and the request repeated once.
 fn any_401() {
     let world = World::new(Store::File);
     world.login();
@@ -352,7 +352,7 @@ fn any_401() {
         "is the API URL right? rememberizer profile show"
     );
     assert_eq!(world.api.count("/account/"), 2);
-    // At the exchange, HTML says nothing about the session.
+    // An HTML response to an exchange does not end the session.
     world.api.set(|s| s.faults.clear());
     let before = world.entry();
     world.api.fault(html().at("/auth/custom-refresh/"));
@@ -424,7 +424,7 @@ fn later_page() {
     let printed = output.json();
     assert_eq!(printed["pages"][0]["next"], "?page=2", "{printed}");
     assert_eq!(printed["status"], 200);
-    // Without a failure, no number loses digits.
+    // If no request fails, numbers keep all their digits.
     world
         .api
         .fault(Fault::answer(200, &json, first).at("/list/"));

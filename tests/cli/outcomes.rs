@@ -1,4 +1,5 @@
-//! The table of outcomes, row by row, in text and in JSON; and that of `OUTPUT.md`.
+//! Tests each row of the table of outcomes, as text and as JSON, and compares the table with
+//! `OUTPUT.md`.
 
 use std::time::Duration;
 
@@ -52,12 +53,12 @@ fn signalled(world: &World, signal: &str, json: bool) -> Output {
         .args([&format!("-{signal}"), &pid])
         .status()
         .unwrap();
-    let output = Output::of(run.wait_with_output().unwrap());
+    let output = Output::from_process(run.wait_with_output().unwrap());
     world.api.set(|s| s.delays.clear());
     output
 }
 
-/// One run that ends in this way.
+/// Runs a command that has this outcome.
 fn provoke(outcome: Outcome, json: bool) -> Output {
     let store = match outcome {
         Outcome::StoreUnavailable | Outcome::StoreLocked => Store::Keyring,
@@ -137,7 +138,7 @@ fn every_row() {
         if outcome == Outcome::Done {
             continue;
         }
-        // Of a session that ends soon, the facts are printed as well.
+        // If the session expires soon, its state is printed too.
         let has_answer = outcome == Outcome::SessionEnding;
         assert_eq!(!text.stdout.is_empty(), has_answer, "{:?}", outcome);
         let lines: Vec<_> = text.stderr.lines().collect();
@@ -151,7 +152,7 @@ fn every_row() {
         );
         assert_eq!(json.error_code(), code, "{:?}", outcome);
         assert_eq!(json.stderr, "", "{:?}", outcome);
-        // Each ran in a home of its own and at a time of its own, which a message may name.
+        // The two runs differ in home directory and time, which a message may contain.
         let words = |text: &str| -> Vec<String> {
             let is_own = |word: &&str| word.starts_with("/tmp/") || word.ends_with('Z');
             let words = text.split(' ').filter(|word| !is_own(word));

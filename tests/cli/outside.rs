@@ -1,8 +1,9 @@
-//! Credentials from outside: taken over, or standing in for the stored session.
+//! Tokens of other programs: a login takes a token over, or a variable replaces the stored
+//! session.
 
 use crate::sandbox::RotationPolicy;
 use crate::support::world::EMAIL;
-use crate::support::{Output, Store, Test, World, on_both, test};
+use crate::support::{Output, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -12,7 +13,7 @@ pub fn tests() -> Vec<Test> {
         test("outside::named_wherever_in_force", named),
         test("outside::taken_over_without_rotation", without_rotation),
     ];
-    tests.extend(on_both("outside::take_over", take_over));
+    tests.extend(on_both_stores("outside::take_over", take_over));
     tests
 }
 
@@ -45,7 +46,7 @@ fn take_over(world: &World) {
         "proven by an exchange"
     );
     assert_eq!(world.profiles()["profiles"]["default"]["login"], EMAIL);
-    // Over an existing session: the new one is stored, then the old one revoked.
+    // If a session exists, the new session is stored and then the old one is revoked.
     let old = world.entry_json()["refresh_token"]
         .as_str()
         .unwrap()
@@ -61,13 +62,13 @@ fn take_over(world: &World) {
         "the previous session is revoked"
     );
     world.run(&["whoami"]).expect(0);
-    // A token that is none leaves the session alone.
+    // An invalid token does not change the session.
     let before = world.entry();
     world
         .run_stdin(b"nonsense", &["login", "--refresh-token-stdin"])
         .expect(4);
     assert_eq!(world.entry(), before);
-    // Handed on and taken over elsewhere.
+    // Passes the session on to another profile.
     let handed = world.run(&["token", "--refresh-token"]).expect(0).stdout;
     world
         .run_stdin(
@@ -100,12 +101,13 @@ fn without_rotation() {
     ];
     world.run_stdin(given.as_bytes(), &args).expect(0);
     assert_eq!(world.entry_json()["refresh_token"], given);
-    // Once more, over itself: it must not be revoked as the former one.
+    // Takes the same session over again. It must not be revoked as the replaced session.
     world.run_stdin(given.as_bytes(), &args).expect(0);
     world.run(&["refresh"]).expect(0);
 }
 
-/// A world where somebody else is signed in, which nothing here may touch.
+/// Creates a world with a stored session, and returns its entry, which a token in a variable
+/// must not change.
 fn with_stored() -> (World, Option<String>) {
     let world = World::new(Store::File);
     world.login();
@@ -150,7 +152,7 @@ fn refresh_token() {
             "{output:?}"
         );
     };
-    // The one command that hands the new token on has nothing to warn of.
+    // The command that prints the new refresh token does not warn.
     for _ in 0..3 {
         let output = world
             .run_env(&[(REFRESH, &refresh)], &["token", "--refresh-token"])
@@ -165,7 +167,7 @@ fn refresh_token() {
         .run_env(&[(REFRESH, &refresh)], &["whoami", "--json"])
         .expect(3);
     assert_eq!(spent.error_code(), "session_ended");
-    // A server that does not rotate spends nothing.
+    // If the server does not rotate tokens, no token is replaced.
     world.api.set(|s| s.rotation = RotationPolicy::Off);
     let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     for args in [&["token"][..], &["whoami"], &["refresh"]] {
@@ -191,7 +193,8 @@ fn rejected() {
             assert!(output.stdout.contains(variable), "{output:?}");
         }
     }
-    // An access token that is refused is renewed from the refresh token beside it.
+    // If the server refuses the access token in a variable, the refresh token in the other
+    // variable is exchanged.
     let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     world
         .run_env(&[(ACCESS, "nonsense"), (REFRESH, &refresh)], &["whoami"])
@@ -203,7 +206,7 @@ fn rejected() {
             world.entry_json()["access_token"].as_str()
         );
     }
-    // Empty counts as unset.
+    // An empty variable counts as unset.
     world
         .run_env(&[(ACCESS, ""), (REFRESH, "")], &["whoami"])
         .expect(0);

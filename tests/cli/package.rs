@@ -1,5 +1,4 @@
-//! What a release is made of: the files of the package, and the crates that
-//! it depends on, each with its reason.
+//! The files of the package, and the dependencies, which CONTRIBUTING must explain.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,7 +45,7 @@ fn contents() {
     let mut loose: Vec<_> = listed
         .lines()
         .filter(|file| !file.starts_with("src/") && !file.starts_with("completions/"))
-        // Where the sources came from; only there in a clone.
+        // Describes the commit. This file exists only in a clone.
         .filter(|file| *file != ".cargo_vcs_info.json")
         .collect();
     loose.sort_unstable();
@@ -96,8 +95,8 @@ fn reasons() {
     assert!(count > 40, "only {count}");
 }
 
-/// No template names a repository, and each has the version of `Cargo.toml`; what
-/// is filled in has no place left.
+/// The templates name no repository and have the version of `Cargo.toml`. After they are filled
+/// in, no placeholder remains.
 fn templates() {
     let version = env!("CARGO_PKG_VERSION");
     let dir = tempfile::tempdir().unwrap();
@@ -140,7 +139,7 @@ fn templates() {
     }
 }
 
-/// The package of this kind that `packaging/build` made.
+/// Returns the package of this kind that `packaging/build` has created.
 pub fn package(extension: &str) -> Option<PathBuf> {
     let packages = std::fs::read_dir(root().join("target/packages")).ok()?;
     packages
@@ -150,7 +149,7 @@ pub fn package(extension: &str) -> Option<PathBuf> {
 
 fn dpkg(args: &[&str]) {
     let output = Command::new("dpkg")
-        // Images of Debian are often set up to leave the manual out.
+        // Debian images are often configured to skip manual pages.
         .args([
             "--path-include=/usr/share/man/*",
             "--path-include=/usr/share/doc/*",
@@ -174,7 +173,7 @@ fn files_below(dir: &Path) -> Vec<PathBuf> {
 fn version_of(program: &Path) {
     let output = Command::new(program).arg("--version").output().unwrap();
     let version = concat!("rememberizer ", env!("CARGO_PKG_VERSION"), "\n");
-    assert_eq!(Output::of(output).expect(0).stdout, version);
+    assert_eq!(Output::from_process(output).expect(0).stdout, version);
 }
 
 fn deb_in_root() {
@@ -188,7 +187,7 @@ fn deb_in_root() {
     }
     let flag = format!("--root={}", dir.path().display());
     let package = package("deb").unwrap().display().to_string();
-    // The C library is not in that root.
+    // There is no C library in that root directory.
     dpkg(&[&flag, "--force-depends", "--install", &package]);
     version_of(&dir.path().join("usr/bin/rememberizer"));
     for file in [
@@ -212,12 +211,12 @@ fn rpm_in_root() {
     let dir = tempfile::tempdir().unwrap();
     let rpm = |args: &[&str]| {
         let output = Command::new("rpm")
-            // A Debian machine has no database of rpm, and no dependencies in it.
+            // On Debian, rpm has no database, so no dependency is installed.
             .args(["--force-debian", "--nodeps", "--dbpath", "/db", "--root"])
             .arg(dir.path())
             .args(args)
             .output();
-        Output::of(output.unwrap()).expect(0)
+        Output::from_process(output.unwrap()).expect(0)
     };
     rpm(&["-i", &package("rpm").unwrap().display().to_string()]);
     version_of(&dir.path().join("usr/bin/rememberizer"));
@@ -244,19 +243,19 @@ fn deb_on_machine() {
     let world = World::new(Store::File);
     dpkg(&["--install", &package("deb").unwrap().display().to_string()]);
     let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
-    let listed = Output::of(listed.unwrap()).expect(0).stdout;
-    // A failure in between must not leave the package behind.
+    let listed = Output::from_process(listed.unwrap()).expect(0).stdout;
+    // If a check fails, the package must still be removed.
     let used = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         version_of(Path::new("/usr/bin/rememberizer"));
         let mut man = Command::new("man");
-        world.dress(&mut man);
+        world.set_environment(&mut man);
         let page = man.arg("rememberizer-login").output().unwrap();
-        let page = Output::of(page).expect(0).stdout;
+        let page = Output::from_process(page).expect(0).stdout;
         assert!(page.contains("rememberizer login"), "{page}");
-        // A fresh shell, as a login gives it, loads the completion at the first Tab.
+        // A new login shell loads the completion at the first Tab.
         let env = [("PATH", "/usr/bin:/bin"), ("PS1", "$ ")];
         let screen = Screen::with_shell(&world, &env, &["bash", "--norc"]);
-        screen.line(". /usr/share/bash-completion/bash_completion");
+        screen.type_line(". /usr/share/bash-completion/bash_completion");
         screen.type_text("rememberizer logi");
         screen.press("Tab");
         screen.wait_for("rememberizer login");

@@ -4,19 +4,19 @@
 use std::process::Child;
 
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Test, World, on_both};
+use crate::support::{Output, Test, World, on_both_stores};
 
 pub fn tests() -> Vec<Test> {
-    on_both("parallel::logins_of_50_profiles", logins)
+    on_both_stores("parallel::logins_of_50_profiles", logins)
         .into_iter()
-        .chain(on_both("parallel::doctors", doctors))
+        .chain(on_both_stores("parallel::doctors", doctors))
         .collect()
 }
 
 fn all_succeed(runs: Vec<Child>) {
     let outputs: Vec<_> = runs
         .into_iter()
-        .map(|run| Output::of(run.wait_with_output().unwrap()))
+        .map(|run| Output::from_process(run.wait_with_output().unwrap()))
         .collect();
     let failed: Vec<_> = outputs.iter().filter(|output| output.code != 0).collect();
     assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());

@@ -1,6 +1,5 @@
-//! Properties of the parsers that read what others wrote, the same that are
-//! fuzzed with coverage (`tests/fuzz`): on the seeds, on what once failed, and
-//! on mutations of both.
+//! Checks the properties of `tests/fuzz/properties`, for parsers of untrusted text, with the
+//! seeds, with inputs that once failed, and with mutations of both.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -41,7 +40,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// Pieces that mean something to one parser or another.
+/// Texts that are part of the syntax of a parser.
 const PIECES: [&[u8]; 24] = [
     b"\n",
     b"\0",
@@ -69,7 +68,7 @@ const PIECES: [&[u8]; 24] = [
     b"../",
 ];
 
-/// What is done to a seed at a place in it.
+/// A mutation of a seed at a position.
 #[derive(Debug, Clone)]
 enum Edit {
     Insert(Index, &'static [u8]),
@@ -129,8 +128,9 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     seeds
 }
 
-/// A thousand damaged texts of each form: whatever is found in one, it is not
-/// the value of another cookie, and an error shows none. (Removing a piece can join two cookies to one.)
+/// Damages each form of copied cookies a thousand times. The value that is found must not be
+/// the value of another cookie, and an error must not contain a value. (Removing a part of the
+/// text can join two cookies into one.)
 fn no_other_cookie() {
     let damage = || {
         edit().prop_filter("joins nothing", |edit| {

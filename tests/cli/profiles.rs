@@ -114,7 +114,7 @@ fn remove_asks() {
     screen.start("rememberizer profile remove default");
     screen.wait_for("Remove the Rememberizer profile default and end its session? [y/N]");
     screen.press("Enter");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert!(
         code == 0 && shown.ends_with("nothing was removed"),
         "{shown}"
@@ -184,7 +184,7 @@ fn names_that_clash() {
             .run(&["profile", "set", "login", "bob", "-p", name])
             .expect(0);
     }
-    // Profiles with such names that exist already can still be used.
+    // Existing profiles with such names can still be used.
     let mut profiles = world.profiles();
     for name in ["work", "aux"] {
         profiles["profiles"][name] = profiles["profiles"]["Work"].clone();

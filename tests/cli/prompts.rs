@@ -1,10 +1,10 @@
-//! At a terminal: what is asked, what the screen shows, and how one leaves.
+//! Prompts at a terminal: the questions, what the screen shows, and how the user cancels.
 
 use std::time::Duration;
 
 use crate::sandbox::{Delay, Settings};
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Part, Screen, Store, Test, World, on_both, test};
+use crate::support::{Part, Screen, Store, Test, World, on_both_stores, test};
 
 const TMUX: &[Part] = &[Part::Command("tmux")];
 
@@ -20,13 +20,13 @@ pub fn tests() -> Vec<Test> {
         test("prompts::refused_is_asked_again", refused_is_asked_again),
         test("prompts::spinner", spinner),
     ];
-    tests.extend(on_both("prompts::first_minute", first_minute));
+    tests.extend(on_both_stores("prompts::first_minute", first_minute));
     tests.into_iter().map(|test| test.needs(TMUX)).collect()
 }
 
-/// What the screen shows, without the shell's own prompts.
+/// Returns the text on the screen, without the prompts of the shell.
 fn shown(screen: &Screen<'_>, code: i32) -> String {
-    let (ended, shown) = screen.ended();
+    let (ended, shown) = screen.wait_for_exit();
     assert_eq!(ended, code, "{shown}");
     screen.clear();
     let (_, shown) = shown.split_once('\n').unwrap_or_default();
@@ -41,22 +41,22 @@ fn first_minute(world: &World) {
     let screen = Screen::new(world);
     screen.start("rememberizer signup");
     screen.wait_for("? E-mail address for Rememberizer ›");
-    screen.line("zoe@example.com");
+    screen.type_line("zoe@example.com");
     screen.wait_for("? Your name at Rememberizer ›");
-    screen.line("Zoë 東京 Ångström");
+    screen.type_line("Zoë 東京 Ångström");
     screen.wait_for("? New password for Rememberizer ›");
-    screen.line("correct horse 9");
+    screen.type_line("correct horse 9");
     screen.wait_for("? The same Rememberizer password again ›");
-    screen.line("correct horse 8");
+    screen.type_line("correct horse 8");
     screen.wait_for("warning: the two entries differ; try again");
     let twice = |text: &'static str| {
         screen.wait_until(text, |shown| shown.matches(text).count() == 2);
-        screen.line("correct horse 9");
+        screen.type_line("correct horse 9");
     };
     twice("? New password for Rememberizer ›");
     twice("? The same Rememberizer password again ›");
     screen.wait_for("mailed to zoe@example.com (blank: later) ›");
-    screen.line("000000");
+    screen.type_line("000000");
     screen.wait_until("the question again", |shown| {
         shown.matches("(blank: later)").count() == 2
     });
@@ -90,7 +90,7 @@ fn first_minute(world: &World) {
     let tries = world.api.requests().len();
     screen.start("rememberizer verify");
     screen.wait_for("(blank: later) ›");
-    screen.line(&format!(
+    screen.type_line(&format!(
         "  {} ",
         world.api.mailed_code("zoe@example.com").unwrap()
     ));
@@ -106,7 +106,7 @@ fn first_minute(world: &World) {
     screen.wait_for("(zoe@example.com) ›");
     screen.press("Enter");
     screen.wait_for("? Rememberizer password for zoe@example.com ›");
-    screen.line("correct horse 9");
+    screen.type_line("correct horse 9");
     assert_eq!(
         shown(&screen, 0),
         format!(
@@ -116,13 +116,13 @@ fn first_minute(world: &World) {
             world.api.address()
         )
     );
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
 }
 
-/// What a question shows, and what is answered to it.
+/// The text of a question, and the answer to it.
 type Answers = &'static [(&'static str, &'static str)];
 
-/// Every question, and the answers that lead to it.
+/// Each question, with the answers that lead to it.
 const QUESTIONS: [(&str, Answers, &str); 8] = [
     ("signup", &[], "address"),
     ("signup", &[("address", "bob@example.com")], "name at"),
@@ -151,7 +151,7 @@ fn left_by_a_key() {
             screen.start(&format!("rememberizer {command}"));
             for (asked, answer) in answers {
                 screen.wait_for(asked);
-                screen.line(answer);
+                screen.type_line(answer);
             }
             screen.wait_for(question);
             screen.press(key);
@@ -165,7 +165,7 @@ fn left_by_a_key() {
             } else {
                 assert_eq!(last, message, "{command} {key}:\n{shown}");
             }
-            screen.expect_sane();
+            screen.assert_terminal_is_restored();
             screen.clear();
         }
     }
@@ -174,13 +174,13 @@ fn left_by_a_key() {
     assert!(world.api.session_alive(EMAIL));
 }
 
-/// A terminal's keys move the cursor; what is typed lands there.
+/// The cursor keys move the cursor, and text is inserted at the cursor.
 fn editing() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
     screen.start("rememberizer signup --name Bob");
     screen.wait_for("address");
-    screen.line("bob.example.com");
+    screen.type_line("bob.example.com");
     screen.wait_for("warning: an e-mail address contains an @");
     screen.wait_until("the prompt again", |shown| {
         shown.matches("address for").count() == 2
@@ -203,9 +203,9 @@ fn editing() {
     for key in ["Left", "BSpace"] {
         screen.press(key);
     }
-    screen.line("e 9");
+    screen.type_line("e 9");
     screen.wait_for("again");
-    screen.line("correct horse 9");
+    screen.type_line("correct horse 9");
     screen.wait_for("(blank: later)");
     screen.press("Enter");
     let shown = shown(&screen, 0);
@@ -214,7 +214,7 @@ fn editing() {
         "{shown}"
     );
     assert!(world.api.account("bob@example.com").is_some());
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
 }
 
 fn strange_lines() {
@@ -225,7 +225,7 @@ fn strange_lines() {
     screen.press("Up");
     screen.press("Enter");
     screen.wait_for("warning: the answer must not be blank");
-    // A line of many screen widths, in a terminal that changes its size meanwhile.
+    // The line is longer than several screen lines, and the terminal changes its size.
     let long = "京".repeat(60) + &"x".repeat(880) + "@example.com";
     screen.type_text(&long);
     screen.wait_for("@example.com");
@@ -233,19 +233,19 @@ fn strange_lines() {
     screen.press("Enter");
     screen.wait_for("@example.com ›");
     screen.resize(100, 40);
-    screen.line("no matter");
+    screen.type_line("no matter");
     screen.wait_for("Unable to log in");
     screen.press("C-c");
-    let (code, _) = screen.ended();
+    let (code, _) = screen.wait_for_exit();
     assert_eq!(code, 130);
     let sent = world.api.requests().pop().unwrap();
     assert_eq!(sent.json()["login"], *long);
     screen.clear();
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
     screen.clear();
 
-    // A paste with a line end answers the question that is open, and no other:
-    // the rest of it is neither an answer nor a command for the shell.
+    // A pasted text with a line break answers only the current question. The rest is neither an
+    // answer to the next question nor a command for the shell.
     screen.start("rememberizer signup");
     screen.wait_for("address");
     screen.type_text("bob@example.com\rtouch pasted\r");
@@ -274,12 +274,12 @@ fn other_profile() {
     assert!(shown.ends_with("\nerror: not signed in\nhint: rememberizer login --profile work"));
     screen.start("rememberizer signup --profile work --email bob@example.com --name Bob");
     screen.wait_for("New password");
-    screen.line("correct horse 9");
+    screen.type_line("correct horse 9");
     screen.wait_for("again");
-    screen.line("correct horse 9");
+    screen.type_line("correct horse 9");
     screen.wait_for("(blank: later)");
     screen.press("Enter");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 0);
     assert!(
         shown.ends_with("\nwhen you have the mailed code, run: rememberizer verify --profile work")
@@ -289,7 +289,7 @@ fn other_profile() {
 fn another_store() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
-    // No keyring is there, and nobody has chosen.
+    // There is no keyring, and no store was chosen.
     screen.run("unset REMEMBERIZER_STORE");
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("[y/N]");
@@ -310,18 +310,18 @@ fn another_store() {
     assert!(world.api.requests().is_empty());
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("[y/N]");
-    screen.line("y");
+    screen.type_line("y");
     screen.wait_for("password for ann@example.com");
-    screen.line(PASSWORD);
+    screen.type_line(PASSWORD);
     assert!(shown(&screen, 0).ends_with("; the session is in a private file"));
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("password for ann@example.com");
     screen.press("C-c");
-    screen.ended();
+    screen.wait_for_exit();
 }
 
 fn captcha_is_last() {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             captcha: vec!["good".to_owned()],
@@ -331,15 +331,16 @@ fn captcha_is_last() {
     let screen = Screen::new(&world);
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("password for");
-    screen.line(PASSWORD);
+    screen.type_line(PASSWORD);
     let list = screen.wait_for("by pasting cookies");
     assert!(list.contains("in a browser window") && list.contains("with e-mail and password"));
     assert_eq!(world.api.requests().len(), 1, "the server asked for it");
     screen.press("Down");
     screen.press("Enter");
     screen.wait_for("captcha response");
-    // A wrong response is spent: the list comes again, and what was typed stays.
-    screen.line("wrong");
+    // A wrong captcha response cannot be used again: the list is shown again, and the other
+    // answers stay.
+    screen.type_line("wrong");
     screen.wait_until("a second list", |shown| {
         shown
             .lines()
@@ -353,7 +354,7 @@ fn captcha_is_last() {
     screen.wait_until("a second question", |shown| {
         shown.matches("captcha response \u{203a}").count() == 2
     });
-    screen.line("good");
+    screen.type_line("good");
     assert!(shown(&screen, 0).contains("signed in as ann@example.com"));
     let sent: Vec<_> = world
         .api
@@ -369,9 +370,10 @@ fn captcha_is_last() {
     );
 }
 
-/// A server that wanted one is known: the list comes first. So is the default service.
+/// If the profile records that the server requires a captcha, the list comes first. The same
+/// applies to the default service.
 fn captcha_is_known() {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             captcha: vec!["good".to_owned()],
@@ -396,7 +398,7 @@ fn captcha_is_known() {
         "the answer stays on the screen: {answered}"
     );
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
-    // Several lines at once, as a terminal pastes them; none of them is shown.
+    // Pastes several lines at once. None of them is shown.
     screen.type_text(&format!(
         "curl '{url}/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=b; refresh_token={token}' \\\n  --compressed\n"
     ));
@@ -407,21 +409,21 @@ fn captcha_is_known() {
         "{shown}"
     );
     assert_eq!(world.api.count("/auth/signin/"), 0);
-    // The default service; nothing is sent to it here.
+    // This is the default service. The test sends nothing to it.
     screen.start("env -u REMEMBERIZER_API_URL rememberizer login --profile other");
     screen.wait_for("by pasting cookies");
     screen.press("C-c");
-    assert_eq!(screen.ended().0, 130);
-    screen.expect_sane();
+    assert_eq!(screen.wait_for_exit().0, 130);
+    screen.assert_terminal_is_restored();
     screen.clear();
     screen.start("env -u REMEMBERIZER_API_URL rememberizer login --profile other");
     screen.wait_for("by pasting cookies");
     screen.press("C-d");
     assert!(self::shown(&screen, 130).ends_with("error: the input was closed"));
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
 }
 
-/// Three times, and with what was typed before on offer.
+/// A refused field is asked for again, three times, with the previous answer as the default.
 fn refused_is_asked_again() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
@@ -430,7 +432,7 @@ fn refused_is_asked_again() {
         screen.wait_until("password prompt", |shown| {
             shown.matches("password for ann@example.com").count() == attempt
         });
-        screen.line("wrong");
+        screen.type_line("wrong");
         if attempt < 3 {
             screen.wait_until("login prompt", |shown| {
                 shown.matches("login (e-mail or user name)").count() == attempt
@@ -445,22 +447,22 @@ fn refused_is_asked_again() {
     screen.start("rememberizer signup --email ann@example.com --name Ann");
     for prompt in ["New password", "The same Rememberizer password"] {
         screen.wait_for(prompt);
-        screen.line("short");
+        screen.type_line("short");
     }
-    // Both refused fields are asked for again, and the name is not.
+    // Both refused fields are asked for again, but not the name.
     screen.wait_for("E-mail address for Rememberizer");
-    screen.line("zoe@example.com");
+    screen.type_line("zoe@example.com");
     screen.wait_until("password", |shown| {
         shown.matches("New password").count() == 2
     });
-    screen.line(PASSWORD);
+    screen.type_line(PASSWORD);
     screen.wait_until("again", |shown| {
         shown.matches("same Rememberizer password").count() == 2
     });
-    screen.line(PASSWORD);
+    screen.type_line(PASSWORD);
     screen.wait_for("code mailed to zoe@example.com");
     screen.press("Enter");
-    screen.ended();
+    screen.wait_for_exit();
     let last = world.api.requests().pop().unwrap().json();
     assert_eq!(
         (&last["email"], &last["name"]),
@@ -470,7 +472,7 @@ fn refused_is_asked_again() {
 
 fn spinner() {
     const WAITING: &str = "waiting for the server";
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             delays: vec![Delay::before(Duration::from_millis(1_500))],
@@ -490,9 +492,9 @@ fn spinner() {
         )
     );
     assert!(!shown.contains(WAITING), "{shown}");
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
     screen.clear();
-    // It is for terminals, and for those who want it.
+    // The spinner is shown only at a terminal, and not with --quiet or --json.
     for command in [
         "rememberizer whoami 2>err",
         "rememberizer whoami -q 2>&1 | cat >err",
@@ -505,9 +507,9 @@ fn spinner() {
     screen.start("rememberizer whoami");
     screen.wait_for(WAITING);
     screen.press("C-c");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 130);
     assert!(shown.ends_with("\nerror: interrupted"), "{shown}");
     assert!(!shown.contains(WAITING), "{shown}");
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
 }

@@ -1,5 +1,5 @@
-//! The README as a document: each block of code is a recipe that is run, and no
-//! text that users copy puts a secret on a command line or loses one.
+//! Checks the README: a test runs each block of code, and no text that users copy puts a secret
+//! on a command line or loses a secret.
 
 use std::process::Command;
 
@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
 
 const README: &str = include_str!("../../README.md");
 
-/// Blocks that are run elsewhere (the tour, the suite, a build) or not at all.
+/// Blocks that are run in another way (the tour, the tests, a build) or not at all.
 const NOT_RECIPES: [&str; 3] = [
     "cargo run --release --example tour ",
     "cargo install --path .\n",
@@ -63,7 +63,7 @@ fn every_block_is_a_recipe() {
 /// Returns the lines that put a secret on a command line, or that may replace a stored
 /// secret with nothing.
 fn faults(text: &str) -> Vec<String> {
-    // A command may go on after a backslash, a pipe or `&&` at the end of a line.
+    // A command continues on the next line after a backslash, a pipe or `&&`.
     let joined = text
         .replace("\\\n", " ")
         .replace("|\n", "| ")
@@ -79,8 +79,8 @@ fn faults(text: &str) -> Vec<String> {
                 .iter()
                 .any(|start| value.starts_with(start))
         });
-        // The output of `token` may go to curl's headers alone: whatever else reads a pipe
-        // reads nothing when `token` fails, and most programs then store nothing.
+        // Only curl may read the output of `token` from a pipe. If `token` fails, other
+        // programs read an empty text, and most of them would store it.
         let pipe = line
             .split_once("rememberizer token")
             .is_some_and(|(_, rest)| {
@@ -110,7 +110,7 @@ fn faults(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// The search finds what earlier versions of these documents had.
+/// The search finds the mistakes of earlier versions of these documents.
 fn faults_are_found() {
     for line in [
         r#"remember() { curl -sS -H "$(rememberizer token --header)" "https://x/$1"; }"#,

@@ -1,5 +1,5 @@
-//! The README's recipes, run as they are written: twice in a row, with the server
-//! up and down. Only addresses and directories are replaced.
+//! Runs the README's recipes: twice in a row, with the server up and down. Only addresses and
+//! directories in them are replaced.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::readme::recipe;
 use crate::sandbox::{Account, BodyKind, Fault};
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 /// Every recipe that a test here, in `jobs` or in `fleet` runs.
 pub const NAMES: [&str; 17] = [
@@ -41,11 +41,11 @@ pub fn tests() -> Vec<Test> {
         test("recipes::container", container),
         test("recipes::completions", completions),
     ];
-    tests.extend(on_both("recipes::cron", cron));
+    tests.extend(on_both_stores("recipes::cron", cron));
     tests
 }
 
-/// A computer of its own: a home, commands that stand in for others, the program.
+/// A simulated machine: a home directory, replacements for other commands, and the program.
 pub struct Machine<'w> {
     world: &'w World,
     home: PathBuf,
@@ -109,7 +109,7 @@ impl<'w> Machine<'w> {
         let fields: Vec<_> = crontab.trim().splitn(6, ' ').collect();
         let is_line = fields.len() == 6 && !fields[5].contains(['%', '\n']);
         assert!(is_line, "{crontab}");
-        // Commands that stand in for others are where the system's are.
+        // Replacements for commands of the system come first in PATH.
         let path = format!("{}:/usr/bin:/bin", self.home.join("usr").display());
         self.run_with_path(&["sh", "-c"], &path, fields[5])
     }
@@ -118,7 +118,7 @@ impl<'w> Machine<'w> {
         let url = self.world.api.base_url();
         let script = script.replace("https://api.rememberizer.ai/api/v1", &url);
         let mut command = Command::new(shell[0]);
-        self.world.dress(&mut command);
+        self.world.set_environment(&mut command);
         command
             .args(&shell[1..])
             .arg(script)
@@ -127,7 +127,7 @@ impl<'w> Machine<'w> {
             .env("PATH", path)
             .env("REMEMBERIZER_API_URL", url)
             .envs(self.env.iter().map(|(name, value)| (name, value)));
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     }
 }
 
@@ -322,7 +322,7 @@ fn long_job() {
     assert!(tokens.len() == 2 && tokens[0] != tokens[1], "{tokens:?}");
 }
 
-/// A second start does not send the refresh token that the first one spent.
+/// A second start does not send the refresh token that the first start has used.
 fn container() {
     let world = World::new(Store::File);
     let token = world.api.begin_session(EMAIL).refresh.unwrap();

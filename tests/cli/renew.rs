@@ -1,33 +1,42 @@
-//! Renewal across processes: one exchange at a time, of the token that is read
-//! under the lock, durable before it is shown.
+//! Renewal by several processes: one exchange at a time, of the token that was read under the
+//! lock. New tokens are stored before they are printed.
 
 use std::time::Duration;
 
 use crate::sandbox::{BodyKind, Delay, Fault};
 use crate::support::world::EMAIL;
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    tests.extend(on_both("renew::sixty_four_at_once", sixty_four_at_once));
-    tests.extend(on_both("renew::eight_refreshes_at_once", eight_refreshes));
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
+        "renew::sixty_four_at_once",
+        sixty_four_at_once,
+    ));
+    tests.extend(on_both_stores(
+        "renew::eight_refreshes_at_once",
+        eight_refreshes,
+    ));
+    tests.extend(on_both_stores(
         "renew::fresh_token_calls_and_writes_nothing",
         fresh_token,
     ));
-    tests.extend(on_both("renew::min_ttl", min_ttl));
-    tests.extend(on_both(
+    tests.extend(on_both_stores("renew::min_ttl", min_ttl));
+    tests.extend(on_both_stores(
         "renew::exchanges_what_is_read_under_the_lock",
         under_the_lock,
     ));
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
         "renew::durable_before_printed",
         durable_before_printed,
     ));
-    tests.extend(on_both("renew::the_mark_is_there_during_an_exchange", mark));
-    tests.extend(on_both("renew::a_killed_run_is_explained", killed));
-    tests.extend(on_both("renew::one_refresh_on_a_401", one_refresh));
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
+        "renew::the_mark_is_there_during_an_exchange",
+        mark,
+    ));
+    tests.extend(on_both_stores("renew::a_killed_run_is_explained", killed));
+    tests.extend(on_both_stores("renew::one_refresh_on_a_401", one_refresh));
+    tests.extend(on_both_stores(
         "renew::a_refused_token_that_another_renewed",
         refused_but_renewed,
     ));
@@ -45,7 +54,7 @@ fn slow(world: &World, millis: u64) {
 fn all_end_well(children: Vec<std::process::Child>) -> Vec<Output> {
     children
         .into_iter()
-        .map(|child| Output::of(child.wait_with_output().unwrap()).expect(0))
+        .map(|child| Output::from_process(child.wait_with_output().unwrap()).expect(0))
         .collect()
 }
 
@@ -122,8 +131,8 @@ fn min_ttl(world: &World) {
     assert_eq!(refresh.trim(), world.entry_json()["refresh_token"]);
 }
 
-/// Two runs see the same session that has run out; the second gets the lock
-/// after the first has spent the refresh token both have read.
+/// Two runs read the same expired session. The second run gets the lock after the first has
+/// exchanged the refresh token that both have read.
 fn under_the_lock(world: &World) {
     world.login();
     world.expire_access();
@@ -136,7 +145,7 @@ fn under_the_lock(world: &World) {
     assert!(world.api.session_alive(EMAIL), "no spent token came back");
 }
 
-/// Printing fails (a full pipe's reader is gone, `/dev/full`), storing does not.
+/// Printing fails (closed pipe, `/dev/full`), but the session is stored.
 fn durable_before_printed(world: &World) {
     world.login();
     world.expire_access();
@@ -146,7 +155,7 @@ fn durable_before_printed(world: &World) {
         .open("/dev/full")
         .unwrap();
     let mut command = world.command(&["token"]);
-    let output = Output::of(command.stdout(full).output().unwrap());
+    let output = Output::from_process(command.stdout(full).output().unwrap());
     assert_eq!(output.code, 1, "{output:?}");
     let after = world.entry_json();
     assert_ne!(
@@ -173,7 +182,7 @@ fn mark(world: &World) {
 
 fn killed(world: &World) {
     world.login();
-    // Killed before the server did anything: the next run says nothing of it.
+    // The run was killed before the server did the exchange. The next run reports nothing.
     slow(world, 600);
     let mut run = world.spawn_until_request(&["refresh"], REFRESH);
     run.kill().unwrap();
@@ -181,7 +190,7 @@ fn killed(world: &World) {
     let entry = world.entry_json();
     assert!(entry["exchange_began"].is_i64());
     std::thread::sleep(Duration::from_millis(600));
-    // The stand-in has done the exchange all the same: the token is spent.
+    // The sandbox has done the exchange nevertheless, so the token was used.
     world.api.set(|s| s.delays.clear());
     let output = world.run(&["refresh"]).expect(3);
     assert!(
@@ -191,7 +200,7 @@ fn killed(world: &World) {
         "{output:?}"
     );
     assert_eq!(world.entry(), None);
-    // With a server that keeps the old token good, nothing is said.
+    // If the server still accepts the old token, nothing is reported.
     world
         .api
         .set(|s| s.rotation = crate::sandbox::RotationPolicy::Off);
@@ -229,8 +238,8 @@ fn one_refresh(world: &World) {
     );
 }
 
-/// The server refuses the token that was sent, and meanwhile somebody who does
-/// not know our lock has stored a better one: that one is not dropped.
+/// The server refuses the token, and meanwhile a program without our lock has stored another
+/// token. That token is kept.
 fn refused_but_renewed(world: &World) {
     world.login();
     let mine = world.entry_json();
@@ -247,7 +256,7 @@ fn refused_but_renewed(world: &World) {
     assert_eq!(world.entry_json()["refresh_token"], other.refresh.unwrap());
 }
 
-/// The holder of the lock is stopped for good: the second ends with 9.
+/// The process with the lock is stopped, so the second process exits with 9.
 fn busy() {
     let world = World::new(Store::File);
     world.login();

@@ -1,10 +1,10 @@
-//! The hand-over of new refresh tokens to a command of the person's.
+//! The user's commands `on_rotate_check` and `on_rotate`.
 
 use std::path::PathBuf;
 
 use crate::sandbox::RotationPolicy;
 use crate::support::world::{EMAIL, set_mode};
-use crate::support::{Output, Store, Test, World, on_both, test};
+use crate::support::{Output, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -13,12 +13,12 @@ pub fn tests() -> Vec<Test> {
         test("rotate::killed_at_each_step", killed),
         test("rotate::login_hands_over", login),
     ];
-    tests.extend(on_both("rotate::hand_over", hand_over));
-    tests.extend(on_both("rotate::hand_over_fails", hand_over_fails));
+    tests.extend(on_both_stores("rotate::hand_over", hand_over));
+    tests.extend(on_both_stores("rotate::hand_over_fails", hand_over_fails));
     tests
 }
 
-/// A script in the home that runs `body`.
+/// Writes a script into the home directory that runs `body`.
 fn script(world: &World, name: &str, body: &str) -> PathBuf {
     let path = world.home().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -26,7 +26,8 @@ fn script(world: &World, name: &str, body: &str) -> PathBuf {
     path
 }
 
-/// A rotating world whose profile hands tokens to a script that appends them to `taken`.
+/// Sets up a server that rotates tokens, and a script as `on_rotate`. Returns the path of the
+/// script.
 fn prepared(world: &World, body: &str) -> PathBuf {
     world.login();
     world
@@ -82,7 +83,7 @@ fn hand_over_fails(world: &World) {
     );
     let stored = refresh_token(world);
     assert!(world.api.refresh_works(&stored));
-    // Every run tries that first, a fresh `token` as well.
+    // Every run first repeats the failed command, even `token` with a fresh access token.
     for args in [
         &["token"][..],
         &["refresh", "--min-ttl", "1s"],
@@ -177,8 +178,8 @@ fn login() {
     assert!(world.api.refresh_works(&refresh_token(&world)));
 }
 
-/// Killed while the check runs, the token is not spent; killed while the new
-/// one is handed over, the next run hands it over.
+/// If a run is killed while the check runs, no token was used. If it is killed while
+/// `on_rotate` runs, the next run repeats `on_rotate`.
 fn killed() {
     let world = World::new(Store::File);
     let kill = "kill -9 $PPID; exit 1";

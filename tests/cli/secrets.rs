@@ -1,5 +1,5 @@
-//! Where secrets must not be: argv, the environment of children, stdout,
-//! stderr, files, a panic's output.
+//! Secrets must not appear in argv, the environment of child processes, stdout, stderr, files
+//! or the output of a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,19 +8,19 @@ use std::time::Duration;
 use crate::sandbox::{Delay, RotationPolicy, Settings};
 use crate::support::inside::Inside;
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let prlimit = [Part::Command("prlimit")];
     let mut tests = vec![test("secrets::not_in_argv_or_a_core", not_in_argv)];
-    tests.extend(on_both("secrets::nowhere_to_be_read", nowhere));
+    tests.extend(on_both_stores("secrets::nowhere_to_be_read", nowhere));
     tests.push(test("secrets::a_core_of_another_program", another_core).needs(&prlimit));
     tests.push(test("secrets::not_in_a_panic", in_a_panic));
     tests.push(test("secrets::not_in_any_file_of_the_home", in_files).needs(&[Part::Keyring]));
     tests
 }
 
-/// Every command, as verbose as it gets: nothing that was printed holds a secret.
+/// Runs every command with `-v`. No output contains a secret.
 fn nowhere(world: &World) {
     world.api.set(|s: &mut Settings| s.foreign_cookies = true);
     let url = world.api.base_url();
@@ -45,7 +45,7 @@ fn nowhere(world: &World) {
     ];
     for command in commands {
         for mode in [&["-v"][..], &["-v", "--json"]] {
-            // What is after `--` belongs to the command that is run.
+            // The arguments after `--` belong to the command that `exec` runs.
             let args = match command.iter().position(|arg| *arg == "--") {
                 Some(at) => [&command[..at], mode, &command[at..]].concat(),
                 None => [command, mode].concat(),
@@ -69,7 +69,7 @@ fn nowhere(world: &World) {
     assert!(secrets.len() > 6);
     for secret in &secrets {
         assert!(!told.contains(secret), "a secret was printed");
-        // The signature alone would do no good, and is not printed either.
+        // The signature of a token is not printed either.
         let tail = secret.rsplit('.').next().unwrap();
         assert!(!told.contains(tail), "a part of a secret was printed");
     }
@@ -91,7 +91,7 @@ fn not_in_argv() {
     for key in ["refresh_token", "access_token"] {
         assert!(!argv.contains(entry[key].as_str().unwrap()));
     }
-    // A crash leaves no image of the memory behind.
+    // A crash writes no core file.
     let limits = std::fs::read_to_string(format!("{proc}/limits")).unwrap();
     let core = limits
         .lines()
@@ -102,20 +102,20 @@ fn not_in_argv() {
     assert!(run.wait().unwrap().success());
 }
 
-/// What `exec` runs may leave a core where it might have before.
+/// The limit for core files that `exec` gives to its command is unchanged.
 fn another_core() {
     let world = World::new(Store::File);
     world.login();
     let mut command = std::process::Command::new("prlimit");
-    world.dress(&mut command);
+    world.set_environment(&mut command);
     let output = command
         .arg("--core=4096:8192")
         .arg(World::program())
         .args(["exec", "--", "sh", "-c", "ulimit -S -c; ulimit -H -c"])
         .output()
         .unwrap();
-    let output = Output::of(output).expect(0);
-    // In blocks of 512 bytes.
+    let output = Output::from_process(output).expect(0);
+    // The limit is in blocks of 512 bytes.
     assert_eq!(output.stdout, "8\n16\n");
 }
 
@@ -144,15 +144,15 @@ fn in_files() {
     );
 }
 
-/// A defect strikes at each moment at which the clock is read: what the panic
-/// says, its backtrace included, holds no secret.
+/// The program panics at each reading of the clock in turn. The message and the backtrace
+/// contain no secret.
 fn in_a_panic() {
     let settings = Settings {
-        // A panic after the exchange would end the session here as well.
+        // If the server rotated tokens, a panic after the exchange would lose the session.
         rotation: RotationPolicy::Off,
         ..Settings::default()
     };
-    let world = World::with(Store::File, settings);
+    let world = World::with_settings(Store::File, settings);
     let mut inside = Inside::new(None);
     let url = world.api.base_url();
     inside
@@ -213,7 +213,7 @@ fn in_a_panic() {
             }
         }
     }
-    // Another test that changed the hook meanwhile would be a defect of the tests.
+    // No other test may change the hook at the same time.
     drop(std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| former(panic)));
     let told = told.lock().unwrap();

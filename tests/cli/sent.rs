@@ -1,8 +1,9 @@
-//! What each endpoint is sent, in every dialect of the server: only what it needs.
+//! The requests to each endpoint, for servers with each set of cookie names: they contain only
+//! what is needed.
 
 use crate::sandbox::{Dialect, RecordedRequest, RotationPolicy, Settings, SignupTokens};
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Part, Store, Test, World, on_both, test};
+use crate::support::{Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -29,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         test("sent::other_cookie_names", other_cookie_names),
         test("sent::one_pair_of_cookies", one_pair_of_cookies),
     ];
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
         "sent::expired_access_token_is_not_sent",
         expired_access,
     ));
@@ -117,7 +118,7 @@ fn dialects_and_rotations() {
             RotationPolicy::Blacklist,
             RotationPolicy::RevokeFamily,
         ] {
-            let world = World::with(
+            let world = World::with_settings(
                 Store::File,
                 Settings {
                     dialect,
@@ -147,7 +148,7 @@ fn dialects_and_rotations() {
 }
 
 fn signup(tokens: SignupTokens, signed_in: bool) {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             signup_tokens: tokens,
@@ -199,12 +200,12 @@ fn a_clear_deletes() {
     world
         .api
         .fault(crate::sandbox::Fault::answer(204, &clears, "").at("/auth/custom-refresh/"));
-    // A success that clears the cookies neither starts nor ends a session.
+    // A successful response that clears the cookies neither starts nor ends a session.
     world.run(&["refresh"]).expect(1);
     assert_eq!(world.entry(), before);
 }
 
-/// A token that cannot be sent is a usage error, which names its source.
+/// A token that cannot be sent is a usage error that names the source of the token.
 fn malformed_tokens() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
@@ -256,7 +257,7 @@ fn malformed_tokens() {
         .expect(2);
     assert_eq!(output.error_code(), "usage", "{output:?}");
     assert!(world.api.requests().is_empty());
-    // A login does not use the variables, and warns of them.
+    // A login ignores the variables, with a warning.
     let output = world
         .run_env(
             &[
@@ -323,7 +324,8 @@ fn other_cookie_names() {
     assert!(!world.api.refresh_works(&refresh));
 }
 
-/// Without the configured names, a single pair of cookies named access and refresh is used.
+/// If there are no cookies of the configured names, the only pair of access and refresh cookies
+/// is used.
 fn one_pair_of_cookies() {
     let world = World::with_cookie_names("app.access", "app.refresh");
     world.api.set(|s| s.foreign_cookies = true);

@@ -1,11 +1,11 @@
-//! What belongs to one profile or to one run stays there: stores, cookie
-//! names, records and the credential.
+//! Profiles and runs are independent of each other: their stores, cookie names, records and
+//! credentials.
 
 use std::time::Duration;
 
 use crate::sandbox::{Delay, Fault, RotationPolicy, Settings};
 use crate::support::world::{EMAIL, PASSWORD, set_mode};
-use crate::support::{Output, Part, Screen, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Screen, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let file = |name: &str, run: fn(&World)| {
@@ -43,15 +43,15 @@ pub fn tests() -> Vec<Test> {
         file("signup_trims_the_address", signup_trims),
         file("signal_is_remembered_after_a_failure", interrupted_logout),
     ];
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
         "sessions::take_over_of_the_own_token",
         take_over_own,
     ));
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
         "sessions::exchange_without_access_token",
         only_refresh,
     ));
-    tests.extend(on_both(
+    tests.extend(on_both_stores(
         "sessions::ctrl_c_at_login_waits_for_the_record",
         ctrl_c_at_login,
     ));
@@ -106,20 +106,20 @@ fn one_exchange_for_codes(world: &World) {
         screen.wait_until("the question", |text| {
             text.matches("(blank: later)").count() > tries
         });
-        screen.line(wrong);
+        screen.type_line(wrong);
         screen.wait_until("the refusal", |text| text.matches("error:").count() > tries);
     }
     screen.wait_until("the last question", |text| {
         text.matches("(blank: later)").count() > 2
     });
     screen.press("Enter");
-    let (code, text) = screen.ended();
+    let (code, text) = screen.wait_for_exit();
     assert_eq!(code, 0, "{text}");
     assert_eq!(world.api.count("/auth/custom-refresh/"), 1, "{text}");
     assert!(world.api.session_alive(EMAIL));
 }
 
-/// The token that is stored is handed to a login of the same profile.
+/// A login takes over the token that the same profile has stored.
 fn take_over_own(world: &World) {
     world.login();
     watchful(world);
@@ -159,7 +159,7 @@ fn only_refresh(world: &World) {
     world.run(&["token"]).expect(0);
 }
 
-/// Two profiles on one server, the second with cookie names of its own.
+/// Two profiles on one server. The second has other cookie names.
 fn with_other_names(world: &World) {
     world.login();
     world
@@ -229,7 +229,8 @@ fn remove_own_cookie_names(world: &World) {
     assert!(!world.api.refresh_works(token));
 }
 
-/// Without a keyring, a person chooses the file; the code must find the session there.
+/// Without a keyring, the user chooses the file store. `verify` must then find the session
+/// there.
 fn signup_then_code(world: &World) {
     let screen = Screen::new(world);
     let mailbox = world.api.mailbox();
@@ -237,12 +238,12 @@ fn signup_then_code(world: &World) {
         "unset REMEMBERIZER_STORE; printf %s '{PASSWORD}' > pw; rememberizer signup --email new@example.com --name New --password-file pw"
     ));
     screen.wait_for("private file instead?");
-    screen.line("y");
+    screen.type_line("y");
     let (_, code) = mailbox.recv_timeout(Duration::from_secs(20)).unwrap();
     screen.wait_for("later");
-    screen.line(&code);
+    screen.type_line(&code);
     screen.wait_for("is verified");
-    assert_eq!(screen.ended().0, 0);
+    assert_eq!(screen.wait_for_exit().0, 0);
 }
 
 fn exposed_file(world: &World) {
@@ -260,7 +261,7 @@ fn live_in_other_store() {
     let world = World::new(Store::Keyring);
     world.login();
     let token = refresh_token(&world);
-    // A profiles file from elsewhere says that the session is in a file.
+    // The profiles file was copied from another machine and records the file store.
     let path = world.config_dir().join("profiles.json");
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"keyring\"", "\"file\"")).unwrap();
@@ -318,7 +319,7 @@ fn refused_logout(world: &World) {
 }
 
 fn proven_before_password(world: &World) {
-    // The store can be read, but takes no entry.
+    // The store can be read but not written.
     let sessions = world.data_dir().join("sessions");
     for name in ["default.probe.json", ".probe.json"] {
         std::fs::create_dir_all(sessions.join(name)).unwrap();
@@ -332,7 +333,7 @@ fn proven_before_password(world: &World) {
 }
 
 fn set_store_signed_out(world: &World) {
-    // There is no keyring in this world.
+    // This world has no keyring.
     world.run(&["profile", "set", "login", "ann"]).expect(0);
     world.run(&["profile", "set", "store", "file"]).expect(0);
     assert_eq!(world.profiles()["profiles"]["default"]["store"], "file");
@@ -385,7 +386,7 @@ fn signup_trims(world: &World) {
     assert!(world.api.account("new@example.com").is_some());
 }
 
-/// A failure goes before a signal that waits, but the signal is not forgotten.
+/// A failure is reported before a deferred signal takes effect.
 fn interrupted_logout(world: &World) {
     world.login();
     world.login_as("work");
@@ -404,16 +405,16 @@ fn interrupted_logout(world: &World) {
         .args(["-INT", &pid])
         .status();
     assert!(status.unwrap().success());
-    let output = Output::of(child.wait_with_output().unwrap()).expect(130);
+    let output = Output::from_process(child.wait_with_output().unwrap()).expect(130);
     let logout = &output.json()["logout"];
-    // Both the revocation and the entry that stays are told.
+    // Both the revocation and the remaining entry are reported.
     assert_eq!(logout[0]["server"], "revoked", "{output:?}");
     assert_eq!(logout[0]["removed"], false);
     assert_eq!(logout.as_array().unwrap().len(), 1);
     assert!(world.entry_of("work").is_some());
 }
 
-/// Waits until the server has a request, which it answers late.
+/// Waits until the server has received a request. It delays the response.
 fn wait_for_request(world: &World, path: &str) {
     let started = std::time::Instant::now();
     while world.api.count(path) == 0 {
@@ -422,7 +423,8 @@ fn wait_for_request(world: &World, path: &str) {
     }
 }
 
-/// The session, the record of it and the end of the former one go together.
+/// A signal during a login does not separate storing the session, recording it, and revoking
+/// the replaced session.
 fn ctrl_c_at_login(world: &World) {
     world.login();
     let former = refresh_token(world);
@@ -450,7 +452,7 @@ fn ctrl_c_at_login(world: &World) {
         .args(["-TERM", &pid])
         .status();
     assert!(status.unwrap().success());
-    let output = Output::of(child.wait_with_output().unwrap()).expect(143);
+    let output = Output::from_process(child.wait_with_output().unwrap()).expect(143);
     assert!(
         output.stderr.contains("saving the session before exiting"),
         "{output:?}"

@@ -1,11 +1,11 @@
-//! Completion in the shells themselves: what a Tab makes of a line.
+//! Completion in real shells: the line after a Tab.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::support::{Part, Screen, Store, Test, World, test};
 
-/// Loads the scripts of a user's directory when they are needed.
+/// Loads the completion scripts of the user's directory on demand.
 const BASH_COMPLETION: &str = "/usr/share/bash-completion/bash_completion";
 
 pub fn tests() -> Vec<Test> {
@@ -45,7 +45,7 @@ fn scripts_need_no_settings() {
         );
         let log = world.home().join("strace.log");
         let mut command = std::process::Command::new("strace");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command.args(["-f", "-e", "trace=file", "-o"]).arg(&log);
         command.arg(World::program()).args(args);
         assert!(command.output().unwrap().status.success());
@@ -54,7 +54,8 @@ fn scripts_need_no_settings() {
     }
 }
 
-/// The shells, the scripts in `completions/`, and where a home has them.
+/// The shells, with their scripts in `completions/` and the paths of the scripts in a home
+/// directory.
 const SCRIPTS: [(&str, &str, &str); 6] = [
     (
         "bash",
@@ -87,7 +88,8 @@ fn scripts_are_fresh() {
     assert_eq!(files, SCRIPTS.len(), "no script of another shell is kept");
 }
 
-/// Candidates need no keyring, no server, no sound profiles file, and no shell that behaves.
+/// Completion works without a keyring, without a server, with an invalid profiles file, and
+/// with wrong input from the shell.
 fn asks_nobody() {
     let world = World::new(Store::File);
     let ask = |words: &[&str]| {
@@ -121,12 +123,12 @@ fn asks_nobody() {
         found.sort();
         assert_eq!(found, expected, "{text}");
     }
-    // A variable of somebody else's is none of ours.
+    // A variable `COMPLETE` of another program is ignored.
     let output = world.run_env(&[("COMPLETE", "1")], &["--version"]);
     assert!(output.expect(0).stdout.starts_with("rememberizer "));
 }
 
-/// What is typed before a Tab, and what the screen then shows.
+/// The text before a Tab, and the text on the screen afterwards.
 const LINES: [(&str, &[&str]); 20] = [
     ("lo", &["rememberizer log", "login", "logout"]),
     ("logi", &["rememberizer login"]),
@@ -187,7 +189,7 @@ fn completes(shell: &str) {
     let (_, _, place) = SCRIPTS.into_iter().find(|(of, ..)| *of == shell).unwrap();
     write(place, &world.run(&["completions", shell]).expect(0).stdout);
     write("my password", "");
-    // What a distribution's own start-up files do.
+    // The start-up files of distributions do this.
     write(".bashrc", &format!("PS1='% '; source {BASH_COMPLETION}"));
     write(
         ".zshrc",
@@ -204,7 +206,7 @@ fn completes(shell: &str) {
     lines.push(("profile use wi", &["rememberizer profile use wide"]));
     for (number, (typed, expected)) in lines.iter().enumerate() {
         if number == LINES.len() {
-            screen.line(match shell {
+            screen.type_line(match shell {
                 "fish" => "set -x REMEMBERIZER_CONFIG_DIR ~/other; echo set",
                 _ => "export REMEMBERIZER_CONFIG_DIR=~/other; echo set",
             });
@@ -215,21 +217,21 @@ fn completes(shell: &str) {
         screen.type_text(&format!("rememberizer {typed}"));
         screen.press("Tab");
         if expected.len() > 1 {
-            // What is left to choose from is listed at a Tab that can add nothing.
+            // If a Tab cannot extend the word, the shell lists the candidates.
             let more = ["fish", "zsh", "bash"].iter().position(|of| *of == shell);
             (0..more.unwrap()).for_each(|_| screen.press("Tab"));
         }
         screen.wait_until(&format!("{expected:?} after {typed:?}"), |shown| {
             expected.iter().all(|text| shown.contains(text))
         });
-        // Ctrl-U waits for a completion to end, which Ctrl-C would not.
+        // Press Ctrl-U, because it waits until the completion has ended. Ctrl-C does not.
         screen.press("C-u");
         screen.press("C-l");
         screen.wait_until("prompt", blank);
     }
 }
 
-/// What bash is given for a word; nothing if nothing completes it.
+/// Returns the candidates for a word in bash.
 fn bash_words() {
     let world = World::new(Store::File);
     std::fs::create_dir(world.home().join("my dir")).unwrap();
@@ -250,17 +252,17 @@ fn bash_words() {
         (&["--config-dir", "~/.con"], "[~/.confx/]"),
     ] {
         let mut command = std::process::Command::new("bash");
-        world.dress(&mut command);
+        world.set_environment(&mut command);
         command
             .env("PROGRAM", World::program())
             .env("PATH", "/usr/bin:/bin");
         command.args(["-c", script, "bash"]).args(words);
-        let output = crate::support::Output::of(command.output().unwrap());
+        let output = crate::support::Output::from_process(command.output().unwrap());
         assert_eq!(output.stdout, expected, "{words:?}: {output:?}");
     }
 }
 
-/// What is typed before a Tab, and what elvish and nushell make of it.
+/// The text before a Tab, and the candidates in elvish and nushell.
 const QUOTED: [(&str, [&str; 2]); 8] = [
     ("logi", ["login", "login"]),
     ("profile use w", ["profile use work"; 2]),
@@ -321,7 +323,7 @@ fn quotes(shell: &str) {
         screen.type_text(&format!("rememberizer {typed}"));
         screen.press("Tab");
         screen.wait_for(expected[column]);
-        // Escape and a key without a pause between them are another key.
+        // Pause, because Escape followed at once by a key is another key.
         screen.press("Escape");
         std::thread::sleep(Duration::from_millis(300));
         screen.press("C-u");

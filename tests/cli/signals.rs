@@ -1,24 +1,29 @@
-//! Signals at any moment of a renewal: the session survives each of them.
+//! Signals at any moment of a renewal. The session survives.
 
 use std::process::Command;
 use std::time::Duration;
 
 use crate::sandbox::Delay;
 use crate::support::world::{EMAIL, PASSWORD};
-use crate::support::{Output, Part, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    tests.extend(on_both("signals::wait_for_the_write", wait_for_the_write));
+    tests.extend(on_both_stores(
+        "signals::wait_for_the_write",
+        wait_for_the_write,
+    ));
     tests.push(test(
         "signals::a_lost_session_is_told",
         a_lost_session_is_told,
     ));
     tests.push(test("signals::blocked_stderr", blocked_stderr));
-    tests.extend(on_both("signals::random_moments", |world| {
+    tests.extend(on_both_stores("signals::random_moments", |world| {
         interrupted(world, 40)
     }));
-    tests.extend(on_both("signals::random_kills", |world| killed(world, 40)));
+    tests.extend(on_both_stores("signals::random_kills", |world| {
+        killed(world, 40)
+    }));
     tests.push(
         test("signals::random_moments_300::file", || {
             interrupted(&World::new(Store::File), 300)
@@ -51,7 +56,7 @@ pub fn tests() -> Vec<Test> {
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
 fn send(signal: &str, pid: u32) {
-    // It may have ended already; then there is nobody to send to.
+    // Sending fails if the process has exited; ignore that.
     drop(
         Command::new("kill")
             .args([&format!("-{signal}"), &pid.to_string()])
@@ -59,7 +64,7 @@ fn send(signal: &str, pid: u32) {
     );
 }
 
-/// During the exchange: the answer is waited for and stored, then the process ends.
+/// A signal during the exchange ends the process after the response is stored.
 fn wait_for_the_write(world: &World) {
     world.login();
     let slow = Delay::before(Duration::from_millis(400)).at("/auth/custom-refresh/");
@@ -68,7 +73,7 @@ fn wait_for_the_write(world: &World) {
         let before = world.entry_json();
         let run = world.spawn_until_request(&["refresh", "--json"], "/auth/custom-refresh/");
         send(signal, run.id());
-        let output = Output::of(run.wait_with_output().unwrap()).expect(code);
+        let output = Output::from_process(run.wait_with_output().unwrap()).expect(code);
         assert_eq!(output.error_code(), "interrupted", "{signal}");
         assert!(
             output.stderr.contains("saving the session before exiting"),
@@ -81,7 +86,7 @@ fn wait_for_the_write(world: &World) {
         );
         assert!(after["exchange_began"].is_null());
     }
-    // Where nothing can be lost, it ends at once.
+    // If nothing can be lost, the process ends at once.
     world.api.set(|s| {
         s.delays.clear();
         s.delays
@@ -91,7 +96,7 @@ fn wait_for_the_write(world: &World) {
         let run = world.spawn_until_request(&["whoami"], "/account/");
         let sent = std::time::Instant::now();
         send(signal, run.id());
-        let output = Output::of(run.wait_with_output().unwrap()).expect(code);
+        let output = Output::from_process(run.wait_with_output().unwrap()).expect(code);
         assert!(sent.elapsed() < Duration::from_secs(2), "{signal}");
         assert_eq!(
             (output.stdout.as_str(), output.stderr.as_str()),
@@ -100,7 +105,7 @@ fn wait_for_the_write(world: &World) {
     }
 }
 
-/// A signal that waits does not keep back what can be learned of at no other time.
+/// A deferred signal does not suppress a message that a later run could not print.
 fn a_lost_session_is_told() {
     let world = World::new(Store::File);
     let slow = Delay::before(Duration::from_millis(600));
@@ -128,7 +133,7 @@ fn a_lost_session_is_told() {
         std::fs::rename(&sessions, &aside).unwrap();
         std::fs::write(&sessions, "in the way").unwrap();
         send("INT", run.id());
-        let output = Output::of(run.wait_with_output().unwrap()).expect(6);
+        let output = Output::from_process(run.wait_with_output().unwrap()).expect(6);
         assert!(output.stderr.contains(told), "{args:?}: {output:?}");
         std::fs::remove_file(&sessions).unwrap();
         std::fs::rename(&aside, &sessions).unwrap();
@@ -136,7 +141,7 @@ fn a_lost_session_is_told() {
     }
 }
 
-/// Nobody reads stderr, and the pipe is full: a second signal ends the run all the same.
+/// If stderr is a full pipe that nobody reads, a second signal still ends the run.
 fn blocked_stderr() {
     let world = World::new(Store::File);
     world.login();
@@ -150,7 +155,7 @@ fn blocked_stderr() {
         .unwrap();
     filler.wait().unwrap();
     let mut command = Command::new("env");
-    world.dress(&mut command);
+    world.set_environment(&mut command);
     command.arg("--default-signal=INT").arg(World::program());
     let mut run = command.arg("refresh").stderr(full).spawn().unwrap();
     std::thread::sleep(Duration::from_millis(300));
@@ -170,7 +175,7 @@ fn blocked_stderr() {
     drop(unread);
 }
 
-/// Moments spread over the whole run, none of them the same as the last.
+/// Returns times that are spread over the whole run.
 fn moment(number: u32) -> Duration {
     let spread = number.wrapping_mul(2_654_435_761) % 60_000;
     Duration::from_micros(u64::from(spread))
@@ -186,7 +191,7 @@ fn interrupted(world: &World, count: u32) {
         let run = world.spawn(&["refresh"]);
         std::thread::sleep(moment(number));
         send(signal, run.id());
-        let output = Output::of(run.wait_with_output().unwrap());
+        let output = Output::from_process(run.wait_with_output().unwrap());
         assert!([0, 130, 143].contains(&output.code), "{number}: {output:?}");
         *codes.entry(output.code).or_default() += 1;
         let entry = world.entry_json();
@@ -200,8 +205,8 @@ fn interrupted(world: &World, count: u32) {
     assert!(codes.len() > 1, "some were early, some late: {codes:?}");
 }
 
-/// SIGKILL cannot be waited for: a session is lost only where the server had
-/// rotated and the entry was not written yet, and then the next run says so.
+/// SIGKILL cannot be deferred. A session is lost only if the run was killed after the server
+/// had rotated the token and before the entry was written. The next run then explains the loss.
 fn killed(world: &World, count: u32) {
     world.login();
     let slow = Delay::before(Duration::from_millis(15)).at("/auth/custom-refresh/");
@@ -212,8 +217,8 @@ fn killed(world: &World, count: u32) {
         let run = world.spawn(&["refresh"]);
         std::thread::sleep(moment(number));
         send("KILL", run.id());
-        Output::of(run.wait_with_output().unwrap());
-        // What was sent is still being worked on by the server.
+        Output::from_process(run.wait_with_output().unwrap());
+        // The server may still be handling the request.
         std::thread::sleep(Duration::from_millis(150));
         let rotated = world.api.exchanges() > exchanges;
         let entry = world.entry_json();

@@ -1,5 +1,5 @@
-//! Stores with a limit: entries are split and put together again, and what
-//! does not belong together is never joined.
+//! Stores with a size limit: entries are split and joined again. Parts of different entries are
+//! never joined.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -108,7 +108,7 @@ fn incomplete() {
         );
         small.inside.entries.lock().unwrap().clone_from(&before);
     }
-    // A part of another generation under the right name.
+    // The part has the right name but belongs to another generation.
     for part in &parts {
         let mut entries = small.inside.entries.lock().unwrap();
         let bytes = entries.get_mut(part).unwrap();
@@ -127,15 +127,15 @@ fn incomplete() {
     assert_eq!(small.accounts(), Vec::<String>::new());
 }
 
-/// The store takes `n` writes and no more, as if the process had been killed
-/// there: what is read afterwards is a whole session, the former or the new.
+/// The store fails after `n` writes, as if the process had been killed. The next read returns a
+/// complete session, the previous one or the new one.
 fn between_writes() {
     let mut whole = 0;
     for writes in 0..40 {
         let small = Small::new(300);
         *small.inside.writes_left.lock().unwrap() = Some(writes);
-        // An error ends the mark's write before the exchange; later ones are
-        // what a kill would leave, without the wait for better times.
+        // The first error is in the write of the pending marker, before the exchange. Later
+        // errors have the same effect as a kill; do not wait for retries.
         let before = small.inside.entries.lock().unwrap().clone();
         let output = if writes < 6 {
             small.run(&["refresh"])
@@ -172,7 +172,7 @@ fn shrinks() {
     small.run(&["whoami"]).expect(0);
 }
 
-/// Readers take no lock, so the parts that they read may be deleted meanwhile.
+/// Readers acquire no lock, so another process may delete parts while they read.
 fn reader_meets_writer() {
     let small = Small::new(100);
     let writing = AtomicBool::new(true);

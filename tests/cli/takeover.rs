@@ -1,7 +1,6 @@
-//! Signing in with Debian's Chromium on the sandbox's page. The browser is a script
-//! that needs no display; `takeover_ends` has the ways in which the window
-//! ends, `takeover_pipe` a browser that misbehaves, `takeover_cookies` cookies that a
-//! person copied.
+//! Signing in with Debian's Chromium on the sandbox's page. A script starts the browser without
+//! a display. See also `takeover_ends` (how the window is closed), `takeover_pipe` (a browser
+//! that misbehaves) and `takeover_cookies` (copied cookies).
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -58,19 +57,20 @@ pub fn chromium(world: &World, flags: &str) -> PathBuf {
     )
 }
 
-/// The page, which signs in by itself; with more in its query.
+/// Returns the URL of the sign-in page, which signs in by itself, with `more` added to its
+/// query.
 pub fn page(world: &World, more: &str) -> String {
     format!("{}/sign-in?account={EMAIL}{more}", world.api.origin())
 }
 
-/// A login in the browser on a page of this URL, not yet run.
+/// Returns the command for a login in the browser on the page `url`.
 pub fn login(world: &World, browser: &Path, page: &str) -> Command {
     login_at(world, &world.api.base_url(), browser, page)
 }
 
 fn login_at(world: &World, api_url: &str, browser: &Path, page: &str) -> Command {
     let mut command = Command::new("env");
-    world.dress(&mut command);
+    world.set_environment(&mut command);
     command
         .arg("--default-signal=INT,TERM,HUP")
         .arg(World::program())
@@ -83,10 +83,10 @@ fn login_at(world: &World, api_url: &str, browser: &Path, page: &str) -> Command
 }
 
 pub fn run(world: &World, browser: &Path, page: &str) -> Output {
-    Output::of(login(world, browser, page).output().unwrap())
+    Output::from_process(login(world, browser, page).output().unwrap())
 }
 
-/// The directories of throw-away profiles.
+/// Returns the directories of temporary browser profiles.
 pub fn directories(world: &World) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(world.home().join(".cache"))
         .into_iter()
@@ -97,7 +97,7 @@ pub fn directories(world: &World) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The command lines of all processes that name the world's home.
+/// Returns the command lines of all processes that contain the path of the home directory.
 pub fn command_lines(world: &World) -> Vec<String> {
     let home = world.home().display().to_string();
     let processes = std::fs::read_dir("/proc").unwrap().flatten();
@@ -108,7 +108,7 @@ pub fn command_lines(world: &World) -> Vec<String> {
         .collect()
 }
 
-/// Neither a browser nor a directory is there, at once or a moment later.
+/// Asserts that no browser and no temporary profile remains, after a short wait.
 #[track_caller]
 pub fn expect_gone(world: &World) {
     assert_eq!(directories(world), Vec::<PathBuf>::new());
@@ -142,7 +142,7 @@ pub fn start(world: &World, login: &mut Command, text: &str) -> Child {
     child
 }
 
-/// What it has printed.
+/// Returns the output of the login.
 pub fn printed(world: &World) -> String {
     std::fs::read_to_string(world.home().join("stderr")).unwrap()
 }
@@ -167,7 +167,7 @@ pub fn send(signal: &str, child: &Child) {
 }
 
 fn signs_in(expiry: CookieExpiry) {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             cookie_expiry: expiry,
@@ -195,7 +195,7 @@ fn pair_of_other_names() {
     world.run(&["refresh"]).expect(0);
 }
 
-/// A proxy that leads to the sandbox, whatever host it is asked for.
+/// Starts a proxy that connects to the sandbox for every host.
 fn proxy_to(world: &World) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, to) = (listener.local_addr().unwrap(), world.api.address());
@@ -222,9 +222,10 @@ fn proxy_to(world: &World) -> String {
     format!("http://{address}")
 }
 
-/// A cookie of a parent domain fits, and one of the same name for a sibling does not.
+/// A cookie of a parent domain is used, and a cookie of the same name for a sibling domain is
+/// not.
 fn domain() {
-    let world = World::with(
+    let world = World::with_settings(
         Store::File,
         Settings {
             tls: Some(TlsKind::Good),
@@ -244,12 +245,12 @@ fn domain() {
     let page = format!("https://other.sandbox.test/sign-in/elsewhere?{page}");
     let mut command = login_at(&world, "https://api.sandbox.test/api/v1", &browser, &page);
     command.arg("--ca-cert").arg(ca).env("HTTPS_PROXY", &proxy);
-    let output = Output::of(command.output().unwrap()).expect(0);
+    let output = Output::from_process(command.output().unwrap()).expect(0);
     assert!(output.stderr.contains("on api.sandbox.test"), "{output:?}");
     expect_gone(&world);
 }
 
-/// The cookie of the wanted name for another host is named by its host, and not taken.
+/// A cookie of the wanted name for another host is not used. The error names that host.
 fn another_host() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
@@ -321,7 +322,7 @@ fn no_sandbox_for_root() {
     expect_gone(&world);
 }
 
-/// A policy of the machine forbids remote control.
+/// A policy on this machine forbids remote control.
 fn policy() {
     let world = World::new(Store::File);
     let managed = world.home().join("chromium/policies/managed");
@@ -387,7 +388,7 @@ fn unknown_page() {
     }
 }
 
-/// Names and times of all that is in a directory.
+/// Returns the names and modification times of the files in a directory.
 fn listing(dir: &Path) -> Vec<String> {
     let output = Command::new("find")
         .arg(dir)
@@ -399,8 +400,8 @@ fn listing(dir: &Path) -> Vec<String> {
     lines
 }
 
-/// While it runs and after: the token is in the private directory alone, and what
-/// is the user's own stays as it is.
+/// During and after the sign-in, only the private directory contains the token, and the user's
+/// own files are unchanged.
 fn nothing_else_is_touched() {
     let world = World::new(Store::Keyring);
     let own = world.home().join(".config/chromium");
@@ -438,7 +439,7 @@ fn nothing_else_is_touched() {
     for file in files_with_token().lines() {
         assert!(Path::new(file).starts_with(dir), "{file}");
     }
-    // SIGINT to the browser alone, as when its window is closed.
+    // Send SIGINT only to the browser, which has the effect of closing its window.
     let leader = Command::new("pgrep")
         .args(["-f", "-o", &format!("user-data-dir={}", dir.display())])
         .output();
@@ -447,7 +448,7 @@ fn nothing_else_is_touched() {
         .args(["-INT", leader.trim()])
         .status()
         .unwrap();
-    let output = Output::of(login.wait_with_output().unwrap()).expect(0);
+    let output = Output::from_process(login.wait_with_output().unwrap()).expect(0);
     expect_gone(&world);
     assert!(!output.stderr.contains(&token) && !output.stdout.contains(&token));
     assert_eq!(files_with_token(), "");
@@ -468,8 +469,8 @@ fn nothing_else_is_touched() {
     assert!(world.entry().is_some());
 }
 
-/// The person is told that they are signed in when the browser has written its cookies
-/// to the disk. They are on a page of another host then, which makes it do so.
+/// The user is told that they are signed in once the browser has written its cookies to disk.
+/// It does that when the user opens a page of another host.
 fn hint() {
     let world = World::new(Store::File);
     let port = world.api.address().port();

@@ -1,4 +1,4 @@
-//! A session whose cookies a person copied out of a browser.
+//! Logins with cookies that the user copied from a browser.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// Each form that people copy.
+/// Returns the cookies in each supported format.
 fn forms(world: &World) -> [String; 8] {
     let (url, host) = (world.api.base_url(), "127.0.0.1");
     let line = |name: &str, value: &str| {
@@ -42,7 +42,8 @@ fn forms(world: &World) -> [String; 8] {
     ]
 }
 
-/// Logs in with a text, by turns from a file and from stdin. Its values are not shown.
+/// Logs in with each text, alternately from a file and from stdin. The cookie values must not
+/// be printed.
 fn log_in(world: &World, number: usize, form: &str) -> Output {
     let tokens = world.api.begin_session(EMAIL);
     let (access, refresh) = (tokens.access, tokens.refresh.unwrap());
@@ -74,7 +75,7 @@ fn log_in(world: &World, number: usize, form: &str) -> Output {
         "{form}: {output:?}"
     );
     assert!(!output.stderr.contains(&refresh) && !output.stderr.contains(&access));
-    // The server has replaced the token, so a copy of any value would be of no use.
+    // The server has replaced the token, so check that no old value was stored either.
     let kept = Command::new("grep")
         .args(["-rlaF", "-e", &refresh, "-e", &access, "-e", "sessionid"])
         .arg(world.home())
@@ -91,8 +92,8 @@ fn texts() {
     }
 }
 
-/// Without the configured names, the only pair of cookies named access and refresh
-/// is taken, and the profile records its names.
+/// If there are no cookies of the configured names, the only pair of access and refresh cookies
+/// is used, and the profile records its names.
 fn pair() {
     for number in 0..8 {
         let world = World::with_cookie_names("app.access", "app.refresh");
@@ -106,7 +107,7 @@ fn pair() {
     }
 }
 
-/// The profile records the names of the pair, and the person is told.
+/// The profile records the names of the pair, and a message names them.
 pub fn expect_names(world: &World, output: &Output) {
     let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
     assert!(output.stderr.contains(text), "{output:?}");
@@ -151,7 +152,7 @@ fn refused() {
             "{output:?}"
         );
     }
-    // One source of a session at a time.
+    // Only one source of a session can be given.
     for more in [
         "ann",
         "--browser",

@@ -1,5 +1,5 @@
-//! The ways in which a browser window for signing in ends: neither a browser nor a
-//! directory is left.
+//! How the browser window is closed, or the run ends. No browser and no temporary profile
+//! remains.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -29,13 +29,14 @@ fn crashed() {
     let text =
         "case $* in *pipe*) exec chromium --headless=new --no-sandbox \"$@\" ;; esac; kill -9 $$";
     let output = run(&world, &script(&world, "browser", text), "https://a.test/");
-    // Without a display that is the likely reason; with one the crash is told.
+    // Without a display, the error names the display as the likely reason. With a display, it
+    // reports the crash.
     assert!(
         output.clone().expect(1).stderr.contains("no display"),
         "{output:?}"
     );
     let mut command = login(&world, &world.home().join("browser"), "https://a.test/");
-    let output = Output::of(command.env("DISPLAY", ":9").output().unwrap()).expect(3);
+    let output = Output::from_process(command.env("DISPLAY", ":9").output().unwrap()).expect(3);
     assert!(output.stderr.contains("crashed (signal: 9"), "{output:?}");
     expect_gone(&world);
 }
@@ -51,7 +52,7 @@ fn signal() {
         assert_eq!(directories(&world).len(), 1);
         send(signal, &started);
         let sent = Instant::now();
-        let output = Output::of(started.wait_with_output().unwrap()).expect(code);
+        let output = Output::from_process(started.wait_with_output().unwrap()).expect(code);
         assert!(
             sent.elapsed() < Duration::from_secs(3),
             "{:?}",
@@ -68,7 +69,8 @@ fn signal() {
     assert_eq!(world.entry(), None);
 }
 
-/// What `kill -9` leaves goes with the next login, or with `doctor`.
+/// The next login, or `doctor`, removes the browser profile of a run that was killed with `kill
+/// -9`.
 fn killed_and_swept() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
@@ -93,7 +95,7 @@ fn killed_and_swept() {
     leave();
     run(&world, &browser, &page(&world, "")).expect(0);
     expect_gone(&world);
-    // A directory in use stays.
+    // The profile of a run that is still alive stays.
     world.api.revoke_all();
     let open = login(&world, &browser, &page(&world, "&stay"))
         .spawn()
@@ -106,7 +108,7 @@ fn killed_and_swept() {
     expect_gone(&world);
 }
 
-/// Enter asks the browser to end, once; its cookies survive. Ctrl-C leaves nothing.
+/// Enter interrupts the browser once, and it saves its cookies. After Ctrl-C, nothing remains.
 fn at_a_terminal() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
@@ -123,7 +125,7 @@ fn at_a_terminal() {
     screen.wait_for("or press Enter here");
     wait_until_signed_in(&world);
     screen.press("Enter");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 0, "{shown}");
     assert!(shown.contains("signed in as ann@example.com"), "{shown}");
     expect_gone(&world);
@@ -132,14 +134,14 @@ fn at_a_terminal() {
     screen.start(&command);
     wait_until_signed_in(&world);
     screen.press("C-c");
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 130, "{shown}");
     expect_gone(&world);
-    screen.expect_sane();
+    screen.assert_terminal_is_restored();
 }
 
-/// A browser of two processes whose window stays open until the file `close` is there,
-/// and which ignores Ctrl-C. It has no cookies.
+/// Writes a simulated browser with two processes that ignores SIGINT, has no cookies, and exits
+/// when the file `close` exists.
 fn fake(world: &World) -> PathBuf {
     let close = world.home().join("close").display().to_string();
     let text = format!(
@@ -150,7 +152,8 @@ fn fake(world: &World) -> PathBuf {
     script(world, "fake", &text)
 }
 
-/// A page asks whether to leave it: the browser is asked once, and the person is told.
+/// If a page asks whether to leave it, the browser is interrupted only once, and the user is
+/// told that it is still open.
 fn question_of_a_page() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
@@ -163,13 +166,13 @@ fn question_of_a_page() {
     screen.wait_for("the browser is still open: a page may ask whether to leave it");
     screen.press("Enter");
     std::fs::write(world.home().join("close"), "").unwrap();
-    let (code, shown) = screen.ended();
+    let (code, shown) = screen.wait_for_exit();
     assert_eq!(code, 3, "{shown}");
     assert_eq!(shown.matches("is still open").count(), 1, "{shown}");
     expect_gone(&world);
 }
 
-/// The clock cannot be read, at which the standard library panics.
+/// The clock cannot be read, so the standard library panics.
 fn panic() {
     let world = World::new(Store::File);
     let (source, library) = (world.home().join("clock.c"), world.home().join("clock.so"));
@@ -207,7 +210,7 @@ fn panic() {
     expect_gone(&world);
 }
 
-/// The person has ten minutes.
+/// The user has ten minutes to sign in.
 fn time_limit() {
     let world = World::new(Store::File);
     let clock = world.home().join("clock");
@@ -227,7 +230,7 @@ fn time_limit() {
         .env("FAKETIME_TIMESTAMP_FILE", &clock);
     let mut child = start(&world, &mut command, "sign in there");
     for (passed, is_over) in [("+590s", false), ("+601s", true)] {
-        // Replaced at once, since an empty file would be read as another clock.
+        // Replace the file atomically, since an empty file would be read as another time.
         std::fs::write(world.home().join("next"), passed).unwrap();
         std::fs::rename(world.home().join("next"), &clock).unwrap();
         std::thread::sleep(Duration::from_millis(500));

@@ -1,5 +1,5 @@
-//! The pipe to the browser, with a browser that misbehaves: a script that gets
-//! the same arguments and descriptors.
+//! The pipe to the browser, with a simulated browser that misbehaves: a script that gets the
+//! same arguments and descriptors.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// Signs in with a fake; `$TOKEN` is a refresh token that works.
+/// Signs in with a simulated browser. In the script, `$TOKEN` is a valid refresh token.
 fn run(world: &World, headless: &str, plain: &str) -> Output {
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
     let text = format!(
@@ -30,13 +30,13 @@ fn run(world: &World, headless: &str, plain: &str) -> Output {
     );
     let browser = script(world, "fake", &text);
     let mut command = login(world, &browser, "https://a.test/");
-    let output = Output::of(command.output().unwrap());
+    let output = Output::from_process(command.output().unwrap());
     assert!(!output.stderr.contains(&token), "{output:?}");
     expect_gone(world);
     output
 }
 
-/// Said before the person is sent off.
+/// The error comes before the browser window opens.
 fn unusable() {
     let world = World::new(Store::File);
     for (headless, told) in [
@@ -97,17 +97,17 @@ fn answers_strangely() {
     let world = World::new(Store::File);
     for (headless, code) in [
         ("cookies; cat <&3 >/dev/null", 0),
-        // Junk and events before the answer.
+        // Invalid messages and events come before the response.
         (
             "printf 'junk\\0\\0{\"method\":\"x\"}\\0[1]\\0{\"id\":2}\\0' >&4; cookies; cat <&3 >/dev/null",
             0,
         ),
-        // A frame in pieces, and the zero byte with the next one.
+        // A message arrives in parts, and its zero byte together with the next message.
         (
             "cookies 4>&1 | while read -r line; do :; done; cookies 4>all; for i in 1 2 3; do dd bs=40 count=1 2>/dev/null >&4; sleep 0.1; done <all; tail -c +121 all >&4; sleep 0.1; printf 'more' >&4; cat <&3 >/dev/null",
             0,
         ),
-        // An answer that is none, and then nothing.
+        // There is an invalid message, and then nothing.
         (
             "printf '{\"id\":1,\"result\":{}}\\0' >&4; cat <&3 >/dev/null",
             3,
@@ -116,7 +116,7 @@ fn answers_strangely() {
             "printf '{\"id\":1,\"result\":{\"cookies\":[7,null,{}]}}\\0' >&4; cat <&3 >/dev/null",
             3,
         ),
-        // An answer without its end.
+        // The response is incomplete.
         ("printf '{\"id\":1' >&4", 1),
     ] {
         let output = run(&world, headless, "exit 0");
@@ -127,7 +127,7 @@ fn answers_strangely() {
     }
 }
 
-/// The cookies are looked for when their database is whole, not while it is written.
+/// The cookies are not searched while their database is being written.
 fn hint_while_writing() {
     let world = World::new(Store::File);
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
@@ -157,7 +157,7 @@ fn hint_while_writing() {
     expect_gone(&world);
 }
 
-/// A browser that answers and then does not end is ended.
+/// A browser that responds and then does not exit is killed.
 fn hangs_at_the_end() {
     let world = World::new(Store::File);
     let started = Instant::now();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::sandbox::{BodyKind, Fault, RotationPolicy, Settings};
 use crate::support::world::EMAIL;
-use crate::support::{Output, Part, Screen, Store, Test, World, on_both, test};
+use crate::support::{Output, Part, Screen, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
@@ -19,15 +19,15 @@ pub fn tests() -> Vec<Test> {
         test("token_file::variable", variable),
         test("token_file::ctrl_c_reaches_the_command_once", ctrl_c).needs(&[Part::Command("tmux")]),
     ];
-    tests.extend(on_both("token_file::life", life));
+    tests.extend(on_both_stores("token_file::life", life));
     tests.extend(
-        on_both("token_file::outlives_its_tokens", outlives)
+        on_both_stores("token_file::outlives_its_tokens", outlives)
             .map(|test| test.needs(&[Part::Command("curl")])),
     );
     tests
 }
 
-/// Access tokens of three seconds on a server that watches for reuse.
+/// Access tokens last three seconds, and the server revokes a session when a token is reused.
 fn short() -> Settings {
     Settings {
         access_lifetime: 3,
@@ -38,7 +38,7 @@ fn short() -> Settings {
 }
 
 fn with_short_tokens(store: Store) -> World {
-    let world = World::with(store, short());
+    let world = World::with_settings(store, short());
     world.login();
     world
 }
@@ -47,8 +47,8 @@ fn run_dir(world: &World) -> PathBuf {
     world.data_dir().join("run")
 }
 
-/// The private directories that are there.
-fn leftovers(world: &World) -> usize {
+/// Counts the private directories.
+fn count_private_dirs(world: &World) -> usize {
     let entries = std::fs::read_dir(run_dir(world));
     let names = entries.into_iter().flatten().flatten();
     names
@@ -72,14 +72,15 @@ fn life(world: &World) {
     let lines: Vec<_> = output.stdout.lines().collect();
     assert_eq!(lines[..3], [token.trim(), "600", "700"]);
     assert!(!lines[3..].iter().any(|line| line.contains(token.trim())));
-    assert_eq!(leftovers(world), 0);
+    assert_eq!(count_private_dirs(world), 0);
 }
 
 fn outlives(world: &World) {
     world.api.set(|settings| *settings = short());
     world.login();
     let url = world.api.base_url();
-    // What the file holds is used at once; while the server is away it may be missing.
+    // Each token in the file must work at once. While the server fails, the file may be
+    // missing.
     let script = format!(
         "end=$(($(date +%s) + 11)); while [ $(date +%s) -lt $end ]; do
            t=$(cat $REMEMBERIZER_TOKEN_FILE 2>/dev/null) || {{ echo missing; sleep 0.1; continue; }}
@@ -89,7 +90,7 @@ fn outlives(world: &World) {
     );
     let child = spawn(world, &script);
     std::thread::sleep(Duration::from_secs(3));
-    // Twice away: for a moment, and for longer than a token lives.
+    // The server fails twice: briefly, and for longer than a token is valid.
     let down = |times| {
         let fault = Fault::status(503, BodyKind::Html).at("/auth/custom-refresh/");
         world.api.fault(fault.times(times));
@@ -97,7 +98,7 @@ fn outlives(world: &World) {
     down(2);
     std::thread::sleep(Duration::from_secs(3));
     down(6);
-    let output = Output::of(child.wait_with_output().unwrap()).expect(0);
+    let output = Output::from_process(child.wait_with_output().unwrap()).expect(0);
     let count = |what: &str| output.stdout.lines().filter(|line| *line == what).count();
     let (fine, missing) = (count("200"), count("missing"));
     assert_eq!(fine + missing, output.stdout.lines().count(), "{output:?}");
@@ -110,7 +111,7 @@ fn outlives(world: &World) {
     );
     assert!(world.api.session_alive(EMAIL));
     assert!(world.api.exchanges() > 3);
-    assert_eq!(leftovers(world), 0);
+    assert_eq!(count_private_dirs(world), 0);
 }
 
 fn spawn(world: &World, script: &str) -> Child {
@@ -124,7 +125,7 @@ fn kill(signal: &str, pid: u32) {
     assert!(status.unwrap().success());
 }
 
-/// Waits for a file that the command writes; its text.
+/// Waits for a file that the command writes, and returns its text.
 fn wait_for(path: &std::path::Path) -> String {
     let started = Instant::now();
     loop {
@@ -154,17 +155,17 @@ fn signals() {
         let child = spawn(&world, &script);
         wait_for(&ready);
         kill(&format!("-{signal}"), child.id());
-        Output::of(child.wait_with_output().unwrap()).expect(code);
+        Output::from_process(child.wait_with_output().unwrap()).expect(code);
     }
     world.run(&exec("kill -9 $$")).expect(137);
     world
         .run(&["exec", "--token-file", "--", "/no/such/command"])
         .expect(1);
-    assert_eq!(leftovers(&world), 0);
+    assert_eq!(count_private_dirs(&world), 0);
 }
 
-/// A killed parent leaves its directory; the next one removes it, and not that
-/// of a live one.
+/// A killed run leaves its directory. The next run removes it, but not the directory of a live
+/// run.
 fn killed() {
     let world = World::new(Store::File);
     world.login();
@@ -180,7 +181,7 @@ fn killed() {
     wait_for(&live_ready);
     kill("-KILL", child.id());
     child.wait().unwrap();
-    assert_eq!(leftovers(&world), 2);
+    assert_eq!(count_private_dirs(&world), 2);
     let doctor = world.run(&["doctor"]);
     assert!(
         doctor
@@ -188,11 +189,11 @@ fn killed() {
             .contains("removed 1 token file(s) that a killed exec had left"),
         "{doctor:?}"
     );
-    assert_eq!(leftovers(&world), 1);
+    assert_eq!(count_private_dirs(&world), 1);
     world.run(&exec("true")).expect(0);
-    assert_eq!(leftovers(&world), 1);
-    Output::of(live.wait_with_output().unwrap()).expect(0);
-    assert_eq!(leftovers(&world), 0);
+    assert_eq!(count_private_dirs(&world), 1);
+    Output::from_process(live.wait_with_output().unwrap()).expect(0);
+    assert_eq!(count_private_dirs(&world), 0);
     kill("-KILL", command.trim().parse().unwrap());
 }
 
@@ -210,7 +211,7 @@ fn session_ends() {
     world.api.revoke_all();
     wait_for(&world.home().join("ended"));
     world.login();
-    let output = Output::of(child.wait_with_output().unwrap()).expect(5);
+    let output = Output::from_process(child.wait_with_output().unwrap()).expect(5);
     let count = |text: &str| output.stderr.matches(text).count();
     for text in [
         "not renewed: the server answered 503",
@@ -267,9 +268,9 @@ fn cannot_be_written() {
     world.run(&exec("true")).expect(6);
 }
 
-/// A refresh token in the environment is exchanged, and its successors are.
+/// A refresh token in the environment is exchanged, and its successors are exchanged too.
 fn variable() {
-    let world = World::with(Store::File, short());
+    let world = World::with_settings(Store::File, short());
     let refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     let url = world.api.base_url();
     let script = "sleep 4; env | grep -c REMEMBERIZER_REFRESH_TOKEN; cat $REMEMBERIZER_TOKEN_FILE";
@@ -297,7 +298,7 @@ fn ctrl_c() {
     );
     screen.wait_until("the command", |text| text.lines().any(|line| line == "up"));
     screen.press("C-c");
-    let (code, text) = screen.ended();
-    // Once in the command line, once from the trap.
+    let (code, text) = screen.wait_for_exit();
+    // The word appears once in the command line, and once from the trap.
     assert_eq!((code, text.matches("caught").count()), (6, 2), "{text}");
 }

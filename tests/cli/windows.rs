@@ -1,5 +1,5 @@
-//! The program as it is built for Windows, run by Wine: a session's life on
-//! both stores, and what Windows does differently.
+//! The Windows build under Wine: a session from login to logout in both stores, and the
+//! differences of Windows.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -53,8 +53,8 @@ pub fn tests() -> Vec<Test> {
         .collect()
 }
 
-/// Builds the program for Windows and a Wine prefix with what Wine 8 lacks;
-/// returns their directory.
+/// Builds the program for Windows, and a Wine prefix with parts that Wine 8 lacks. Returns
+/// their directory.
 fn prepared() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -99,7 +99,8 @@ fn compile(dir: &Path, name: &str, extension: &str, flags: &[&str]) {
     assert!(status.unwrap().success(), "{name} compiles");
 }
 
-/// A Windows program under Wine, which sees nothing of the user's own Wine.
+/// Returns the command for a Windows program under Wine, without access to the user's Wine
+/// prefix.
 fn wine_in(dir: &Path, program: &str) -> Command {
     in_prefix(dir, "wine", program)
 }
@@ -122,14 +123,14 @@ fn in_prefix(dir: &Path, tool: &str, argument: &str) -> Command {
 /// The output of a program that `status` ran.
 #[track_caller]
 fn outcome(output: std::process::Output) -> Output {
-    let mut output = Output::of(output);
+    let mut output = Output::from_process(output);
     let (stderr, status) = output.stderr.rsplit_once("status ").expect("a status");
     output.code = status.trim_end().parse().unwrap();
     output.stderr = stderr.to_owned();
     output
 }
 
-/// A test's own profile and configuration in the prefix that all tests share.
+/// A profile and a configuration for one test, in the prefix that all tests share.
 struct Windows {
     world: World,
     profile: String,
@@ -148,7 +149,7 @@ impl Windows {
         prepared()
     }
 
-    /// The path of a file that Windows calls `C:\…`.
+    /// Returns the Unix path of a file whose Windows path begins with `C:\`.
     fn on_drive_c(&self, path: &str) -> PathBuf {
         let below = path.strip_prefix(r"C:\").unwrap().replace('\\', "/");
         self.dir().join("prefix/drive_c").join(below)
@@ -175,7 +176,7 @@ impl Windows {
         command
     }
 
-    /// The program, not yet run. Read its output with [`outcome`].
+    /// Returns the command for the program. Read its output with [`outcome`].
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.wine("status.exe");
         command.arg("rememberizer.exe").args(args);
@@ -199,7 +200,7 @@ impl Windows {
         self.try_login(&["--store", store]).expect(0);
     }
 
-    /// Opens `file` in another process, for so long.
+    /// Keeps `file` open in another process for a time.
     fn hold(&self, file: &Path, milliseconds: u32) -> Child {
         let mut child = self
             .wine("hold.exe")
@@ -248,14 +249,14 @@ fn sessions_do_not_roam() {
         windows.profile
     );
     let mut query = windows.wine("reg");
-    let output = Output::of(query.args(["query", &key]).output().unwrap()).expect(0);
+    let output = Output::from_process(query.args(["query", &key]).output().unwrap()).expect(0);
     let persist = output.stdout.lines().find(|line| line.contains("Persist"));
     // CRED_PERSIST_LOCAL_MACHINE of wincred.h.
     assert!(persist.is_some_and(|line| line.trim_end().ends_with("0x2")));
     windows.run(&["logout"]).expect(0);
 }
 
-/// Of 32 runs that find the token expired, one exchanges it.
+/// If 32 runs find the token expired, only one exchanges it.
 fn parallel(store: &str) {
     let windows = Windows::new(&format!("parallel-{store}"));
     windows.login(store);
@@ -267,7 +268,7 @@ fn parallel(store: &str) {
             command.spawn().unwrap()
         })
         .collect();
-    // Each of them asks for more time than the first token has left by then.
+    // Each run requires more time than the first token has left by then.
     for run in runs {
         let output = outcome(run.wait_with_output().unwrap()).expect(0);
         assert!(api.access_works(output.stdout.trim()), "{output:?}");
@@ -292,7 +293,7 @@ fn split_life() {
     let credentials = || {
         let key = r"HKCU\Software\Wine\Credential Manager";
         let output = windows.wine("reg").args(["query", key]).output().unwrap();
-        let listed = Output::of(output).expect(0).stdout;
+        let listed = Output::from_process(output).expect(0).stdout;
         let own = format!("{}.", windows.profile);
         listed.lines().filter(|line| line.contains(&own)).count()
     };
@@ -307,7 +308,7 @@ fn split_life() {
     assert_eq!(credentials(), 0);
 }
 
-/// Readers take no lock; what they read meanwhile is whole.
+/// Readers acquire no lock. During a write they still read a complete session.
 fn readers_meet_a_writer() {
     let windows = with_split_session("split-readers");
     let writing = AtomicBool::new(true);
@@ -377,7 +378,7 @@ fn open_file() {
     windows.run(&["logout"]).expect(0);
 }
 
-/// Paths are printed as people write them, not as `\\?\C:\…`.
+/// Paths are printed in the usual form, not as `\\?\C:\…`.
 fn plain_paths() {
     let windows = Windows::new("plain");
     windows.login("file");
@@ -393,7 +394,7 @@ fn plain_paths() {
     windows.run(&["logout"]).expect(0);
 }
 
-/// A directory of ours is not for everyone, whatever its parent allows.
+/// Our directory is private, whatever its parent allows.
 fn acl() {
     let windows = Windows::new("acl");
     let log = windows.dir().join("icacls.log");
@@ -419,7 +420,7 @@ fn acl() {
     windows.run(&["logout"]).expect(0);
 }
 
-/// Wine calls a broken pipe by another number than Windows does.
+/// Wine has another error number for a broken pipe than Windows.
 fn reader_gone() {
     let windows = Windows::new("reader");
     windows.login("file");
@@ -444,7 +445,7 @@ fn statuses() {
     windows.run(&["logout"]).expect(0);
 }
 
-/// npm, az and others are batch files, which people call without `.cmd`.
+/// npm, az and others are batch files, which users call without `.cmd`.
 fn batch_files() {
     let windows = Windows::new("batch");
     windows.login("file");
@@ -513,14 +514,14 @@ impl Job {
 
     /// Waits for the end of the program, and checks that it left nothing behind.
     fn ends_with(self, code: i32) {
-        let output = Output::of(self.child.wait_with_output().unwrap()).expect(code);
+        let output = Output::from_process(self.child.wait_with_output().unwrap()).expect(code);
         assert_eq!(output.stderr, "");
         assert!(!self.file.parent().unwrap().exists(), "{:?}", self.file);
         self.windows.run(&["logout"]).expect(0);
     }
 }
 
-/// Each token that the command reads works, for longer than three of them live.
+/// Each token that the command reads works, for longer than the lifetime of three tokens.
 fn token_file() {
     let mut job = Job::start("token-file", 10_000);
     let mut tokens = 0;
@@ -535,8 +536,8 @@ fn token_file() {
     job.ends_with(7);
 }
 
-/// What a killed parent leaves behind is removed by the next one; a killed
-/// command's status is passed on.
+/// The next run removes the directory of a killed run. The status of a killed command is passed
+/// on.
 fn token_file_killed() {
     let mut job = Job::start("killed-parent", 60_000);
     job.child.kill().unwrap();
@@ -547,7 +548,7 @@ fn token_file_killed() {
     assert!(!job.file.parent().unwrap().exists(), "{:?}", job.file);
     let kill = |windows: &Windows, process: &str| {
         let mut kill = windows.wine("taskkill");
-        Output::of(kill.args(["/f", "/pid", process]).output().unwrap()).expect(0);
+        Output::from_process(kill.args(["/f", "/pid", process]).output().unwrap()).expect(0);
     };
     kill(&job.windows, &job.process);
     job.windows.run(&["logout"]).expect(0);
@@ -558,7 +559,7 @@ fn token_file_killed() {
     job.ends_with(0);
 }
 
-/// Ctrl-C goes to the program and to its child; the child decides.
+/// Ctrl-C reaches the program and its child process. The child process decides whether to exit.
 fn ctrl_c() {
     let windows = Windows::new("ctrlc");
     windows.login("file");
@@ -574,8 +575,8 @@ fn ctrl_c() {
         ("REMEMBERIZER_CONFIG_DIR", &config),
     ];
     let screen = Screen::with_shell(&windows.world, &env, &["bash", "--norc"]);
-    screen.line(&format!("cd '{dir}'"));
-    screen.line("wine ctrlc.exe 1500 'rememberizer.exe exec -- stays.exe'");
+    screen.type_line(&format!("cd '{dir}'"));
+    screen.type_line("wine ctrlc.exe 1500 'rememberizer.exe exec -- stays.exe'");
     let shown = screen.wait_until("status", |shown| {
         shown
             .lines()

@@ -1,5 +1,5 @@
-//! What hostile answers are made of: statuses, headers, cookies of both
-//! dialects and their mutations, bodies of every shape and none.
+//! Generates hostile responses: statuses, headers, cookies with both sets of names and
+//! mutations of them, and bodies of all kinds.
 
 use proptest::prelude::*;
 
@@ -113,7 +113,7 @@ pub fn body() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// One whole answer, and whether it ends the session where it answers an exchange.
+/// A response, and whether it ends the session if it is the response to an exchange.
 pub fn answer() -> impl Strategy<Value = Vec<u8>> {
     let status = prop_oneof![
         1 => prop_oneof![Just(301_u16), Just(302), Just(307), Just(308)],

@@ -1,9 +1,9 @@
-//! Hostile answers: for every command that calls the server, whatever the
-//! server says, there is no panic, no hang, no secret in what is printed, an
-//! outcome of the table, and the session stays unless the answer was definitive.
+//! Hostile responses: whatever the server responds, no command panics, hangs or prints a
+//! secret. Its exit code is in the table of outcomes, and the session stays unless the response
+//! was definitive.
 //!
-//! Answers are generated; a failing one is shrunk and printed with its seed,
-//! and joins `REGRESSIONS`.
+//! The responses are generated. A response that fails is shrunk and printed with its seed; add
+//! it to `REGRESSIONS`.
 
 mod generate;
 
@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-/// A runner whose seed is told, and can be given: `PROPTEST_SEED=…`.
+/// Creates a test runner that prints its seed. Set `PROPTEST_SEED` to repeat a run.
 pub(crate) fn runner(cases: u32) -> TestRunner {
     let seed = std::env::var("PROPTEST_SEED")
         .ok()
@@ -71,19 +71,19 @@ const COMMANDS: [&[&str]; 12] = [
     &["exec", "--min-ttl", "10days", "--", "true"],
 ];
 
-/// Somebody is signed in, with an access token that lasts: with one that runs
-/// out, every command would soon try a renewal alone.
+/// The profile is signed in, with an access token that does not expire during the test.
+/// Otherwise every command would only try a renewal.
 fn signed_in() -> World {
     let settings = Settings {
         access_lifetime: 7 * 24 * 3600,
         ..Settings::default()
     };
-    let world = World::with(Store::File, settings);
+    let world = World::with_settings(Store::File, settings);
     world.login();
     world
 }
 
-/// Makes these bytes the stored entry.
+/// Replaces the stored entry.
 fn store(world: &World, entry: &[u8]) {
     let file = world.session_file("default");
     std::fs::write(&file, entry).unwrap();
@@ -96,7 +96,7 @@ fn is_definitive(answer: &[u8]) -> bool {
         .any(|start| answer.starts_with(start))
 }
 
-/// Tries one answer with one command, and looks at everything.
+/// Runs one command with one response, and checks all properties.
 fn one(
     world: &World,
     entry: &[u8],
@@ -127,7 +127,7 @@ fn one(
     let told = format!("{}{}", output.stdout, output.stderr);
     let stored: serde_json::Value = serde_json::from_slice(entry).unwrap();
     for key in ["refresh_token", "access_token"] {
-        // `token` prints the access token: the former one, where the server gave no other.
+        // `token` prints the previous access token if the server issued no new one.
         let is_asked_for = command[0] == "token" && key == "access_token";
         let secret = stored[key].as_str().unwrap();
         prop_assert!(
@@ -152,18 +152,18 @@ fn one(
     Ok(())
 }
 
-/// Answers that once found something, and what.
+/// Responses that once failed, with the reason.
 const REGRESSIONS: [&[u8]; 3] = [
-    // The literal clear of both cookies is no new session.
+    // A response that clears both cookies starts no session.
     b"HTTP/1.1 200 X\r\nSet-Cookie: access_token=\"\"; Max-Age=0\r\nSet-Cookie: refresh_token=\"\"; Max-Age=0\r\n\r\n",
-    // A page that is none: with --paginate and --json it came beside the error.
+    // The body is not a page. With --paginate and --json, it was once printed beside the error.
     b"HTTP/1.1 301 X\r\n\r\n",
-    // A body of nothing but openings.
+    // The body consists only of opening brackets.
     b"HTTP/1.1 400 X\r\nContent-Type: application/json\r\n\r\n[[[[[[[[[[[[[[[[[[[[",
 ];
 
 fn answers(cases: u32) {
-    // Requests that are repeated are waited for more than worked on.
+    // Use more threads than cores, because retried requests mostly wait.
     let threads = (cases / 50).clamp(1, 10);
     let started = Instant::now();
     std::thread::scope(|scope| {
@@ -218,7 +218,7 @@ fn drips() {
     }
 }
 
-/// A server whose every string carries escapes, direction marks and 80 kB of text.
+/// Every string of the server contains escape sequences, bidi marks and 80 kB of text.
 fn texts() {
     let suffix = format!(
         "\u{1b}[31m\u{1b}]8;;https://evil.test\u{7}x\u{1b}]52;c;ZXZpbA==\u{7}\u{202e}\u{9b}1m\n{}",
@@ -240,7 +240,7 @@ fn texts() {
                 "{command:?}"
             );
             assert!(!told.contains('\u{202e}'), "{command:?} {mode}");
-            // As JSON, the account is data: whole, and its escapes are JSON's.
+            // With --json, the account is data: it is complete, and escaped as JSON.
             if mode == "--json" && command[0] == "whoami" {
                 assert!(output.stdout.contains("\\u001b"), "{command:?}");
                 continue;
@@ -261,7 +261,8 @@ fn texts() {
     }
 }
 
-/// Entries that others wrote: read, or refused, never a panic, never printed.
+/// An entry that another program wrote is parsed or rejected, without a panic, and never
+/// printed.
 fn entries(cases: u32) {
     let world = signed_in();
     let good = world.entry().unwrap();
@@ -289,7 +290,8 @@ fn entries(cases: u32) {
     }
 }
 
-/// Profile files that others wrote: understood, or refused at a place, never changed.
+/// A profiles file that another program wrote is parsed, or rejected with a position, and never
+/// changed.
 fn profile_files(cases: u32) {
     let world = signed_in();
     let file = world.config_dir().join("profiles.json");
@@ -345,7 +347,7 @@ fn durations_and_names() {
             );
         }
         if let Ok(origin) = text.parse::<Origin>() {
-            // The normal form is its own normal form.
+            // Parsing a normal form returns the same normal form.
             prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin.clone()));
             prop_assert!(
                 origin.is_https()

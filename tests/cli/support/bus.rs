@@ -1,11 +1,11 @@
-//! A D-Bus session of a test's own, with a gnome-keyring in it or without.
+//! A private D-Bus session, with or without a gnome-keyring.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A session bus that ends with the value.
+/// A session bus, which is stopped when this value is dropped.
 pub struct Bus {
     daemon: Child,
     keyring: Option<Child>,
@@ -16,8 +16,8 @@ pub struct Bus {
 /// The program that shows the prompts of gnome-keyring.
 pub const PROMPTER: &str = "/usr/libexec/gcr-prompter";
 
-/// The test's home is the only service directory: nothing is started on demand
-/// behind a test's back.
+/// The test's home directory is the only service directory, so that D-Bus starts no service of
+/// the machine.
 const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig><type>session</type><listen>unix:dir=DIR</listen><servicedir>DIR</servicedir>
@@ -25,12 +25,12 @@ const CONFIG: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bu
 </busconfig>"#;
 
 impl Bus {
-    /// A bus on which nobody is.
-    pub fn bare(home: &Path) -> Self {
+    /// Starts a bus without any service.
+    pub fn without_keyring(home: &Path) -> Self {
         Self::start(home, &mut Command::new("dbus-daemon"))
     }
 
-    /// A bus with an unlocked gnome-keyring, the prompts of which appear on `display`.
+    /// Starts a bus with an unlocked gnome-keyring, whose prompts appear on `display`.
     pub fn with_prompts(home: &Path, display: &str) -> Self {
         const SERVICE: &str = "org.gnome.keyring.SystemPrompter";
         std::fs::write(
@@ -71,14 +71,14 @@ impl Bus {
         }
     }
 
-    /// A bus with an unlocked gnome-keyring.
+    /// Starts a bus with an unlocked gnome-keyring.
     pub fn with_keyring(home: &Path) -> Self {
-        let mut bus = Self::bare(home);
+        let mut bus = Self::without_keyring(home);
         bus.start_keyring(Some("test"));
         bus
     }
 
-    /// Starts gnome-keyring: unlocked with a password, else without a default collection.
+    /// Starts gnome-keyring: with a password, unlocked; without, with no default collection.
     pub fn start_keyring(&mut self, password: Option<&str>) {
         let mut command = self.command("gnome-keyring-daemon");
         command.args(["--foreground", "--components=secrets"]);
@@ -106,7 +106,7 @@ impl Bus {
             std::thread::sleep(Duration::from_millis(10));
         }
         if password.is_some() {
-            // The name is owned a moment before the collection is there.
+            // The daemon owns the name shortly before it creates the collection.
             while !self.has_default_collection() {
                 assert!(started.elapsed() < Duration::from_secs(20), "no collection");
                 std::thread::sleep(Duration::from_millis(10));
@@ -134,7 +134,7 @@ impl Bus {
         .contains("true")
     }
 
-    /// Whether there is a place to put a secret into.
+    /// Whether there is a default collection, in which secrets can be stored.
     pub fn has_default_collection(&self) -> bool {
         self.dbus_send(&[
             "--dest=org.freedesktop.secrets",
@@ -159,13 +159,13 @@ impl Bus {
         );
     }
 
-    /// Unlocks it again, which takes a new daemon.
+    /// Unlocks the default collection by starting a new daemon.
     pub fn unlock(&mut self) {
         self.kill_keyring();
         self.start_keyring(Some("test"));
     }
 
-    /// Stops (`STOP`), continues (`CONT`) the keyring daemon.
+    /// Sends a signal to the keyring daemon: `STOP` or `CONT`.
     pub fn signal_keyring(&self, signal: &str) {
         let pid = self.keyring.as_ref().unwrap().id().to_string();
         let status = Command::new("kill")
@@ -175,7 +175,7 @@ impl Bus {
         assert!(status.success());
     }
 
-    /// Ends the keyring daemon.
+    /// Kills the keyring daemon.
     pub fn kill_keyring(&mut self) {
         if let Some(mut keyring) = self.keyring.take() {
             drop(keyring.kill());
@@ -183,12 +183,11 @@ impl Bus {
         }
     }
 
-    /// The bus's address.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// A command on the bus, with the test's home.
+    /// Returns a command that uses the bus and the test's home directory.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command

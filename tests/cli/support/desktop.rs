@@ -1,4 +1,4 @@
-//! `KWallet` and `KeePassXC` on a test's own bus, without a screen.
+//! `KWallet` and `KeePassXC` on a private bus, without a display.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::{Bus, Store, World};
 
-/// A world whose keyring is another service than gnome-keyring.
+/// A world whose keyring is `KWallet` or `KeePassXC`.
 pub struct Desktop {
     pub world: World,
     daemon: Child,
     service: Service,
-    /// Whether `KeePassXC` asks before each access and deletion, as by default.
+    /// Whether `KeePassXC` prompts before each access and deletion, which is its default.
     pub confirms: bool,
 }
 
@@ -27,8 +27,8 @@ pub const SECOND_WALLET: &str = "second";
 const KWALLETRC: &str = "[Wallet]\nEnabled=true\nFirst Use=false\nDefault Wallet=kdewallet\n\
     Prompt on Open=false\n[org.freedesktop.secrets]\napiEnabled=true\n";
 
-/// `KeePassXC` turns `Enabled` off when another service owns the name, so this is
-/// written before each start.
+/// Written before each start, since `KeePassXC` sets `Enabled` to false when another service
+/// owns the name.
 const KEEPASSXC_INI: &str = "[General]\nConfigVersion=2\nSingleInstance=false\n\
     CheckForUpdates=false\nUpdateCheckMessageShown=true\nRememberLastDatabases=false\n\
     AutoSaveAfterEveryChange=true\n[FdoSecrets]\nEnabled=true\nShowNotification=false\n\
@@ -56,11 +56,11 @@ fn wait(what: &str, done: impl Fn() -> bool) {
 }
 
 impl Desktop {
-    /// A world with an open wallet, or an unlocked database.
+    /// Creates a world with an open wallet or an unlocked database.
     pub fn new(service: Service) -> Self {
         let mut world = World::new(Store::File);
         world.store = Store::Keyring;
-        world.bus = Some(Bus::bare(&world.home()));
+        world.bus = Some(Bus::without_keyring(&world.home()));
         let daemon = Command::new("true").spawn().unwrap();
         let mut desktop = Self {
             world,
@@ -71,8 +71,8 @@ impl Desktop {
         match service {
             Service::KWallet => {
                 write(&desktop.world.home().join(".config/kwalletrc"), KWALLETRC);
-                // The first opening makes the wallet's file; its collection
-                // exists from the next start on.
+                // The first opening creates the file of the wallet. Its collection exists after
+                // the next start.
                 desktop.start();
                 desktop.open_wallets();
                 desktop.kill();
@@ -180,13 +180,13 @@ impl Desktop {
         assert!(child.wait().unwrap().success());
     }
 
-    /// The file of a wallet, as it is on disk.
+    /// Reads the file of a wallet.
     pub fn wallet_file(&self, wallet: &str) -> Vec<u8> {
         let path = format!(".local/share/kwalletd/{wallet}.kwl");
         std::fs::read(self.world.home().join(path)).unwrap()
     }
 
-    /// Ends the service with SIGKILL.
+    /// Kills the service.
     pub fn kill(&mut self) {
         drop(self.daemon.kill());
         drop(self.daemon.wait());
@@ -212,13 +212,13 @@ impl Desktop {
             Service::KWallet => self.open_wallets(),
             Service::KeePassXc => {
                 wait("collection", || self.bus().has_default_collection());
-                // In its first instants it leaves prompts unanswered.
+                // Just after the start, the service does not respond to prompts.
                 std::thread::sleep(Duration::from_secs(1));
             }
         }
     }
 
-    /// Closes the wallet, which takes a new daemon, or locks the database.
+    /// Closes the wallet by starting a new daemon, or locks the database.
     pub fn lock(&mut self) {
         match self.service {
             Service::KWallet => {

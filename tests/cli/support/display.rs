@@ -1,10 +1,10 @@
-//! An X display of a test's own, without a window manager, driven by xdotool.
+//! A private X display without a window manager, controlled with xdotool.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// An Xvfb that ends with the value.
+/// An Xvfb, which is stopped when this value is dropped.
 pub struct Display {
     server: Child,
     name: String,
@@ -29,12 +29,12 @@ impl Display {
         }
     }
 
-    /// Returns what DISPLAY must be.
+    /// Returns the value for the variable `DISPLAY`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Returns whether a window of a program of this class is on the screen.
+    /// Whether a window of this class is visible.
     pub fn has_window(&self, class: &str) -> bool {
         let found = self
             .xdotool(&["search", "--onlyvisible", "--class", class])
@@ -55,8 +55,8 @@ impl Display {
         }
     }
 
-    /// Presses keys, by their X names, until no window of the class is left: a
-    /// window loses the keys that come before it has the focus.
+    /// Presses keys, by their X names, until no window of the class is visible. Repeats them,
+    /// because a window does not receive keys before it has the focus.
     #[track_caller]
     pub fn answer(&self, class: &str, keys: &[&str]) {
         let started = Instant::now();

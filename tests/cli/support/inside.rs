@@ -1,5 +1,5 @@
-//! The program run inside the test's process, with a host of the test's own:
-//! for what a process cannot be given from outside.
+//! Runs the program inside the test's process with a replaced `Host`: a keyring in memory, a
+//! wrong clock, faults.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -15,27 +15,27 @@ use zeroize::Zeroizing;
 
 use super::Output;
 
-/// What a keyring in memory holds, by account; shared with the test.
+/// The entries of a keyring in memory, by account.
 pub type Entries = Arc<Mutex<HashMap<String, Vec<u8>>>>;
 
-/// Surroundings made of parts.
+/// The settings of the replaced `Host`.
 pub struct Inside {
-    /// Variables.
+    /// The environment variables.
     pub env: HashMap<String, String>,
-    /// What the keyring holds.
+    /// The entries of the keyring.
     pub entries: Entries,
-    /// The most bytes that an entry may hold.
+    /// The maximum size of an entry in bytes.
     pub limit: Option<usize>,
-    /// After so many more writes the keyring takes no more.
+    /// The number of writes after which the keyring fails.
     pub writes_left: Arc<Mutex<Option<usize>>>,
-    /// Milliseconds that the clock is off.
+    /// The error of the clock, in milliseconds.
     pub clock: i64,
-    /// After it was read so many more times, the clock panics.
+    /// The number of readings after which the clock panics.
     pub readings_left: Arc<Mutex<Option<usize>>>,
 }
 
 impl Inside {
-    /// Surroundings with an empty keyring.
+    /// Creates settings with an empty keyring.
     pub fn new(limit: Option<usize>) -> Self {
         Self {
             env: HashMap::new(),
@@ -88,7 +88,7 @@ impl Inside {
     }
 }
 
-/// What was written to a stream.
+/// Collects what is written to a stream.
 #[derive(Clone, Default)]
 struct Buffer(Arc<Mutex<Vec<u8>>>);
 

@@ -1,5 +1,5 @@
-//! Store helpers and the machines that use them: the scripts of `helpers/`, and
-//! helpers in Python that a test makes up.
+//! Store helpers, and machines that use them. A helper is a script of `helpers/`, or a Python
+//! script that a test writes.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,24 +16,24 @@ pub fn helpers_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("helpers")
 }
 
-/// A world whose `PATH` begins with a directory of its own and `helpers/`.
-pub struct Helped {
+/// A world whose `PATH` begins with its own `bin` directory and `helpers/`.
+pub struct HelperWorld {
     pub world: World,
     pub env: Vec<(String, String)>,
 }
 
-impl Helped {
+impl HelperWorld {
     pub fn new(store: Store) -> Self {
-        Self::with(store, Settings::default())
+        Self::with_settings(store, Settings::default())
     }
 
-    pub fn with(store: Store, settings: Settings) -> Self {
+    pub fn with_settings(store: Store, settings: Settings) -> Self {
         let settings = Settings {
-            // So long that nobody is warned of its end.
+            // So long that no command warns of the expiry.
             refresh_lifetime: 30 * 24 * 3600,
             ..settings
         };
-        let world = World::with(store, settings);
+        let world = World::with_settings(store, settings);
         let bin = world.home().join("bin");
         std::fs::create_dir_all(&bin).unwrap();
         let path = format!(
@@ -48,7 +48,7 @@ impl Helped {
 
     pub fn command(&self, program: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(program);
-        self.world.dress(&mut command);
+        self.world.set_environment(&mut command);
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.args(args);
         command
@@ -65,11 +65,11 @@ impl Helped {
 
     pub fn shell(&self, script: &str) -> Output {
         let mut command = self.command(Path::new("/bin/sh"), &["-c", script]);
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
-        Output::of(self.command(&World::program(), args).output().unwrap())
+        Output::from_process(self.command(&World::program(), args).output().unwrap())
     }
 
     pub fn login(&self, store: &str) -> Output {
@@ -78,7 +78,7 @@ impl Helped {
             &World::program(),
             &["login", EMAIL, "--api-url", &url, "--store", store],
         );
-        Output::of(
+        Output::from_process(
             command
                 .env("REMEMBERIZER_PASSWORD", PASSWORD)
                 .output()
@@ -87,7 +87,7 @@ impl Helped {
     }
 
     pub fn check(&self, args: &[&str]) -> Output {
-        Output::of(
+        Output::from_process(
             self.command(&helpers_dir().join("check"), args)
                 .output()
                 .unwrap(),
@@ -98,7 +98,7 @@ impl Helped {
         self.world.home().join("entries")
     }
 
-    /// The entry of the default profile, as helpers in Python store it.
+    /// Reads the entry of the default profile from the file of the Python helpers.
     pub fn entry(&self) -> serde_json::Value {
         let all = std::fs::read_to_string(self.entries()).unwrap();
         let all: serde_json::Value = serde_json::from_str(&all).unwrap();
@@ -106,7 +106,7 @@ impl Helped {
         serde_json::from_slice(&bytes.unwrap()).unwrap()
     }
 
-    /// Changes that entry; its version changes as well.
+    /// Changes the entry of the default profile, and its version.
     pub fn edit_entry(&self, edit: impl FnOnce(&mut serde_json::Value)) {
         let all = std::fs::read_to_string(self.entries()).unwrap();
         let mut all: serde_json::Value = serde_json::from_str(&all).unwrap();
@@ -118,7 +118,7 @@ impl Helped {
         std::fs::write(self.entries(), all.to_string()).unwrap();
     }
 
-    /// Writes a helper in Python that goes on with `script` after [`PRELUDE`].
+    /// Writes a helper in Python: [`PRELUDE`], followed by `script`.
     pub fn helper(&self, name: &str, script: &str) {
         let path = self
             .world
@@ -133,7 +133,8 @@ impl Helped {
     }
 }
 
-/// A store in a file beside the helper, with versions if the hello says so.
+/// Functions for a helper that stores entries in a file. The store has versions if the helper
+/// calls `hello(True)`.
 const PRELUDE: &str = r#"
 import base64, fcntl, json, os, signal, sys, time
 place = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + "/entries"
@@ -177,39 +178,39 @@ def serve(step=lambda ask: False):
             answer(ask)
 "#;
 
-/// Machines that share a session: each has a home of its own.
+/// Machines that share a session. Each has its own home directory.
 pub struct Machines {
-    pub helped: Helped,
-    /// The store as the profile records it.
+    pub helper_world: HelperWorld,
+    /// The store, as in the profiles file.
     pub store: String,
 }
 
 impl Machines {
-    /// Machines on a store with versions that is a file.
+    /// Creates machines that share a file, with a helper that has versions.
     pub fn on_a_file(settings: Settings) -> Self {
-        let helped = Helped::with(Store::File, settings);
-        helped.helper("odd", "hello(True)\nserve()");
+        let helper_world = HelperWorld::with_settings(Store::File, settings);
+        helper_world.helper("odd", "hello(True)\nserve()");
         Self {
-            helped,
+            helper_world,
             store: "helper:odd".to_owned(),
         }
     }
 
     pub fn home(&self, machine: &str) -> PathBuf {
-        let home = self.helped.world.home().join(machine);
+        let home = self.helper_world.world.home().join(machine);
         std::fs::create_dir_all(&home).unwrap();
         home
     }
 
-    /// The program on a machine whose clock is off by `offset`, not yet run.
+    /// Returns the command that runs the program on a machine whose clock is wrong by `offset`.
     pub fn command(&self, offset: &str, machine: &str, args: &[&str]) -> Command {
         let program = World::program();
         let mut command = match offset {
-            "+0" => self.helped.command(&program, args),
+            "+0" => self.helper_world.command(&program, args),
             offset => {
                 let faketime = ["-f", offset, program.to_str().unwrap()];
                 let all = [&faketime[..], args].concat();
-                self.helped.command("faketime".as_ref(), &all)
+                self.helper_world.command("faketime".as_ref(), &all)
             }
         };
         command
@@ -223,7 +224,7 @@ impl Machines {
     }
 
     pub fn at(&self, offset: &str, machine: &str, args: &[&str]) -> Output {
-        Output::of(self.command(offset, machine, args).output().unwrap())
+        Output::from_process(self.command(offset, machine, args).output().unwrap())
     }
 
     pub fn spawn(&self, machine: &str, args: &[&str]) -> Child {
@@ -233,13 +234,13 @@ impl Machines {
     }
 
     pub fn login(&self, offset: &str, machine: &str) -> Output {
-        let url = self.helped.world.api.base_url();
+        let url = self.helper_world.world.api.base_url();
         let args = ["login", EMAIL, "--api-url", &url, "--store", &self.store];
         self.at(offset, machine, &args)
     }
 
     pub fn join(&self, machine: &str) {
-        let url = self.helped.world.api.base_url();
+        let url = self.helper_world.world.api.base_url();
         self.run(machine, &["profile", "set", "api_url", &url])
             .expect(0);
         self.run(machine, &["profile", "set", "store", &self.store])

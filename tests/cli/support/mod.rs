@@ -1,4 +1,4 @@
-//! What the tests share: how a test is declared, and the world that it runs in.
+//! Shared by the tests: the declaration of a test, and the environment that it runs in.
 
 pub mod bus;
 pub mod desktop;
@@ -20,24 +20,24 @@ pub use inside::Inside;
 pub use screen::Screen;
 pub use world::{Output, Store, World};
 
-/// A part of the system that a test needs.
+/// Something that a test needs and that may be missing on the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// dbus-daemon, gnome-keyring-daemon, secret-tool.
     Keyring,
     /// A command, by its name or path.
     Command(&'static str),
-    /// The standard library of another target, which rustup brings.
+    /// The standard library of another target, which rustup installs.
     Target(&'static str),
-    /// A file that a package brings.
+    /// A file, by its path.
     File(&'static str),
-    /// Nushell, which npm brings.
+    /// Nushell, which npm installs.
     Nushell,
-    /// A package that `packaging/build` has made, by its extension.
+    /// A package that `packaging/build` has created, by its extension.
     Package(&'static str),
-    /// A module of Python's.
+    /// A module of Python.
     Python(&'static str),
-    /// The rights of root, to mount and to become another user.
+    /// Root privileges, to mount file systems and to change the user.
     Root,
 }
 
@@ -90,7 +90,7 @@ pub struct Test {
     run: Box<dyn FnOnce() + Send>,
 }
 
-/// A test that needs nothing but the program.
+/// Creates a test that needs only the program.
 pub fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Test {
     Test {
         name: name.to_owned(),
@@ -100,8 +100,8 @@ pub fn test(name: &str, run: impl FnOnce() + Send + 'static) -> Test {
     }
 }
 
-/// The same test on the file store and on a keyring.
-pub fn on_both(name: &str, run: fn(&World)) -> [Test; 2] {
+/// Creates a test for the file store and the same test for a keyring.
+pub fn on_both_stores(name: &str, run: fn(&World)) -> [Test; 2] {
     [
         test(&format!("{name}::file"), move || {
             run(&World::new(Store::File));
@@ -114,14 +114,14 @@ pub fn on_both(name: &str, run: fn(&World)) -> [Test; 2] {
 }
 
 impl Test {
-    /// The same test, which cannot run without `parts`.
+    /// Marks the test as ignored if one of `parts` is missing.
     pub fn needs(mut self, parts: &[Part]) -> Self {
         self.needs.extend_from_slice(parts);
         self
     }
 
-    /// The same test, which runs only where long runs are asked for
-    /// (`REMEMBERIZER_TEST_LONG=1`, which `tests/run --long` sets).
+    /// Marks the test as ignored unless `REMEMBERIZER_TEST_LONG` is set, as `tests/run --long`
+    /// does.
     pub fn long(mut self) -> Self {
         self.long = true;
         self
@@ -149,10 +149,10 @@ impl Test {
     }
 }
 
-/// Runs the tests that the command line asks for.
-pub fn conclude(tests: Vec<Vec<Test>>) -> ExitCode {
+/// Runs the tests that the command line selects.
+pub fn run_tests(tests: Vec<Vec<Test>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // The tests wait for servers and daemons more than they compute.
+    // The tests mostly wait for servers and daemons.
     arguments.test_threads.get_or_insert(4);
     let trials = tests.into_iter().flatten().map(Test::into_trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -1,5 +1,4 @@
-//! A terminal: tmux with a server of the test's own, driven by keys and read
-//! as a person reads it.
+//! A terminal: a private tmux server that receives keys and returns the text on the screen.
 
 use std::cell::Cell;
 use std::process::{Command, Stdio};
@@ -7,21 +6,21 @@ use std::time::{Duration, Instant};
 
 use super::World;
 
-/// A terminal of 80 by 24 in which a shell runs in the test's world.
+/// A terminal of 80 by 24 characters, with a shell in the test's world.
 ///
-/// The shell's prompt says how many commands it has run and what the last one
-/// came to, `[3:130]$`, so that nobody has to ask.
+/// The prompt of the shell has the number of the command and the exit code of the previous
+/// command, such as `[3:130]$`.
 pub struct Screen<'w> {
     world: &'w World,
     socket: String,
     commands: Cell<u32>,
 }
 
-/// How long the screen may take to show what is waited for.
+/// Maximum time until the screen shows an expected text.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 impl<'w> Screen<'w> {
-    /// A terminal with a bash in it, whose variables choose the world's API and store.
+    /// Opens a terminal with a bash, whose variables set the server and the store.
     pub fn new(world: &'w World) -> Self {
         let (url, store) = (world.api.base_url(), world.store_flag());
         let env = [
@@ -34,7 +33,7 @@ impl<'w> Screen<'w> {
         screen
     }
 
-    /// A terminal with another program in it.
+    /// Opens a terminal with another program.
     pub fn with_shell(world: &'w World, env: &[(&str, &str)], program: &[&str]) -> Self {
         let screen = Self {
             world,
@@ -68,7 +67,7 @@ impl<'w> Screen<'w> {
 
     fn tmux(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("tmux");
-        self.world.dress(&mut command);
+        self.world.set_environment(&mut command);
         command
             .args(["-u", "-S", &self.socket])
             .args(arguments)
@@ -77,7 +76,8 @@ impl<'w> Screen<'w> {
         command
     }
 
-    /// Keeps every byte that is written to the terminal from here on in a file of the home.
+    /// From now on, appends every byte that is written to the terminal to a file in the home
+    /// directory.
     pub fn record(&self, file: &str) {
         let command = format!("exec cat >>{}", self.world.home().join(file).display());
         assert!(
@@ -88,7 +88,7 @@ impl<'w> Screen<'w> {
         );
     }
 
-    /// Types text as it is.
+    /// Types a text.
     pub fn type_text(&self, text: &str) {
         assert!(
             self.tmux(&["send-keys", "-l", "--", text])
@@ -98,13 +98,13 @@ impl<'w> Screen<'w> {
         );
     }
 
-    /// Presses a key by tmux's name for it: `Enter`, `C-c`, `C-d`, `Up`.
+    /// Presses a key, by its name in tmux: `Enter`, `C-c`, `C-d`, `Up`.
     pub fn press(&self, key: &str) {
         assert!(self.tmux(&["send-keys", key]).status().unwrap().success());
     }
 
-    /// Types a line.
-    pub fn line(&self, text: &str) {
+    /// Types a text and presses Enter.
+    pub fn type_line(&self, text: &str) {
         self.type_text(text);
         self.press("Enter");
     }
@@ -130,7 +130,7 @@ impl<'w> Screen<'w> {
         );
     }
 
-    /// What the screen shows, without blank lines at its end; wrapped lines are joined.
+    /// Returns the text on the screen, without blank lines at the end. Joins wrapped lines.
     pub fn text(&self) -> String {
         let output = self
             .tmux(&["capture-pane", "-p", "-J"])
@@ -142,19 +142,19 @@ impl<'w> Screen<'w> {
         lines.join("\n").trim_end().to_owned()
     }
 
-    /// Waits until the screen shows `text`; what it then shows.
+    /// Waits until the screen shows `text`. Returns all text on the screen.
     #[track_caller]
     pub fn wait_for(&self, text: &str) -> String {
         self.wait_until(&format!("{text:?}"), |shown| shown.contains(text))
     }
 
-    /// Waits until the screen is as `is` wants it.
+    /// Waits until `condition` is true for the text on the screen, and returns that text.
     #[track_caller]
-    pub fn wait_until(&self, what: &str, is: impl Fn(&str) -> bool) -> String {
+    pub fn wait_until(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
         let started = Instant::now();
         loop {
             let shown = self.text();
-            if is(&shown) {
+            if condition(&shown) {
                 return shown;
             }
             assert!(started.elapsed() < TIMEOUT, "no {what} on:\n{shown}");
@@ -162,15 +162,15 @@ impl<'w> Screen<'w> {
         }
     }
 
-    /// Starts a command of the shell's.
+    /// Starts a command in the shell.
     pub fn start(&self, line: &str) {
         self.commands.set(self.commands.get() + 1);
-        self.line(line);
+        self.type_line(line);
     }
 
-    /// Waits for the end of the command; its exit code, and what the screen shows above the prompt.
+    /// Waits until the command has exited. Returns its exit code and the text above the prompt.
     #[track_caller]
-    pub fn ended(&self) -> (i32, String) {
+    pub fn wait_for_exit(&self) -> (i32, String) {
         let wanted = self.commands.get();
         let shown = self.wait_until("end of the command", |shown| {
             prompt(shown).is_some_and(|(number, _)| number == wanted)
@@ -180,11 +180,11 @@ impl<'w> Screen<'w> {
         (code, above.to_owned())
     }
 
-    /// Runs a command to its end and clears the screen: its exit code, and what was shown.
+    /// Runs a command and clears the screen. Returns the exit code and the text that was shown.
     #[track_caller]
     pub fn run(&self, line: &str) -> (i32, String) {
         self.start(line);
-        let ended = self.ended();
+        let ended = self.wait_for_exit();
         self.clear();
         ended
     }
@@ -198,9 +198,9 @@ impl<'w> Screen<'w> {
         });
     }
 
-    /// Whether the terminal's cursor shows and the shell's mode is the usual one.
+    /// Asserts that the cursor is visible and the terminal has its usual mode.
     #[track_caller]
-    pub fn expect_sane(&self) {
+    pub fn assert_terminal_is_restored(&self) {
         let output = self
             .tmux(&["display-message", "-p", "#{cursor_flag}"])
             .stdout(Stdio::piped())
@@ -214,7 +214,7 @@ impl<'w> Screen<'w> {
         self.start(
             "stty -a | tr ' ' '\\n' | grep -xE -- '-?(echo|icanon|isig)' | xargs echo mode:",
         );
-        let (_, shown) = self.ended();
+        let (_, shown) = self.wait_for_exit();
         assert!(
             shown.ends_with("mode: isig icanon echo"),
             "the terminal's mode is the usual one:\n{shown}"
@@ -222,7 +222,7 @@ impl<'w> Screen<'w> {
     }
 }
 
-/// The number and the exit code in the shell's prompt, where the screen ends with it.
+/// Parses the number and the exit code in the prompt of the shell, if the screen ends with it.
 fn prompt(shown: &str) -> Option<(u32, i32)> {
     let last = shown.lines().last()?;
     let (number, code) = last

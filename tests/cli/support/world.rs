@@ -1,5 +1,5 @@
-//! The world of one test: a home, a stand-in API, perhaps a keyring, and the
-//! program run in it with an environment of the test's own.
+//! The world of one test: a home directory, a sandbox server, environment variables for the
+//! program, and a keyring if the test needs one.
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,7 +15,7 @@ use super::Bus;
 use super::screen::TIMEOUT;
 use crate::sandbox::{self, Account, Handle, Settings};
 
-/// The login of the account that every world has.
+/// The login of the account that each sandbox has.
 pub const EMAIL: &str = "ann@example.com";
 /// Its password.
 pub const PASSWORD: &str = "correct horse battery";
@@ -29,20 +29,20 @@ pub enum Store {
     Keyring,
 }
 
-/// What a run of the program came to.
+/// The result of a run of the program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
     /// All of stdout.
     pub stdout: String,
     /// All of stderr.
     pub stderr: String,
-    /// The exit code; 128 and the signal where one ended it.
+    /// The exit code, or 128 plus the number of the signal that ended the process.
     pub code: i32,
 }
 
 impl Output {
-    /// Of a child that has ended.
-    pub fn of(output: std::process::Output) -> Self {
+    /// Converts the output of a process that has exited.
+    pub fn from_process(output: std::process::Output) -> Self {
         let signal = || 128 + output.status.signal().unwrap_or_default();
         Self {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -51,61 +51,61 @@ impl Output {
         }
     }
 
-    /// The same, which must have ended with `code`.
+    /// Panics unless the exit code is `code`.
     #[track_caller]
     pub fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:#?}");
         self
     }
 
-    /// The one JSON object on stdout.
+    /// Parses stdout, which must be one line, as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         assert_eq!(self.stdout.lines().count(), 1, "one line: {self:#?}");
         serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:#?}"))
     }
 
-    /// The JSON code of the error on stdout.
+    /// Returns the JSON code of the error on stdout.
     #[track_caller]
     pub fn error_code(&self) -> String {
         self.json()["error"]["code"].as_str().unwrap().to_owned()
     }
 }
 
-/// The world of one test.
+/// The environment of one test.
 pub struct World {
-    /// The stand-in API.
+    /// The sandbox server.
     pub api: Handle,
-    /// Where sessions go.
+    /// The store that logins choose.
     pub store: Store,
-    /// The session bus, where there is one.
+    /// The session bus, if the test has one.
     pub bus: Option<Bus>,
     home: TempDir,
 }
 
 impl World {
-    /// A world with the usual API, and an account.
+    /// Creates a world with the default settings of the server, and an account.
     pub fn new(store: Store) -> Self {
         let settings = Settings {
-            // So long that nobody is warned of its end.
+            // So long that no command warns of the expiry.
             refresh_lifetime: 30 * 24 * 3600,
             ..Settings::default()
         };
-        Self::with(store, settings)
+        Self::with_settings(store, settings)
     }
 
-    /// A world with a file store, whose server gives its cookies these names.
+    /// Creates a world with the file store, whose server uses these cookie names.
     pub fn with_cookie_names(access: &str, refresh: &str) -> Self {
         let settings = Settings {
             access_cookie: access.into(),
             refresh_cookie: refresh.into(),
             ..Settings::default()
         };
-        Self::with(Store::File, settings)
+        Self::with_settings(Store::File, settings)
     }
 
-    /// A world with an API of these settings, and an account.
-    pub fn with(store: Store, settings: Settings) -> Self {
+    /// Creates a world with these settings of the server, and an account.
+    pub fn with_settings(store: Store, settings: Settings) -> Self {
         let home = tempfile::Builder::new().prefix("rmz").tempdir().unwrap();
         let bus = (store == Store::Keyring).then(|| Bus::with_keyring(home.path()));
         let api = sandbox::start_on_loopback(settings);
@@ -123,14 +123,14 @@ impl World {
         self.home.path().to_owned()
     }
 
-    /// The built program, or the one that `REMEMBERIZER_TEST_PROGRAM` names.
+    /// Returns the path of the program: `REMEMBERIZER_TEST_PROGRAM`, or else the built program.
     pub fn program() -> PathBuf {
         std::env::var_os("REMEMBERIZER_TEST_PROGRAM")
             .map_or_else(|| env!("CARGO_BIN_EXE_rememberizer").into(), PathBuf::from)
     }
 
-    /// The environment of the world for any command.
-    pub fn dress(&self, command: &mut Command) {
+    /// Gives a command the environment variables and the working directory of this world.
+    pub fn set_environment(&self, command: &mut Command) {
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -143,27 +143,27 @@ impl World {
         }
     }
 
-    /// The program with arguments, not yet run.
+    /// Returns the command that runs the program.
     pub fn command<S: AsRef<OsStr>>(&self, args: &[S]) -> Command {
         let mut command = Command::new(Self::program());
-        self.dress(&mut command);
+        self.set_environment(&mut command);
         command.args(args);
         command
     }
 
     /// Runs the program.
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Output {
-        Output::of(self.command(args).output().unwrap())
+        Output::from_process(self.command(args).output().unwrap())
     }
 
     /// Runs the program with variables set.
     pub fn run_env(&self, env: &[(&str, &str)], args: &[&str]) -> Output {
         let mut command = self.command(args);
         command.envs(env.iter().copied());
-        Output::of(command.output().unwrap())
+        Output::from_process(command.output().unwrap())
     }
 
-    /// Runs the program with something on stdin.
+    /// Runs the program with `stdin` as its input.
     pub fn run_stdin(&self, stdin: &[u8], args: &[&str]) -> Output {
         let mut command = self.command(args);
         command
@@ -171,16 +171,16 @@ impl World {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        // The program may end without reading it.
+        // Writing fails if the program exits without reading stdin; ignore that.
         drop(child.stdin.take().unwrap().write_all(stdin));
-        Output::of(child.wait_with_output().unwrap())
+        Output::from_process(child.wait_with_output().unwrap())
     }
 
-    /// Starts the program, its streams captured, and its signals as a shell at a
-    /// terminal has them: whoever runs the tests may ignore some.
+    /// Starts the program with captured output. Resets the signals that the parent of the tests
+    /// may ignore.
     pub fn spawn(&self, args: &[&str]) -> Child {
         let mut command = Command::new("env");
-        self.dress(&mut command);
+        self.set_environment(&mut command);
         command
             .arg("--default-signal=INT,TERM,HUP")
             .arg(Self::program())
@@ -189,8 +189,8 @@ impl World {
         command.spawn().unwrap()
     }
 
-    /// Starts the program, and returns when its request to the endpoint `path`
-    /// has reached the server.
+    /// Starts the program. Returns when its request to the endpoint `path` has reached the
+    /// server.
     pub fn spawn_until_request(&self, args: &[&str], path: &str) -> Child {
         let before = self.api.count(path);
         let child = self.spawn(args);
@@ -202,7 +202,7 @@ impl World {
         child
     }
 
-    /// The flag that chooses the world's store at a login.
+    /// Returns the flag that chooses the store at a login.
     pub fn store_flag(&self) -> &'static str {
         match self.store {
             Store::File => "--store=file",
@@ -210,13 +210,13 @@ impl World {
         }
     }
 
-    /// Logs the account in to the default profile, and forgets what the API saw of it.
+    /// Logs in to the default profile. Then clears the requests that the server has recorded.
     #[track_caller]
     pub fn login(&self) -> Output {
         self.login_as("default")
     }
 
-    /// Logs the account in to a profile, and forgets what the API saw of it.
+    /// Logs in to a profile. Then clears the requests that the server has recorded.
     #[track_caller]
     pub fn login_as(&self, profile: &str) -> Output {
         let output = self
@@ -237,7 +237,7 @@ impl World {
         output
     }
 
-    /// The stored entry of a profile, read by others than the program.
+    /// Reads the stored entry of a profile without the program.
     pub fn entry_of(&self, profile: &str) -> Option<String> {
         match self.store {
             Store::File => std::fs::read_to_string(self.session_file(profile)).ok(),
@@ -257,13 +257,13 @@ impl World {
         }
     }
 
-    /// The stored entry of the default profile.
+    /// Reads the stored entry of the default profile.
     pub fn entry(&self) -> Option<String> {
         self.entry_of("default")
     }
 
-    /// The stored tokens of the default profile and their lifetimes, without
-    /// the pending marker of an exchange.
+    /// Returns the stored entry of the default profile without the markers of a pending
+    /// exchange or of a pending `on_rotate`.
     pub fn tokens(&self) -> Option<Value> {
         let mut entry: Value = serde_json::from_str(&self.entry()?).unwrap();
         for key in ["exchange_began", "exchange_unanswered", "hand_over_pending"] {
@@ -272,13 +272,13 @@ impl World {
         Some(entry)
     }
 
-    /// The stored entry of the default profile, as JSON.
+    /// Parses the stored entry of the default profile.
     #[track_caller]
     pub fn entry_json(&self) -> Value {
         serde_json::from_str(&self.entry().expect("an entry")).unwrap()
     }
 
-    /// Replaces the stored entry of the default profile, with others' tools.
+    /// Replaces the stored entry of the default profile without the program.
     pub fn set_entry(&self, text: &str) {
         match self.store {
             Store::File => {
@@ -291,7 +291,8 @@ impl World {
             Store::Keyring => {
                 let bus = self.bus.as_ref().unwrap();
                 let attributes = ["service", "rememberizer", "username", "default"];
-                // Only one may match: the tool adds an attribute of its own.
+                // Remove the old entry: secret-tool adds an attribute, so it would not replace
+                // the entry.
                 drop(
                     bus.command("secret-tool")
                         .arg("clear")
@@ -320,12 +321,12 @@ impl World {
         self.set_entry(&entry.to_string());
     }
 
-    /// Makes the stored access token one that ended a minute ago.
+    /// Changes the stored access token so that it has expired.
     pub fn expire_access(&self) {
         self.edit_entry(|entry| entry["access"]["lifetime"] = 0.into());
     }
 
-    /// The file of a profile's session in the file store.
+    /// Returns the path of a profile's session in the file store.
     pub fn session_file(&self, profile: &str) -> PathBuf {
         self.data_dir()
             .join("sessions")
@@ -349,7 +350,6 @@ impl World {
     }
 }
 
-/// Sets a mode.
 pub fn set_mode(path: &std::path::Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
