@@ -16,11 +16,8 @@ pub fn tests() -> Vec<Test> {
         test("api::bodies_at_a_terminal", bodies_at_a_terminal).needs(&[Part::Command("tmux")]),
         test("api::tells_how_long_to_wait", tells_how_long_to_wait),
         test("api::another_server", another_server),
-        test(
-            "exec::passes_token_and_status",
-            exec_passes_token_and_status,
-        ),
-        test("exec::a_command_that_is_not_there", exec_not_there),
+        test("exec::passes_token_and_status", passes_token_and_status),
+        test("exec::missing_command", missing_command),
     ]
 }
 
@@ -310,7 +307,7 @@ fn another_server() {
     }
 }
 
-fn exec_passes_token_and_status() {
+fn passes_token_and_status() {
     let world = signed_in();
     let script = "printf '%s|%s|%s' \"$API\" \"$REMEMBERIZER_PASSWORD\" \"$REMEMBERIZER_REFRESH_TOKEN\"; exit 7";
     let output = world
@@ -325,7 +322,7 @@ fn exec_passes_token_and_status() {
     assert_eq!(output.code, 143);
 }
 
-fn exec_not_there() {
+fn missing_command() {
     let world = signed_in();
     let output = world.run(&["exec", "--", "no-such-command"]).expect(1);
     assert!(

@@ -6,8 +6,8 @@ use crate::support::{Output, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("captcha::nobody_is_there", nobody_is_there),
-        test("captcha::a_response_by_flag", a_response_by_flag),
+        test("captcha::script_is_not_prompted", script_is_not_prompted),
+        test("captcha::response_in_a_flag", response_in_a_flag),
         test(
             "captcha::a_refused_login_keeps_its_store",
             a_refused_login_keeps_its_store,
@@ -32,7 +32,7 @@ fn login(world: &World, more: &[&str]) -> Output {
     )
 }
 
-fn nobody_is_there() {
+fn script_is_not_prompted() {
     let world = world();
     let output = login(&world, &[]).expect(7);
     assert!(
@@ -57,7 +57,7 @@ fn nobody_is_there() {
     login(&world, &[]).expect(0);
 }
 
-fn a_response_by_flag() {
+fn response_in_a_flag() {
     let world = world();
     login(&world, &["--captcha", "wrong"]).expect(7);
     login(&world, &["--captcha", "solved"]).expect(0);

@@ -9,10 +9,14 @@ use crate::support::{Output, Part, Store, Test, World, test};
 pub fn tests() -> Vec<Test> {
     let faketime = [Part::Command("faketime")];
     vec![
-        test("clocks::an_hour_off_both_ways", an_hour_off).needs(&faketime),
-        test("clocks::set_while_signed_in", set_while_signed_in).needs(&faketime),
+        test("clocks::an_hour_off_both_ways", an_hour_off_both_ways).needs(&faketime),
+        test(
+            "clocks::clock_changes_after_login",
+            clock_changes_after_login,
+        )
+        .needs(&faketime),
         test("clocks::a_year_off", a_year_off).needs(&faketime),
-        test("clocks::lifetimes", lifetimes),
+        test("clocks::lifetime_of_each_header", lifetime_of_each_header),
         test("clocks::server_clock_off", server_clock_off),
     ]
 }
@@ -58,7 +62,7 @@ fn under_clock(offset: &str, expected: &str) {
     assert_eq!(world.api.exchanges(), 0);
 }
 
-fn an_hour_off() {
+fn an_hour_off_both_ways() {
     under_clock("-1h", "clock    1h behind the server's\n");
     under_clock("+1h", "clock    1h ahead of the server's\n");
 }
@@ -69,7 +73,7 @@ fn a_year_off() {
 }
 
 /// The clock jumps after the login, which leads to one exchange.
-fn set_while_signed_in() {
+fn clock_changes_after_login() {
     for offset in ["-1h", "+1h"] {
         let world = World::new(Store::File);
         world.login();
@@ -92,7 +96,7 @@ fn set_while_signed_in() {
 }
 
 /// The lifetime is Max-Age, else Expires minus the response's Date, else the token's `exp − iat`.
-fn lifetimes() {
+fn lifetime_of_each_header() {
     use crate::sandbox::CookieExpiry;
     for (dialect, cookie_expiry) in [
         (Dialect::SimpleJwt, CookieExpiry::Both),

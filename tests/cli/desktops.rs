@@ -31,7 +31,7 @@ pub fn tests() -> Vec<Test> {
         ]),
         test("desktops::kwallet", || life(Service::KWallet)).needs(&KWALLET),
         test("desktops::keepassxc", || life(Service::KeePassXc)).needs(&KEEPASSXC),
-        test("desktops::keepassxc_that_asks", keepassxc_asks).needs(&KEEPASSXC),
+        test("desktops::keepassxc_with_prompts", keepassxc_with_prompts).needs(&KEEPASSXC),
         test("desktops::kwallet_killed_after_a_refresh", killed).needs(&KWALLET),
         test(
             "desktops::kwallet_killed_after_a_logout",
@@ -91,7 +91,7 @@ fn life(service: Service) {
 }
 
 /// By default, `KeePassXC` prompts before each access and deletion.
-fn keepassxc_asks() {
+fn keepassxc_with_prompts() {
     let mut desktop = Desktop::new(Service::KeePassXc);
     desktop.world.login();
     desktop.wait_until_saved();

@@ -9,11 +9,14 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("ends::expires_within", expires_within),
         test("ends::expiry_unknown", expiry_unknown),
-        test("ends::warned_once_a_day", warned).needs(&[Part::Command("tmux")]),
-        test("ends::profile_use_asks", profile_use).needs(&[Part::Command("tmux")]),
-        test("ends::refresh_all_reports_each", all_reported),
+        test("ends::warned_once_a_day", warned_once_a_day).needs(&[Part::Command("tmux")]),
+        test("ends::profile_use_asks", profile_use_asks).needs(&[Part::Command("tmux")]),
+        test("ends::refresh_all_reports_each", refresh_all_reports_each),
     ];
-    tests.extend(on_both_stores("ends::refresh_all_at_once", all_at_once));
+    tests.extend(on_both_stores(
+        "ends::refresh_all_at_once",
+        refresh_all_at_once,
+    ));
     tests
 }
 
@@ -21,7 +24,7 @@ const PROFILES: [&str; 3] = ["default", "second", "third"];
 
 /// Twenty processes renew three profiles on a server that revokes a session when a token is
 /// reused.
-fn all_at_once(world: &World) {
+fn refresh_all_at_once(world: &World) {
     for (number, profile) in PROFILES.iter().enumerate() {
         // Each profile has its own account, because the reuse of a token ends all sessions of
         // an account.
@@ -75,7 +78,7 @@ fn all_at_once(world: &World) {
     println!("{} exchanges for 20 runs over 3 profiles", sent.len());
 }
 
-fn all_reported() {
+fn refresh_all_reports_each() {
     let world = World::new(Store::File);
     for profile in PROFILES {
         world.login_as(profile);
@@ -159,7 +162,7 @@ fn expiry_unknown() {
     world.run(&["refresh", "--all"]).expect(0);
 }
 
-fn warned() {
+fn warned_once_a_day() {
     let world = World::with_settings(Store::File, Settings::default());
     world.login();
     let line = "warning: the session of profile default ends at ";
@@ -174,7 +177,7 @@ fn warned() {
     assert!(world.api.session_alive(EMAIL));
 }
 
-fn profile_use() {
+fn profile_use_asks() {
     let world = World::new(Store::File);
     world.login();
     world.login_as("work");

@@ -10,23 +10,44 @@ use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 pub fn tests() -> Vec<Test> {
     let unshare = [Part::Command("unshare"), Part::Root];
     let mut tests = vec![
-        test("faults::keyring_locked_before", locked_before).needs(&[Part::Keyring]),
-        test("faults::keyring_locked_between", locked_between).needs(&[Part::Keyring]),
-        test("faults::keyring_locked_for_a_moment", locked_for_a_moment).needs(&[Part::Keyring]),
-        test("faults::disk_full_before", || disk_full(true)).needs(&unshare),
-        test("faults::disk_full_between", || disk_full(false)).needs(&unshare),
-        test("faults::gets_are_repeated", gets_are_repeated),
+        test(
+            "faults::keyring_locked_before_the_exchange",
+            keyring_locked_before_the_exchange,
+        )
+        .needs(&[Part::Keyring]),
+        test(
+            "faults::keyring_locked_after_the_exchange",
+            keyring_locked_after_the_exchange,
+        )
+        .needs(&[Part::Keyring]),
+        test(
+            "faults::keyring_locked_briefly_after_the_exchange",
+            keyring_locked_briefly_after_the_exchange,
+        )
+        .needs(&[Part::Keyring]),
+        test("faults::disk_full_before_the_exchange", || disk_full(true)).needs(&unshare),
+        test("faults::disk_full_after_the_exchange", || disk_full(false)).needs(&unshare),
+        test("faults::only_gets_are_retried", only_gets_are_retried),
     ];
-    tests.extend(on_both_stores("faults::passing", passing));
-    tests.extend(on_both_stores("faults::definitive", definitive));
-    tests.extend(on_both_stores("faults::time_out", time_out));
+    tests.extend(on_both_stores(
+        "faults::transient_failures_keep_the_session",
+        transient_failures_keep_the_session,
+    ));
+    tests.extend(on_both_stores(
+        "faults::definitive_refusals_end_the_session",
+        definitive_refusals_end_the_session,
+    ));
+    tests.extend(on_both_stores(
+        "faults::request_times_out",
+        request_times_out,
+    ));
     tests
 }
 
 const REFRESH: &str = "/auth/custom-refresh/";
 
 /// After a transient failure, the entry is unchanged and the session still works.
-fn passing(world: &World) {
+fn transient_failures_keep_the_session(world: &World) {
     world.login();
     let html = || Fault::status(502, BodyKind::Html);
     for (name, fault, exit, code, retry_after) in [
@@ -152,7 +173,7 @@ fn passing(world: &World) {
 }
 
 /// After a definitive refusal, the session is removed from the store.
-fn definitive(world: &World) {
+fn definitive_refusals_end_the_session(world: &World) {
     for status in [400, 401, 403] {
         world.login();
         world
@@ -182,7 +203,7 @@ fn definitive(world: &World) {
     );
 }
 
-fn time_out(world: &World) {
+fn request_times_out(world: &World) {
     world.login();
     let before = world.tokens();
     world.api.set(|s| {
@@ -200,7 +221,7 @@ fn time_out(world: &World) {
 }
 
 /// Only GET requests are retried after a transient failure.
-fn gets_are_repeated() {
+fn only_gets_are_retried() {
     let world = World::new(Store::File);
     world.login();
     world
@@ -222,7 +243,7 @@ fn gets_are_repeated() {
     }
 }
 
-fn locked_before() {
+fn keyring_locked_before_the_exchange() {
     let world = World::new(Store::Keyring);
     world.login();
     world.bus.as_ref().unwrap().lock();
@@ -237,7 +258,7 @@ fn locked_before() {
     assert!(world.api.session_alive(EMAIL));
 }
 
-fn locked_between() {
+fn keyring_locked_after_the_exchange() {
     let world = World::new(Store::Keyring);
     world.login();
     world.api.set(|s| {
@@ -264,7 +285,7 @@ fn locked_between() {
 }
 
 /// The write of new tokens is retried.
-fn locked_for_a_moment() {
+fn keyring_locked_briefly_after_the_exchange() {
     let mut world = World::new(Store::Keyring);
     world.login();
     world.api.set(|s| {

@@ -9,10 +9,16 @@ use crate::support::{Output, Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("files::modes_whatever_the_umask", modes),
-        test("files::what_is_refused", refused),
-        test("files::left_over_of_a_killed_write", left_over),
-        test("files::choice_is_sticky", sticky).needs(&[Part::Keyring]),
+        test("files::modes_whatever_the_umask", modes_whatever_the_umask),
+        test(
+            "files::unsafe_files_are_rejected",
+            unsafe_files_are_rejected,
+        ),
+        test(
+            "files::remains_of_a_killed_write_are_ignored",
+            remains_of_a_killed_write_are_ignored,
+        ),
+        test("files::choice_is_sticky", choice_is_sticky).needs(&[Part::Keyring]),
         test("files::moved_to_the_other_store", moved).needs(&[Part::Keyring]),
         test("files::config_dir_is_replaced_atomically", config_dir),
     ]
@@ -22,7 +28,7 @@ fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
 
-fn modes() {
+fn modes_whatever_the_umask() {
     for umask in ["000", "022", "077", "777"] {
         let world = World::new(Store::File);
         let url = world.api.base_url();
@@ -49,7 +55,7 @@ fn modes() {
     }
 }
 
-fn refused() {
+fn unsafe_files_are_rejected() {
     let world = World::new(Store::File);
     world.login();
     let file = world.session_file("default");
@@ -144,7 +150,7 @@ fn refused() {
     assert!(!file.exists());
 }
 
-fn left_over() {
+fn remains_of_a_killed_write_are_ignored() {
     let world = World::new(Store::File);
     world.login();
     let next = world
@@ -158,7 +164,7 @@ fn left_over() {
     assert!(!next.exists(), "no copy outlives a logout");
 }
 
-fn sticky() {
+fn choice_is_sticky() {
     let world = World::new(Store::Keyring);
     let url = world.api.base_url();
     let login = |args: &[&str]| {

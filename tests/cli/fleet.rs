@@ -24,27 +24,30 @@ pub fn tests() -> Vec<Test> {
     let etcd = [Part::Command("etcd"), Part::Command("etcdctl"), python];
     let bao = [Part::Command("bao"), Part::Command("curl"), python];
     let mut tests = vec![
-        test("fleet::check_store_serve", check_serve).needs(&[python]),
+        test("fleet::check_store_serve", check_store_serve).needs(&[python]),
         test("fleet::life_over_ssh", life_over_ssh),
-        test("fleet::check_vault_version_1", check_version_1).needs(&bao),
-        test("fleet::vault_keeps_two_versions", two_versions).needs(&bao),
+        test("fleet::check_vault_version_1", check_vault_version_1).needs(&bao),
+        test("fleet::vault_keeps_two_versions", vault_keeps_two_versions).needs(&bao),
         test(
             "fleet::vault_address_ends_with_slashes",
-            address_with_slashes,
+            vault_address_ends_with_slashes,
         )
         .needs(&bao),
-        test("fleet::vault_is_unreachable", unreachable_vault).needs(&[bao[1]]),
-        test("fleet::recipes_of_etcd", etcd_recipes).needs(&etcd),
+        test("fleet::vault_is_unreachable", vault_is_unreachable).needs(&[bao[1]]),
+        test("fleet::recipes_of_etcd", recipes_of_etcd).needs(&etcd),
         test("fleet::the_leader_is_killed_meanwhile", || leader_killed(1)).needs(&etcd),
         test("fleet::the_leader_is_killed_five_times", || {
             leader_killed(5)
         })
         .needs(&etcd)
         .long(),
-        test("fleet::the_quorum_is_lost_for_12_s", quorum_lost)
-            .needs(&etcd)
-            .long(),
-        test("fleet::the_session_ends_for_all", ends_for_all).needs(&etcd),
+        test(
+            "fleet::the_quorum_is_lost_for_12_s",
+            the_quorum_is_lost_for_12_s,
+        )
+        .needs(&etcd)
+        .long(),
+        test("fleet::the_session_ends_for_all", the_session_ends_for_all).needs(&etcd),
     ];
     for (name, start, needs) in [
         ("etcd", Engine::etcd as fn() -> Engine, &etcd[..]),
@@ -359,7 +362,7 @@ fn check(start: fn() -> Engine) {
     fleet.check(fleet.engine.location).expect(0);
 }
 
-fn check_version_1() {
+fn check_vault_version_1() {
     let fleet = Fleet::prepared(Engine::vault(), "none");
     let enable = ["secrets", "enable", "-path=old", "-version=1", "kv"];
     assert!(fleet.engine.bao(&enable).status.success());
@@ -432,7 +435,7 @@ fn leader_killed(times: u32) {
     }
 }
 
-fn quorum_lost() {
+fn the_quorum_is_lost_for_12_s() {
     let mut fleet = Fleet::new(Engine::etcd());
     run_many(&mut fleet, "no quorum for 12 s", |fleet| {
         let nodes = fleet.engine.nodes[..2].iter().map(Child::id);
@@ -444,7 +447,7 @@ fn quorum_lost() {
 
 /// If the server refuses the token, the entry is marked as ended, and the other machines read
 /// the mark.
-fn ends_for_all() {
+fn the_session_ends_for_all() {
     let fleet = Fleet::new(Engine::etcd());
     let api = &fleet.world().api;
     api.revoke_all();
@@ -558,7 +561,7 @@ fn one_renewer(start: fn() -> Engine) {
 }
 
 /// The README's commands for a shared session.
-fn etcd_recipes() {
+fn recipes_of_etcd() {
     let fleet = Fleet::prepared(Engine::etcd(), "etcd");
     let api_url = "rememberizer profile set api_url \"$REMEMBERIZER_API_URL\"";
     fleet.shell("other", api_url).expect(0);
@@ -576,7 +579,7 @@ fn etcd_recipes() {
     fleet.shell("first", "rememberizer whoami").expect(3);
 }
 
-fn two_versions() {
+fn vault_keeps_two_versions() {
     let fleet = Fleet::prepared(Engine::vault(), "vault");
     let as_bao = |script: &str| format!("vault() {{ bao \"$@\"; }}\n{script}");
     fleet.shell("first", &as_bao(&recipe("vault"))).expect(0);
@@ -593,7 +596,7 @@ fn two_versions() {
     assert_eq!(versions.len(), 2, "{metadata}");
 }
 
-fn address_with_slashes() {
+fn vault_address_ends_with_slashes() {
     let mut fleet = Fleet::prepared(Engine::vault(), "vault");
     let address = format!("http://{}//", fleet.engine.addresses[0]);
     let helper_world = &mut fleet.machines.helper_world;
@@ -604,7 +607,7 @@ fn address_with_slashes() {
 }
 
 /// The message is that of curl, without the status that curl prints for the helper.
-fn unreachable_vault() {
+fn vault_is_unreachable() {
     let mut helper_world = HelperWorld::new(Store::File);
     let env = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     helper_world.env.extend([
@@ -645,7 +648,7 @@ fn with_ssh() -> Machines {
     }
 }
 
-fn check_serve() {
+fn check_store_serve() {
     let checked = with_ssh().helper_world.check(&["ssh", "store.example.com"]);
     checked.expect(0);
 }

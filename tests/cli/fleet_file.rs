@@ -17,19 +17,23 @@ pub fn tests() -> Vec<Test> {
     let python = [Part::Command("python3")];
     let faketime = [python[0], Part::Command("faketime")];
     vec![
-        test("fleet_file::clocks_that_are_off", clocks).needs(&faketime),
+        test("fleet_file::wrong_clocks", wrong_clocks).needs(&faketime),
         test("fleet_file::rotation_commands", rotation_commands).needs(&python),
-        test("fleet_file::doctor_during_a_lease", doctor_during_lease).needs(&python),
-        test("fleet_file::a_store_that_is_gone_can_be_left", gone_store).needs(&python),
+        test("fleet_file::doctor_during_a_lease", doctor_during_a_lease).needs(&python),
         test(
-            "fleet_file::joined_in_the_other_order",
-            joined_in_the_other_order,
+            "fleet_file::an_unavailable_store_can_be_left",
+            an_unavailable_store_can_be_left,
         )
         .needs(&python),
-        test("fleet_file::a_failure_is_shared", shared_failure).needs(&python),
+        test(
+            "fleet_file::store_is_set_before_the_server",
+            store_is_set_before_the_server,
+        )
+        .needs(&python),
+        test("fleet_file::a_failure_is_shared", a_failure_is_shared).needs(&python),
         test(
             "fleet_file::a_store_that_overwrites_is_refused",
-            overwriting_store,
+            a_store_that_overwrites_is_refused,
         )
         .needs(&python),
         test("fleet_file::hostile_under_the_lease", || hostile(&QUICK)).needs(&python),
@@ -46,7 +50,7 @@ fn expire_access(machines: &Machines) {
 }
 
 /// A machine with a wrong clock uses the token of the other machines until the token expires.
-fn clocks() {
+fn wrong_clocks() {
     for (writer, reader) in [("+0", "+1d"), ("+0", "-1d"), ("+1d", "+0"), ("-2h", "+3h")] {
         let machines = Machines::on_a_file(Settings::default());
         let api = &machines.helper_world.world.api;
@@ -134,7 +138,7 @@ fn rotation_commands() {
 
 /// While another machine holds the lease, `doctor` writes nothing and does not claim that
 /// writing works.
-fn doctor_during_lease() {
+fn doctor_during_a_lease() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     let tested = machines.run("one", &["doctor"]).expect(0).stdout;
@@ -154,7 +158,7 @@ fn doctor_during_lease() {
 
 /// A renewal fails. The runs that waited for it, on the same machine and on another one, report
 /// the failure without a request of their own.
-fn shared_failure() {
+fn a_failure_is_shared() {
     const REFRESH: &str = "/auth/custom-refresh/";
     let machines = Machines::on_a_file(Settings::default());
     let api = &machines.helper_world.world.api;
@@ -193,7 +197,7 @@ fn shared_failure() {
 }
 
 /// The helper claims that its store compares versions, but the store does not.
-fn overwriting_store() {
+fn a_store_that_overwrites_is_refused() {
     let machines = Machines::on_a_file(Settings::default());
     let script = "hello(True)\ndef step(ask):\n    ask.pop('if', None)\nserve(step)";
     machines.helper_world.helper("odd", script);
@@ -204,7 +208,7 @@ fn overwriting_store() {
 }
 
 /// A machine that sets the server after the store does not end the session of the others.
-fn joined_in_the_other_order() {
+fn store_is_set_before_the_server() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     let url = machines.helper_world.world.api.base_url();
@@ -220,7 +224,7 @@ fn joined_in_the_other_order() {
 }
 
 /// `logout --local` needs neither the store nor its helper, and leaves the session to others.
-fn gone_store() {
+fn an_unavailable_store_can_be_left() {
     let machines = Machines::on_a_file(Settings::default());
     machines.login("+0", "one").expect(0);
     machines.join("two");

@@ -48,7 +48,7 @@ pub fn tests() -> Vec<Test> {
         )
         .needs(&service),
         test("helpers::missing_helper", missing_helper),
-        test("helpers::another_writer", another_writer).needs(&pass[2..]),
+        test("helpers::warning_names_the_other_machine", another_writer).needs(&pass[2..]),
         test("helpers::silent_at_every_step", silent_at_every_step).needs(&pass[2..]),
         test("helpers::hostile_at_every_step", hostile_at_every_step).needs(&pass[2..]),
         test(
@@ -62,8 +62,8 @@ pub fn tests() -> Vec<Test> {
         ),
         test("helpers::own_process_group", own_process_group),
         test(
-            "helpers::an_unanswered_write_is_looked_up",
-            an_unanswered_write_is_looked_up,
+            "helpers::write_without_response_is_read_back",
+            write_without_response_is_read_back,
         )
         .needs(&pass[2..]),
     ]
@@ -281,7 +281,7 @@ fn own_process_group() {
 }
 
 /// The first put of each helper is done, but its response is lost. The session is stored.
-fn an_unanswered_write_is_looked_up() {
+fn write_without_response_is_read_back() {
     let helper_world = HelperWorld::new(Store::File);
     helper_world.helper(
         "odd",

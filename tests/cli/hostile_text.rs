@@ -10,7 +10,7 @@ use crate::support::{Output, Part, Screen, Store, Test, World, test};
 pub fn tests() -> Vec<Test> {
     vec![
         test("hostile_text::escapes", || run_all(&escapes())),
-        test("hostile_text::a_mebibyte", || {
+        test("hostile_text::texts_of_a_mebibyte", || {
             run_all(&(escapes() + &"x".repeat(1 << 20)));
         }),
         test("hostile_text::error_pages", error_pages),
@@ -18,7 +18,10 @@ pub fn tests() -> Vec<Test> {
             "hostile_text::profiles_and_arguments",
             profiles_and_arguments,
         ),
-        test("hostile_text::tokens", tokens),
+        test(
+            "hostile_text::tokens_with_escapes_are_rejected",
+            tokens_with_escapes_are_rejected,
+        ),
         test("hostile_text::at_a_terminal", at_a_terminal).needs(&[Part::Command("tmux")]),
     ]
 }
@@ -244,7 +247,7 @@ fn profiles_and_arguments() {
 
 /// A token is printed unchanged, so a text that is not a valid token is rejected when it is
 /// received.
-fn tokens() {
+fn tokens_with_escapes_are_rejected() {
     let world = hostile_world("");
     for token in ["a\u{1b}[2Jb", "a\u{9b}2J", "a\u{202e}b", "a\nb", "ü"] {
         let body = serde_json::json!({"access": token, "refresh": token}).to_string();

@@ -17,7 +17,7 @@ pub fn tests() -> Vec<Test> {
         test("inputs::variables", variables),
         test("inputs::password_files", password_files),
         test("inputs::closed_streams", closed_streams),
-        test("inputs::two_secrets_on_stdin", two_secrets),
+        test("inputs::two_secrets_on_stdin", two_secrets_on_stdin),
         test("inputs::durations", durations),
     ]
 }
@@ -257,7 +257,7 @@ fn closed_streams() {
     world.run(&["refresh"]).expect(0);
 }
 
-fn two_secrets() {
+fn two_secrets_on_stdin() {
     let world = World::new(Store::File);
     for args in [
         &["login", "--password-stdin", "--refresh-token-stdin"][..],

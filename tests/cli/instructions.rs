@@ -6,7 +6,10 @@ use std::process::Command;
 use crate::support::{Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
-    vec![test("instructions::help_and_completion", counts).needs(&[Part::Command("valgrind")])]
+    vec![
+        test("instructions::help_and_completion", help_and_completion)
+            .needs(&[Part::Command("valgrind")]),
+    ]
 }
 
 /// The limits are 1.5 times the measured numbers of the unoptimised build that the tests use:
@@ -16,7 +19,7 @@ const LIMITS: [(&[&str], bool, u64); 2] = [
     (&["--", "rememberizer", "lo"], true, 3_700_000),
 ];
 
-fn counts() {
+fn help_and_completion() {
     let world = World::new(Store::File);
     for (args, is_completion, limit) in LIMITS {
         let mut command = Command::new("valgrind");

@@ -14,7 +14,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("json::shapes", shapes),
         test("json::same_keys_everywhere", same_keys_everywhere),
-        test("json::errors_have_one_shape", errors),
+        test("json::errors_have_one_shape", errors_have_one_shape),
         test("json::closed_pipes", closed_pipes),
         test("json::blocked_streams", blocked_streams),
         test("json::colours", colours),
@@ -131,7 +131,7 @@ fn same_keys_everywhere() {
     run("REMEMBERIZER_PASSWORD", PASSWORD, &bob);
 }
 
-fn errors() {
+fn errors_have_one_shape() {
     let world = World::new(Store::File);
     world.login();
     world

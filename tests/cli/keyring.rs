@@ -20,18 +20,15 @@ pub fn tests() -> Vec<Test> {
         test("keyring::absent", absent).needs(&keyring),
         test("keyring::no_bus", no_bus),
         test("keyring::list_of_addresses", list_of_addresses).needs(&keyring),
-        test("keyring::stalled", stalled).needs(&keyring),
-        test("keyring::a_bus_that_never_answers", mute_bus),
-        test("keyring::no_default_collection", no_collection).needs(&keyring),
+        test("keyring::stopped_daemon", stopped_daemon).needs(&keyring),
+        test("keyring::bus_that_never_responds", bus_that_never_responds),
+        test("keyring::no_default_collection", no_default_collection).needs(&keyring),
         test("keyring::more_than_one_match", ambiguous).needs(&keyring),
         test("keyring::secret_tool_reads_and_writes", secret_tool).needs(&keyring),
         test("keyring::python_reads_and_writes", python_keyring).needs(&python),
-        test(
-            "keyring::login_asks_whether_a_file_will_do",
-            asks_for_a_file,
-        )
-        .needs(&[Part::Command("tmux")]),
-        test("keyring::quick_commands_open_nothing", quick).needs(&[Part::Command("strace")]),
+        test("keyring::login_offers_the_file_store", asks_for_a_file)
+            .needs(&[Part::Command("tmux")]),
+        test("keyring::help_and_version_do_not_connect", quick).needs(&[Part::Command("strace")]),
     ]
 }
 
@@ -162,7 +159,7 @@ fn list_of_addresses() {
     );
 }
 
-fn stalled() {
+fn stopped_daemon() {
     let world = signed_in();
     let bus = world.bus.as_ref().unwrap();
     bus.signal_keyring("STOP");
@@ -177,7 +174,7 @@ fn stalled() {
     world.run(&["whoami"]).expect(0);
 }
 
-fn mute_bus() {
+fn bus_that_never_responds() {
     let world = World::new(Store::File);
     world
         .run(&["profile", "set", "api_url", &world.api.base_url()])
@@ -194,7 +191,7 @@ fn mute_bus() {
     assert!(started.elapsed() < Duration::from_secs(5));
 }
 
-fn no_collection() {
+fn no_default_collection() {
     let mut world = signed_in();
     let bus = world.bus.as_mut().unwrap();
     bus.kill_keyring();

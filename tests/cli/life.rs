@@ -6,11 +6,11 @@ use crate::support::{Test, World, on_both_stores};
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
-    tests.extend(on_both_stores("life::whole", whole));
+    tests.extend(on_both_stores("life::login_to_logout", login_to_logout));
     tests
 }
 
-fn whole(world: &World) {
+fn login_to_logout(world: &World) {
     let url = world.api.base_url();
     let password = [("REMEMBERIZER_PASSWORD", PASSWORD)];
     let output = world

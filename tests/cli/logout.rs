@@ -6,11 +6,17 @@ use crate::support::{Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let mut tests =
-        vec![test("logout::copies_in_both_stores", both_stores).needs(&[Part::Keyring])];
+        vec![test("logout::copies_in_both_stores", copies_in_both_stores).needs(&[Part::Keyring])];
     tests.extend(on_both_stores("logout::reports", reports));
-    tests.extend(on_both_stores("logout::server_unreachable", unreachable));
+    tests.extend(on_both_stores(
+        "logout::server_unreachable",
+        server_unreachable,
+    ));
     tests.extend(on_both_stores("logout::all", all));
-    tests.extend(on_both_stores("logout::login_over_a_session", login_over));
+    tests.extend(on_both_stores(
+        "logout::login_over_a_session",
+        login_over_a_session,
+    ));
     tests
 }
 
@@ -49,7 +55,7 @@ fn reports(world: &World) {
     );
 }
 
-fn unreachable(world: &World) {
+fn server_unreachable(world: &World) {
     world.login();
     world
         .api
@@ -93,7 +99,7 @@ fn all(world: &World) {
     assert_eq!((world.entry(), world.entry_of("work")), (None, None));
 }
 
-fn login_over(world: &World) {
+fn login_over_a_session(world: &World) {
     world.login();
     let old = world.entry_json()["refresh_token"]
         .as_str()
@@ -128,7 +134,7 @@ fn login_over(world: &World) {
 }
 
 /// An old session in the other store is not used, and a login or logout removes it.
-fn both_stores() {
+fn copies_in_both_stores() {
     let world = World::new(Store::Keyring);
     world.login();
     let left_over = world.entry().unwrap();

@@ -20,7 +20,10 @@ pub fn tests() -> Vec<Test> {
             directories_without_home,
         )
         .needs(&[Part::Command("setpriv"), Part::Root]),
-        test("machine::files_in_the_way", files_in_the_way),
+        test(
+            "machine::files_in_place_of_directories",
+            files_in_place_of_directories,
+        ),
         test("machine::killed_at_each_file_operation", || {
             interrupt_file_operations(Injection::Kill)
         })
@@ -224,7 +227,7 @@ fn directories_without_home() {
     }
 }
 
-fn files_in_the_way() {
+fn files_in_place_of_directories() {
     let world = World::new(Store::File);
     world.login();
     let before = world.entry();

@@ -11,14 +11,14 @@ pub fn tests() -> Vec<Test> {
     vec![
         test(
             "meanwhile::another_version_wrote_the_entry",
-            another_version,
+            another_version_wrote_the_entry,
         ),
         test("meanwhile::another_version_renews", renewed_meanwhile),
         test("meanwhile::profiles_file_replaced", replaced_meanwhile),
     ]
 }
 
-fn another_version() {
+fn another_version_wrote_the_entry() {
     let world = World::new(Store::File);
     world.login();
     world.edit_entry(|entry| entry["version"] = 2.into());

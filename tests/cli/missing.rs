@@ -12,9 +12,9 @@ pub fn tests() -> Vec<Test> {
             "missing::outcomes_of_the_first_minute",
             outcomes_of_the_first_minute,
         ),
-        test("missing::secrets_are_no_values", secrets_are_no_values),
+        test("missing::flags_take_no_secrets", secrets_are_no_values),
         test("missing::line_endings", line_endings),
-        test("missing::pinned", pinned),
+        test("missing::other_server_or_store_than_the_profile", pinned),
     ]
 }
 

@@ -17,16 +17,22 @@ pub fn tests() -> Vec<Test> {
         test("network::old_tls", old_tls).needs(&[Part::Command("openssl")]),
         test("network::ca_certificates", ca),
         test("network::proxies", proxies),
-        test("network::loopback_http_uses_no_proxy", no_proxy_for_http),
-        test("network::names_and_ports", names),
-        test("network::ipv6_only", ipv6),
-        test("network::redirects_are_not_followed", redirects),
+        test(
+            "network::loopback_http_uses_no_proxy",
+            loopback_http_uses_no_proxy,
+        ),
+        test("network::names_and_ports", names_and_ports),
+        test("network::ipv6_only", ipv6_only),
+        test(
+            "network::redirects_are_not_followed",
+            redirects_are_not_followed,
+        ),
         test("network::not_this_api", not_this_api),
-        test("network::any_401_is_renewed_once", any_401),
-        test("network::unresolvable_proxy", proxy_name),
+        test("network::any_401_is_renewed_once", any_401_is_renewed_once),
+        test("network::unresolvable_proxy", unresolvable_proxy),
         test("network::required_referer", referer),
-        test("network::malformed_stored_token", broken_token),
-        test("network::failure_on_a_later_page", later_page),
+        test("network::malformed_stored_token", malformed_stored_token),
+        test("network::failure_on_a_later_page", failure_on_a_later_page),
     ]
 }
 
@@ -195,7 +201,7 @@ fn proxies() {
 }
 
 /// Plain http to this machine must not leave it through a proxy.
-fn no_proxy_for_http() {
+fn loopback_http_uses_no_proxy() {
     let world = World::new(Store::File);
     let (address, asked) = proxy("HTTP/1.1 200 OK\r\n\r\n");
     let url = format!("http://{address}");
@@ -212,7 +218,7 @@ fn no_proxy_for_http() {
     assert_eq!(*asked.lock().unwrap(), "");
 }
 
-fn names() {
+fn names_and_ports() {
     let world = World::new(Store::File);
     let url = "https://no-such-host.invalid/api/v1";
     let args = [
@@ -235,7 +241,7 @@ fn names() {
     );
 }
 
-fn ipv6() {
+fn ipv6_only() {
     let api = sandbox::start_on_loopback_v6(Settings::default());
     api.add_account(Account::new(EMAIL, PASSWORD));
     let world = World::new(Store::File);
@@ -250,7 +256,7 @@ fn ipv6() {
     assert!(!api.session_alive(EMAIL));
 }
 
-fn redirects() {
+fn redirects_are_not_followed() {
     let world = World::new(Store::File);
     let other = World::new(Store::File);
     world.login();
@@ -311,7 +317,7 @@ fn not_this_api() {
 }
 
 /// After a 401 with any body, the access token is renewed and the request repeated once.
-fn any_401() {
+fn any_401_is_renewed_once() {
     let world = World::new(Store::File);
     world.login();
     world.api.mail_code(EMAIL);
@@ -360,7 +366,7 @@ fn any_401() {
     assert_eq!(world.entry(), before);
 }
 
-fn proxy_name() {
+fn unresolvable_proxy() {
     let world = with_tls(TlsKind::Good);
     let proxy = "http://bob:hunter2@no-such-proxy.invalid:3128";
     let output = login(&world, &[("HTTPS_PROXY", proxy)], &[]).expect(5);
@@ -406,7 +412,7 @@ fn referer() {
 }
 
 /// The pages before a network failure are printed beside the error.
-fn later_page() {
+fn failure_on_a_later_page() {
     let world = World::new(Store::File);
     world.login();
     let json = [("Content-Type", "application/json")];
@@ -443,7 +449,7 @@ fn later_page() {
 }
 
 /// A stored token that cannot be sent is not a usage error.
-fn broken_token() {
+fn malformed_stored_token() {
     let world = World::new(Store::File);
     world.login();
     world.api.clear_requests();

@@ -9,9 +9,18 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("outside::access_token", access_token),
         test("outside::refresh_token", refresh_token),
-        test("outside::rejected_never_falls_back", rejected),
-        test("outside::named_wherever_in_force", named),
-        test("outside::taken_over_without_rotation", without_rotation),
+        test(
+            "outside::rejected_never_falls_back",
+            rejected_never_falls_back,
+        ),
+        test(
+            "outside::variables_in_force_are_named",
+            variables_in_force_are_named,
+        ),
+        test(
+            "outside::taken_over_without_rotation",
+            taken_over_without_rotation,
+        ),
     ];
     tests.extend(on_both_stores("outside::take_over", take_over));
     tests
@@ -87,7 +96,7 @@ fn take_over(world: &World) {
     world.run(&["whoami", "--profile", "two"]).expect(0);
 }
 
-fn without_rotation() {
+fn taken_over_without_rotation() {
     let world = World::new(Store::File);
     world.api.set(|s| s.rotation = RotationPolicy::Off);
     let url = world.api.base_url();
@@ -184,7 +193,7 @@ fn refresh_token() {
     world.run(&["whoami"]).expect(0);
 }
 
-fn rejected() {
+fn rejected_never_falls_back() {
     let (world, stored) = with_stored();
     for variable in [ACCESS, REFRESH] {
         for args in [&["whoami", "--json"][..], &["api", "me/", "--json"]] {
@@ -212,7 +221,7 @@ fn rejected() {
         .expect(0);
 }
 
-fn named() {
+fn variables_in_force_are_named() {
     let (world, _) = with_stored();
     let output = world.run_env(
         &[

@@ -7,20 +7,26 @@ use crate::support::{Output, Part, Screen, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("package::holds_what_it_should", contents),
+        test(
+            "package::contains_the_expected_files",
+            contains_the_expected_files,
+        ),
         test("package::every_dependency_has_a_reason", reasons),
-        test("package::templates_have_the_version", templates),
-        test("package::deb::in_a_root_of_its_own", deb_in_root).needs(&[
+        test(
+            "package::templates_have_the_version",
+            templates_have_the_version,
+        ),
+        test("package::deb::in_its_own_root", deb_in_its_own_root).needs(&[
             Part::Root,
             Part::Command("dpkg"),
             Part::Package("deb"),
         ]),
-        test("package::rpm::in_a_root_of_its_own", rpm_in_root).needs(&[
+        test("package::rpm::in_its_own_root", rpm_in_its_own_root).needs(&[
             Part::Root,
             Part::Command("rpm"),
             Part::Package("rpm"),
         ]),
-        test("package::deb::on_this_machine", deb_on_machine).needs(&[
+        test("package::deb::on_this_machine", deb_on_this_machine).needs(&[
             Part::Root,
             Part::Command("dpkg"),
             Part::Command("tmux"),
@@ -34,7 +40,7 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn contents() {
+fn contains_the_expected_files() {
     let listed = Command::new(env!("CARGO"))
         .args(["package", "--list", "--allow-dirty", "--offline"])
         .current_dir(root())
@@ -97,7 +103,7 @@ fn reasons() {
 
 /// The templates name no repository and have the version of `Cargo.toml`. After they are filled
 /// in, no placeholder remains.
-fn templates() {
+fn templates_have_the_version() {
     let version = env!("CARGO_PKG_VERSION");
     let dir = tempfile::tempdir().unwrap();
     let sums: String = [
@@ -176,7 +182,7 @@ fn version_of(program: &Path) {
     assert_eq!(Output::from_process(output).expect(0).stdout, version);
 }
 
-fn deb_in_root() {
+fn deb_in_its_own_root() {
     let dir = tempfile::tempdir().unwrap();
     let database = dir.path().join("var/lib/dpkg");
     for name in ["info", "updates", "triggers"] {
@@ -207,7 +213,7 @@ fn deb_in_root() {
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
-fn rpm_in_root() {
+fn rpm_in_its_own_root() {
     let dir = tempfile::tempdir().unwrap();
     let rpm = |args: &[&str]| {
         let output = Command::new("rpm")
@@ -234,7 +240,7 @@ fn rpm_in_root() {
     assert_eq!(left, Vec::<PathBuf>::new());
 }
 
-fn deb_on_machine() {
+fn deb_on_this_machine() {
     let listed = Command::new("dpkg").args(["-L", "rememberizer"]).output();
     assert!(
         !listed.unwrap().status.success(),

@@ -7,7 +7,7 @@ use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Test, World, on_both_stores};
 
 pub fn tests() -> Vec<Test> {
-    on_both_stores("parallel::logins_of_50_profiles", logins)
+    on_both_stores("parallel::logins_of_50_profiles", logins_of_50_profiles)
         .into_iter()
         .chain(on_both_stores("parallel::doctors", doctors))
         .collect()
@@ -22,7 +22,7 @@ fn all_succeed(runs: Vec<Child>) {
     assert!(failed.is_empty(), "{} failed: {failed:#?}", failed.len());
 }
 
-fn logins(world: &World) {
+fn logins_of_50_profiles(world: &World) {
     let password = world.home().join("password");
     std::fs::write(&password, PASSWORD).unwrap();
     let password = password.to_str().unwrap();

@@ -11,7 +11,11 @@ pub fn tests() -> Vec<Test> {
             "profiles::list_show_use_set_remove",
             list_show_use_set_remove,
         ),
-        test("profiles::remove_asks", remove_asks).needs(&[Part::Command("tmux")]),
+        test(
+            "profiles::remove_asks_for_confirmation",
+            remove_asks_for_confirmation,
+        )
+        .needs(&[Part::Command("tmux")]),
         test("profiles::names", names),
         test("profiles::names_that_clash", names_that_clash),
         test("profiles::origins", origins),
@@ -29,7 +33,7 @@ pub fn tests() -> Vec<Test> {
             "profiles::two_processes_lose_nothing",
             two_processes_lose_nothing,
         ),
-        test("profiles::a_thousand", a_thousand),
+        test("profiles::a_thousand_profiles", a_thousand_profiles),
         test("profiles::default_written_last", default_written_last),
     ]
 }
@@ -107,7 +111,7 @@ fn list_show_use_set_remove() {
     );
 }
 
-fn remove_asks() {
+fn remove_asks_for_confirmation() {
     let world = World::new(Store::File);
     world.login();
     let screen = Screen::new(&world);
@@ -449,7 +453,7 @@ fn two_processes_lose_nothing() {
     }
 }
 
-fn a_thousand() {
+fn a_thousand_profiles() {
     let world = World::new(Store::File);
     world.login();
     let mut profiles = world.profiles();

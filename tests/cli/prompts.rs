@@ -10,14 +10,17 @@ const TMUX: &[Part] = &[Part::Command("tmux")];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        test("prompts::left_by_a_key", left_by_a_key),
+        test("prompts::cancelled_by_a_key", left_by_a_key),
         test("prompts::editing", editing),
-        test("prompts::strange_lines", strange_lines),
+        test("prompts::long_and_pasted_lines", strange_lines),
         test("prompts::other_profile", other_profile),
         test("prompts::another_store", another_store),
         test("prompts::captcha_is_last", captcha_is_last),
         test("prompts::captcha_is_known", captcha_is_known),
-        test("prompts::refused_is_asked_again", refused_is_asked_again),
+        test(
+            "prompts::refused_field_is_asked_again",
+            refused_is_asked_again,
+        ),
         test("prompts::spinner", spinner),
     ];
     tests.extend(on_both_stores("prompts::first_minute", first_minute));

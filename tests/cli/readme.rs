@@ -9,7 +9,7 @@ use crate::{manual, recipes};
 pub fn tests() -> Vec<Test> {
     vec![
         test("readme::every_block_is_a_recipe", every_block_is_a_recipe),
-        test("readme::faults_are_found", faults_are_found),
+        test("readme::mistakes_are_found", faults_are_found),
         test("readme::documents_are_safe", documents_are_safe),
         test("readme::help_and_manual_are_safe", help_and_manual_are_safe),
     ]

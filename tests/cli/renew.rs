@@ -15,32 +15,41 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(on_both_stores(
         "renew::eight_refreshes_at_once",
-        eight_refreshes,
+        eight_refreshes_at_once,
     ));
     tests.extend(on_both_stores(
         "renew::fresh_token_calls_and_writes_nothing",
-        fresh_token,
+        fresh_token_calls_and_writes_nothing,
     ));
     tests.extend(on_both_stores("renew::min_ttl", min_ttl));
     tests.extend(on_both_stores(
         "renew::exchanges_what_is_read_under_the_lock",
-        under_the_lock,
+        exchanges_what_is_read_under_the_lock,
     ));
     tests.extend(on_both_stores(
         "renew::durable_before_printed",
         durable_before_printed,
     ));
     tests.extend(on_both_stores(
-        "renew::the_mark_is_there_during_an_exchange",
-        mark,
+        "renew::pending_marker_is_stored_during_an_exchange",
+        pending_marker_is_stored_during_an_exchange,
     ));
-    tests.extend(on_both_stores("renew::a_killed_run_is_explained", killed));
-    tests.extend(on_both_stores("renew::one_refresh_on_a_401", one_refresh));
+    tests.extend(on_both_stores(
+        "renew::a_killed_run_is_explained",
+        a_killed_run_is_explained,
+    ));
+    tests.extend(on_both_stores(
+        "renew::one_refresh_on_a_401",
+        one_refresh_on_a_401,
+    ));
     tests.extend(on_both_stores(
         "renew::a_refused_token_that_another_renewed",
-        refused_but_renewed,
+        a_refused_token_that_another_renewed,
     ));
-    tests.push(test("renew::busy_past_the_lock_timeout", busy));
+    tests.push(test(
+        "renew::busy_past_the_lock_timeout",
+        busy_past_the_lock_timeout,
+    ));
     tests
 }
 
@@ -74,7 +83,7 @@ fn sixty_four_at_once(world: &World) {
     assert!(world.api.session_alive(EMAIL));
 }
 
-fn eight_refreshes(world: &World) {
+fn eight_refreshes_at_once(world: &World) {
     world.login();
     slow(world, 50);
     all_end_well((0..8).map(|_| world.spawn(&["refresh"])).collect());
@@ -84,7 +93,7 @@ fn eight_refreshes(world: &World) {
     world.run(&["whoami"]).expect(0);
 }
 
-fn fresh_token(world: &World) {
+fn fresh_token_calls_and_writes_nothing(world: &World) {
     world.login();
     let before = world.entry();
     let locks = world.data_dir().join("locks/default.lock");
@@ -133,7 +142,7 @@ fn min_ttl(world: &World) {
 
 /// Two runs read the same expired session. The second run gets the lock after the first has
 /// exchanged the refresh token that both have read.
-fn under_the_lock(world: &World) {
+fn exchanges_what_is_read_under_the_lock(world: &World) {
     world.login();
     world.expire_access();
     slow(world, 400);
@@ -165,7 +174,7 @@ fn durable_before_printed(world: &World) {
     world.run(&["refresh"]).expect(0);
 }
 
-fn mark(world: &World) {
+fn pending_marker_is_stored_during_an_exchange(world: &World) {
     world.login();
     slow(world, 500);
     let run = world.spawn_until_request(&["refresh"], REFRESH);
@@ -180,7 +189,7 @@ fn mark(world: &World) {
     );
 }
 
-fn killed(world: &World) {
+fn a_killed_run_is_explained(world: &World) {
     world.login();
     // The run was killed before the server did the exchange. The next run reports nothing.
     slow(world, 600);
@@ -211,7 +220,7 @@ fn killed(world: &World) {
     assert!(world.entry_json()["exchange_began"].is_null());
 }
 
-fn one_refresh(world: &World) {
+fn one_refresh_on_a_401(world: &World) {
     world.login();
     world
         .api
@@ -240,7 +249,7 @@ fn one_refresh(world: &World) {
 
 /// The server refuses the token, and meanwhile a program without our lock has stored another
 /// token. That token is kept.
-fn refused_but_renewed(world: &World) {
+fn a_refused_token_that_another_renewed(world: &World) {
     world.login();
     let mine = world.entry_json();
     let other = world.api.begin_session(EMAIL);
@@ -257,7 +266,7 @@ fn refused_but_renewed(world: &World) {
 }
 
 /// The process with the lock is stopped, so the second process exits with 9.
-fn busy() {
+fn busy_past_the_lock_timeout() {
     let world = World::new(Store::File);
     world.login();
     let before = world.entry();

@@ -11,10 +11,16 @@ pub fn tests() -> Vec<Test> {
         test("rotate::check_fails", check_fails),
         test("rotate::variable", variable),
         test("rotate::killed_at_each_step", killed),
-        test("rotate::login_hands_over", login),
+        test("rotate::login_runs_on_rotate", login),
     ];
-    tests.extend(on_both_stores("rotate::hand_over", hand_over));
-    tests.extend(on_both_stores("rotate::hand_over_fails", hand_over_fails));
+    tests.extend(on_both_stores(
+        "rotate::on_rotate_receives_the_token",
+        on_rotate_receives_the_token,
+    ));
+    tests.extend(on_both_stores(
+        "rotate::failed_on_rotate_is_repeated",
+        failed_on_rotate_is_repeated,
+    ));
     tests
 }
 
@@ -55,7 +61,7 @@ const TAKE: &str = r#"[ "$*" = "--name TOKEN" ] || exit 9
 env | grep -E 'REMEMBERIZER_(PASSWORD|ACCESS_TOKEN|REFRESH_TOKEN)' && exit 8
 cat >> taken; echo >> taken; echo noise"#;
 
-fn hand_over(world: &World) {
+fn on_rotate_receives_the_token(world: &World) {
     prepared(world, TAKE);
     let output = world.run(&["refresh", "--json"]).expect(0);
     assert!(output.json()["renewed"] == true && output.stderr == "noise\n");
@@ -68,7 +74,7 @@ fn hand_over(world: &World) {
     assert!(world.entry_json()["hand_over_pending"].is_null());
 }
 
-fn hand_over_fails(world: &World) {
+fn failed_on_rotate_is_repeated(world: &World) {
     let take = prepared(world, "exit 3");
     let output = world.run(&["refresh", "--json"]).expect(6);
     assert_eq!(output.error_code(), "store_failed");

@@ -12,16 +12,31 @@ use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 pub fn tests() -> Vec<Test> {
     let prlimit = [Part::Command("prlimit")];
-    let mut tests = vec![test("secrets::not_in_argv_or_a_core", not_in_argv)];
-    tests.extend(on_both_stores("secrets::nowhere_to_be_read", nowhere));
-    tests.push(test("secrets::a_core_of_another_program", another_core).needs(&prlimit));
-    tests.push(test("secrets::not_in_a_panic", in_a_panic));
-    tests.push(test("secrets::not_in_any_file_of_the_home", in_files).needs(&[Part::Keyring]));
+    let mut tests = vec![test(
+        "secrets::not_in_argv_or_a_core",
+        not_in_argv_or_a_core,
+    )];
+    tests.extend(on_both_stores("secrets::in_no_output", in_no_output));
+    tests.push(
+        test(
+            "secrets::a_core_of_another_program",
+            a_core_of_another_program,
+        )
+        .needs(&prlimit),
+    );
+    tests.push(test("secrets::not_in_a_panic", not_in_a_panic));
+    tests.push(
+        test(
+            "secrets::not_in_any_file_of_the_home",
+            not_in_any_file_of_the_home,
+        )
+        .needs(&[Part::Keyring]),
+    );
     tests
 }
 
 /// Runs every command with `-v`. No output contains a secret.
-fn nowhere(world: &World) {
+fn in_no_output(world: &World) {
     world.api.set(|s: &mut Settings| s.foreign_cookies = true);
     let url = world.api.base_url();
     let password = [("REMEMBERIZER_PASSWORD", PASSWORD)];
@@ -75,7 +90,7 @@ fn nowhere(world: &World) {
     }
 }
 
-fn not_in_argv() {
+fn not_in_argv_or_a_core() {
     let world = World::new(Store::File);
     world.login();
     let entry = world.entry_json();
@@ -103,7 +118,7 @@ fn not_in_argv() {
 }
 
 /// The limit for core files that `exec` gives to its command is unchanged.
-fn another_core() {
+fn a_core_of_another_program() {
     let world = World::new(Store::File);
     world.login();
     let mut command = std::process::Command::new("prlimit");
@@ -119,7 +134,7 @@ fn another_core() {
     assert_eq!(output.stdout, "8\n16\n");
 }
 
-fn in_files() {
+fn not_in_any_file_of_the_home() {
     let world = World::new(Store::Keyring);
     world.login();
     let mut secrets = vec![PASSWORD.to_owned()];
@@ -146,7 +161,7 @@ fn in_files() {
 
 /// The program panics at each reading of the clock in turn. The message and the backtrace
 /// contain no secret.
-fn in_a_panic() {
+fn not_in_a_panic() {
     let settings = Settings {
         // If the server rotated tokens, a panic after the exchange would lose the session.
         rotation: RotationPolicy::Off,

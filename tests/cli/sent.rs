@@ -11,7 +11,10 @@ pub fn tests() -> Vec<Test> {
             "sent::only_what_each_endpoint_needs",
             only_what_each_endpoint_needs,
         ),
-        test("sent::dialects_and_rotations", dialects_and_rotations),
+        test(
+            "sent::cookie_names_and_rotations",
+            cookie_names_and_rotations,
+        ),
         test("sent::signup_tokens_in_the_body", || {
             signup(SignupTokens::Body, true)
         }),
@@ -24,7 +27,10 @@ pub fn tests() -> Vec<Test> {
         test("sent::signup_without_content", || {
             signup(SignupTokens::NoContent, false)
         }),
-        test("sent::a_clear_deletes", a_clear_deletes),
+        test(
+            "sent::cleared_cookies_do_not_end_the_session",
+            cleared_cookies_do_not_end_the_session,
+        ),
         test("sent::malformed_tokens", malformed_tokens),
         test("sent::no_token_in_any_file", no_token_in_any_file).needs(&[Part::Keyring]),
         test("sent::other_cookie_names", other_cookie_names),
@@ -32,7 +38,7 @@ pub fn tests() -> Vec<Test> {
     ];
     tests.extend(on_both_stores(
         "sent::expired_access_token_is_not_sent",
-        expired_access,
+        expired_access_token_is_not_sent,
     ));
     tests
 }
@@ -110,7 +116,7 @@ fn only_what_each_endpoint_needs() {
     }
 }
 
-fn dialects_and_rotations() {
+fn cookie_names_and_rotations() {
     for dialect in [Dialect::SimpleJwt, Dialect::FusionAuth] {
         for rotation in [
             RotationPolicy::Off,
@@ -183,7 +189,7 @@ fn signup(tokens: SignupTokens, signed_in: bool) {
     world.run(&["verify", &code]).expect(0);
 }
 
-fn a_clear_deletes() {
+fn cleared_cookies_do_not_end_the_session() {
     let world = World::new(Store::File);
     world.login();
     let clears = [
@@ -351,7 +357,7 @@ fn one_pair_of_cookies() {
     assert_eq!(world.entry(), None);
 }
 
-fn expired_access(world: &World) {
+fn expired_access_token_is_not_sent(world: &World) {
     world.api.set(|s| s.access_lifetime = 1);
     let bob = ["signup", "--email", "bob@example.com", "--name", "Bob"];
     let url = world.api.base_url();

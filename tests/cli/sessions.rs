@@ -45,15 +45,15 @@ pub fn tests() -> Vec<Test> {
     ];
     tests.extend(on_both_stores(
         "sessions::take_over_of_the_own_token",
-        take_over_own,
+        take_over_of_the_own_token,
     ));
     tests.extend(on_both_stores(
         "sessions::exchange_without_access_token",
-        only_refresh,
+        exchange_without_access_token,
     ));
     tests.extend(on_both_stores(
         "sessions::ctrl_c_at_login_waits_for_the_record",
-        ctrl_c_at_login,
+        ctrl_c_at_login_waits_for_the_record,
     ));
     tests.extend([test("sessions::live_session_in_the_other_store", || {
         live_in_other_store();
@@ -120,7 +120,7 @@ fn one_exchange_for_codes(world: &World) {
 }
 
 /// A login takes over the token that the same profile has stored.
-fn take_over_own(world: &World) {
+fn take_over_of_the_own_token(world: &World) {
     world.login();
     watchful(world);
     let stored = refresh_token(world);
@@ -135,7 +135,7 @@ fn take_over_own(world: &World) {
     world.run(&["refresh"]).expect(0);
 }
 
-fn only_refresh(world: &World) {
+fn exchange_without_access_token(world: &World) {
     world.login();
     world.expire_access();
     watchful(world);
@@ -425,7 +425,7 @@ fn wait_for_request(world: &World, path: &str) {
 
 /// A signal during a login does not separate storing the session, recording it, and revoking
 /// the replaced session.
-fn ctrl_c_at_login(world: &World) {
+fn ctrl_c_at_login_waits_for_the_record(world: &World) {
     world.login();
     let former = refresh_token(world);
     world.api.set(|settings: &mut Settings| {

@@ -12,7 +12,7 @@ pub fn tests() -> Vec<Test> {
     let tmux = Part::Command("tmux");
     vec![
         test("shells::scripts_are_fresh", scripts_are_fresh),
-        test("shells::asks_nobody", asks_nobody),
+        test("shells::completion_never_prompts", completion_never_prompts),
         test("shells::scripts_need_no_settings", scripts_need_no_settings)
             .needs(&[Part::Command("strace")]),
         test("shells::bash_words", bash_words).needs(&[Part::Command("bash")]),
@@ -90,7 +90,7 @@ fn scripts_are_fresh() {
 
 /// Completion works without a keyring, without a server, with an invalid profiles file, and
 /// with wrong input from the shell.
-fn asks_nobody() {
+fn completion_never_prompts() {
     let world = World::new(Store::File);
     let ask = |words: &[&str]| {
         let args = [&["--", "rememberizer"], words].concat();

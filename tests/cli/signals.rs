@@ -14,8 +14,8 @@ pub fn tests() -> Vec<Test> {
         wait_for_the_write,
     ));
     tests.push(test(
-        "signals::a_lost_session_is_told",
-        a_lost_session_is_told,
+        "signals::lost_session_is_explained",
+        lost_session_is_explained,
     ));
     tests.push(test("signals::blocked_stderr", blocked_stderr));
     tests.extend(on_both_stores("signals::random_moments", |world| {
@@ -106,7 +106,7 @@ fn wait_for_the_write(world: &World) {
 }
 
 /// A deferred signal does not suppress a message that a later run could not print.
-fn a_lost_session_is_told() {
+fn lost_session_is_explained() {
     let world = World::new(Store::File);
     let slow = Delay::before(Duration::from_millis(600));
     let password = world.home().join("password");

@@ -10,13 +10,16 @@ use crate::support::{Inside, Output, Test, test};
 pub fn tests() -> Vec<Test> {
     vec![
         test("split::round_trip", round_trip),
-        test("split::incomplete_sets_are_detected", incomplete),
         test(
-            "split::a_kill_between_writes_leaves_the_former_whole",
-            between_writes,
+            "split::incomplete_sets_are_detected",
+            incomplete_sets_are_detected,
         ),
-        test("split::shrinks_and_grows", shrinks),
-        test("split::a_reader_meets_a_writer", reader_meets_writer),
+        test(
+            "split::kill_between_writes_keeps_the_previous_session",
+            kill_between_writes_keeps_the_previous_session,
+        ),
+        test("split::shrinks_and_grows", shrinks_and_grows),
+        test("split::reader_during_a_write", reader_during_a_write),
     ]
 }
 
@@ -85,7 +88,7 @@ fn round_trip() {
     }
 }
 
-fn incomplete() {
+fn incomplete_sets_are_detected() {
     let small = Small::new(300);
     let before = small.inside.entries.lock().unwrap().clone();
     let parts: Vec<_> = before.keys().filter(|k| k.contains('.')).cloned().collect();
@@ -129,7 +132,7 @@ fn incomplete() {
 
 /// The store fails after `n` writes, as if the process had been killed. The next read returns a
 /// complete session, the previous one or the new one.
-fn between_writes() {
+fn kill_between_writes_keeps_the_previous_session() {
     let mut whole = 0;
     for writes in 0..40 {
         let small = Small::new(300);
@@ -161,7 +164,7 @@ fn between_writes() {
     assert!(whole <= 6);
 }
 
-fn shrinks() {
+fn shrinks_and_grows() {
     let mut small = Small::new(300);
     small.inside.limit = Some(4000);
     small.run(&["refresh"]).expect(0);
@@ -173,7 +176,7 @@ fn shrinks() {
 }
 
 /// Readers acquire no lock, so another process may delete parts while they read.
-fn reader_meets_writer() {
+fn reader_during_a_write() {
     let small = Small::new(100);
     let writing = AtomicBool::new(true);
     let read = || {

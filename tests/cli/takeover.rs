@@ -21,11 +21,14 @@ pub fn tests() -> Vec<Test> {
         test("takeover::session_cookie", || signs_in(CookieExpiry::None)),
         test("takeover::pair_of_other_names", pair_of_other_names),
         test("takeover::domain", domain),
-        test("takeover::cookie_of_another_host", another_host),
-        test("takeover::closed_without_a_cookie", closed),
+        test("takeover::cookie_of_another_host", cookie_of_another_host),
+        test("takeover::closed_without_a_cookie", closed_without_a_cookie),
         test("takeover::no_display", no_display),
-        test("takeover::nothing_else_is_touched", nothing_else_is_touched),
-        test("takeover::hint", hint),
+        test(
+            "takeover::files_of_the_user_are_unchanged",
+            files_of_the_user_are_unchanged,
+        ),
+        test("takeover::hint_after_sign_in", hint_after_sign_in),
     ];
     let mut tests: Vec<_> = with_chromium
         .into_iter()
@@ -251,7 +254,7 @@ fn domain() {
 }
 
 /// A cookie of the wanted name for another host is not used. The error names that host.
-fn another_host() {
+fn cookie_of_another_host() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
     let elsewhere = format!(
@@ -283,7 +286,7 @@ fn another_host() {
     expect_gone(&world);
 }
 
-fn closed() {
+fn closed_without_a_cookie() {
     let world = World::new(Store::File);
     let closing = format!("{}/sign-in?close", world.api.origin());
     let output = run(&world, &chromium(&world, ""), &closing).expect(3);
@@ -402,7 +405,7 @@ fn listing(dir: &Path) -> Vec<String> {
 
 /// During and after the sign-in, only the private directory contains the token, and the user's
 /// own files are unchanged.
-fn nothing_else_is_touched() {
+fn files_of_the_user_are_unchanged() {
     let world = World::new(Store::Keyring);
     let own = world.home().join(".config/chromium");
     std::fs::create_dir_all(own.join("Default")).unwrap();
@@ -471,7 +474,7 @@ fn nothing_else_is_touched() {
 
 /// The user is told that they are signed in once the browser has written its cookies to disk.
 /// It does that when the user opens a page of another host.
-fn hint() {
+fn hint_after_sign_in() {
     let world = World::new(Store::File);
     let port = world.api.address().port();
     let many = format!("http://localhost:{port}/sign-in?many");

@@ -8,8 +8,8 @@ use crate::support::{Output, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("takeover_cookies::texts", texts),
-        test("takeover_cookies::pair", pair),
+        test("takeover_cookies::all_formats", all_formats),
+        test("takeover_cookies::pair_of_other_names", pair_of_other_names),
         test("takeover_cookies::refused", refused),
     ]
 }
@@ -84,7 +84,7 @@ fn log_in(world: &World, number: usize, form: &str) -> Output {
     output
 }
 
-fn texts() {
+fn all_formats() {
     let world = World::new(Store::File);
     for (number, form) in forms(&world).iter().enumerate() {
         log_in(&world, number, form);
@@ -94,7 +94,7 @@ fn texts() {
 
 /// If there are no cookies of the configured names, the only pair of access and refresh cookies
 /// is used, and the profile records its names.
-fn pair() {
+fn pair_of_other_names() {
     for number in 0..8 {
         let world = World::with_cookie_names("app.access", "app.refresh");
         let form = forms(&world)[number].clone();

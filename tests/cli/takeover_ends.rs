@@ -16,9 +16,17 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("takeover_ends::crashed", crashed).needs(&[CHROMIUM]),
         test("takeover_ends::signal", signal).needs(&[CHROMIUM]),
-        test("takeover_ends::killed_and_swept", killed_and_swept).needs(&[CHROMIUM]),
+        test(
+            "takeover_ends::profile_of_a_killed_run_is_removed",
+            profile_of_a_killed_run_is_removed,
+        )
+        .needs(&[CHROMIUM]),
         test("takeover_ends::at_a_terminal", at_a_terminal).needs(&[CHROMIUM, tmux]),
-        test("takeover_ends::question_of_a_page", question_of_a_page).needs(&[tmux]),
+        test(
+            "takeover_ends::page_asks_before_closing",
+            question_of_a_page,
+        )
+        .needs(&[tmux]),
         test("takeover_ends::panic", panic).needs(&[Part::Command("cc")]),
         test("takeover_ends::time_limit", time_limit).needs(&[Part::Command("faketime")]),
     ]
@@ -71,7 +79,7 @@ fn signal() {
 
 /// The next login, or `doctor`, removes the browser profile of a run that was killed with `kill
 /// -9`.
-fn killed_and_swept() {
+fn profile_of_a_killed_run_is_removed() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
     let leave = || {

@@ -14,9 +14,9 @@ pub fn tests() -> Vec<Test> {
         test("takeover_pipe::unusable", unusable),
         test("takeover_pipe::pair_of_other_names", pair_of_other_names),
         test("takeover_pipe::hangs", hangs),
-        test("takeover_pipe::answers_strangely", answers_strangely),
+        test("takeover_pipe::unusual_responses", unusual_responses),
         test("takeover_pipe::hint_while_writing", hint_while_writing),
-        test("takeover_pipe::hangs_at_the_end", hangs_at_the_end),
+        test("takeover_pipe::does_not_exit", does_not_exit),
     ]
 }
 
@@ -93,7 +93,7 @@ fn hangs() {
     );
 }
 
-fn answers_strangely() {
+fn unusual_responses() {
     let world = World::new(Store::File);
     for (headless, code) in [
         ("cookies; cat <&3 >/dev/null", 0),
@@ -158,7 +158,7 @@ fn hint_while_writing() {
 }
 
 /// A browser that responds and then does not exit is killed.
-fn hangs_at_the_end() {
+fn does_not_exit() {
     let world = World::new(Store::File);
     let started = Instant::now();
     run(&world, "trap '' INT TERM; cookies; sleep 60", "exit 0").expect(0);

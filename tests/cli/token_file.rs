@@ -10,8 +10,11 @@ use crate::support::{Output, Part, Screen, Store, Test, World, on_both_stores, t
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        test("token_file::signals_and_status", signals),
-        test("token_file::killed", killed),
+        test("token_file::signals_and_status", signals_and_status),
+        test(
+            "token_file::directory_of_a_killed_run_is_removed",
+            directory_of_a_killed_run_is_removed,
+        ),
         test("token_file::session_ends", session_ends),
         test("token_file::short_min_ttl", short_min_ttl),
         test("token_file::slow_check", slow_check),
@@ -19,7 +22,10 @@ pub fn tests() -> Vec<Test> {
         test("token_file::variable", variable),
         test("token_file::ctrl_c_reaches_the_command_once", ctrl_c).needs(&[Part::Command("tmux")]),
     ];
-    tests.extend(on_both_stores("token_file::life", life));
+    tests.extend(on_both_stores(
+        "token_file::token_in_a_private_file",
+        token_in_a_private_file,
+    ));
     tests.extend(
         on_both_stores("token_file::outlives_its_tokens", outlives)
             .map(|test| test.needs(&[Part::Command("curl")])),
@@ -60,7 +66,7 @@ fn exec(script: &str) -> [&str; 6] {
     ["exec", "--token-file", "--", "sh", "-c", script]
 }
 
-fn life(world: &World) {
+fn token_in_a_private_file(world: &World) {
     world.login();
     let token = world.run(&["token"]).expect(0).stdout;
     let output = world
@@ -137,7 +143,7 @@ fn wait_for(path: &std::path::Path) -> String {
     }
 }
 
-fn signals() {
+fn signals_and_status() {
     let world = World::new(Store::File);
     world.login();
     for (signal, code) in [
@@ -166,7 +172,7 @@ fn signals() {
 
 /// A killed run leaves its directory. The next run removes it, but not the directory of a live
 /// run.
-fn killed() {
+fn directory_of_a_killed_run_is_removed() {
     let world = World::new(Store::File);
     world.login();
     let ready = world.home().join("ready");

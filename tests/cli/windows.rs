@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
         ("windows::parallel_tokens::keyring", || parallel("keyring")),
         ("windows::split::life", split_life),
         (
-            "windows::split::readers_meet_a_writer",
+            "windows::split::readers_during_a_write",
             readers_meet_a_writer,
         ),
         ("windows::names::reserved", reserved_names),
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         ("windows::replaces_a_file_that_is_open", open_file),
         ("windows::paths_are_plain", plain_paths),
         ("windows::directories_have_an_acl", acl),
-        ("windows::reader_gone", reader_gone),
+        ("windows::closed_pipe", reader_gone),
         ("windows::exec::statuses", statuses),
         ("windows::exec::batch_files", batch_files),
         ("windows::exec::token_file", token_file),
@@ -40,7 +40,7 @@ pub fn tests() -> Vec<Test> {
         .into_iter()
         .map(|(name, run)| test(name, run))
         .collect();
-    tests.push(test("windows::exec::ctrl_c", ctrl_c).needs(&[Part::Command("tmux")]));
+    tests.push(test("windows::exec::ctrl_c", exec_ctrl_c).needs(&[Part::Command("tmux")]));
     tests
         .into_iter()
         .map(|test| {
@@ -560,7 +560,7 @@ fn token_file_killed() {
 }
 
 /// Ctrl-C reaches the program and its child process. The child process decides whether to exit.
-fn ctrl_c() {
+fn exec_ctrl_c() {
     let windows = Windows::new("ctrlc");
     windows.login("file");
     let dir = windows.dir().display().to_string();

@@ -21,10 +21,10 @@ use generate::{answer, json};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("hostile::answers", || answers(400)),
-        test("hostile::answers_10000", || answers(10_000)).long(),
-        test("hostile::slow_drips_end_in_time", drips),
-        test("hostile::texts_of_the_server", texts),
+        test("hostile::responses", || answers(400)),
+        test("hostile::responses_10000", || answers(10_000)).long(),
+        test("hostile::slow_responses_time_out", slow_responses_time_out),
+        test("hostile::texts_of_the_server", texts_of_the_server),
         test("hostile::entries", || entries(2_000)),
         test("hostile::profile_files", || profile_files(2_000)),
         test("hostile::durations_and_names", durations_and_names),
@@ -193,7 +193,7 @@ fn some_answers(cases: u32) {
     }
 }
 
-fn drips() {
+fn slow_responses_time_out() {
     let world = signed_in();
     let tokens = world.tokens();
     let slow = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"detail\":\"never ends never ends\"}";
@@ -219,7 +219,7 @@ fn drips() {
 }
 
 /// Every string of the server contains escape sequences, bidi marks and 80 kB of text.
-fn texts() {
+fn texts_of_the_server() {
     let suffix = format!(
         "\u{1b}[31m\u{1b}]8;;https://evil.test\u{7}x\u{1b}]52;c;ZXZpbA==\u{7}\u{202e}\u{9b}1m\n{}",
         "é".repeat(40_000)
