@@ -11,7 +11,7 @@ use crate::api::{Client, Options};
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::host::Host;
-use crate::model::{Origin, ProfileName};
+use crate::model::{ApiUrl, ProfileName};
 use crate::session::{Interrupts, RotationCommands, SessionManager, TokenVariables};
 use crate::settings::{self, Settings};
 use crate::store::{
@@ -95,7 +95,7 @@ impl<'h> Context<'h> {
         let profile = self.profile();
         self.build_manager(
             &settings.profile_name,
-            settings.origin.clone(),
+            settings.api_url.clone(),
             store,
             &profile,
         )
@@ -112,23 +112,23 @@ impl<'h> Context<'h> {
         let recorded = self.settings.profiles.select(Some(name))?.profile;
         let profile = recorded.unwrap_or_default();
         let store = profile.store.unwrap_or(StoreKind::Keyring);
-        Ok(self.build_manager(name, profile.origin(), store, &profile))
+        Ok(self.build_manager(name, profile.api_url_or_default(), store, &profile))
     }
 
     fn build_manager(
         &self,
         name: &ProfileName,
-        origin: Origin,
+        api_url: ApiUrl,
         store: StoreKind,
         profile: &Profile,
     ) -> SessionManager<'_> {
         let cookie_names = profile.cookie_names();
         let referer = profile.referer.as_ref().map(|url| url.as_str().to_owned());
-        let new_client = move |origin: Origin| {
+        let new_client = move |api_url: ApiUrl| {
             let terminal = self.terminal.clone();
             let now = std::sync::Arc::clone(&self.host.now);
             Client::new(Options {
-                origin,
+                api_url,
                 timeout: self.settings.timeout,
                 ca_cert: self.settings.ca_cert.clone(),
                 ssl_cert_file: self.settings.ssl_cert_file.clone(),
@@ -148,9 +148,9 @@ impl<'h> Context<'h> {
             profile: name.clone(),
             rotation_commands,
             env_rotation_commands: settings::rotation_commands_from_env(self.host),
-            client: new_client(origin.clone()),
+            client: new_client(api_url.clone()),
             new_client: Box::new(new_client),
-            origin,
+            api_url,
             store,
             stores: &self.stores,
             profiles: &self.settings.profiles,

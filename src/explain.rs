@@ -43,7 +43,7 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
     let login = || command_line("login");
     match error {
         SessionError::NotSignedIn
-        | SessionError::OtherOrigin { .. }
+        | SessionError::OtherServer { .. }
         | SessionError::NotRenewable { .. } => {
             Failure::new(Outcome::NotSignedIn, message).with_hint(login())
         }

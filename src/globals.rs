@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::model::{Origin, ProfileName};
+use crate::model::{ApiUrl, ProfileName};
 use crate::store::StoreKind;
 use crate::terminal::ColorChoice;
 
@@ -19,7 +19,7 @@ pub(crate) struct Globals {
     pub(crate) profile: Option<ProfileName>,
     /// Base URL of the API [default: the profile's] [env: REMEMBERIZER_API_URL]
     #[arg(long, global = true, value_name = "URL")]
-    pub(crate) api_url: Option<Origin>,
+    pub(crate) api_url: Option<ApiUrl>,
     /// Directory of profiles.json [env: REMEMBERIZER_CONFIG_DIR]
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub(crate) config_dir: Option<PathBuf>,

@@ -15,7 +15,7 @@ use crate::globals::{
     Globals, parse_boolean, parse_color, parse_duration, parse_positive_duration,
 };
 use crate::host::Host;
-use crate::model::{AccessToken, Origin, ProfileName, RefreshToken, Secret};
+use crate::model::{AccessToken, ApiUrl, ProfileName, RefreshToken, Secret};
 use crate::session::{RotationCommands, TokenVariables};
 use crate::store::{Profile, Profiles, SelectedProfile, StoreKind};
 use crate::terminal::TerminalOptions;
@@ -84,7 +84,7 @@ pub(crate) struct Settings {
     pub(crate) default_profile: ProfileName,
     /// `None` if the profile does not exist yet.
     pub(crate) profile: Option<Profile>,
-    pub(crate) origin: Origin,
+    pub(crate) api_url: ApiUrl,
     pub(crate) store: StoreKind,
     /// Whether a flag, a variable or the profile sets the store. If not, `store` is the
     /// keyring.
@@ -226,11 +226,11 @@ impl Settings {
         }
         let api_url = resolver.option(globals.api_url, "REMEMBERIZER_API_URL", parse)?;
         let store = resolver.option(globals.store, "REMEMBERIZER_STORE", parse)?;
-        let profile_origin = profile.as_ref().map(Profile::origin);
+        let profile_api_url = profile.as_ref().map(Profile::api_url_or_default);
         let profile_store = profile.as_ref().and_then(|profile| profile.store);
         if matches!(purpose, Purpose::UseSession | Purpose::Diagnose) {
             let result =
-                refuse_other_origin(&profile_name, api_url.as_ref(), profile_origin.as_ref());
+                refuse_other_api_url(&profile_name, api_url.as_ref(), profile_api_url.as_ref());
             resolver.unwrap_or_collect(result, ())?;
             let result = refuse_other_store(&profile_name, store, profile_store);
             resolver.unwrap_or_collect(result, ())?;
@@ -243,7 +243,7 @@ impl Settings {
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home_failure("data", "XDG_DATA_HOME"));
         Ok(Self {
-            origin: choose(prefer_flag, api_url, profile_origin).unwrap_or_default(),
+            api_url: choose(prefer_flag, api_url, profile_api_url).unwrap_or_default(),
             store: choose(prefer_flag, store, profile_store).unwrap_or(StoreKind::Keyring),
             is_store_chosen: store.is_some() || profile_store.is_some(),
             profile_name,
@@ -266,7 +266,7 @@ impl Settings {
             profile_name: ProfileName::default(),
             default_profile: ProfileName::default(),
             profile: None,
-            origin: Origin::default(),
+            api_url: ApiUrl::default(),
             store: StoreKind::Keyring,
             is_store_chosen: false,
             profiles: Profiles::new(UNKNOWN_DIR.into()),
@@ -366,14 +366,14 @@ fn no_home_failure(directory_kind: &str, variable: &str) -> Failure {
     .with_hint(format!("set HOME, or {variable} to an absolute path"))
 }
 
-fn refuse_other_origin(
+fn refuse_other_api_url(
     name: &ProfileName,
-    flag: Option<&Origin>,
-    profile_origin: Option<&Origin>,
+    flag: Option<&ApiUrl>,
+    profile_api_url: Option<&ApiUrl>,
 ) -> Result<(), Failure> {
-    match (flag, profile_origin) {
-        (Some(flag), Some(profile_origin)) if flag != profile_origin => Err(Failure::usage(format!(
-            "profile {name} is pinned to {profile_origin}, and its session is not sent to {flag}"
+    match (flag, profile_api_url) {
+        (Some(flag), Some(profile_api_url)) if flag != profile_api_url => Err(Failure::usage(format!(
+            "profile {name} is pinned to {profile_api_url}, and its session is not sent to {flag}"
         ))
         .with_hint(
             "log in there with another profile: rememberizer login --profile NAME --api-url URL",

@@ -178,7 +178,7 @@ impl Http {
             .http1_ignore_invalid_headers_in_responses(true)
             .referer(false);
         // Plain http is allowed only to this machine. A proxy would send it elsewhere.
-        let builder = match self.options.origin.is_https() {
+        let builder = match self.options.api_url.is_https() {
             true => builder,
             false => builder.no_proxy(),
         };
@@ -247,7 +247,7 @@ impl Http {
     }
 
     fn classify_failure(&self, error: &reqwest::Error) -> ApiError {
-        let host = self.options.origin.host_and_port();
+        let host = self.options.api_url.host_and_port();
         let cause = describe_cause(error);
         if error.is_builder() {
             let message = format!("cannot build the request: {cause}");
@@ -300,7 +300,7 @@ impl Http {
             }
             Err(error) => error,
         };
-        let host = self.options.origin.host_and_port();
+        let host = self.options.api_url.host_and_port();
         let message = match error.kind() {
             io::ErrorKind::TimedOut => timeout_message(host, self.options.timeout),
             _ => format!("no complete response from {host}: the connection was interrupted"),

@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::model::{
-    AccessToken, CookieNames, Grant, Origin, RefreshToken, Secret, Timestamp, validate_token_text,
+    AccessToken, ApiUrl, CookieNames, Grant, RefreshToken, Secret, Timestamp, validate_token_text,
     without_port,
 };
 
@@ -43,7 +43,7 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_millis(800);
 
 pub(crate) struct Options {
     /// The base URL. No request is sent to another server.
-    pub(crate) origin: Origin,
+    pub(crate) api_url: ApiUrl,
     /// The time limit for each call, including its retries and reading the body.
     pub(crate) timeout: Duration,
     /// A PEM file of root certificates to trust in addition to the other roots.
@@ -201,7 +201,7 @@ impl Client {
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.http.options.origin)
+        format!("{}/{path}", self.http.options.api_url)
     }
 
     /// Returns a request with the configured `Referer`, unless the method is `GET` or `HEAD`.
@@ -255,7 +255,7 @@ impl Client {
         let response = self.send_checked(request, deadline)?;
         let options = &self.http.options;
         let reader = cookie::CookieReader {
-            host: without_port(options.origin.host_and_port()),
+            host: without_port(options.api_url.host_and_port()),
             names: self.cookie_names(),
             received_at: response.received_at,
             log: &options.log,

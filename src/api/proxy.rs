@@ -13,9 +13,9 @@ pub(super) struct Proxy {
     pub(super) description: String,
 }
 
-/// Finds the proxy for requests to the origin. Plain http never uses a proxy.
+/// Finds the proxy for requests to the API URL. Plain http never uses a proxy.
 pub(super) fn find(options: &Options) -> Option<Proxy> {
-    if !options.origin.is_https() {
+    if !options.api_url.is_https() {
         return None;
     }
     // Returns the first variable of these names that is set.
@@ -24,7 +24,7 @@ pub(super) fn find(options: &Options) -> Option<Proxy> {
         names.into_iter().find_map(lookup)
     };
     let no_proxy = first_set(["NO_PROXY", "no_proxy"]).map_or("", |(_, list)| list);
-    let url = options.origin.as_str().parse().ok()?;
+    let url = options.api_url.as_str().parse().ok()?;
     [["HTTPS_PROXY", "https_proxy"], ["ALL_PROXY", "all_proxy"]]
         .into_iter()
         .find_map(|names| {
@@ -64,7 +64,7 @@ mod tests {
             ("::::pass", "", None),
         ] {
             let options = Options {
-                origin: "https://api.test/v1".parse().unwrap(),
+                api_url: "https://api.test/v1".parse().unwrap(),
                 timeout: std::time::Duration::ZERO,
                 ca_cert: None,
                 ssl_cert_file: None,

@@ -143,7 +143,7 @@ impl Client {
     /// access token must not be sent elsewhere. A path may start with the path of the
     /// base URL, as links in responses do.
     fn resolve(&self, path: &str) -> Result<String, ApiError> {
-        let base_url = self.http.options.origin.as_str();
+        let base_url = self.http.options.api_url.as_str();
         let is_absolute =
             path.contains("://") && !path.starts_with('/') && Url::parse(path).is_ok();
         let base_path = Url::parse(base_url).map_or(String::new(), |url| url.path().to_owned());
@@ -167,7 +167,7 @@ impl Client {
         url.set_fragment(None);
         let rest = url
             .as_str()
-            .strip_prefix(self.http.options.origin.as_str())?;
+            .strip_prefix(self.http.options.api_url.as_str())?;
         let is_below = rest.is_empty() || rest.starts_with('/') || rest.starts_with('?');
         is_below.then(|| url.into())
     }

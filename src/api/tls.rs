@@ -29,11 +29,11 @@ pub(super) enum TrustedRoots {
 }
 
 impl TrustedRoots {
-    /// Reads the certificate files that the options name. For an `http` origin, returns an
+    /// Reads the certificate files that the options name. For an `http` API URL, returns an
     /// empty set, because loading the platform's roots takes longer than the request.
     pub(super) fn new(options: &Options) -> Result<Self, ApiError> {
         let mut certificates = Vec::new();
-        if options.origin.is_https() {
+        if options.api_url.is_https() {
             for path in options.ssl_cert_file.iter().chain(&options.ca_cert) {
                 certificates.extend(read_certificates(path)?);
             }
@@ -88,7 +88,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ApiErr
 
 /// Describes the root certificates in use, for `doctor` and for errors.
 pub(super) fn describe_roots(options: &Options) -> String {
-    if !options.origin.is_https() {
+    if !options.api_url.is_https() {
         return "none, the API is reached over http".to_owned();
     }
     let base = match &options.ssl_cert_file {

@@ -139,9 +139,9 @@ impl Pages {
             };
             let next = client.next_path(&request.path, link);
             request.path = next.ok_or_else(|| {
-                let origin = &context.settings.origin;
+                let api_url = &context.settings.api_url;
                 let message =
-                    format!("the link to the next page, {link}, does not start with {origin}");
+                    format!("the link to the next page, {link}, does not start with {api_url}");
                 Failure::new(Outcome::Failed, message)
             })?;
         }

@@ -94,7 +94,7 @@ fn check_config(context: &Context<'_>, findings: &mut Findings<'_>) {
         let text = format!("{path}:{line}:{column}: unknown key {key}");
         findings.warning("config", text, Some(fix));
     }
-    let profile = format!("{} on {}", settings.profile_name, settings.origin);
+    let profile = format!("{} on {}", settings.profile_name, settings.api_url);
     findings.ok("profile", profile);
 }
 
@@ -190,7 +190,7 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
 
 fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
     context.interrupts.handle_signals();
-    let origin = &context.settings.origin;
+    let api_url = &context.settings.api_url;
     let manager = context.session_manager();
     let client = &manager.client;
     let pinged = {
@@ -207,7 +207,7 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
         }
         Ok(ping) => {
             let millis = ping.elapsed.as_secs_f64() * 1000.0;
-            let (host, status) = (origin.host_and_port(), ping.status);
+            let (host, status) = (api_url.host_and_port(), ping.status);
             let text = format!("{host} answers in {millis:.1} ms (status {status})");
             findings.ok("server", text);
             match ping.clock_skew_millis.map(report::clock_skew_text) {
@@ -220,7 +220,7 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
             }
         }
     }
-    let roots = match origin.is_https() {
+    let roots = match api_url.is_https() {
         true => format!("roots: {}", client.describe_roots()),
         false => "none: http on this machine".to_owned(),
     };

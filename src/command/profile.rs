@@ -99,7 +99,7 @@ fn profile_json(name: &ProfileName, default: &ProfileName, profile: &Profile) ->
     json!({
         "name": name,
         "default": name == default,
-        "api_url": profile.origin(),
+        "api_url": profile.api_url_or_default(),
         "login": profile.login,
         "store": profile.store.unwrap_or(StoreKind::Keyring),
         "signed_in": profile.signed_in == Some(true),
@@ -125,7 +125,7 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
         context.terminal.print_line(&format!(
             "{} {name:<width$}  {}  {}  {}  {}",
             if *name == default { '*' } else { ' ' },
-            profile.origin(),
+            profile.api_url_or_default(),
             profile.login.as_deref().unwrap_or("-"),
             profile.store.unwrap_or(StoreKind::Keyring),
             match profile.signed_in {

@@ -63,11 +63,11 @@ pub(super) fn session_json(
     manager: &SessionManager<'_>,
     session: Option<&Session>,
 ) -> Map<String, Value> {
-    let origin = session.map_or(&manager.origin, |session| &session.origin);
+    let api_url = session.map_or(&manager.api_url, |session| &session.api_url);
     let access = session.and_then(|session| session.access.as_ref());
     Map::from_iter([
         ("profile".into(), manager.profile.as_str().into()),
-        ("api_url".into(), origin.as_str().into()),
+        ("api_url".into(), api_url.as_str().into()),
         (
             "access_expires_at".into(),
             expiry_json(access.map(|token| &token.expiry)),

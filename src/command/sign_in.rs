@@ -134,11 +134,11 @@ pub(super) fn start_session_with_captcha(
 /// if the profile is signed in, or if the store is a helper's, which other machines may use.
 fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) {
     let profile = context.settings.profile.as_ref();
-    if profile.is_some_and(|profile| profile.origin() != manager.origin) {
+    if profile.is_some_and(|profile| profile.api_url_or_default() != manager.api_url) {
         return;
     }
     let result = manager.update_profile(|profile| {
-        profile.api_url = Some(manager.origin.clone());
+        profile.api_url = Some(manager.api_url.clone());
         profile.captcha = Some(true);
         let store = profile.store.unwrap_or(StoreKind::Keyring);
         let may_hold_session =
@@ -221,7 +221,7 @@ pub(super) fn print_login_confirmation(
         .unwrap_or_default();
     let text = format!(
         "signed in{as_login} on {} (profile {}); the session is in {}",
-        new_session.session.origin.host_and_port(),
+        new_session.session.api_url.host_and_port(),
         manager.profile,
         report::store_label(manager.store),
     );

@@ -189,7 +189,7 @@ fn finish_signup(
     let terminal = context.terminal;
     let Some(new_session) = new_session else {
         manager.update_profile(|profile| {
-            profile.api_url = Some(manager.origin.clone());
+            profile.api_url = Some(manager.api_url.clone());
             profile.login = Some(email.to_owned());
             profile.store = Some(manager.store);
         })?;

@@ -8,7 +8,7 @@ use super::sign_in;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::model::{CookieNames, Origin, PageUrl, RefreshToken};
+use crate::model::{ApiUrl, CookieNames, PageUrl, RefreshToken};
 use crate::session::SessionManager;
 use crate::takeover::{self, CookieError, FoundCookie, WantedCookie};
 
@@ -61,8 +61,8 @@ impl Page<'_> {
                 "https://rememberizer.ai/sign-up",
             ),
         };
-        let origin = &context.settings.origin;
-        let default = Some(default).filter(|_| *origin == Origin::default());
+        let api_url = &context.settings.api_url;
+        let default = Some(default).filter(|_| *api_url == ApiUrl::default());
         let url = flag
             .or(profile_url.as_ref().map(PageUrl::as_str))
             .or(default);
@@ -74,7 +74,7 @@ impl Page<'_> {
             };
             Failure::usage(format!(
                 "the {page} of {} is not known",
-                origin.host_and_port()
+                api_url.host_and_port()
             ))
             .with_hint(format!("{flag_hint}record it: {command}"))
         })
@@ -115,9 +115,9 @@ pub(super) fn ask_sign_in_method(
 /// profile records this, or nothing is recorded and the server is the default server.
 pub(super) fn is_captcha_expected(context: &Context<'_>) -> bool {
     let profile = context.profile();
-    let is_same_origin = profile.origin() == context.settings.origin;
-    let recorded = profile.captcha.filter(|_| is_same_origin);
-    recorded.unwrap_or_else(|| context.settings.origin == Origin::default())
+    let is_same_api_url = profile.api_url_or_default() == context.settings.api_url;
+    let recorded = profile.captcha.filter(|_| is_same_api_url);
+    recorded.unwrap_or_else(|| context.settings.api_url == ApiUrl::default())
 }
 
 /// Takes over the session from `source` and reports the login.
@@ -160,7 +160,7 @@ impl Source<'_> {
         let name = context.profile().refresh_cookie;
         let wanted = WantedCookie {
             name: name.as_deref().unwrap_or(CookieNames::DEFAULT_REFRESH),
-            host: manager.origin.host_and_port(),
+            host: manager.api_url.host_and_port(),
         };
         match self {
             Self::Browser(browser) => sign_in_with_browser(context, browser, page, wanted),

@@ -132,7 +132,7 @@ fn print(context: &Context<'_>, details: Details, full: bool) -> Result<(), Erro
             line("account", login.as_deref().unwrap_or("not recorded"))?;
         }
     }
-    let profile = format!("{} on {}", settings.profile_name, settings.origin);
+    let profile = format!("{} on {}", settings.profile_name, settings.api_url);
     line("profile", &profile)?;
     match details.variable {
         Some(variable) => line(
@@ -169,7 +169,7 @@ fn to_json(context: &Context<'_>, details: &Details) -> Value {
     let settings = &context.settings;
     json!({
         "profile": settings.profile_name,
-        "api_url": settings.origin,
+        "api_url": settings.api_url,
         "source": details.variable.unwrap_or_else(|| settings.store.as_str()),
         "account": details.account,
         "login": context.profile().login.filter(|_| details.variable.is_none()),

@@ -1,4 +1,4 @@
-//! The value types: sessions, tokens, profile names, origins and times.
+//! The value types: sessions, tokens, profile names, API URLs and times.
 //!
 //! This module opens no file or connection, does not read the clock, and imports
 //! nothing from the rest of the crate.
@@ -21,4 +21,4 @@ pub(crate) use read::read_at_most;
 pub use secret::{AccessToken, RefreshToken, Secret, validate_token_text};
 pub use session::{Grant, PendingExchange, Session, Token};
 pub use timestamp::Timestamp;
-pub use urls::{Origin, PageUrl, domain_matches, without_port};
+pub use urls::{ApiUrl, PageUrl, domain_matches, without_port};

@@ -1,6 +1,6 @@
 //! A session: the tokens that a server issued, and their lifetimes.
 
-use super::{AccessToken, CookieNames, Expiry, Origin, RefreshToken, Timestamp};
+use super::{AccessToken, ApiUrl, CookieNames, Expiry, RefreshToken, Timestamp};
 
 /// A token and its lifetime.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub struct Token<T> {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Session {
     /// The server that issued the tokens. They must not be sent to any other server.
-    pub origin: Origin,
+    pub api_url: ApiUrl,
     /// The token that is exchanged for new tokens.
     pub refresh: Token<RefreshToken>,
     /// The token that API requests send, if the server has issued an access token yet.
@@ -61,10 +61,10 @@ pub struct Grant {
 
 impl Session {
     /// Returns the grant as the error if it has no refresh token.
-    pub(crate) fn from_grant(origin: Origin, grant: Grant) -> Result<Self, Grant> {
+    pub(crate) fn from_grant(api_url: ApiUrl, grant: Grant) -> Result<Self, Grant> {
         match grant.refresh {
             Some(refresh) => Ok(Self {
-                origin,
+                api_url,
                 refresh,
                 access: grant.access,
                 clock_skew_millis: grant.clock_skew_millis,
@@ -80,7 +80,7 @@ impl Session {
     /// ones, and the pending marker is removed.
     pub(crate) fn with_grant(self, grant: Grant) -> Self {
         Self {
-            origin: self.origin,
+            api_url: self.api_url,
             refresh: grant.refresh.unwrap_or(self.refresh),
             access: grant.access.or(self.access),
             clock_skew_millis: grant.clock_skew_millis.or(self.clock_skew_millis),

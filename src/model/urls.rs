@@ -16,7 +16,7 @@ const DEFAULT_API_URL: &str = "https://api.rememberizer.ai/api/v1";
 /// port and trailing slashes are removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Origin(String);
+pub struct ApiUrl(String);
 
 /// The URL of a web page: `https`, or `http` if the host is loopback; no user name or
 /// password.
@@ -24,7 +24,7 @@ pub struct Origin(String);
 #[serde(try_from = "String")]
 pub struct PageUrl(String);
 
-impl Origin {
+impl ApiUrl {
     /// Returns the base URL, without a trailing slash.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,19 +42,19 @@ impl Origin {
     }
 }
 
-impl Default for Origin {
+impl Default for ApiUrl {
     fn default() -> Self {
         Self(DEFAULT_API_URL.to_owned())
     }
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for ApiUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl TryFrom<String> for Origin {
+impl TryFrom<String> for ApiUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -62,7 +62,7 @@ impl TryFrom<String> for Origin {
     }
 }
 
-impl FromStr for Origin {
+impl FromStr for ApiUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_normalized() {
+    fn api_urls_are_normalized() {
         for (text, normal) in [
             (DEFAULT_API_URL, DEFAULT_API_URL),
             (
@@ -170,12 +170,12 @@ mod tests {
             ("http://localhost/api", "http://localhost/api"),
             ("https://bücher.example/", "https://xn--bcher-kva.example"),
         ] {
-            assert_eq!(text.parse::<Origin>().map(|o| o.0), Ok(normal.to_owned()));
+            assert_eq!(text.parse::<ApiUrl>().map(|o| o.0), Ok(normal.to_owned()));
         }
     }
 
     #[test]
-    fn invalid_origins_are_refused() {
+    fn invalid_api_urls_are_refused() {
         for (text, why) in [
             ("", "must start with https://"),
             ("x", "must start with https://"),
@@ -191,7 +191,7 @@ mod tests {
             ("https://host/?q=1", "a query or a fragment"),
             ("https://host/#f", "a query or a fragment"),
         ] {
-            let error = text.parse::<Origin>().unwrap_err();
+            let error = text.parse::<ApiUrl>().unwrap_err();
             assert!(error.contains(why), "{text:?}: {error}");
         }
     }
@@ -228,8 +228,8 @@ mod tests {
             ("https://[::1]/api", "[::1]", "::1"),
             ("https://h.test", "h.test", "h.test"),
         ] {
-            let origin: Origin = url.parse().unwrap();
-            assert_eq!(origin.host_and_port(), host_and_port);
+            let api_url: ApiUrl = url.parse().unwrap();
+            assert_eq!(api_url.host_and_port(), host_and_port);
             assert_eq!(without_port(host_and_port), host);
         }
         assert_eq!(without_port("::1"), "::1");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::api::ApiError;
-use crate::model::{Origin, PendingExchange, Timestamp};
+use crate::model::{ApiUrl, PendingExchange, Timestamp};
 use crate::store::{LockError, ProfilesError, StoreError};
 
 /// The earlier exchange that most likely used the refresh token that the server now
@@ -36,7 +36,7 @@ pub(crate) enum SessionError {
     /// The stored session was issued by another server, so the profile's server must not
     /// receive its tokens.
     #[error("the stored session belongs to {stored}, another server than the profile's")]
-    OtherOrigin { stored: Origin },
+    OtherServer { stored: ApiUrl },
     /// The server has definitively ended the session.
     #[error("the server has ended the session: {message}")]
     Ended {
@@ -100,11 +100,11 @@ pub(crate) enum SessionError {
     #[error("{name} does not work with a store that machines share")]
     RotationCommandsWithSharedStore { name: String },
     /// The store to which the session was to be moved already holds a session.
-    #[error("the {store} store already holds a session of profile {profile}, on {origin}")]
+    #[error("the {store} store already holds a session of profile {profile}, on {api_url}")]
     Occupied {
         store: String,
         profile: String,
-        origin: Origin,
+        api_url: ApiUrl,
     },
 }
 

@@ -33,7 +33,7 @@ mod watch;
 use std::time::Duration;
 
 use self::watch::{Backoff, LeaseWatch};
-use crate::model::{Grant, Origin, PendingExchange, RefreshToken, Session, Timestamp};
+use crate::model::{ApiUrl, Grant, PendingExchange, RefreshToken, Session, Timestamp};
 use crate::store::{
     Lease, PutOutcome, SharedEntry, StoreError, StoreErrorKind, Version, VersionedEntry,
 };
@@ -147,7 +147,7 @@ impl Renewal {
 #[derive(Debug)]
 pub(super) enum LeaseError<E> {
     NotSignedIn,
-    OtherOrigin(Origin),
+    OtherServer(ApiUrl),
     Ended {
         message: String,
         /// The lease that expired while this run waited. Its holder most likely used the
@@ -189,7 +189,7 @@ pub(super) struct LoggedOut<R> {
 pub(super) struct SharedSession<'a, E> {
     pub(super) environment: &'a E,
     pub(super) timing: &'a Timing,
-    pub(super) origin: &'a Origin,
+    pub(super) api_url: &'a ApiUrl,
 }
 
 type LeaseResult<T, E> = Result<T, LeaseError<<E as Environment>::Error>>;
@@ -356,8 +356,8 @@ impl<E: Environment> SharedSession<'_, E> {
         expired_lease: Option<&Lease>,
     ) -> LeaseResult<&'e Session, E> {
         let session = entry.session.as_ref().ok_or(LeaseError::NotSignedIn)?;
-        if session.origin != *self.origin {
-            return Err(LeaseError::OtherOrigin(session.origin.clone()));
+        if session.api_url != *self.api_url {
+            return Err(LeaseError::OtherServer(session.api_url.clone()));
         }
         match &entry.coordination.ended {
             None => Ok(session),

@@ -154,10 +154,10 @@ impl SessionManager<'_> {
 
     /// Revokes `session` on the server that issued it.
     pub(super) fn revoke_session(&self, session: &Session) -> Revocation {
-        if session.origin == self.origin {
+        if session.api_url == self.api_url {
             return self.revoke(&session.refresh.value);
         }
-        let client = (self.new_client)(session.origin.clone());
+        let client = (self.new_client)(session.api_url.clone());
         self.revoke_at(&client, &session.refresh.value)
     }
 

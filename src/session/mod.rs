@@ -30,7 +30,7 @@ mod start;
 use std::time::{Duration, Instant};
 
 use crate::api::Client;
-use crate::model::{Origin, ProfileName, Session, Timestamp};
+use crate::model::{ApiUrl, ProfileName, Session, Timestamp};
 use crate::store::{
     LockError, Locks, Profile, ProfileLock, Profiles, SessionStore, StoreKind, Stores,
 };
@@ -53,13 +53,13 @@ const DAY_MILLIS: i64 = 24 * 3600 * 1000;
 pub(crate) struct SessionManager<'a> {
     pub(crate) profile: ProfileName,
     /// The only server that the profile's tokens are sent to.
-    pub(crate) origin: Origin,
+    pub(crate) api_url: ApiUrl,
     /// The store that the profile uses.
     pub(crate) store: StoreKind,
-    /// The client of `origin`, with the profile's cookie names.
+    /// The client of `api_url`, with the profile's cookie names.
     pub(crate) client: Client,
     /// Creates a client of another server, to revoke a session that was issued there.
-    pub(crate) new_client: Box<dyn Fn(Origin) -> Client + 'a>,
+    pub(crate) new_client: Box<dyn Fn(ApiUrl) -> Client + 'a>,
     /// The user's commands around an exchange of the stored refresh token.
     pub(crate) rotation_commands: RotationCommands,
     /// The user's commands around an exchange of a refresh token in the environment.
@@ -115,8 +115,8 @@ impl SessionManager<'_> {
             },
         };
         match entry.session {
-            Some(Session { origin, .. }) if origin != self.origin => {
-                Err(SessionError::OtherOrigin { stored: origin })
+            Some(Session { api_url, .. }) if api_url != self.api_url => {
+                Err(SessionError::OtherServer { stored: api_url })
             }
             _ => Ok(entry),
         }

@@ -59,7 +59,7 @@ impl SessionManager<'_> {
         let shared = SharedSession {
             environment: &environment,
             timing: &timing,
-            origin: &self.origin,
+            api_url: &self.api_url,
         };
         let result = operation(&shared).map_err(|error| self.map_lease_err(error));
         environment.finish(result).map(Some)
@@ -68,7 +68,7 @@ impl SessionManager<'_> {
     fn map_lease_err(&self, error: LeaseError<ApiError>) -> SessionError {
         match error {
             LeaseError::NotSignedIn => SessionError::NotSignedIn,
-            LeaseError::OtherOrigin(stored) => SessionError::OtherOrigin { stored },
+            LeaseError::OtherServer(stored) => SessionError::OtherServer { stored },
             LeaseError::Ended {
                 message,
                 expired_lease,

@@ -148,10 +148,11 @@ impl SessionManager<'_> {
             return Ok(None);
         }
         let cookie_names = grant.cookie_names.clone();
-        let mut session =
-            Session::from_grant(self.origin.clone(), grant).map_err(|_| SessionError::NoToken {
+        let mut session = Session::from_grant(self.api_url.clone(), grant).map_err(|_| {
+            SessionError::NoToken {
                 missing: "refresh token",
-            })?;
+            }
+        })?;
         session.on_rotate_pending = self.rotation_commands.has_on_rotate();
         let mut old_session = old_session;
         if is_shared {
@@ -160,7 +161,7 @@ impl SessionManager<'_> {
             self.save_with_retries(lock, &session)?;
         }
         self.update_profile(|profile| {
-            profile.api_url = Some(self.origin.clone());
+            profile.api_url = Some(self.api_url.clone());
             profile.store = Some(self.store);
             profile.signed_in = Some(true);
             if is_shared {

@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::model::{
-    AccessToken, Expiry, Origin, PendingExchange, RefreshToken, Secret, Session, Timestamp, Token,
+    AccessToken, ApiUrl, Expiry, PendingExchange, RefreshToken, Secret, Session, Timestamp, Token,
 };
 
 /// The version that is written, and the newest version that can be read.
@@ -28,7 +28,7 @@ pub(super) const VERSION: u32 = 1;
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct StoredSession<'a> {
-    api_url: Cow<'a, Origin>,
+    api_url: Cow<'a, ApiUrl>,
     refresh_token: Cow<'a, str>,
     refresh: Option<Expiry>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -55,7 +55,7 @@ impl<'a> From<&'a Session> for StoredSession<'a> {
     fn from(session: &'a Session) -> Self {
         let access = session.access.as_ref();
         Self {
-            api_url: Cow::Borrowed(&session.origin),
+            api_url: Cow::Borrowed(&session.api_url),
             refresh_token: session.refresh.value.secret().expose().into(),
             refresh: Some(session.refresh.expiry),
             access_token: access.map(|token| token.value.secret().expose().into()),
@@ -88,7 +88,7 @@ impl From<StoredSession<'_>> for Session {
         let unknown = Expiry::new(Timestamp::from_millis(0), None);
         let access_token = stored.access_token.filter(|token| !token.is_empty());
         Self {
-            origin: stored.api_url.into_owned(),
+            api_url: stored.api_url.into_owned(),
             refresh: Token {
                 value: RefreshToken::new(Secret::new(stored.refresh_token.into_owned())),
                 expiry: stored.refresh.unwrap_or(unknown),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use super::lock::{self, LockError};
 use super::{StoreKind, lazy_object, private_files};
-use crate::model::{CookieNames, Origin, PageUrl, ProfileName, Timestamp};
+use crate::model::{ApiUrl, CookieNames, PageUrl, ProfileName, Timestamp};
 use document::{Document, MalformedFile};
 
 pub(crate) use document::SelectedProfile;
@@ -32,7 +32,7 @@ const LOCK_FILE_NAME: &str = "profiles.json.lock";
 #[serde(default)]
 pub struct Profile {
     /// The server that the session belongs to, if it is not the default one.
-    pub(crate) api_url: Option<Origin>,
+    pub(crate) api_url: Option<ApiUrl>,
     /// The e-mail address or user name, suggested at the next login.
     pub(crate) login: Option<String>,
     pub(crate) store: Option<StoreKind>,
@@ -74,7 +74,7 @@ impl Profile {
         )
     }
 
-    pub(crate) fn origin(&self) -> Origin {
+    pub(crate) fn api_url_or_default(&self) -> ApiUrl {
         self.api_url.clone().unwrap_or_default()
     }
 }

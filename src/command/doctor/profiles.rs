@@ -145,8 +145,8 @@ fn check_session(
         let fix = format!("{}, or {}", command_line("refresh"), command_line("login"));
         warn(text, fix);
     }
-    if session.origin != profile.origin() {
-        let text = format!("the session of {name} belongs to {}", session.origin);
+    if session.api_url != profile.api_url_or_default() {
+        let text = format!("the session of {name} belongs to {}", session.api_url);
         warn(text, command_line("login"));
     }
     if !is_recorded_signed_in {

@@ -7,7 +7,7 @@ use super::end_session;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
-use crate::model::{CookieNames, Origin, PageUrl};
+use crate::model::{ApiUrl, CookieNames, PageUrl};
 use crate::session::SessionError;
 use crate::store::StoreKind;
 
@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let mut url = None;
     match key {
         Setting::Store => return move_session(context, parse(value)?),
-        Setting::ApiUrl => return change_origin(context, &parse(value)?),
+        Setting::ApiUrl => return change_api_url(context, &parse(value)?),
         Setting::AccessCookie | Setting::RefreshCookie => check_cookie_name(key, value)?,
         Setting::SignInUrl | Setting::SignUpUrl | Setting::Referer => {
             url = text.as_deref().map(parse::<PageUrl>).transpose()?;
@@ -169,7 +169,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                     return Err(SessionError::Occupied {
                         store: to.to_string(),
                         profile: manager.profile.to_string(),
-                        origin: existing.origin,
+                        api_url: existing.api_url,
                     }
                     .into());
                 }
@@ -190,14 +190,14 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
 }
 
 /// Ends the session, and pins the profile to another server.
-fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
+fn change_api_url(context: &Context<'_>, api_url: &ApiUrl) -> Result<(), Error> {
     let manager = context.session_manager();
     // A session that the new server has issued can stay.
     let read = manager.load();
     let is_from_new_server =
-        matches!(&read, Err(SessionError::OtherOrigin { stored }) if stored == origin);
-    let is_present = matches!(&read, Ok(Some(_)) | Err(SessionError::OtherOrigin { .. }));
-    if is_present && !is_from_new_server && manager.origin != *origin && manager.is_shared()? {
+        matches!(&read, Err(SessionError::OtherServer { stored }) if stored == api_url);
+    let is_present = matches!(&read, Ok(Some(_)) | Err(SessionError::OtherServer { .. }));
+    if is_present && !is_from_new_server && manager.api_url != *api_url && manager.is_shared()? {
         let text = "the session in the store is of another server, and other machines share it";
         let hint = format!(
             "to end it for all of them, run: {}; to leave it to them: {}",
@@ -206,13 +206,13 @@ fn change_origin(context: &Context<'_>, origin: &Origin) -> Result<(), Error> {
         );
         return Err(Failure::usage(text).with_hint(hint).into());
     }
-    if manager.origin != *origin
+    if manager.api_url != *api_url
         && !is_from_new_server
         && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
         && report.json["server"] != Value::Null
     {
         context.terminal.note(&report.text);
     }
-    manager.update_profile(|profile| profile.api_url = Some(origin.clone()))?;
-    print_change(context, "api_url", json!(origin), origin.as_str())
+    manager.update_profile(|profile| profile.api_url = Some(api_url.clone()))?;
+    print_change(context, "api_url", json!(api_url), api_url.as_str())
 }

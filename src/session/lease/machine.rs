@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{Environment, ExchangeOutcome, SharedEntry, Timing};
 use crate::model::{
-    AccessToken, Expiry, Grant, Origin, RefreshToken, Secret, Session, Timestamp, Token,
+    AccessToken, ApiUrl, Expiry, Grant, RefreshToken, Secret, Session, Timestamp, Token,
 };
 use crate::store::{PutOutcome, StoreError, StoreErrorKind, Version, VersionedEntry};
 
@@ -411,7 +411,7 @@ impl Environment for Machine {
     fn log(&self, _: &str) {}
 }
 
-pub(super) fn origin() -> Origin {
+pub(super) fn api_url() -> ApiUrl {
     "https://api.example.test/v1".parse().unwrap()
 }
 
@@ -435,7 +435,7 @@ fn grant(token: &str, received_at: Timestamp, skew: Option<i64>) -> Grant {
 }
 
 pub(super) fn session(token: &str) -> Session {
-    Session::from_grant(origin(), grant(token, Timestamp::from_millis(0), None)).unwrap()
+    Session::from_grant(api_url(), grant(token, Timestamp::from_millis(0), None)).unwrap()
 }
 
 pub(super) fn token_of(session: &Session) -> String {

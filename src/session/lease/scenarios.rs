@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::machine::{Machine, RemovedRule, Scenario, origin, session, token_of};
+use super::machine::{Machine, RemovedRule, Scenario, api_url, session, token_of};
 use super::simulator::Simulation;
 use super::{Environment, ExchangeOutcome, LeaseError, Renewal, SharedSession, Timing};
 use crate::model::Session;
@@ -114,7 +114,7 @@ pub(super) fn with_shared<T>(
     run(&SharedSession {
         environment: machine,
         timing: &timing,
-        origin: &origin(),
+        api_url: &api_url(),
     })
 }
 

@@ -328,7 +328,7 @@ fn profile_files(cases: u32) {
 
 fn durations_and_names() {
     use rememberizer_cli::globals::parse_duration;
-    use rememberizer_cli::model::{Origin, ProfileName};
+    use rememberizer_cli::model::{ApiUrl, ProfileName};
     let text = prop_oneof![
         "\\PC{0,30}",
         "[0-9.eE+-]{0,12}",
@@ -346,14 +346,14 @@ fn durations_and_names() {
                     .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
             );
         }
-        if let Ok(origin) = text.parse::<Origin>() {
+        if let Ok(api_url) = text.parse::<ApiUrl>() {
             // Parsing a normal form returns the same normal form.
-            prop_assert_eq!(origin.as_str().parse::<Origin>(), Ok(origin.clone()));
+            prop_assert_eq!(api_url.as_str().parse::<ApiUrl>(), Ok(api_url.clone()));
             prop_assert!(
-                origin.is_https()
-                    || origin.host_and_port().starts_with("localhost")
-                    || origin.host_and_port().starts_with("127.")
-                    || origin.host_and_port().starts_with("[::1]")
+                api_url.is_https()
+                    || api_url.host_and_port().starts_with("localhost")
+                    || api_url.host_and_port().starts_with("127.")
+                    || api_url.host_and_port().starts_with("[::1]")
             );
         }
         Ok(())

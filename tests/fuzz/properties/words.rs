@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rememberizer_cli::globals::parse_duration;
-use rememberizer_cli::model::{Origin, ProfileName};
+use rememberizer_cli::model::{ApiUrl, ProfileName};
 
 /// Panics where the property does not hold.
 pub(crate) fn check(data: &[u8]) {
@@ -21,18 +21,18 @@ pub(crate) fn check(data: &[u8]) {
                 .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
         );
     }
-    if let Ok(origin) = text.parse::<Origin>() {
-        let shown = origin.to_string();
+    if let Ok(api_url) = text.parse::<ApiUrl>() {
+        let shown = api_url.to_string();
         assert_eq!(
             shown.parse().as_ref(),
-            Ok(&origin),
+            Ok(&api_url),
             "a normal form: {shown}"
         );
         assert!(!shown.contains(['?', '#', '\\', ' ', '\n']), "{shown}");
-        assert!(!origin.host_and_port().contains('@'), "{shown}");
+        assert!(!api_url.host_and_port().contains('@'), "{shown}");
         assert!(!shown.ends_with('/'), "{shown}");
-        if !origin.is_https() {
-            let host = origin.host_and_port();
+        if !api_url.is_https() {
+            let host = api_url.host_and_port();
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             assert!(
                 host.starts_with("127.") || name == "localhost" || host.starts_with("[::1]"),
