@@ -3,7 +3,7 @@
 use crate::api::{ApiError, FailureStage};
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
-use crate::session::{LikelyCause, SessionError};
+use crate::session::{LikelyCause, SessionError, TokenKind};
 use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
 use crate::terminal::PromptError;
 
@@ -90,12 +90,11 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             "the stored refresh token may have been used: fix the store, then {}",
             login()
         )),
-        SessionError::NoToken { missing } => Failure::new(Outcome::Failed, message).with_hint(format!(
+        SessionError::NoToken(token) => Failure::new(Outcome::Failed, message).with_hint(format!(
             "the cookie may have another name: {}",
-            command_line(if missing.starts_with("refresh") {
-                "profile set refresh_cookie NAME"
-            } else {
-                "profile set access_cookie NAME"
+            command_line(match token {
+                TokenKind::Access => "profile set access_cookie NAME",
+                TokenKind::Refresh => "profile set refresh_cookie NAME",
             })
         )),
         SessionError::OnRotateCheckFailed { .. } => Failure::new(Outcome::StoreFailed, message)

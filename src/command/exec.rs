@@ -29,7 +29,7 @@ Examples:
 Exit codes: that of the command; 3, 5, 6 or 9 as for `token` if it does not start")]
 pub(crate) struct Args {
     /// Variable to set to the token
-    #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = variable_name)]
+    #[arg(long, value_name = "NAME", default_value = ACCESS_TOKEN, value_parser = parse_variable_name)]
     env: String,
     /// Renew the token first if it expires within this time, such as 90s or 5m
     #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
@@ -42,7 +42,7 @@ pub(crate) struct Args {
     command: Vec<OsString>,
 }
 
-fn variable_name(text: &str) -> Result<String, String> {
+fn parse_variable_name(text: &str) -> Result<String, String> {
     let is_allowed =
         |(i, b): (usize, u8)| b == b'_' || b.is_ascii_alphabetic() || (i > 0 && b.is_ascii_digit());
     if !text.is_empty() && text.bytes().enumerate().all(is_allowed) {

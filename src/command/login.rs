@@ -10,7 +10,7 @@ use super::takeover::{self, Page, SignInMethod, Source};
 use crate::context::Context;
 use crate::error::Error;
 use crate::model::{PageUrl, Secret};
-use crate::session::{SessionError, SessionManager};
+use crate::session::{SessionError, SessionManager, TokenKind};
 
 /// Sign in
 ///
@@ -123,7 +123,7 @@ fn log_in_with_password(
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let is_prompted = given_password.is_none();
+        let is_password_prompted = given_password.is_none();
         let login = match given_login.take() {
             Some(login) => login,
             None => terminal.ask(
@@ -145,8 +145,7 @@ fn log_in_with_password(
         );
         match outcome {
             Ok(StartOutcome::Accepted(new_session)) => {
-                let missing = "refresh token";
-                let new_session = new_session.ok_or(SessionError::NoToken { missing })?;
+                let new_session = new_session.ok_or(SessionError::NoToken(TokenKind::Refresh))?;
                 return sign_in::print_login_confirmation(
                     context,
                     manager,
@@ -158,9 +157,11 @@ fn log_in_with_password(
                 return takeover::run(context, manager, &source, page);
             }
             Err(error)
-                if is_prompted && attempt < MAX_ATTEMPTS && sign_in::is_input_refused(&error) =>
+                if is_password_prompted
+                    && attempt < MAX_ATTEMPTS
+                    && sign_in::is_input_refused(&error) =>
             {
-                sign_in::print_refusal(context, error);
+                sign_in::print_error_before_retry(context, error);
                 suggested_login = Some(login);
             }
             Err(error) => return Err(error),

@@ -88,7 +88,7 @@ enum Visibility {
 }
 
 impl CommandEntry {
-    fn is_among(&self, words: &[OsString]) -> bool {
+    fn is_named_in(&self, words: &[OsString]) -> bool {
         words.iter().any(|word| word == self.name)
     }
 
@@ -166,7 +166,7 @@ impl Cli {
     pub(crate) fn parse(words: &[OsString]) -> Result<Self, clap::Error> {
         let named_commands: Vec<_> = COMMANDS
             .iter()
-            .filter(|entry| entry.is_among(words))
+            .filter(|entry| entry.is_named_in(words))
             .collect();
         let partial = if named_commands.is_empty() {
             program_without_globals()
@@ -175,8 +175,8 @@ impl Cli {
             program().subcommands(named_commands.iter().map(|entry| entry.with_arguments()))
         };
         let matches = match partial.try_get_matches_from(words) {
-            // The text may depend on the arguments of any command, so parse again with all.
-            // Only `--version`, and the help without a command, do not depend on them.
+            // The text may depend on the arguments of any command, so parse again with all of
+            // them. Only the texts of `--version`, and of `--help` without a command, do not.
             Err(error)
                 if !(named_commands.is_empty() && error.kind() == ErrorKind::DisplayHelp)
                     && error.kind() != ErrorKind::DisplayVersion =>
@@ -225,7 +225,7 @@ impl Cli {
     /// Returns the program with the arguments that completing `words` needs.
     pub fn for_completion(words: &[OsString]) -> clap::Command {
         program_without_globals().subcommands(COMMANDS.iter().map(|entry| {
-            if entry.is_among(words) {
+            if entry.is_named_in(words) {
                 Globals::augment_args(entry.with_arguments())
             } else {
                 entry.without_arguments()
@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_are_the_commands_with_their_titles() {
+    fn the_table_matches_the_arguments() {
         let commands = Command::augment_subcommands(program());
         let names: Vec<_> = commands.get_subcommands().map(|c| c.get_name()).collect();
         assert!(COMMANDS.iter().map(|entry| entry.name).eq(names));

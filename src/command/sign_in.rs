@@ -29,7 +29,7 @@ pub(super) fn manager_with_writable_store<'c>(
         Err(SessionError::Store(error)) => error,
         Err(error) => return Err(error.into()),
     };
-    if manager.store == StoreKind::File {
+    if manager.store != StoreKind::Keyring {
         return Err(error.into());
     }
     if !context.settings.is_store_chosen && context.terminal.can_prompt() {
@@ -40,9 +40,6 @@ pub(super) fn manager_with_writable_store<'c>(
             manager.prove_writable()?;
             return Ok(manager);
         }
-    }
-    if manager.store != StoreKind::Keyring {
-        return Err(error.into());
     }
     Err(with_file_store_hint(context, command, error).into())
 }
@@ -114,7 +111,7 @@ pub(super) fn start_session_with_captcha(
         if attempt == MAX_ATTEMPTS || !context.terminal.can_prompt() {
             return Err(error.into());
         }
-        print_refusal(context, error.into());
+        print_error_before_retry(context, error.into());
         match takeover::ask_sign_in_method(context, page)? {
             SignInMethod::TakeOver(source) => return Ok(StartOutcome::UseSource(source)),
             SignInMethod::EnterHere => {
@@ -176,7 +173,7 @@ pub(super) fn is_field_refused(error: &Error, name: &str) -> bool {
 }
 
 /// Prints an error without a hint, since the user is asked again.
-pub(super) fn print_refusal(context: &Context<'_>, error: Error) {
+pub(super) fn print_error_before_retry(context: &Context<'_>, error: Error) {
     let failure = context.to_failure(error);
     context.terminal.error(&failure.message, None);
 }
@@ -216,11 +213,12 @@ pub(super) fn print_login_confirmation(
     login: Option<&str>,
 ) -> Result<(), Error> {
     report::warn_about_token_variables(context);
-    let as_login = login
-        .map(|login| format!(" as {login}"))
-        .unwrap_or_default();
+    let signed_in = match login {
+        Some(login) => format!("signed in as {login}"),
+        None => "signed in".to_owned(),
+    };
     let text = format!(
-        "signed in{as_login} on {} (profile {}); the session is in {}",
+        "{signed_in} on {} (profile {}); the session is in {}",
         new_session.session.api_url.host_and_port(),
         manager.profile,
         report::store_label(manager.store),
@@ -237,10 +235,10 @@ pub(super) fn ask_for_code(
     credential: &mut Credential<'_>,
     login: Option<&str>,
 ) -> Result<bool, Error> {
-    let to_login = login
-        .map(|login| format!(" to {login}"))
-        .unwrap_or_default();
-    let prompt = format!("Rememberizer code mailed{to_login} (blank: later)");
+    let prompt = match login {
+        Some(login) => format!("Rememberizer code mailed to {login} (blank: later)"),
+        None => "Rememberizer code mailed (blank: later)".to_owned(),
+    };
     let mut attempt = 0;
     while let Some(code) = context.terminal.ask_optional(&prompt)? {
         attempt += 1;
@@ -250,7 +248,7 @@ pub(super) fn ask_for_code(
                 return Ok(true);
             }
             Err(error) if attempt < MAX_ATTEMPTS && is_code_refused(&error) => {
-                print_refusal(context, error.into());
+                print_error_before_retry(context, error.into());
             }
             Err(error) => return Err(error.into()),
         }

@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
                 if !can_ask || !inputs.clear_refused(&error) {
                     return Err(error);
                 }
-                sign_in::print_refusal(context, error);
+                sign_in::print_error_before_retry(context, error);
             }
         }
     }

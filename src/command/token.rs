@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Failure;
 use crate::globals::parse_duration;
-use crate::session::{Credential, SessionError, SessionManager, TokenVariables};
+use crate::session::{Credential, SessionError, SessionManager, TokenKind, TokenVariables};
 
 /// Print the access token, renewing it if it is about to expire
 ///
@@ -40,11 +40,10 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         true => credential_with_refresh_token(&manager, variables)?,
         false => manager.credential(variables, args.min_ttl)?,
     };
-    let missing = "refresh token";
     let (key, prefix, secret) = match (args.refresh_token, args.header) {
         (true, _) => {
             let refresh = credential.refresh_token();
-            let refresh = refresh.ok_or(SessionError::NoToken { missing })?;
+            let refresh = refresh.ok_or(SessionError::NoToken(TokenKind::Refresh))?;
             ("refresh_token", "", refresh.secret())
         }
         (false, true) => (

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::error::ends_session;
-use super::{RefreshPolicy, SessionError, SessionManager};
+use super::{RefreshPolicy, SessionError, SessionManager, TokenKind};
 use crate::api::ApiError;
 use crate::model::{AccessToken, Expiry, Grant, RefreshToken, Session};
 
@@ -193,9 +193,7 @@ impl Credential<'_> {
             Source::AccessVariable { access, .. } => Some(access),
             Source::Exchanged { grant, .. } => grant.access.as_ref().map(|token| &token.value),
         };
-        access.ok_or(SessionError::NoToken {
-            missing: "access token",
-        })
+        access.ok_or(SessionError::NoToken(TokenKind::Access))
     }
 
     pub(crate) fn refresh_token(&self) -> Option<&RefreshToken> {

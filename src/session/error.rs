@@ -28,6 +28,22 @@ impl From<PendingExchange> for LikelyCause {
     }
 }
 
+/// The two tokens of a session.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TokenKind {
+    Access,
+    Refresh,
+}
+
+impl std::fmt::Display for TokenKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Access => "access token",
+            Self::Refresh => "refresh token",
+        })
+    }
+}
+
 /// Why an operation on a session failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -78,11 +94,8 @@ pub(crate) enum SessionError {
     #[error("the server renewed the session, but it could not be stored: {0}")]
     NotSaved(#[source] StoreError),
     /// A successful response did not contain the expected token.
-    #[error("the server's response contains no {missing}")]
-    NoToken {
-        /// `access token` or `refresh token`.
-        missing: &'static str,
-    },
+    #[error("the server's response contains no {0}")]
+    NoToken(TokenKind),
     /// The `on_rotate_check` command failed, so the refresh token was not sent.
     #[error("the command of on_rotate_check failed: {command}: {reason}")]
     OnRotateCheckFailed { command: String, reason: String },

@@ -37,7 +37,7 @@ use crate::store::{
 use crate::terminal::Terminal;
 
 pub(crate) use access::{Credential, TokenVariables};
-pub(crate) use error::{LikelyCause, SessionError};
+pub(crate) use error::{LikelyCause, SessionError, TokenKind};
 pub(crate) use interrupts::Interrupts;
 pub(crate) use logout::{LogoutOutcome, LogoutScope, Revocation, StoreLogout};
 pub(crate) use on_rotate::RotationCommands;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use backon::{BlockingRetryable, ExponentialBuilder};
 
 use super::error::ends_session;
-use super::{LikelyCause, SessionError, SessionManager};
+use super::{LikelyCause, SessionError, SessionManager, TokenKind};
 use crate::api::ApiError;
 use crate::model::{Grant, PendingExchange, Session};
 use crate::store::{ProfileLock, StoreError, StoreKind};
@@ -149,9 +149,7 @@ impl SessionManager<'_> {
         previous_pending: Option<PendingExchange>,
         grant: Grant,
     ) -> Result<Session, SessionError> {
-        const NO_ACCESS: SessionError = SessionError::NoToken {
-            missing: "access token",
-        };
+        const NO_ACCESS: SessionError = SessionError::NoToken(TokenKind::Access);
         let has_access = grant.access.is_some();
         let is_rotated = grant.refresh.is_some();
         if !has_access && grant.refresh.is_none() {

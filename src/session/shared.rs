@@ -7,6 +7,7 @@ use super::lease_environment::RealEnvironment;
 use super::logout::StoreLogout;
 use super::{
     LikelyCause, ReadEntry, RefreshPolicy, Revocation, SessionError, SessionManager, StoreProof,
+    TokenKind,
 };
 use crate::api::ApiError;
 use crate::model::{MAX_SKEW_ERROR_MILLIS, Session, Timestamp};
@@ -90,9 +91,7 @@ impl SessionManager<'_> {
             LeaseError::Busy(None) => SessionError::Busy(self.lock_timeout()),
             LeaseError::Request(error) => SessionError::Api(error),
             LeaseError::OtherRunFailed(reason) => SessionError::OtherRunFailed(reason),
-            LeaseError::NoAccessToken => SessionError::NoToken {
-                missing: "access token",
-            },
+            LeaseError::NoAccessToken => SessionError::NoToken(TokenKind::Access),
             LeaseError::Store(error) => SessionError::Store(error),
             LeaseError::Lost(error) => SessionError::NotSaved(error),
         }

@@ -1,7 +1,7 @@
 //! Starts a session: stores the new tokens, records the session in the profile, and
 //! then revokes the sessions that it replaces.
 
-use super::{Revocation, SessionError, SessionManager};
+use super::{Revocation, SessionError, SessionManager, TokenKind};
 use crate::api::{ApiError, Client};
 use crate::model::{CookieNames, Expiry, Grant, RefreshToken, Session, Token};
 use crate::store::{ProfileLock, StoreErrorKind};
@@ -102,9 +102,7 @@ impl SessionManager<'_> {
             };
             Ok(Issued { grant, used_token })
         })?;
-        new_session.ok_or(SessionError::NoToken {
-            missing: "access token",
-        })
+        new_session.ok_or(SessionError::NoToken(TokenKind::Access))
     }
 
     fn start_session_with(
@@ -148,11 +146,8 @@ impl SessionManager<'_> {
             return Ok(None);
         }
         let cookie_names = grant.cookie_names.clone();
-        let mut session = Session::from_grant(self.api_url.clone(), grant).map_err(|_| {
-            SessionError::NoToken {
-                missing: "refresh token",
-            }
-        })?;
+        let mut session = Session::from_grant(self.api_url.clone(), grant)
+            .map_err(|_| SessionError::NoToken(TokenKind::Refresh))?;
         session.on_rotate_pending = self.rotation_commands.has_on_rotate();
         let mut old_session = old_session;
         if is_shared {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::exit::Failure;
 use crate::model::{ApiUrl, CookieNames, PageUrl};
 use crate::session::SessionError;
-use crate::store::StoreKind;
+use crate::store::{Profile, StoreKind};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -67,52 +67,73 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     // Return an error now if the profiles file is invalid, before a session is moved.
     settings.profiles.select(Some(&settings.profile_name))?;
     let key = args.key;
-    let is_command = matches!(key, Setting::OnRotate | Setting::OnRotateCheck);
     let words: Vec<String> = match args.value.as_slice() {
         [empty] if empty.is_empty() => Vec::new(),
         words => words.to_vec(),
     };
+    let is_command = matches!(key, Setting::OnRotate | Setting::OnRotateCheck);
     if words.len() > 1 && !is_command {
         return Err(Failure::usage(format!("{} takes one value", key.name())).into());
     }
-    // `None` removes the setting.
-    let text = words.first().cloned();
-    let value = text.as_deref().unwrap_or_default();
-    let mut url = None;
-    match key {
-        Setting::Store => return move_session(context, parse(value)?),
-        Setting::ApiUrl => return change_api_url(context, &parse(value)?),
-        Setting::AccessCookie | Setting::RefreshCookie => check_cookie_name(key, value)?,
-        Setting::SignInUrl | Setting::SignUpUrl | Setting::Referer => {
-            url = text.as_deref().map(parse::<PageUrl>).transpose()?;
-        }
-        Setting::OnRotate | Setting::OnRotateCheck
-            // If the store cannot be asked now, a run that renews the session refuses the command.
-            if !words.is_empty() && context.session_manager().is_shared().unwrap_or(false) =>
-        {
-            return Err(SessionError::RotationCommandsWithSharedStore { name: key.name() }.into());
-        }
-        Setting::Login | Setting::OnRotate | Setting::OnRotateCheck => {}
-    }
+    let value_text = words.join(" ");
     let json = match is_command {
         true => json!(words),
-        false => json!(value),
+        false => json!(value_text),
     };
-    let value_text = words.join(" ");
-    context
-        .session_manager()
-        .update_profile(|profile| match key {
-            Setting::Login => profile.login = text,
-            Setting::AccessCookie => profile.access_cookie = text,
-            Setting::RefreshCookie => profile.refresh_cookie = text,
-            Setting::SignInUrl => profile.sign_in_url = url,
-            Setting::SignUpUrl => profile.sign_up_url = url,
-            Setting::Referer => profile.referer = url,
-            Setting::OnRotate => profile.on_rotate = words,
-            Setting::OnRotateCheck => profile.on_rotate_check = words,
-            Setting::Store | Setting::ApiUrl => {}
-        })?;
+    // `None` removes the setting.
+    let text = (!value_text.is_empty()).then(|| value_text.clone());
+    let change: Box<dyn FnOnce(&mut Profile)> = match key {
+        Setting::Store => return move_session(context, parse(&value_text)?),
+        Setting::ApiUrl => return change_api_url(context, &parse(&value_text)?),
+        Setting::Login => Box::new(|profile| profile.login = text),
+        Setting::AccessCookie => {
+            check_cookie_name(key, &value_text)?;
+            Box::new(|profile| profile.access_cookie = text)
+        }
+        Setting::RefreshCookie => {
+            check_cookie_name(key, &value_text)?;
+            Box::new(|profile| profile.refresh_cookie = text)
+        }
+        Setting::SignInUrl => {
+            let url = parse_page_url(text)?;
+            Box::new(|profile| profile.sign_in_url = url)
+        }
+        Setting::SignUpUrl => {
+            let url = parse_page_url(text)?;
+            Box::new(|profile| profile.sign_up_url = url)
+        }
+        Setting::Referer => {
+            let url = parse_page_url(text)?;
+            Box::new(|profile| profile.referer = url)
+        }
+        Setting::OnRotate => {
+            refuse_command_if_shared(context, key, &words)?;
+            Box::new(|profile| profile.on_rotate = words)
+        }
+        Setting::OnRotateCheck => {
+            refuse_command_if_shared(context, key, &words)?;
+            Box::new(|profile| profile.on_rotate_check = words)
+        }
+    };
+    context.session_manager().update_profile(change)?;
     print_change(context, &key.name(), json, &value_text)
+}
+
+/// Fails if several machines share the session. If the store cannot be asked now, the run
+/// that next renews the session fails instead.
+fn refuse_command_if_shared(
+    context: &Context<'_>,
+    key: Setting,
+    command: &[String],
+) -> Result<(), SessionError> {
+    if !command.is_empty() && context.session_manager().is_shared().unwrap_or(false) {
+        return Err(SessionError::RotationCommandsWithSharedStore { name: key.name() });
+    }
+    Ok(())
+}
+
+fn parse_page_url(text: Option<String>) -> Result<Option<PageUrl>, Failure> {
+    text.as_deref().map(parse).transpose()
 }
 
 fn parse<T: std::str::FromStr<Err: ToString>>(value: &str) -> Result<T, Failure> {
