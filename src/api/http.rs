@@ -52,7 +52,7 @@ pub(super) struct Request {
     body: Zeroizing<Vec<u8>>,
 }
 
-/// A response whose body has not been read yet.
+/// A response whose body has not been read yet. Reading the body fails after the deadline.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(super) status: StatusCode,
@@ -121,19 +121,19 @@ impl Request {
 }
 
 impl Response {
-    pub(super) fn status_code(&self) -> u16 {
+    pub(crate) fn status_code(&self) -> u16 {
         self.status.as_u16()
     }
 
     /// Returns the seconds that `Retry-After` states, at most a day.
-    pub(super) fn retry_after(&self) -> Option<u64> {
+    pub(crate) fn retry_after(&self) -> Option<u64> {
         let header = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
         self.received_at.retry_after(header)
     }
 
     /// Returns the headers in the order received, without `Set-Cookie`, which may hold a
     /// token.
-    pub(super) fn header_lines(&self) -> Vec<(String, String)> {
+    pub(crate) fn header_lines(&self) -> Vec<(String, String)> {
         let headers = self.headers.iter().filter(|(name, _)| *name != SET_COOKIE);
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         headers
@@ -259,6 +259,7 @@ impl Http {
         {
             return tls::handshake_error(tls_error, host, &self.options);
         }
+        // With a proxy, this machine resolves only the name of the proxy.
         let (target, resolved_host) = match proxy::find(&self.options) {
             Some(proxy) => (
                 format!("{host} through the proxy of {}", proxy.description),

@@ -34,7 +34,8 @@ use crate::model::{
 };
 
 pub(crate) use error::{ApiError, FailureStage};
-pub(crate) use raw::{RawRequest, RawResponse};
+pub(crate) use http::Response;
+pub(crate) use raw::RawRequest;
 
 use http::{Http, Request};
 

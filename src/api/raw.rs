@@ -26,29 +26,6 @@ pub(crate) struct RawRequest {
     pub(crate) body: Option<Vec<u8>>,
 }
 
-/// A response of any status.
-#[derive(Debug)]
-pub(crate) struct RawResponse {
-    pub(crate) status: u16,
-    /// The headers in the order received, without `Set-Cookie`, which may hold a token.
-    pub(crate) headers: Vec<(String, String)>,
-    /// The seconds that `Retry-After` states, at most a day.
-    pub(crate) retry_after: Option<u64>,
-    /// The body, still to be read. Reading fails when the timeout has passed.
-    pub(crate) body: Response,
-}
-
-impl From<Response> for RawResponse {
-    fn from(response: Response) -> Self {
-        Self {
-            status: response.status_code(),
-            headers: response.header_lines(),
-            retry_after: response.retry_after(),
-            body: response,
-        }
-    }
-}
-
 /// Headers that the user cannot set, because this program or the HTTP library sets them.
 const RESERVED_HEADERS: [HeaderName; 6] = [
     AUTHORIZATION,
@@ -66,10 +43,10 @@ impl Client {
         &self,
         access: &AccessToken,
         request: RawRequest,
-    ) -> Result<RawResponse, ApiError> {
+    ) -> Result<Response, ApiError> {
         let request = with_bearer(self.validate(request)?, access)?;
         if !matches!(request.method, Method::GET | Method::HEAD) {
-            return Ok(self.http.send(&request, self.deadline())?.into());
+            return self.http.send(&request, self.deadline());
         }
         // If every attempt gets an error response of a gateway, return the last response.
         let mut last_response = None;
@@ -91,8 +68,8 @@ impl Client {
                     ..
                 }),
                 Some(response),
-            ) => Ok(response.into()),
-            (result, _) => result.map(RawResponse::from),
+            ) => Ok(response),
+            (result, _) => result,
         }
     }
 

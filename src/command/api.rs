@@ -10,7 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 
 use super::input::InputSource;
-use crate::api::{ApiError, Client, RawRequest, RawResponse};
+use crate::api::{ApiError, Client, RawRequest, Response};
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
@@ -111,12 +111,12 @@ impl Pages {
         context: &Context<'_>,
         client: &Client,
         mut request: RawRequest,
-        mut send: impl FnMut(&RawRequest) -> Result<RawResponse, Error>,
+        mut send: impl FnMut(&RawRequest) -> Result<Response, Error>,
     ) -> Result<(), Error> {
         let mut remaining_bytes = MAX_BODY;
         for _ in 0..MAX_PAGES {
             let response = send(&request)?;
-            let (status, retry_after) = (response.status, response.retry_after);
+            let (status, retry_after) = (response.status_code(), response.retry_after());
             let bytes = read_body(response)?;
             if context.settings.json {
                 remaining_bytes = remaining_bytes
@@ -185,11 +185,11 @@ fn send_with_refresh(
     manager: &SessionManager<'_>,
     credential: &mut Credential<'_>,
     request: &RawRequest,
-) -> Result<RawResponse, Error> {
+) -> Result<Response, Error> {
     let is_retry = Cell::new(false);
     Ok(credential.send(|access: &AccessToken| {
         let response = manager.client.request(access, request.clone())?;
-        if response.status == 401 && !is_retry.replace(true) {
+        if response.status_code() == 401 && !is_retry.replace(true) {
             // `Credential::send` retries on this error.
             return Err(ApiError::Refused {
                 status: 401,
@@ -204,11 +204,11 @@ fn send_with_refresh(
     })?)
 }
 
-fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> Result<(), Error> {
-    let (status, retry_after) = (response.status, response.retry_after);
+fn print_response(args: &Args, context: &Context<'_>, response: Response) -> Result<(), Error> {
+    let (status, retry_after) = (response.status_code(), response.retry_after());
     let terminal = context.terminal;
     if context.settings.json {
-        let headers = args.include.then(|| json!(response.headers));
+        let headers = args.include.then(|| json!(response.header_lines()));
         let bytes = read_body(response)?;
         let document = JsonResponse {
             status,
@@ -220,14 +220,14 @@ fn print_response(args: &Args, context: &Context<'_>, response: RawResponse) -> 
     }
     if args.include {
         let mut head = format!("HTTP {status}\n");
-        for (name, value) in &response.headers {
+        for (name, value) in response.header_lines() {
             head += &format!("{name}: {value}\n");
         }
         terminal.print_document((head + "\n").as_bytes())?;
     }
     // Needed after the loop to classify an error status.
     let mut start_of_body = Vec::new();
-    let mut body = BufReader::with_capacity(64 * 1024, response.body);
+    let mut body = BufReader::with_capacity(64 * 1024, response);
     loop {
         let mut chunk = Vec::new();
         if terminal.stdout_is_terminal() {
@@ -269,8 +269,8 @@ struct JsonResponse {
     body: Box<RawValue>,
 }
 
-fn read_body(mut response: RawResponse) -> Result<Vec<u8>, Error> {
-    let bytes = read_at_most(&mut response.body, MAX_BODY + 1).map_err(incomplete_response)?;
+fn read_body(mut response: Response) -> Result<Vec<u8>, Error> {
+    let bytes = read_at_most(&mut response, MAX_BODY + 1).map_err(incomplete_response)?;
     if bytes.len() as u64 > MAX_BODY {
         return Err(response_too_large().into());
     }

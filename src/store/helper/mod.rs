@@ -80,8 +80,8 @@ impl HelperStore {
         }
     }
 
-    /// Calls `operation` with the running helper, or starts one. Kills the helper if
-    /// the operation fails.
+    /// Calls `operation` with the helper, which is started if it is not running. Kills the
+    /// helper if the operation fails.
     fn with_process<T>(
         &self,
         operation: impl FnOnce(&mut Process) -> Result<T, HelperFailure>,
@@ -166,8 +166,8 @@ impl HelperStore {
         check_sendable(account, None)?;
         let is_reused = self.process.borrow().is_some();
         let mut outcome = self.request(message::get(account), &[], timeout)?;
-        // A helper kept from an earlier request may have exited since. Retry with a new
-        // one, but not after a timeout, which is reported as `Unavailable`.
+        // A helper that was started for an earlier request may have exited since. Retry with
+        // a new helper, but not after a timeout, which is reported as `Unavailable`.
         if is_reused
             && matches!(&outcome, RequestOutcome::Unknown(error) if error.kind == StoreErrorKind::Failed)
         {

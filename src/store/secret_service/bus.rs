@@ -49,7 +49,7 @@ pub(super) fn connect(addresses: Option<&str>, timeout: Duration) -> Result<(Run
         Ok(Err(error)) => error,
         Err(_) => SecretServiceError::timed_out(timeout),
     };
-    // Do not wait for the threads of the runtime: one may be blocked in connect(2).
+    // Do not wait for the threads of the runtime: a thread may be blocked in connect(2).
     runtime.shutdown_background();
     Err(error)
 }
@@ -80,8 +80,8 @@ async fn open(
     let builder = match unix_socket_path(&address) {
         Some(path) => Builder::unix_stream(connect_unix(&path).await?),
         None => {
-            // zbus connects in a thread, and panics if it cannot start one. Return an
-            // error instead if no thread can be started.
+            // zbus starts a thread to connect, and panics if that fails. Return an error
+            // instead if no thread can be started.
             std::thread::Builder::new().spawn(|| {})?;
             Builder::address(address)?
         }
@@ -117,8 +117,8 @@ fn unix_socket_path(address: &Address) -> Option<PathBuf> {
     }
 }
 
-/// Connects without a thread. zbus would start one, which costs more time than the
-/// rest of the handshake.
+/// Connects on this thread. zbus would start a thread, which costs more time than the rest
+/// of the handshake.
 async fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     loop {
         match UnixStream::connect(path).await {

@@ -1,6 +1,10 @@
 //! Differences between the daemons that provide the Secret Service: how the running
 //! daemon is identified, hints for its user, and `KWallet`'s own D-Bus interface.
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zbus::zvariant::{DynamicType, Type};
+
 use super::bus::{Bus, Result, SECRET_SERVICE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +15,7 @@ pub(super) enum Daemon {
     Unknown,
 }
 
-/// The address of `KWallet`'s own interface, which depends on its version.
+/// The bus name and the path of `KWallet`'s own interface, which depend on its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct KWallet {
     bus_name: &'static str,
@@ -106,45 +110,31 @@ async fn bus_name_owner(bus: &Bus, bus_name: &str) -> Result<String> {
 }
 
 impl KWallet {
-    const INTERFACE: &str = "org.kde.KWallet";
     const APPLICATION: &str = "rememberizer";
 
     /// Returns whether a wallet is open. `KWallet` reports the collection of an open
     /// wallet as locked until its prompt has run, which then shows no dialog.
     pub(super) async fn is_open(self, bus: &Bus, wallet: &str) -> bool {
-        bus.call_to(
-            self.bus_name,
-            self.object_path,
-            Self::INTERFACE,
-            "isOpen",
-            &wallet,
-        )
-        .await
-        .unwrap_or(false)
+        self.call(bus, "isOpen", &wallet).await.unwrap_or(false)
     }
 
     /// Makes `KWallet` write a wallet to disk now. It would otherwise do so five seconds
     /// after the last change.
     pub(super) async fn sync(self, bus: &Bus, wallet: &str) -> Result<()> {
         let no_window = 0_i64;
-        let open = (wallet, no_window, Self::APPLICATION);
-        let handle: i32 = bus
-            .call_to(
-                self.bus_name,
-                self.object_path,
-                Self::INTERFACE,
-                "open",
-                &open,
-            )
-            .await?;
-        let sync = (handle, Self::APPLICATION);
-        bus.call_to(
-            self.bus_name,
-            self.object_path,
-            Self::INTERFACE,
-            "sync",
-            &sync,
-        )
-        .await
+        let open_arguments = (wallet, no_window, Self::APPLICATION);
+        let handle: i32 = self.call(bus, "open", &open_arguments).await?;
+        self.call(bus, "sync", &(handle, Self::APPLICATION)).await
+    }
+
+    async fn call<T: DeserializeOwned + Type>(
+        self,
+        bus: &Bus,
+        method: &str,
+        body: &(impl Serialize + DynamicType),
+    ) -> Result<T> {
+        let path = self.object_path;
+        bus.call_to(self.bus_name, path, "org.kde.KWallet", method, body)
+            .await
     }
 }
