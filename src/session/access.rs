@@ -271,7 +271,7 @@ impl Credential<'_> {
             && !self.manager.env_rotation_commands.has_on_rotate()
         {
             self.manager.terminal.warn(&format!(
-                "the value in {variable} is spent: the server has replaced it, and the new value is not stored. \
+                "the value in {variable} is no longer valid: the server has replaced it, and the new value is not stored. \
                  Next time, run `rememberizer login --refresh-token-stdin`, and pass the session on with \
                  `rememberizer token --refresh-token`"
             ));

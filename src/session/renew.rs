@@ -62,8 +62,8 @@ impl SessionManager<'_> {
         if let Some(session) = self.renew_if_shared(baseline, failed_before_wait, policy)? {
             return Ok(session);
         }
-        // Read the session again: before this run held the lock, another process could
-        // exchange the token.
+        // Read the session again: before this run held the lock, another process may have
+        // exchanged the token.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         if last_read.is_none() {
             self.warn_if_stored_by_other_host(&session);

@@ -135,12 +135,12 @@ fn variables_in_force() {
     ];
     for args in [&["doctor"][..], &["doctor", "-v"], &["doctor", "--json"]] {
         let output = world.run_env(&env, args).expect(0);
-        let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(!told.contains("hunter2"), "{told}");
+        let printed = format!("{}{}", output.stdout, output.stderr);
+        assert!(!printed.contains("hunter2"), "{printed}");
         for (name, _) in &env {
-            assert!(told.contains(name), "{name}: {told}");
+            assert!(printed.contains(name), "{name}: {printed}");
         }
-        assert!(told.contains("in force instead of the stored session"));
+        assert!(printed.contains("in force instead of the stored session"));
     }
 }
 
@@ -171,8 +171,8 @@ fn bad_output_variables() {
     ] {
         assert!(output.stdout.contains(line), "{line}: {output:?}");
     }
-    let told = format!("{}{}", output.stdout, output.stderr);
-    assert!(!told.contains("hunter2"), "{told}");
+    let printed = format!("{}{}", output.stdout, output.stderr);
+    assert!(!printed.contains("hunter2"), "{printed}");
     // Other commands refuse to run.
     world.run_env(&env[..1], &["whoami"]).expect(2);
 }

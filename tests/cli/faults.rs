@@ -132,11 +132,11 @@ fn transient_failures_keep_the_session(world: &World) {
         let json = output.json();
         assert_eq!(json["error"]["code"], code, "{name}");
         match (retry_after, json["error"]["retry_after"].as_u64()) {
-            (None, told) => assert_eq!(told, None, "{name}"),
+            (None, printed) => assert_eq!(printed, None, "{name}"),
             // The date has whole seconds, and time has passed since the response.
-            (Some(wanted), told) => assert!(
-                told.is_some_and(|t| t.abs_diff(wanted) <= 2),
-                "{name}: {told:?}"
+            (Some(wanted), printed) => assert!(
+                printed.is_some_and(|t| t.abs_diff(wanted) <= 2),
+                "{name}: {printed:?}"
             ),
         }
         assert_eq!(world.tokens(), before, "{name}: the tokens stay");
@@ -150,16 +150,16 @@ fn transient_failures_keep_the_session(world: &World) {
     world.run(&["refresh"]).expect(5);
     assert_eq!(world.tokens(), before, "the tokens stay");
     let lost = "; an exchange that began at 20";
-    let told = world.run(&["refresh"]).expect(3).stderr;
+    let printed = world.run(&["refresh"]).expect(3).stderr;
     assert!(
-        told.contains(lost) && told.contains(" got no usable response"),
-        "{told}"
+        printed.contains(lost) && printed.contains(" got no usable response"),
+        "{printed}"
     );
     // A recorded failure of one session is not reported for the next session.
     world.login();
     world.api.revoke_all();
-    let told = world.run(&["refresh"]).expect(3).stderr;
-    assert!(!told.contains(lost), "{told}");
+    let printed = world.run(&["refresh"]).expect(3).stderr;
+    assert!(!printed.contains(lost), "{printed}");
     // After a gateway error, the server may have done the exchange. If no connection was made,
     // it has not.
     world.login();
@@ -168,8 +168,8 @@ fn transient_failures_keep_the_session(world: &World) {
     world.run(&["refresh"]).expect(5);
     world.run(&["refresh"]).expect(0);
     world.api.revoke_all();
-    let told = world.run(&["refresh"]).expect(3).stderr;
-    assert!(!told.contains(lost), "{told}");
+    let printed = world.run(&["refresh"]).expect(3).stderr;
+    assert!(!printed.contains(lost), "{printed}");
 }
 
 /// After a definitive refusal, the session is removed from the store.
@@ -270,10 +270,10 @@ fn keyring_locked_after_the_exchange() {
     let output = Output::from_process(run.wait_with_output().unwrap()).expect(6);
     let json = output.json();
     assert_eq!(json["error"]["code"], "store_locked");
-    let told = json["error"]["message"].as_str().unwrap();
+    let printed = json["error"]["message"].as_str().unwrap();
     assert!(
-        told.starts_with("the server renewed the session, but it could not be stored: "),
-        "{told}"
+        printed.starts_with("the server renewed the session, but it could not be stored: "),
+        "{printed}"
     );
     assert!(
         json["error"]["hint"]

@@ -158,10 +158,10 @@ fn another_writer() {
     helper_world.edit_entry(|entry| entry["host"] = "elsewhere".into());
     for command in ["token", "refresh"] {
         let output = helper_world.run(&[command]).expect(0);
-        let is_told = output
+        let is_named = output
             .stderr
             .contains("elsewhere wrote the session in helper:odd last");
-        assert!(is_told, "{output:#?}");
+        assert!(is_named, "{output:#?}");
     }
     let quiet = helper_world.run(&["token"]).expect(0);
     assert_eq!(quiet.stderr, "", "{quiet:#?}");

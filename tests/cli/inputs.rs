@@ -50,17 +50,17 @@ fn in_the_table(output: &Output, what: &str) {
         .iter()
         .any(|outcome| i32::from(outcome.codes().0) == output.code);
     assert!(known, "{what}: {output:?}");
-    let told = format!("{}{}", output.stdout, output.stderr);
-    assert!(!told.contains("panicked"), "{what}: {told}");
+    let printed = format!("{}{}", output.stdout, output.stderr);
+    assert!(!printed.contains("panicked"), "{what}: {printed}");
     if what.contains("\"api\"") {
         // The server's response is passed on unchanged.
         return;
     }
     assert!(
-        !told.chars().any(|c| c.is_control() && c != '\n'),
-        "{what}: {told:?}"
+        !printed.chars().any(|c| c.is_control() && c != '\n'),
+        "{what}: {printed:?}"
     );
-    assert!(told.len() < 20_000, "{what}: {} bytes", told.len());
+    assert!(printed.len() < 20_000, "{what}: {} bytes", printed.len());
 }
 
 fn flags() {

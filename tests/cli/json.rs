@@ -293,24 +293,24 @@ fn quiet_and_verbose() {
     let quiet = world.run(&["refresh", "-q"]).expect(0);
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     let mut command = world.command(&["refresh", "-v"]);
-    let told = Output::from_process(command.stdin(Stdio::null()).output().unwrap()).stderr;
-    assert!(told.contains("* POST http://127.0.0.1:"), "{told}");
+    let printed = Output::from_process(command.stdin(Stdio::null()).output().unwrap()).stderr;
+    assert!(printed.contains("* POST http://127.0.0.1:"), "{printed}");
     assert!(
-        told.contains("the server has replaced the refresh token"),
-        "{told}"
+        printed.contains("the server has replaced the refresh token"),
+        "{printed}"
     );
     world.expire_access();
-    let told = world.run(&["token", "-v"]).expect(0).stderr;
+    let printed = world.run(&["token", "-v"]).expect(0).stderr;
     assert!(
-        told.contains("* the access token has expired or is about to expire: renewing\n"),
-        "{told}"
+        printed.contains("* the access token has expired or is about to expire: renewing\n"),
+        "{printed}"
     );
-    let told = world
+    let printed = world
         .run_env(&[("REMEMBERIZER_ACCESS_TOKEN", "x")], &["token", "-v"])
         .expect(0)
         .stderr;
     assert!(
-        told.contains("* using the access token in REMEMBERIZER_ACCESS_TOKEN\n"),
-        "{told}"
+        printed.contains("* using the access token in REMEMBERIZER_ACCESS_TOKEN\n"),
+        "{printed}"
     );
 }

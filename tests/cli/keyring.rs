@@ -54,11 +54,11 @@ fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bou
             took < Duration::from_secs_f32(bound),
             "{args:?} took {took:?}"
         );
-        let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(told.contains(message), "{args:?}: {output:?}");
+        let printed = format!("{}{}", output.stdout, output.stderr);
+        assert!(printed.contains(message), "{args:?}: {output:?}");
         if args == ["doctor"] {
             assert_eq!(output.code, 1, "{output:?}");
-            assert!(told.contains("problem  store"), "{output:?}");
+            assert!(printed.contains("problem  store"), "{output:?}");
             continue;
         }
         assert_eq!(output.code, 6, "{args:?}: {output:?}");
@@ -374,7 +374,7 @@ fn quick() {
             command.env("REMEMBERIZER_COMPLETE", "fish");
         }
         let output = Output::from_process(command.output().unwrap()).expect(0);
-        assert!(!output.stdout.is_empty(), "{args:?} says something");
+        assert!(!output.stdout.is_empty(), "{args:?} prints something");
         let log = std::fs::read_to_string(log).unwrap();
         for word in [
             "connect(", "socket(", "flock(", ".lock", "sessions", "/etc/ssl",

@@ -403,8 +403,8 @@ fn no_more_threads() {
                 "{threads} {args:?}: {output:?}"
             );
             if threads == 1 && args == ["refresh"] {
-                let told = "error: cannot open a connection: ";
-                assert!(output.stderr.starts_with(told), "{output:?}");
+                let printed = "error: cannot open a connection: ";
+                assert!(output.stderr.starts_with(printed), "{output:?}");
             }
         }
     }

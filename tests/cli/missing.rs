@@ -102,11 +102,11 @@ fn secrets_are_no_values() {
     ] {
         for args in [args.to_vec(), [args, &["--json"]].concat()] {
             let output = world.run(&args).expect(2);
-            let told = format!("{}{}", output.stdout, output.stderr);
-            assert!(!told.contains("hunter2"), "{args:?}: {told}");
+            let printed = format!("{}{}", output.stdout, output.stderr);
+            assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
             assert!(
-                told.contains("other processes can read the command line"),
-                "{told}"
+                printed.contains("other processes can read the command line"),
+                "{printed}"
             );
         }
     }
@@ -186,9 +186,9 @@ fn no_value_is_repeated() {
         &["completions", "hunter2"],
     ] {
         let output = world.run(args).expect(2);
-        let told = format!("{}{}", output.stdout, output.stderr);
-        assert!(!told.contains("hunter2"), "{args:?}: {told}");
-        assert!(told.contains("hint"), "{args:?}: {told}");
+        let printed = format!("{}{}", output.stdout, output.stderr);
+        assert!(!printed.contains("hunter2"), "{args:?}: {printed}");
+        assert!(printed.contains("hint"), "{args:?}: {printed}");
     }
     for (args, stderr) in [
         (

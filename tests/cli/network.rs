@@ -290,7 +290,10 @@ fn redirects_are_not_followed() {
         }
     }
     assert_eq!(world.entry(), before);
-    assert!(other.api.requests().is_empty(), "nobody else was asked");
+    assert!(
+        other.api.requests().is_empty(),
+        "no other server received a request"
+    );
 }
 
 /// A 404 that is not JSON is no reason to retry: the address is wrong.

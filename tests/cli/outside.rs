@@ -151,9 +151,9 @@ fn refresh_token() {
     let mut refresh = world.api.begin_session(EMAIL).refresh.unwrap();
     let warned = |output: &Output| {
         assert!(
-            output
-                .stderr
-                .starts_with("warning: the value in REMEMBERIZER_REFRESH_TOKEN is spent: "),
+            output.stderr.starts_with(
+                "warning: the value in REMEMBERIZER_REFRESH_TOKEN is no longer valid: "
+            ),
             "{output:?}"
         );
         assert!(

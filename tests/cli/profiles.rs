@@ -347,12 +347,15 @@ fn malformed_is_never_reset() {
             let output = world.run_stdin(PASSWORD.as_bytes(), args);
             assert_eq!(output.code, 1, "{text:?} {args:?}: {output:?}");
             let start = format!("error: {}:", file.display());
-            let told = output
+            let printed = output
                 .stderr
                 .strip_prefix(&start)
                 .unwrap_or_else(|| panic!("{text:?} {output:?}"));
-            assert!(told.starts_with(&format!("{place}: ")), "{text:?}: {told}");
-            assert!(told.contains(why), "{text:?}: {told}");
+            assert!(
+                printed.starts_with(&format!("{place}: ")),
+                "{text:?}: {printed}"
+            );
+            assert!(printed.contains(why), "{text:?}: {printed}");
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), text, "never reset");
     }

@@ -107,7 +107,7 @@ fn fresh_token_calls_and_writes_nothing(world: &World) {
         world.run(args).expect(0);
     }
     assert_eq!(world.entry(), before);
-    assert!(world.api.requests().is_empty(), "nobody was called");
+    assert!(world.api.requests().is_empty(), "no program was started");
     assert!(!locks.exists(), "no lock was taken");
 }
 
@@ -151,7 +151,7 @@ fn exchanges_what_is_read_under_the_lock(world: &World) {
     let second = world.spawn(&["token"]);
     all_end_well(vec![first, second]);
     assert_eq!(world.api.exchanges(), 1);
-    assert!(world.api.session_alive(EMAIL), "no spent token came back");
+    assert!(world.api.session_alive(EMAIL), "no token was used twice");
 }
 
 /// Printing fails (closed pipe, `/dev/full`), but the session is stored.

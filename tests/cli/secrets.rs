@@ -40,7 +40,7 @@ fn in_no_output(world: &World) {
     world.api.set(|s: &mut Settings| s.foreign_cookies = true);
     let url = world.api.base_url();
     let password = [("REMEMBERIZER_PASSWORD", PASSWORD)];
-    let mut told = String::new();
+    let mut printed = String::new();
     let mut secrets = vec![PASSWORD.to_owned()];
     let commands: &[&[&str]] = &[
         &["login", EMAIL, "--api-url", &url, world.store_flag()],
@@ -66,7 +66,7 @@ fn in_no_output(world: &World) {
                 None => [command, mode].concat(),
             };
             let output = world.run_env(&password, &args);
-            told += &format!("{}{}", output.stdout, output.stderr);
+            printed += &format!("{}{}", output.stdout, output.stderr);
             if let Some(entry) = world.entry() {
                 let entry: serde_json::Value = serde_json::from_str(&entry).unwrap();
                 for key in ["refresh_token", "access_token"] {
@@ -76,17 +76,17 @@ fn in_no_output(world: &World) {
         }
     }
     assert!(
-        told.contains("POST ") && told.contains("/auth/custom-refresh/"),
+        printed.contains("POST ") && printed.contains("/auth/custom-refresh/"),
         "-v tells requests"
     );
     secrets.sort();
     secrets.dedup();
     assert!(secrets.len() > 6);
     for secret in &secrets {
-        assert!(!told.contains(secret), "a secret was printed");
+        assert!(!printed.contains(secret), "a secret was printed");
         // The signature of a token is not printed either.
         let tail = secret.rsplit('.').next().unwrap();
-        assert!(!told.contains(tail), "a part of a secret was printed");
+        assert!(!printed.contains(tail), "a part of a secret was printed");
     }
 }
 
@@ -175,12 +175,12 @@ fn not_in_a_panic() {
         .insert("REMEMBERIZER_PASSWORD".into(), PASSWORD.into());
     inside.env.insert("REMEMBERIZER_API_URL".into(), url);
     let dir = tempfile::tempdir().unwrap();
-    let told = Arc::new(Mutex::new(String::new()));
-    let former = Arc::new(std::panic::take_hook());
+    let printed = Arc::new(Mutex::new(String::new()));
+    let previous = Arc::new(std::panic::take_hook());
     let (ours, kept, others) = (
         std::thread::current().id(),
-        Arc::clone(&told),
-        Arc::clone(&former),
+        Arc::clone(&printed),
+        Arc::clone(&previous),
     );
     std::panic::set_hook(Box::new(move |panic| {
         if std::thread::current().id() == ours {
@@ -230,14 +230,17 @@ fn not_in_a_panic() {
     }
     // No other test may change the hook at the same time.
     drop(std::panic::take_hook());
-    std::panic::set_hook(Box::new(move |panic| former(panic)));
-    let told = told.lock().unwrap();
-    println!("{struck} panics, {} bytes told", told.len());
-    assert!(struck > 5 && told.contains("a clock") && told.contains("rememberizer_cli::"));
+    std::panic::set_hook(Box::new(move |panic| previous(panic)));
+    let printed = printed.lock().unwrap();
+    println!("{struck} panics, {} bytes told", printed.len());
+    assert!(struck > 5 && printed.contains("a clock") && printed.contains("rememberizer_cli::"));
     secrets.sort();
     secrets.dedup();
     assert!(secrets.len() > 3);
     for secret in &secrets {
-        assert!(!told.contains(secret.as_str()), "a panic tells a secret");
+        assert!(
+            !printed.contains(secret.as_str()),
+            "the output of a panic contains a secret"
+        );
     }
 }

@@ -29,7 +29,7 @@ pub fn tests() -> Vec<Test> {
         file("logout_of_an_exposed_file_revokes", exposed_file),
         file("remove_ignores_the_cache", remove_ignores_cache),
         file("another_server_ignores_the_cache", set_origin_ignores_cache),
-        file("a_refused_logout_is_told", refused_logout),
+        file("a_refused_logout_is_reported", refused_logout),
         file(
             "store_is_proven_before_the_password",
             proven_before_password,
@@ -93,8 +93,8 @@ fn one_exchange_for_pages(world: &World) {
         .expect(0);
     assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
     assert!(world.api.session_alive(EMAIL));
-    let told = output.stderr.matches("is spent").count();
-    assert_eq!(told, 1, "{output:?}");
+    let printed = output.stderr.matches("is no longer valid").count();
+    assert_eq!(printed, 1, "{output:?}");
 }
 
 fn one_exchange_for_codes(world: &World) {
@@ -427,7 +427,7 @@ fn wait_for_request(world: &World, path: &str) {
 /// the replaced session.
 fn ctrl_c_at_login_waits_for_the_record(world: &World) {
     world.login();
-    let former = refresh_token(world);
+    let previous = refresh_token(world);
     world.api.set(|settings: &mut Settings| {
         let slow = Delay::before(Duration::from_secs(1));
         settings.delays = vec![slow.at("/auth/signin/")];
@@ -460,7 +460,7 @@ fn ctrl_c_at_login_waits_for_the_record(world: &World) {
     assert!(world.entry_of("second").is_some());
     assert_eq!(world.profiles()["profiles"]["second"]["signed_in"], true);
     assert!(
-        world.api.refresh_works(&former),
+        world.api.refresh_works(&previous),
         "another profile's session"
     );
 }

@@ -112,7 +112,7 @@ fn lost_session_is_explained() {
     let password = world.home().join("password");
     std::fs::write(&password, PASSWORD).unwrap();
     let password = password.display().to_string();
-    for (args, path, told) in [
+    for (args, path, printed) in [
         (
             &["refresh"][..],
             "/auth/custom-refresh/",
@@ -134,7 +134,7 @@ fn lost_session_is_explained() {
         std::fs::write(&sessions, "in the way").unwrap();
         send("INT", run.id());
         let output = Output::from_process(run.wait_with_output().unwrap()).expect(6);
-        assert!(output.stderr.contains(told), "{args:?}: {output:?}");
+        assert!(output.stderr.contains(printed), "{args:?}: {output:?}");
         std::fs::remove_file(&sessions).unwrap();
         std::fs::rename(&aside, &sessions).unwrap();
         world.api.set(|s| s.delays.clear());

@@ -121,7 +121,7 @@ pub fn expect_names(world: &World, output: &Output) {
 fn refused() {
     let world = World::new(Store::File);
     let url = world.api.base_url();
-    for (text, told) in [
+    for (text, printed) in [
         (
             "Cookie: other=VALUE_1; access_token=VALUE_2",
             "the text has no cookie named refresh_token",
@@ -146,7 +146,7 @@ fn refused() {
             "--json",
         ];
         let output = world.run_stdin(text.as_bytes(), &args).expect(2);
-        assert!(output.stdout.contains(told), "{output:?}");
+        assert!(output.stdout.contains(printed), "{output:?}");
         assert!(
             !output.stdout.contains("VALUE") && !output.stderr.contains("VALUE"),
             "{output:?}"

@@ -129,14 +129,26 @@ pub(super) enum PutKind {
     Login,
 }
 
-/// An operation that a machine waits for. Durations are timeouts.
+/// An operation that a machine waits for.
 pub(super) enum Op {
-    Get(Duration),
-    /// The expected version (`None` for any), the kind, the content and the timeout.
-    Put(Option<String>, PutKind, Option<Vec<u8>>, Duration),
-    /// The refresh token and the timeout.
-    Exchange(String, Duration),
-    Revoke(String),
+    Get {
+        timeout: Duration,
+    },
+    Put {
+        /// `None` overwrites any version.
+        expected: Option<String>,
+        kind: PutKind,
+        /// `None` removes the entry.
+        content: Option<Vec<u8>>,
+        timeout: Duration,
+    },
+    Exchange {
+        token: String,
+        timeout: Duration,
+    },
+    Revoke {
+        token: String,
+    },
     Sleep(Duration),
     Done,
 }
@@ -263,7 +275,7 @@ impl Environment for Machine {
             let (bytes, _) = self.last_lease.borrow().clone().unwrap();
             return Ok((Version("blind".into()), Some(Zeroizing::new(bytes))));
         }
-        let Answer::Entry(version, bytes) = self.run_op(Op::Get(timeout)) else {
+        let Answer::Entry(version, bytes) = self.run_op(Op::Get { timeout }) else {
             return Err(StoreError {
                 kind: StoreErrorKind::Unavailable,
                 message: "store unavailable".into(),
@@ -304,7 +316,7 @@ impl Environment for Machine {
     ) -> Result<PutOutcome, StoreError> {
         let entry = SharedEntry::from_bytes(bytes, None).unwrap();
         let kind = self.put_kind(&entry);
-        let mut condition = Some(expected.0.clone());
+        let mut expected_version = Some(expected.0.clone());
         let mut content = Some(bytes.to_vec());
         match (self.removed_rule, kind) {
             (RemovedRule::Lease, PutKind::Lease) => {
@@ -315,7 +327,7 @@ impl Environment for Machine {
             (RemovedRule::CompareAndSetOfLease, PutKind::Lease)
             | (RemovedRule::CompareAndSetOfResult, PutKind::Result)
             | (RemovedRule::CompareAndSetOfRelease, PutKind::Release)
-            | (RemovedRule::ReadAfterRefusal, PutKind::SessionEnd) => condition = None,
+            | (RemovedRule::ReadAfterRefusal, PutKind::SessionEnd) => expected_version = None,
             (RemovedRule::SessionEnd, PutKind::SessionEnd) => content = None,
             (RemovedRule::OverwritingNewerLease, PutKind::Result) => {
                 let lease_version = self
@@ -329,8 +341,12 @@ impl Environment for Machine {
             }
             _ => {}
         }
-        let Answer::Put(mut outcome) = self.run_op(Op::Put(condition, kind, content, timeout))
-        else {
+        let Answer::Put(mut outcome) = self.run_op(Op::Put {
+            expected: expected_version,
+            kind,
+            content,
+            timeout,
+        }) else {
             unreachable!()
         };
         if outcome == PutOutcome::Unknown {
@@ -353,7 +369,8 @@ impl Environment for Machine {
     }
 
     fn exchange(&self, refresh: &RefreshToken, timeout: Duration) -> ExchangeOutcome<String> {
-        match self.run_op(Op::Exchange(refresh.secret().expose().to_owned(), timeout)) {
+        let token = refresh.secret().expose().to_owned();
+        match self.run_op(Op::Exchange { token, timeout }) {
             Answer::Tokens(token) => {
                 self.was_last_exchange_refused.set(false);
                 ExchangeOutcome::Granted(grant(&token, self.now(), self.clock_skew_millis()))
@@ -368,7 +385,7 @@ impl Environment for Machine {
 
     fn revoke(&self, session: &Session) -> bool {
         let token = session.refresh.value.secret().expose().to_owned();
-        matches!(self.run_op(Op::Revoke(token)), Answer::Revoked(true))
+        matches!(self.run_op(Op::Revoke { token }), Answer::Revoked(true))
     }
 
     fn holder_clock(&self) -> Duration {

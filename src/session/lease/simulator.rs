@@ -23,16 +23,33 @@ use super::{SharedEntry, Timing};
 use crate::model::Timestamp;
 use crate::store::{Coordination, Lease, PutOutcome, Version};
 
-/// An event. Its first fields are the index of a machine and the number of that
-/// machine's operation.
 enum Event {
-    /// An answer reaches the machine, or its timeout passes.
-    Answer(usize, u64, Answer),
-    /// A request reaches the store. Contains the delay of the response, `None` if lost.
-    AtStore(usize, u64, Op, Option<f64>),
-    /// A request reaches the server. Contains whether the response is lost.
-    AtServer(usize, u64, Op, bool),
-    Start(usize),
+    /// The machine starts.
+    Start { machine: usize },
+    /// The answer to an operation reaches the machine. After a timeout, it is
+    /// the answer for a missing response.
+    Answer(OpId, Answer),
+    /// The request of an operation reaches the store. The response takes `response_delay`
+    /// seconds, or is lost.
+    AtStore {
+        id: OpId,
+        op: Op,
+        response_delay: Option<f64>,
+    },
+    /// The request of an operation reaches the server.
+    AtServer {
+        id: OpId,
+        op: Op,
+        is_response_lost: bool,
+    },
+}
+
+/// Identifies an operation.
+#[derive(Clone, Copy)]
+struct OpId {
+    machine: usize,
+    /// The number of the operation on its machine.
+    number: u64,
 }
 
 /// The state of one machine in the scheduler.
@@ -280,7 +297,7 @@ impl Simulation {
             is_exchanging: false,
             is_done: false,
         });
-        self.schedule(start, Event::Start(id));
+        self.schedule(start, Event::Start { machine: id });
         id
     }
 
@@ -298,10 +315,18 @@ impl Simulation {
             let ((time, _), event) = entry.remove_entry();
             self.now.store(time, SeqCst);
             match event {
-                Event::Start(id) => self.resume(id, Answer::Slept),
-                Event::Answer(id, number, answer) => self.deliver_answer(id, number, answer),
-                Event::AtStore(id, number, op, delay) => self.at_store(id, number, op, delay),
-                Event::AtServer(id, number, op, lost) => self.at_server(id, number, op, lost),
+                Event::Start { machine } => self.resume(machine, Answer::Slept),
+                Event::Answer(id, answer) => self.deliver_answer(id, answer),
+                Event::AtStore {
+                    id,
+                    op,
+                    response_delay,
+                } => self.at_store(id, op, response_delay),
+                Event::AtServer {
+                    id,
+                    op,
+                    is_response_lost,
+                } => self.at_server(id, op, is_response_lost),
             }
         }
         self.now.store((end * MICROS_PER_SECOND) as u64, SeqCst);
@@ -319,12 +344,11 @@ impl Simulation {
         }
     }
 
-    /// Passes the answer to operation `number` to the machine, which may crash or pause
-    /// instead.
-    fn deliver_answer(&mut self, id: usize, number: u64, answer: Answer) {
+    /// Passes the answer to an operation to its machine, which may crash or pause instead.
+    fn deliver_answer(&mut self, id: OpId, answer: Answer) {
         let time = self.time();
-        let machine = &mut self.machines[id];
-        if machine.op_number != number || machine.answer_sender.is_none() {
+        let machine = &mut self.machines[id.machine];
+        if machine.op_number != id.number || machine.answer_sender.is_none() {
             return; // The operation has timed out, or the machine has crashed.
         }
         machine.answer_count += 1;
@@ -343,25 +367,20 @@ impl Simulation {
             && !machine.has_passed_lease_pause
             && pause.is_none()
         {
-            let is_suspend = self.scenario.get("suspend_at_lease") > 0.0;
-            if self.random.chance(
-                self.scenario
-                    .get("pause_at_lease")
-                    .max(self.scenario.get("suspend_at_lease")),
-            ) {
-                let seconds = self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]);
+            machine.has_passed_lease_pause = true;
+            let suspend_chance = self.scenario.get("suspend_at_lease");
+            let pause_chance = self.scenario.get("pause_at_lease");
+            if self.random.chance(pause_chance.max(suspend_chance)) {
                 pause = Some(Pause {
-                    seconds,
-                    is_suspend,
+                    seconds: self.random.pick(&[10.0, 20.0, 40.0, 90.0, 600.0]),
+                    is_suspend: suspend_chance > 0.0,
                 });
             }
-            self.machines[id].has_passed_lease_pause = true;
         } else if machine.is_holding_lease
             && pause.as_ref().is_some_and(|pause| pause.seconds >= 5.0)
         {
             self.unrecoverable.insert("long pause of the holder");
         }
-        let machine = &mut self.machines[id];
         if let Some(pause) = pause {
             if pause.is_suspend {
                 machine
@@ -372,8 +391,11 @@ impl Simulation {
             machine.answer_count -= 1;
             // The answer has arrived, so ignore the timeout of the operation.
             machine.op_number += 1;
-            let op = machine.op_number;
-            self.schedule(time + pause.seconds, Event::Answer(id, op, answer));
+            let id = OpId {
+                number: machine.op_number,
+                ..id
+            };
+            self.schedule(time + pause.seconds, Event::Answer(id, answer));
             return;
         }
         let is_conflict = matches!(answer, Answer::Put(PutOutcome::Conflict));
@@ -386,20 +408,20 @@ impl Simulation {
         }
         machine.awaited_put = None;
         machine.is_exchanging = false;
-        self.resume(id, answer);
+        self.resume(id.machine, answer);
     }
 
     /// Lets a machine run until its next operation.
-    fn resume(&mut self, id: usize, answer: Answer) {
-        let Some(answer_sender) = &self.machines[id].answer_sender else {
+    fn resume(&mut self, machine: usize, answer: Answer) {
+        let Some(answer_sender) = &self.machines[machine].answer_sender else {
             return;
         };
         if answer_sender.send(answer).is_err() {
             return;
         }
         let (from, op) = self.op_receiver.recv().unwrap();
-        assert_eq!(from, id, "two machines ran at once");
-        self.start_op(id, op);
+        assert_eq!(from, machine, "two machines ran at once");
+        self.start_op(machine, op);
     }
 
     /// Returns a random delay for one direction between a machine and the store.
@@ -411,19 +433,23 @@ impl Simulation {
         }
     }
 
-    /// Schedules what follows from a machine's operation: the timeout, and the arrival of
-    /// the request unless it is lost.
-    fn start_op(&mut self, id: usize, op: Op) {
+    /// Schedules the events of an operation: the timeout, and the arrival of the request
+    /// unless it is lost.
+    fn start_op(&mut self, machine_index: usize, op: Op) {
         let time = self.time();
-        self.machines[id].op_number += 1;
-        let number = self.machines[id].op_number;
+        let machine = &mut self.machines[machine_index];
+        machine.op_number += 1;
+        let id = OpId {
+            machine: machine_index,
+            number: machine.op_number,
+        };
         match op {
-            Op::Done => self.machines[id].is_done = true,
+            Op::Done => machine.is_done = true,
             Op::Sleep(duration) => {
-                let seconds = duration.as_secs_f64() / self.machines[id].clocks.rate;
-                self.schedule(time + seconds, Event::Answer(id, number, Answer::Slept));
+                let seconds = duration.as_secs_f64() / machine.clocks.rate;
+                self.schedule(time + seconds, Event::Answer(id, Answer::Slept));
             }
-            Op::Get(_) | Op::Put(..) => {
+            Op::Get { .. } | Op::Put { .. } => {
                 let (request_delay, delay) = (self.store_delay(), self.store_delay());
                 let mut response_delay =
                     (!self.random.chance(self.scenario.get("lose_store"))).then_some(delay);
@@ -432,34 +458,39 @@ impl Simulation {
                     response_delay = None;
                 }
                 let (timeout, timeout_answer) = match &op {
-                    Op::Put(_, kind, _, timeout) => {
-                        self.machines[id].awaited_put = Some(*kind);
+                    Op::Put { kind, timeout, .. } => {
+                        let machine = &mut self.machines[machine_index];
+                        machine.awaited_put = Some(*kind);
                         if *kind == PutKind::Lease {
-                            self.machines[id].is_holding_lease = true;
-                            self.machines[id].lease_put_at = time;
+                            machine.is_holding_lease = true;
+                            machine.lease_put_at = time;
                         }
                         (*timeout, Answer::Put(PutOutcome::Unknown))
                     }
-                    Op::Get(timeout) => (*timeout, Answer::Unavailable),
+                    Op::Get { timeout } => (*timeout, Answer::Unavailable),
                     _ => unreachable!(),
                 };
                 self.schedule(
                     time + timeout.as_secs_f64(),
-                    Event::Answer(id, number, timeout_answer),
+                    Event::Answer(id, timeout_answer),
                 );
                 if !self.random.chance(self.scenario.get("lose_store")) {
                     self.schedule(
                         time + request_delay,
-                        Event::AtStore(id, number, op, response_delay),
+                        Event::AtStore {
+                            id,
+                            op,
+                            response_delay,
+                        },
                     );
                 }
             }
-            Op::Exchange(..) | Op::Revoke(_) => {
-                let timeout = match &op {
-                    Op::Exchange(_, timeout) => timeout.as_secs_f64(),
-                    _ => 10.0,
+            Op::Exchange { .. } | Op::Revoke { .. } => {
+                let (timeout, timeout_answer) = match &op {
+                    Op::Exchange { timeout, .. } => (timeout.as_secs_f64(), Answer::NoResponse),
+                    _ => (10.0, Answer::Revoked(false)),
                 };
-                let is_exchange = matches!(op, Op::Exchange(..));
+                machine.is_exchanging = matches!(op, Op::Exchange { .. });
                 let mut delay = match self.random.chance(self.scenario.get("slow_server")) {
                     true => self.random.in_range(1.0, 9.0),
                     false => self.random.in_range(0.02, 0.4),
@@ -467,25 +498,26 @@ impl Simulation {
                 if self.random.chance(self.scenario.get("very_slow_server")) {
                     delay = self.random.in_range(10.0, 40.0);
                 }
-                let is_lost = self.random.chance(self.scenario.get("lose_server"));
-                let timeout_answer = if is_exchange {
-                    Answer::NoResponse
-                } else {
-                    Answer::Revoked(false)
-                };
-                self.machines[id].is_exchanging = is_exchange;
-                self.schedule(time + timeout, Event::Answer(id, number, timeout_answer));
+                let is_response_lost = self.random.chance(self.scenario.get("lose_server"));
+                self.schedule(time + timeout, Event::Answer(id, timeout_answer));
                 if !self.random.chance(self.scenario.get("lose_server"))
                     && !self.scenario.has("server_down")
                 {
-                    self.schedule(time + delay, Event::AtServer(id, number, op, is_lost));
+                    self.schedule(
+                        time + delay,
+                        Event::AtServer {
+                            id,
+                            op,
+                            is_response_lost,
+                        },
+                    );
                 }
             }
         }
     }
 
     /// Handles a request at the store.
-    fn at_store(&mut self, id: usize, number: u64, op: Op, response_delay: Option<f64>) {
+    fn at_store(&mut self, id: OpId, op: Op, response_delay: Option<f64>) {
         let time = self.time();
         if self
             .outage
@@ -494,8 +526,13 @@ impl Simulation {
             return;
         }
         let answer = match op {
-            Op::Get(_) => Answer::Entry(self.version.to_string(), self.entry.clone()),
-            Op::Put(expected, kind, content, _) => {
+            Op::Get { .. } => Answer::Entry(self.version.to_string(), self.entry.clone()),
+            Op::Put {
+                expected,
+                kind,
+                content,
+                ..
+            } => {
                 let is_expected =
                     expected.is_none_or(|version| version == self.version.to_string());
                 if !is_expected {
@@ -508,8 +545,9 @@ impl Simulation {
                         self.stored_at.entry(token_of(&session)).or_insert(time);
                     }
                     if kind == PutKind::Result {
-                        self.machines[id].has_unsaved_tokens = false;
-                        if time - self.machines[id].lease_put_at > 30.0 {
+                        let machine = &mut self.machines[id.machine];
+                        machine.has_unsaved_tokens = false;
+                        if time - machine.lease_put_at > 30.0 {
                             self.unrecoverable.insert("result later than the lease");
                         }
                     }
@@ -519,37 +557,39 @@ impl Simulation {
             _ => unreachable!(),
         };
         if let Some(delay) = response_delay {
-            self.schedule(time + delay, Event::Answer(id, number, answer));
+            self.schedule(time + delay, Event::Answer(id, answer));
         }
     }
 
     /// Handles a request at the server.
-    fn at_server(&mut self, id: usize, number: u64, op: Op, is_lost: bool) {
-        let is_waiting = self.machines[id].op_number == number;
+    fn at_server(&mut self, id: OpId, op: Op, is_response_lost: bool) {
+        let time = self.time();
+        let machine = &mut self.machines[id.machine];
+        let is_waiting = machine.op_number == id.number;
         let answer = match op {
-            Op::Exchange(token, _) => {
+            Op::Exchange { token, .. } => {
                 if !is_waiting {
                     self.unrecoverable
                         .insert("request arrived after its sender gave up");
                 }
-                let answer = self.server.exchange(&token, self.time());
+                let answer = self.server.exchange(&token, time);
                 if matches!(answer, Answer::Tokens(_)) {
-                    if self.machines[id].answer_sender.is_none() || is_lost || !is_waiting {
+                    if machine.answer_sender.is_none() || is_response_lost || !is_waiting {
                         self.unrecoverable.insert("answer lost");
                     } else {
-                        self.machines[id].has_unsaved_tokens = true;
+                        machine.has_unsaved_tokens = true;
                     }
                 }
                 answer
             }
-            Op::Revoke(token) => {
+            Op::Revoke { token } => {
                 self.server.revoke(&token);
                 Answer::Revoked(true)
             }
             _ => unreachable!(),
         };
-        if !is_lost {
-            self.deliver_answer(id, number, answer);
+        if !is_response_lost {
+            self.deliver_answer(id, answer);
         }
     }
 }

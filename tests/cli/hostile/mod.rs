@@ -124,22 +124,22 @@ fn one(
             "{output:?}"
         );
     }
-    let told = format!("{}{}", output.stdout, output.stderr);
+    let printed = format!("{}{}", output.stdout, output.stderr);
     let stored: serde_json::Value = serde_json::from_slice(entry).unwrap();
     for key in ["refresh_token", "access_token"] {
         // `token` prints the previous access token if the server issued no new one.
         let is_asked_for = command[0] == "token" && key == "access_token";
         let secret = stored[key].as_str().unwrap();
         prop_assert!(
-            is_asked_for || !told.contains(secret),
+            is_asked_for || !printed.contains(secret),
             "the {key} was printed by {command:?}"
         );
     }
-    prop_assert!(!told.contains(PASSWORD));
+    prop_assert!(!printed.contains(PASSWORD));
     if command[0] != "api" {
         prop_assert!(
-            !told.chars().any(|c| c.is_control() && c != '\n'),
-            "{told:?}"
+            !printed.chars().any(|c| c.is_control() && c != '\n'),
+            "{printed:?}"
         );
     }
     let ends = ["logout", "login", "signup"].contains(&command[0]);
@@ -171,7 +171,7 @@ fn answers(cases: u32) {
             scope.spawn(|| some_answers(cases / threads));
         }
     });
-    println!("{cases} hostile answers in {:.0?}", started.elapsed());
+    println!("{cases} hostile responses in {:.0?}", started.elapsed());
 }
 
 fn some_answers(cases: u32) {
@@ -234,27 +234,27 @@ fn texts_of_the_server() {
     ] {
         for mode in ["-v", "--json"] {
             let output = world.run_stdin(b"wrong", &[command, &[mode]].concat());
-            let told = format!("{}{}", output.stdout, output.stderr);
+            let printed = format!("{}{}", output.stdout, output.stderr);
             assert!(
-                !told.chars().any(|c| c.is_control() && c != '\n'),
+                !printed.chars().any(|c| c.is_control() && c != '\n'),
                 "{command:?}"
             );
-            assert!(!told.contains('\u{202e}'), "{command:?} {mode}");
+            assert!(!printed.contains('\u{202e}'), "{command:?} {mode}");
             // With --json, the account is data: it is complete, and escaped as JSON.
             if mode == "--json" && command[0] == "whoami" {
                 assert!(output.stdout.contains("\\u001b"), "{command:?}");
                 continue;
             }
             for word in ["52;c;", "8;;https", "[31m"] {
-                assert!(!told.contains(word), "{command:?} {mode}: {word:?}");
+                assert!(!printed.contains(word), "{command:?} {mode}: {word:?}");
             }
             assert!(
-                told.len() < 200_000,
+                printed.len() < 200_000,
                 "{command:?} {mode}: {} bytes",
-                told.len()
+                printed.len()
             );
             assert!(
-                told.contains('é') || command[0] == "login",
+                printed.contains('é') || command[0] == "login",
                 "honest text stays"
             );
         }

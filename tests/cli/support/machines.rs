@@ -60,7 +60,7 @@ impl HelperWorld {
             "pgrep -f [r]ememberizer-store-odd -u \"$(id -u)\" | while read -r p; do \
              tr '\\0' '\\n' <\"/proc/$p/environ\" | grep -q \"^HOME=$HOME\" && echo \"$p\"; done",
         );
-        assert_eq!(left.stdout, "", "{context}: left behind");
+        assert_eq!(left.stdout, "", "{context}: helpers still run");
     }
 
     pub fn shell(&self, script: &str) -> Output {
