@@ -46,7 +46,7 @@ impl<'a> SessionStore<'a> {
         Self { store, profile }
     }
 
-    /// Returns the session, or `None` if there is none.
+    /// Returns the session, if there is one.
     ///
     /// If the caller does not hold the profile's lock, another run may replace the parts
     /// of a split session while they are read. Therefore, if the parts cannot be joined,
@@ -61,6 +61,7 @@ impl<'a> SessionStore<'a> {
         self.read_with(|account| self.store.read_despite_exposure(account))
     }
 
+    /// Reads the session. `read` reads the profile's entry.
     fn read_with(
         &self,
         read: impl Fn(&str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError>,
@@ -99,7 +100,7 @@ impl<'a> SessionStore<'a> {
         Ok((version, entry.transpose()?))
     }
 
-    /// Replaces the session of the profile. It is durable when this returns.
+    /// Replaces the session of the profile. The new session is durable when this returns.
     pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check_lock(lock)?;
         if let Some(versioned) = self.store.as_versioned()? {

@@ -190,23 +190,21 @@ struct Fields<'a>(LazyObject<'a>);
 impl<'a> Fields<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, MalformedLine> {
         const NOT_FLAT: MalformedLine = MalformedLine("a line is not a flat JSON object");
-        let members: LazyObject<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
+        let object: LazyObject<'a> = serde_json::from_slice(line).map_err(|_| NOT_FLAT)?;
         let is_nested = |value: &str| value.starts_with(['{', '[']);
         // Only the protocol versions in the first line are a list.
-        let mut values = members.0.iter().filter(|(key, _)| key != "v");
-        if values.any(|(_, value)| is_nested(value.get())) || members.duplicate().is_some() {
+        let mut values = object.0.iter().filter(|(key, _)| key != "v");
+        if values.any(|(_, value)| is_nested(value.get())) || object.duplicate().is_some() {
             return Err(NOT_FLAT);
         }
-        Ok(Self(members))
+        Ok(Self(object))
     }
 
     fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, MalformedLine> {
-        let Some((_, value)) = self.0.0.iter().find(|(name, _)| name == key) else {
-            return Ok(None);
-        };
-        let value = serde_json::from_str(value.get());
-        value
-            .map(Some)
+        let value = self.0.get(key);
+        let parsed = value.map(|value| serde_json::from_str(value.get()));
+        parsed
+            .transpose()
             .map_err(|_| MalformedLine("a value has the wrong type"))
     }
 
