@@ -68,7 +68,7 @@ impl<'h> Context<'h> {
 
     /// Returns the directory for token files: below `XDG_RUNTIME_DIR`, which is emptied at
     /// reboot, or else below the data directory.
-    pub(crate) fn run_dir(&self) -> PathBuf {
+    pub(crate) fn runtime_dir(&self) -> PathBuf {
         (self.host.read_variable)("XDG_RUNTIME_DIR")
             .map(PathBuf::from)
             .filter(|dir| dir.is_absolute() && dir.is_dir())

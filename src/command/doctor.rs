@@ -63,7 +63,7 @@ fn remove_leftovers(context: &Context<'_>, findings: &mut Findings<'_>) {
             format!("removed {removed_count} browser profile(s) that a killed login had left");
         findings.ok("browser", text);
     }
-    let removed_count = TokenFile::remove_stale(&context.run_dir());
+    let removed_count = TokenFile::remove_stale(&context.runtime_dir());
     if removed_count > 0 {
         let text = format!("removed {removed_count} token file(s) that a killed exec had left");
         findings.ok("exec", text);

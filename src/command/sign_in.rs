@@ -153,23 +153,22 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
 /// Returns whether the server refused the input, such as the password. A missing or wrong
 /// captcha response does not count.
 pub(super) fn is_input_refused(error: &Error) -> bool {
-    let Error::Session(SessionError::Api(ApiError::Refused {
-        captcha_required, ..
-    })) = error
-    else {
-        return false;
-    };
-    !captcha_required
+    matches!(
+        error,
+        Error::Session(SessionError::Api(ApiError::Refused {
+            captcha_required: false,
+            ..
+        }))
+    )
 }
 
 /// Returns whether the server refused the field `name`.
 pub(super) fn is_field_refused(error: &Error, name: &str) -> bool {
-    match error {
-        Error::Session(SessionError::Api(ApiError::Refused { fields, .. })) => {
-            fields.iter().any(|(field, _)| field == name)
-        }
-        _ => false,
-    }
+    matches!(
+        error,
+        Error::Session(SessionError::Api(ApiError::Refused { fields, .. }))
+            if fields.iter().any(|(field, _)| field == name)
+    )
 }
 
 /// Prints an error without a hint, since the user is asked again.

@@ -134,7 +134,7 @@ pub(super) fn run(
         let _waiting = context.terminal.spin("waiting for the server");
         match manager.client.account(&access.value) {
             Ok(account) => Some(account.get("email")?.as_str()?.to_owned()),
-            // Continue: the session is stored. Only the login name stays unknown.
+            // Continue: the session is stored, and only its login stays unknown.
             Err(error) => {
                 context
                     .terminal

@@ -23,7 +23,7 @@ Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
 6 secret store failed; 9 locked by another process")]
 pub(crate) struct Args {
     /// Renew the token first if it expires within this time, such as 90s or 5m
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s", hide_default_value = false)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration, default_value = "30s")]
     min_ttl: Duration,
     /// Print the refresh token instead, to move the session to another machine
     #[arg(long, conflicts_with = "header")]

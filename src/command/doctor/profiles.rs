@@ -16,7 +16,7 @@ struct UnusableStore<'a> {
     profiles: Vec<&'a str>,
 }
 
-/// The session of the profile in use, which the checks before have read.
+/// The session of the profile in use, as an earlier check has read it.
 pub(super) enum SessionInUse {
     Read(Option<Session>),
     /// Reading failed, which has been reported.
@@ -60,6 +60,7 @@ pub(super) fn check(
             continue;
         };
         let helper = (!StoreKind::BUILT_IN.contains(&manager.store)).then_some(manager.store);
+        // Search also the stores that the profile does not use: a session may be left there.
         for store in stores.clone().chain(helper) {
             let is_profile_store = store == manager.store;
             if is_profile_store && *name == settings.profile_name {
@@ -69,9 +70,9 @@ pub(super) fn check(
                 continue;
             }
             if let Some(unusable) = unusable_stores.iter_mut().find(|s| s.store == store) {
-                unusable
-                    .profiles
-                    .extend(is_profile_store.then_some(name.as_str()));
+                if is_profile_store {
+                    unusable.profiles.push(name.as_str());
+                }
                 continue;
             }
             match manager.entry_in(store).read() {
@@ -92,11 +93,11 @@ pub(super) fn check(
                     unusable_stores.push(UnusableStore {
                         store,
                         error,
-                        profiles: is_profile_store
-                            .then_some(name.as_str())
-                            .into_iter()
-                            .collect(),
-                    })
+                        profiles: match is_profile_store {
+                            true => vec![name.as_str()],
+                            false => Vec::new(),
+                        },
+                    });
                 }
                 Err(error) if is_profile_store => {
                     let text = format!("the session of {name} cannot be read: {error}");
@@ -153,8 +154,10 @@ fn check_session(
         let text = format!("{name} is recorded as signed out, but has a session");
         warn(text, format!("end it: {}", command_line("logout")));
     }
-    // For the profile in use, the check of its session has reported this.
-    if let (Some(pending), true) = (&session.pending, *name != context.settings.profile_name) {
+    // For the profile in use, an earlier check has reported a pending exchange.
+    if let Some(pending) = &session.pending
+        && *name != context.settings.profile_name
+    {
         let (text, fix) = describe_pending(pending, &command_line("refresh"));
         warn(format!("{name}: {text}"), fix);
     }

@@ -35,7 +35,7 @@ pub(super) fn supervise(
     min_ttl: Duration,
     mut command: Command,
 ) -> Result<i32, Error> {
-    let file = TokenFile::create(&context.run_dir())?;
+    let file = TokenFile::create(&context.runtime_dir())?;
     command.env(TOKEN_FILE, file.path());
     let mut updater = FileUpdater {
         context,
@@ -64,7 +64,7 @@ pub(super) fn supervise(
             drop(status_sender.send(status));
         })?;
     loop {
-        match status_receiver.recv_timeout(updater.pause()) {
+        match status_receiver.recv_timeout(updater.time_until_check()) {
             Ok(status) => return Ok(exit_code(status?)),
             Err(RecvTimeoutError::Timeout) => updater.renew(&mut credential),
             Err(RecvTimeoutError::Disconnected) => {
@@ -174,7 +174,7 @@ impl FileUpdater<'_> {
 
     /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, but before
     /// the token is removed from the file, and at most two thirds of the lifetime.
-    fn threshold(&self) -> Duration {
+    fn renewal_threshold(&self) -> Duration {
         let threshold = self.min_ttl.max(2 * EXPIRY_MARGIN);
         let max = self.lifetime().map(|lifetime| lifetime * 2 / 3);
         max.map_or(threshold, |max| threshold.min(max))
@@ -187,14 +187,14 @@ impl FileUpdater<'_> {
     }
 
     /// Returns how long to wait for the command before the next check of the token.
-    fn pause(&self) -> Duration {
-        let time_until_check = match self.remaining() {
+    fn time_until_check(&self) -> Duration {
+        let time = match self.remaining() {
             // After a failure, retry several times before the token expires.
             Remaining::Time(remaining) if self.last_failure_code.is_some() => remaining / 4,
-            Remaining::Time(remaining) => remaining.saturating_sub(self.threshold()),
+            Remaining::Time(remaining) => remaining.saturating_sub(self.renewal_threshold()),
             Remaining::Expired | Remaining::Unknown => MAX_PAUSE,
         };
-        time_until_check.clamp(MIN_PAUSE, MAX_PAUSE)
+        time.clamp(MIN_PAUSE, MAX_PAUSE)
     }
 
     /// Renews the token if its remaining lifetime is at most the threshold. Reports a
@@ -204,14 +204,14 @@ impl FileUpdater<'_> {
         let is_due = match self.remaining() {
             Remaining::Unknown => false,
             Remaining::Expired => true,
-            Remaining::Time(remaining) => remaining <= self.threshold(),
+            Remaining::Time(remaining) => remaining <= self.renewal_threshold(),
         };
         if !is_due {
             return;
         }
         let terminal = self.context.terminal;
         let renewed = credential
-            .renew_if_expires_within(self.threshold() + self.round_trip)
+            .renew_if_expires_within(self.renewal_threshold() + self.round_trip)
             .map_err(Error::from)
             .and_then(|()| self.write(credential));
         match renewed {
