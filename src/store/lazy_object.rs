@@ -17,11 +17,6 @@ pub(super) struct LazyObject<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 pub(super) struct JsonStr<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 impl<'a> LazyObject<'a> {
-    pub(super) fn get(&self, key: &str) -> Option<&'a RawValue> {
-        let member = self.0.iter().find(|(other, _)| other == key);
-        member.map(|(_, value)| *value)
-    }
-
     /// Returns the first member with the same key as an earlier member.
     pub(super) fn duplicate(&self) -> Option<&(Cow<'a, str>, &'a RawValue)> {
         let mut seen = std::collections::HashSet::new();

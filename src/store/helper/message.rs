@@ -185,7 +185,9 @@ fn decode(text: &str) -> Result<Zeroizing<Vec<u8>>, MalformedLine> {
 }
 
 /// The fields of one line: an object without duplicate keys, nested objects and lists.
-struct Fields<'a>(LazyObject<'a>);
+struct Fields<'a> {
+    object: LazyObject<'a>,
+}
 
 impl<'a> Fields<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, MalformedLine> {
@@ -197,12 +199,12 @@ impl<'a> Fields<'a> {
         if values.any(|(_, value)| is_nested(value.get())) || object.duplicate().is_some() {
             return Err(NOT_FLAT);
         }
-        Ok(Self(object))
+        Ok(Self { object })
     }
 
     fn get<T: Deserialize<'a>>(&self, key: &str) -> Result<Option<T>, MalformedLine> {
-        let value = self.0.get(key);
-        let parsed = value.map(|value| serde_json::from_str(value.get()));
+        let field = self.object.0.iter().find(|(name, _)| name == key);
+        let parsed = field.map(|(_, value)| serde_json::from_str(value.get()));
         parsed
             .transpose()
             .map_err(|_| MalformedLine("a value has the wrong type"))

@@ -1,4 +1,4 @@
-//! `Set-Cookie` headers, one a line, to tokens. The first line is the `Date`.
+//! Reads tokens from `Set-Cookie` headers, one per line. The first line is the `Date` header.
 
 use crate::model;
 
@@ -26,7 +26,7 @@ mod api {
     }
 }
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let mut lines = data.split(|&byte| byte == b'\n');
     let date = lines.next().and_then(|line| std::str::from_utf8(line).ok());
@@ -38,12 +38,16 @@ pub(crate) fn check(data: &[u8]) {
         let refresh = grant.refresh.as_ref().map(|t| t.value.secret().expose());
         [access.map(str::to_owned), refresh.map(str::to_owned)]
     };
-    assert_eq!(texts(&grant), texts(&again), "the same answer twice");
+    assert_eq!(
+        texts(&grant),
+        texts(&again),
+        "two reads have the same result"
+    );
     for text in texts(&grant).into_iter().flatten() {
-        assert!(!text.is_empty(), "an empty value is no token");
+        assert!(!text.is_empty(), "an empty value is not a token");
         assert!(
             text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b';'),
-            "a token goes back in a header: {text:?}"
+            "a token can be sent in a header: {text:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Cookies that a person copied out of a browser, in any form.
+//! Finds a cookie in text that a user copied from a browser.
 
 #[expect(dead_code, reason = "the program uses the rest of these files")]
 #[path = "../../../src/takeover"]
@@ -19,24 +19,25 @@ mod takeover {
 
 pub(crate) use takeover::find;
 
-/// The values in the seeds begin so. A host name, which errors show, has no such character.
+/// The cookie values in the seeds begin with this text. Errors show host names, which cannot contain
+/// its underscore.
 const VALUE: &str = "secret_";
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let found = find(data);
-    assert_eq!(found, find(data), "the same answer twice");
+    assert_eq!(found, find(data), "two searches have the same result");
     match found {
         Ok(value) => {
             let fits = value.bytes().all(|b| b.is_ascii_graphic() && b != b';');
             assert!(
                 fits && !value.is_empty(),
-                "goes back in a header: {value:?}"
+                "the value can be sent in a header: {value:?}"
             );
         }
         Err(error) => {
             let shown = error.to_ascii_lowercase();
-            assert!(!shown.contains(VALUE), "shows a value: {error}");
+            assert!(!shown.contains(VALUE), "the error quotes a value: {error}");
         }
     }
 }

@@ -1,22 +1,22 @@
-//! What a store holds for a profile to a session, whole or in parts. The first
-//! byte says whether the store has a limit; parts are the pieces between NULs.
+//! Reads a session from a store. The first byte states whether the store limits the size
+//! of entries. NUL bytes separate the profile's entry and the parts of a split session.
 
 use rememberizer_cli::model::ProfileName;
 use rememberizer_cli::store::{SecretStore, SessionStore, StoreError, StoreKind};
 use zeroize::Zeroizing;
 
-struct Held<'d> {
-    limit: Option<usize>,
+struct FuzzedStore<'d> {
+    max_secret_bytes: Option<usize>,
     pieces: Vec<&'d [u8]>,
 }
 
-impl SecretStore for Held<'_> {
+impl SecretStore for FuzzedStore<'_> {
     fn kind(&self) -> StoreKind {
         StoreKind::Keyring
     }
 
     fn max_secret_bytes(&self) -> Option<usize> {
-        self.limit
+        self.max_secret_bytes
     }
 
     fn read(&self, account: &str) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {
@@ -39,13 +39,13 @@ impl SecretStore for Held<'_> {
     }
 }
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else {
         return;
     };
-    let store = Held {
-        limit: (kind % 2 == 1).then_some(2560),
+    let store = FuzzedStore {
+        max_secret_bytes: (kind % 2 == 1).then_some(2560),
         pieces: rest.split(|&byte| byte == 0).collect(),
     };
     let profile = ProfileName::default();
@@ -58,11 +58,11 @@ pub(crate) fn check(data: &[u8]) {
             assert!(again.is_ok_and(|s| s.is_some_and(|s| s.has_same_tokens(&session))));
         }
         Err(error) => {
-            // Whatever was read may be a secret: no error quotes it.
-            let told = format!("{error} {:?}", error.hint);
+            // An error must not quote the entry, which may contain a secret.
+            let shown = format!("{error} {:?}", error.hint);
             for word in rest.split(|b| !b.is_ascii_alphanumeric()) {
                 let word = std::str::from_utf8(word).unwrap_or_default();
-                assert!(word.len() < 16 || !told.contains(word), "{told}");
+                assert!(word.len() < 16 || !shown.contains(word), "{shown}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! The body of an error to the text that a person reads. The first byte chooses
-//! the content type.
+//! Parses the body of an error response into the text that is printed. The first byte
+//! determines the content type.
 
 use rememberizer_cli::terminal::clean;
 
@@ -16,7 +16,7 @@ mod api {
     }
 }
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Some((kind, body)) = data.split_first() else {
         return;
@@ -32,20 +32,17 @@ pub(crate) fn check(data: &[u8]) {
         .iter()
         .flat_map(|(name, texts)| std::iter::once(name).chain(texts));
     for text in message.iter().chain(texts) {
-        assert!(
-            text.chars().count() <= 600,
-            "no more than fits on a screen: {text:?}"
-        );
+        assert!(text.chars().count() <= 600, "the text is short: {text:?}");
         let shown = clean(text);
         assert!(
             !shown.chars().any(|c| c.is_control() && c != '\n'),
-            "nothing reaches the terminal that it obeys: {shown:?}"
+            "the text has no control characters: {shown:?}"
         );
         assert!(
             !shown
                 .chars()
                 .any(|c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')),
-            "nothing turns the text around: {shown:?}"
+            "the text has no characters that change its direction: {shown:?}"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `profiles.json` to profiles: the readers agree with each other.
+//! Parses `profiles.json`: the functions that read all profiles or only one must agree.
 
 #[path = "../../../src/store/profiles"]
 mod read {
@@ -8,13 +8,13 @@ mod read {
 
     pub(crate) use rememberizer_cli::store::{Profile, UnknownKey};
 
-    /// As `src/store/profiles.rs` has it.
+    /// The same as in `src/store/profiles.rs`.
     const VERSION: u64 = 1;
 }
 
 use read::document::Document;
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -32,14 +32,14 @@ pub(crate) fn check(data: &[u8]) {
     let Ok((default, all)) = document.all() else {
         return;
     };
-    let unknown = document.unknown_keys().expect("what can be read whole");
+    let unknown = document.unknown_keys().expect("the document is valid");
     for key in &unknown {
         assert!(key.line > 0 && key.column > 0, "{key:?}");
     }
-    let chosen = document.select(None).expect("can be read in part");
-    assert_eq!(chosen.name, default);
+    let selected = document.select(None).expect("the document is valid");
+    assert_eq!(selected.name, default);
     for (name, profile) in &all {
-        let selected = document.select(Some(name)).expect("each of them");
+        let selected = document.select(Some(name)).expect("the document is valid");
         assert_eq!(selected.profile.as_ref(), Some(profile));
         assert_eq!(selected.default_name, default);
     }

@@ -1,11 +1,11 @@
-//! What a person types where one word is wanted: durations, names, addresses.
+//! Parses words of the command line: durations, profile names and API URLs.
 
 use std::time::Duration;
 
 use rememberizer_cli::globals::parse_duration;
 use rememberizer_cli::model::{ApiUrl, ProfileName};
 
-/// Panics where the property does not hold.
+/// Panics if the property does not hold.
 pub(crate) fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -26,7 +26,7 @@ pub(crate) fn check(data: &[u8]) {
         assert_eq!(
             shown.parse().as_ref(),
             Ok(&api_url),
-            "a normal form: {shown}"
+            "the URL is normalized: {shown}"
         );
         assert!(!shown.contains(['?', '#', '\\', ' ', '\n']), "{shown}");
         assert!(!api_url.host_and_port().contains('@'), "{shown}");
@@ -36,7 +36,7 @@ pub(crate) fn check(data: &[u8]) {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             assert!(
                 host.starts_with("127.") || name == "localhost" || host.starts_with("[::1]"),
-                "in the clear to {host}"
+                "http to {host}"
             );
         }
     }

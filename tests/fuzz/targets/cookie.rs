@@ -1,4 +1,4 @@
-//! `Set-Cookie` headers, one a line, to tokens. The first line is the `Date`.
+//! Fuzzes the property in `properties/cookie.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Cookies that a person copied out of a browser, in any form.
+//! Fuzzes the property in `properties/cookie_text.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a store holds for a profile to a session, whole or in parts. The first
+//! Fuzzes the property in `properties/entry.rs`.
 
 #![no_main]
 

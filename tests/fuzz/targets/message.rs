@@ -1,4 +1,4 @@
-//! The body of an error to the text that a person reads. The first byte chooses
+//! Fuzzes the property in `properties/message.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! `profiles.json` to profiles: the readers agree with each other.
+//! Fuzzes the property in `properties/profiles.rs`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! What a person types where one word is wanted: durations, names, addresses.
+//! Fuzzes the property in `properties/words.rs`.
 
 #![no_main]
 
