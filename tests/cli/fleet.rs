@@ -625,7 +625,7 @@ fn vault_is_unreachable() {
     assert!(!first_line.ends_with("000"), "{output:#?}");
 }
 
-/// Machines with a stand-in for ssh, which runs its command in another home.
+/// Creates machines with a simulated ssh, which runs its command in another home directory.
 fn with_ssh() -> Machines {
     let helper_world = HelperWorld::new(Store::File);
     let server = helper_world.world.home().join("server");

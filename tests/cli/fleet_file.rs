@@ -32,6 +32,11 @@ pub fn tests() -> Vec<Test> {
         .needs(&python),
         test("fleet_file::a_failure_is_shared", a_failure_is_shared).needs(&python),
         test(
+            "fleet_file::an_earlier_failure_is_not_shared",
+            an_earlier_failure_is_not_shared,
+        )
+        .needs(&python),
+        test(
             "fleet_file::a_store_that_overwrites_is_refused",
             a_store_that_overwrites_is_refused,
         )
@@ -194,6 +199,29 @@ fn a_failure_is_shared() {
         assert!(text.contains("another run could not renew"), "{text}");
     }
     assert_eq!(api.count(REFRESH), 1);
+}
+
+/// A run reads the session, and another run then fails to renew it. The first run later gets a
+/// 401. It did not wait for the other run, so it renews the session itself.
+fn an_earlier_failure_is_not_shared() {
+    let machines = Machines::on_a_file(Settings::default());
+    let api = &machines.helper_world.world.api;
+    machines.login("+0", "one").expect(0);
+    machines.join("two");
+    // Each machine compares its clock with the server's first.
+    machines.run("two", &["token"]).expect(0);
+    api.clear_requests();
+    api.fault(Fault::status(401, BodyKind::Html).at("/account/"));
+    api.set(|settings| {
+        let delay = Delay::before(Duration::from_secs(3)).at("/account/");
+        settings.delays.push(delay);
+    });
+    let first = machines.spawn("two", &["whoami"]);
+    wait_until("the request begins", || api.count("/account/") > 0);
+    api.fault(Fault::status(503, BodyKind::Html).at("/auth/custom-refresh/"));
+    machines.run("one", &["refresh"]).expect(5);
+    Output::from_process(first.wait_with_output().unwrap()).expect(0);
+    assert_eq!(api.exchanges(), 1);
 }
 
 /// The helper claims that its store compares versions, but the store does not.

@@ -184,7 +184,7 @@ fn run_steps(machine: &Machine<'_>, secrets: &Secrets, steps: &[Step]) -> Output
 
 /// Checks a recipe that passes the session from one job to the next. `job` runs a whole job on
 /// a new machine.
-fn hand_over(world: &World, secrets: &Secrets, job: impl Fn(&Machine<'_>) -> Output) {
+fn check_session_passing(world: &World, secrets: &Secrets, job: impl Fn(&Machine<'_>) -> Output) {
     let name = "REMEMBERIZER_TOKEN";
     let run = |number: u32| job(&Machine::new(world, &format!("runner-{number}")));
     let mut last = world.api.begin_session(EMAIL).refresh.unwrap();
@@ -247,7 +247,7 @@ fn github() {
         machine.command("gh", &gh);
         run_steps(machine, &secrets, &steps)
     };
-    hand_over(&world, &secrets, job);
+    check_session_passing(&world, &secrets, job);
 
     // No token is used while the secret store is unavailable.
     let token = secrets.get("REMEMBERIZER_TOKEN");
@@ -263,7 +263,7 @@ fn gitlab() {
     let world = World::new(Store::File);
     let secrets = Secrets::new(&world);
     let script = gitlab_script(&recipe("gitlab"));
-    hand_over(&world, &secrets, |machine| {
+    check_session_passing(&world, &secrets, |machine| {
         let header = machine.home().join("writer");
         std::fs::write(&header, "PRIVATE-TOKEN: writer\n").unwrap();
         let arguments = format!(

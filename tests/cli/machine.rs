@@ -346,7 +346,7 @@ fn interrupt_file_operations(injection: Injection) {
         }
     }
     println!(
-        "{injected} file operations {}: {lost} sessions lost, each of them told",
+        "{injected} file operations {}: {lost} sessions lost, each of them reported",
         if fail { "failed" } else { "killed" }
     );
     assert!(injected > 8, "only {injected}");

@@ -232,7 +232,7 @@ fn not_in_a_panic() {
     drop(std::panic::take_hook());
     std::panic::set_hook(Box::new(move |panic| previous(panic)));
     let printed = printed.lock().unwrap();
-    println!("{struck} panics, {} bytes told", printed.len());
+    println!("{struck} panics, {} bytes printed", printed.len());
     assert!(struck > 5 && printed.contains("a clock") && printed.contains("rememberizer_cli::"));
     secrets.sort();
     secrets.dedup();

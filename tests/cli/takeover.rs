@@ -339,9 +339,9 @@ fn policy() {
         mount --bind "$HOME/chromium" /etc/chromium && exec chromium --headless=new --no-sandbox "$@"
     ' sh "$@""#;
     let output = run(&world, &script(&world, "browser", text), &page(&world, "")).expect(1);
-    let told =
+    let message =
         "it exited without a response: DevTools remote debugging is disallowed by the system admin";
-    assert!(output.stderr.contains(told), "{output:?}");
+    assert!(output.stderr.contains(message), "{output:?}");
     assert!(output.stderr.contains("login --cookies FILE"), "{output:?}");
     assert!(!output.stderr.contains("a browser window opens"));
     expect_gone(&world);
@@ -351,7 +351,7 @@ fn no_browser() {
     let world = World::new(Store::File);
     let empty = world.home().join("empty");
     let path = [("PATH", empty.to_str().unwrap()), ("DISPLAY", ":9")];
-    for (flag, told) in [
+    for (flag, message) in [
         ("--browser", "no browser of the Chromium family was found"),
         ("--browser=chrome", "browser not found: chrome"),
         ("--browser=firefox", "signing in does not work with firefox"),
@@ -360,7 +360,7 @@ fn no_browser() {
         let output = world
             .run_env(&path, &["login", flag, "--store=file"])
             .expect(1);
-        assert!(output.stderr.contains(told), "{output:?}");
+        assert!(output.stderr.contains(message), "{output:?}");
         assert!(output.stderr.contains("login --cookies FILE"), "{output:?}");
     }
 }

@@ -39,7 +39,7 @@ fn run(world: &World, headless: &str, plain: &str) -> Output {
 /// The error comes before the browser window opens.
 fn unusable() {
     let world = World::new(Store::File);
-    for (headless, told) in [
+    for (headless, message) in [
         ("exit 3", "it exited without a response\n"),
         (
             "echo 'policy forbids it' >&2; exit 3",
@@ -61,7 +61,7 @@ fn unusable() {
         let started = Instant::now();
         let output = run(&world, headless, "exit 0").expect(1);
         assert!(
-            output.stderr.contains("cannot be used: ") && output.stderr.contains(told),
+            output.stderr.contains("cannot be used: ") && output.stderr.contains(message),
             "{output:?}"
         );
         assert!(output.stderr.contains("--cookies"), "{output:?}");
