@@ -155,6 +155,20 @@ impl Resolver<'_> {
         Ok(value.unwrap_or(false))
     }
 
+    fn terminal_options(&mut self, globals: &Globals) -> Result<TerminalOptions, Failure> {
+        let term = self.env.value("TERM");
+        Ok(TerminalOptions {
+            quiet: self.boolean(globals.quiet, "REMEMBERIZER_QUIET")?,
+            verbose: self.boolean(globals.verbose, "REMEMBERIZER_VERBOSE")?,
+            no_input: self.boolean(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
+            color: self
+                .option(globals.color, "REMEMBERIZER_COLOR", parse_color)?
+                .unwrap_or_default(),
+            no_color_env: self.env.value("NO_COLOR").is_some(),
+            dumb: term.is_some_and(|term| term == "dumb"),
+        })
+    }
+
     /// Unwraps the result. On an error, collects the error and returns `fallback` if
     /// this resolver collects errors, otherwise returns the error.
     fn unwrap_or_collect<T>(
@@ -186,19 +200,8 @@ impl Settings {
             problems: Vec::new(),
         };
         let json = resolver.boolean(globals.json, "REMEMBERIZER_JSON")?;
-        host.terminal.configure(TerminalOptions {
-            quiet: resolver.boolean(globals.quiet, "REMEMBERIZER_QUIET")?,
-            verbose: resolver.boolean(globals.verbose, "REMEMBERIZER_VERBOSE")?,
-            no_input: resolver.boolean(globals.no_input, "REMEMBERIZER_NO_INPUT")?,
-            color: resolver
-                .option(globals.color, "REMEMBERIZER_COLOR", parse_color)?
-                .unwrap_or_default(),
-            no_color_env: resolver.env.value("NO_COLOR").is_some(),
-            dumb: resolver
-                .env
-                .value("TERM")
-                .is_some_and(|term| term == "dumb"),
-        });
+        let terminal_options = resolver.terminal_options(&globals)?;
+        host.terminal.configure(terminal_options);
         if purpose == Purpose::PrintOnly {
             return Ok(Self::without_profile(json));
         }

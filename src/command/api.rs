@@ -157,10 +157,10 @@ fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error
         body = Some(bytes.to_vec());
     }
     let method = args.method.as_deref().unwrap_or_default();
-    let has_query = ["get", "head"]
+    let puts_fields_into_query = ["get", "head"]
         .iter()
         .any(|name| method.eq_ignore_ascii_case(name));
-    if !args.fields.is_empty() && has_query {
+    if !args.fields.is_empty() && puts_fields_into_query {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(&args.fields);
         let separator = if path.contains('?') { '&' } else { '?' };

@@ -111,25 +111,28 @@ pub(super) fn revocation_text(revocation: &Revocation) -> String {
     }
 }
 
-/// The JSON code of a revocation. Of several sessions, the greatest code is reported.
+/// The JSON code of a [`Revocation`]. A logout that revokes several sessions reports the
+/// greatest code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RevocationCode {
-    NotAsked,
+    #[serde(rename = "not_asked")]
+    NotRequested,
     AlreadyEnded,
     Revoked,
     Refused,
-    Unreached,
+    #[serde(rename = "unreached")]
+    Failed,
 }
 
 impl From<&Revocation> for RevocationCode {
     fn from(revocation: &Revocation) -> Self {
         match revocation {
-            Revocation::NotRequested => Self::NotAsked,
+            Revocation::NotRequested => Self::NotRequested,
             Revocation::AlreadyEnded => Self::AlreadyEnded,
             Revocation::Revoked => Self::Revoked,
             Revocation::Refused(_) => Self::Refused,
-            Revocation::Failed(_) => Self::Unreached,
+            Revocation::Failed(_) => Self::Failed,
         }
     }
 }
