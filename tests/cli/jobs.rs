@@ -11,6 +11,7 @@ use crate::support::{Output, Store, Test, World, test};
 pub fn tests() -> Vec<Test> {
     vec![
         test("jobs::publish_and_read_github", publish_and_read_github),
+        test("jobs::first_token", first_token),
         test("jobs::github", github),
         test("jobs::gitlab", gitlab),
     ]
@@ -223,6 +224,29 @@ fn check_session_passing(world: &World, secrets: &Secrets, job: impl Fn(&Machine
         "{:?}",
         secrets.writes()
     );
+}
+
+/// Without a session, the recipe does not replace the secret. If the secret cannot be written,
+/// the session stays.
+fn first_token() {
+    let world = World::new(Store::File);
+    world.login();
+    let secrets = Secrets::new(&world);
+    let machine = Machine::of(&world);
+    let run = || machine.run(&BASH_E, &recipe("first-token"));
+
+    machine.command("gh", "#!/bin/sh\ncat > /dev/null\nexit 4\n");
+    run().expect(4);
+    world.run(&["whoami", "--offline"]).expect(0);
+
+    let gh = "secret set REMEMBERIZER_TOKEN --env rememberizer --repo OWNER/REPO";
+    machine.command("gh", &secrets.writer(gh, "REMEMBERIZER_TOKEN"));
+    run().expect(0);
+    let token = secrets.get("REMEMBERIZER_TOKEN");
+    secrets.assert_not_in_arguments(&token);
+    run().expect(3);
+    assert_eq!(secrets.get("REMEMBERIZER_TOKEN"), token);
+    assert!(world.api.refresh_works(&token), "the job can use it");
 }
 
 fn github() {

@@ -11,7 +11,7 @@ use crate::support::world::{EMAIL, PASSWORD};
 use crate::support::{Output, Part, Store, Test, World, on_both_stores, test};
 
 /// Every recipe that a test here, in `jobs` or in `fleet` runs.
-pub const NAMES: [&str; 17] = [
+pub const NAMES: [&str; 18] = [
     "curl",
     "prompt",
     "two-accounts",
@@ -23,6 +23,7 @@ pub const NAMES: [&str; 17] = [
     "publish-github",
     "publish-cron",
     "read-github",
+    "first-token",
     "github",
     "gitlab",
     "share",
