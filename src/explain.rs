@@ -27,7 +27,7 @@ pub(crate) fn to_failure(error: Error, command_line: CommandLineFn<'_>) -> Failu
 /// Returns the hint for a login or signup that needs a captcha response.
 fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
     format!(
-        "sign in in a browser window: {}; or give a response with --captcha TOKEN, or a browser's cookies: {}",
+        "sign in in a browser window: {}; or give a response with --captcha RESPONSE, or a browser's cookies: {}",
         command_line("login --browser"),
         command_line("login --cookies FILE")
     )

@@ -14,7 +14,7 @@ use crate::terminal::ColorChoice;
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Globals {
-    /// Profile to use [default: see `profile use`] [env: REMEMBERIZER_PROFILE]
+    /// Profile to use [default: the default profile] [env: REMEMBERIZER_PROFILE]
     #[arg(short, long, global = true, value_name = "NAME", add = crate::completers::profile_names())]
     pub(crate) profile: Option<ProfileName>,
     /// Base URL of the API [default: the profile's] [env: REMEMBERIZER_API_URL]

@@ -37,15 +37,15 @@ Examples:
   rememberizer api documents/ -f name=notes -f kind=text
 
 Exit codes: 3 not signed in, 4 refused by the server, 5 unavailable,
-8 too many requests")]
+6 secret store failed, 8 too many requests, 9 locked by another process")]
 pub(crate) struct Args {
     /// Path relative to the API URL, such as account/
     #[arg(value_name = "PATH")]
     path: String,
-    /// HTTP method [default: GET, or POST with a body]
+    /// HTTP method [default: GET; POST with --field or --input]
     #[arg(short = 'X', long, value_name = "METHOD")]
     method: Option<String>,
-    /// Add a string to the query (GET) or to the JSON body; repeatable
+    /// Add a string to the JSON body, or with -X GET to the query; repeatable
     #[arg(short = 'f', long = "field", value_name = "KEY=VALUE", value_parser = parse_field)]
     fields: Vec<(String, String)>,
     /// Send a file as the body, or stdin (-)

@@ -10,7 +10,7 @@ use crate::model::Secret;
 #[command(next_help_heading = "Captcha")]
 pub(crate) struct CaptchaArgs {
     /// Response to the service's captcha, valid for two minutes and one use
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "RESPONSE")]
     captcha: Option<String>,
 }
 

@@ -17,9 +17,9 @@ use profiles::SessionInUse;
 
 /// Check the setup and suggest fixes
 ///
-/// Checks the configuration, the variables in force, the secret store, the server
+/// Checks the configuration, the environment variables, the secret store, the server
 /// and the session of every profile. Writes, reads and removes a test entry in the
-/// store.
+/// store. Removes files that a killed `login --browser` or `exec --token-file` left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

@@ -20,7 +20,7 @@ pub(crate) struct PasswordArgs {
     /// Read the password from stdin
     #[arg(long)]
     pub(super) password_stdin: bool,
-    /// Read the password from a file, such as /dev/fd/3 [env: REMEMBERIZER_PASSWORD]
+    /// Read the password from a file, such as /dev/fd/3; REMEMBERIZER_PASSWORD can hold the password itself
     #[arg(long, value_name = "PATH", conflicts_with = "password_stdin", value_hint = clap::ValueHint::FilePath)]
     pub(super) password_file: Option<PathBuf>,
 }

@@ -14,8 +14,9 @@ use crate::session::{SessionError, SessionManager, TokenKind};
 
 /// Sign in
 ///
-/// At a terminal, asks how to sign in if the server is known to require a captcha,
-/// otherwise for login and password. Stores the session in the OS keyring.
+/// At a terminal, prompts for the missing inputs. If the server is known to require a
+/// captcha, asks first how to sign in. Stores the session in the OS keyring, or in the
+/// store that --store names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -23,7 +24,8 @@ Examples:
   rememberizer login --profile ci --refresh-token-stdin < token.txt
 
 Exit codes: 3 the browser was closed without signing in, 4 refused by the
-server, 5 unavailable, 6 secret store failed, 7 captcha required")]
+server, 5 unavailable, 6 secret store failed, 7 captcha required, 9 locked by
+another process")]
 pub(crate) struct Args {
     /// E-mail address or user name
     #[arg(value_name = "LOGIN", conflicts_with = "source")]

@@ -21,12 +21,14 @@ Examples:
   rememberizer logout --all --local
 
 Exit codes: 4 removed here, but the server refused to revoke it; 5 removed here,
-but the server could not be reached; 6 secret store failed")]
+but the server could not be reached; 6 secret store failed; 9 locked by another
+process")]
 pub(crate) struct Args {
     /// Sign out of every profile
     #[arg(long, conflicts_with = "profile")]
     all: bool,
-    /// Remove the session here without revoking it on the server
+    /// Remove the session here without revoking it on the server; a shared session stays
+    /// in its store
     #[arg(long)]
     local: bool,
 }

@@ -67,7 +67,7 @@ fn write_pages(command: &clap::Command, dir: &Path, date: &str) -> std::io::Resu
     let mut page = Vec::new();
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    synopsis_section(command).to_writer(&mut page)?;
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     if command.get_subcommands().any(|c| !c.is_hide_set()) {
@@ -80,6 +80,16 @@ fn write_pages(command: &clap::Command, dir: &Path, date: &str) -> std::io::Resu
     // mandoc warns about that, so replace them by `.sp`.
     let page = String::from_utf8_lossy(&page).replace("\n.br\n\n.br\n", "\n.sp\n");
     File::create(dir.join(man.get_filename()))?.write_all(page.as_bytes())
+}
+
+/// Returns the usage line of the help as a section. The synopsis of clap_mangen lists all
+/// flags, and lacks their values.
+fn synopsis_section(command: &clap::Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text([roman(usage.trim_start_matches("Usage: "))]);
+    roff
 }
 
 /// Converts the paragraphs at the end of the help to sections. `Examples:` and a line break

@@ -60,7 +60,7 @@ Exit codes: 1 no such profile, 2 no name given, and prompting is not possible")]
         #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
-    /// Change a setting of the profile in use; an empty value removes it
+    /// Change a setting of the profile in use; an empty value removes the setting
     Set(set::Args),
     /// Remove a profile and sign out of it
     #[command(after_help = "\

@@ -25,7 +25,7 @@ Examples:
   rememberizer signup --email ann@example.com --name Ann --password-file pw.txt
 
 Exit codes: 4 refused by the server, 5 unavailable, 6 secret store failed,
-7 captcha required")]
+7 captcha required, 9 locked by another process")]
 pub(crate) struct Args {
     /// E-mail address of the account
     #[arg(long, value_name = "ADDRESS", value_hint = clap::ValueHint::EmailAddress)]

@@ -19,7 +19,8 @@ Examples:
   rememberizer verify 123456
   rememberizer verify --code-stdin < code.txt
 
-Exit codes: 3 not signed in, 4 wrong code, 5 unavailable")]
+Exit codes: 3 not signed in, 4 wrong code, 5 unavailable, 6 secret store failed,
+9 locked by another process")]
 pub(crate) struct Args {
     /// Code from the e-mail
     #[arg(value_name = "CODE", conflicts_with = "code_stdin")]

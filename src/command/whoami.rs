@@ -26,7 +26,8 @@ Examples:
   rememberizer whoami --offline --expires-within 3days
 
 Exit codes: 3 not signed in, session ended by the server, or it expires soon
-(--expires-within); 5 unavailable; 6 secret store failed")]
+(--expires-within); 5 unavailable; 6 secret store failed; 9 locked by another
+process")]
 pub(crate) struct Args {
     /// Show stored data only, without a request
     #[arg(long, conflicts_with = "full")]

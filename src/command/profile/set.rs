@@ -14,16 +14,16 @@ use crate::store::{Profile, StoreKind};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Keys:
-  api_url          the API's base URL; another server ends the session
+  api_url          base URL of the API; changing the server ends the session
   store            keyring, file or helper:NAME[:LOCATION]; moves the session
-  login            the login that the next sign-in suggests
-  access_cookie    the name of the server's access cookie (access_token)
-  refresh_cookie   the name of the server's refresh cookie (refresh_token)
-  sign_in_url      the page to sign in on in a browser
-  sign_up_url      the page to sign up on in a browser
-  referer          the Referer header to send, for a server that checks it
-  on_rotate        a command that gets each new refresh token on its stdin
-  on_rotate_check  a command that must succeed before a refresh token is used
+  login            login that the next sign-in suggests
+  access_cookie    name of the server's access cookie [default: access_token]
+  refresh_cookie   name of the server's refresh cookie [default: refresh_token]
+  sign_in_url      page that `login --browser` opens
+  sign_up_url      page that `signup --browser` opens
+  referer          Referer header to send, for a server that checks it
+  on_rotate        command that gets each new refresh token on its stdin
+  on_rotate_check  command that must succeed before a refresh token is used
 
 Examples:
   rememberizer profile set store file --profile work
