@@ -16,7 +16,7 @@ use crate::session::{Credential, SessionError, SessionManager, TokenKind, TokenV
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  rememberizer token --header | curl -H @- https://api.rememberizer.ai/api/v1/account/
+  rememberizer token --header | curl -H @- \"$REMEMBERIZER_API_URL/account/\"
   token=$(rememberizer token --min-ttl 4m) || exit
 
 Exit codes: 3 not signed in, or session ended by the server; 5 unavailable;
