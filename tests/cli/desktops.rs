@@ -100,9 +100,12 @@ fn keepassxc_with_prompts() {
     desktop.restart();
     let doctor = desktop.world.run(&["doctor"]);
     assert!(
-        doctor.stdout.contains(
-            "ok       store     the keyring: read (removing a test entry could open a dialog)"
-        ),
+        doctor
+            .stdout
+            .contains("ok       store     the keyring: read in ")
+            && doctor
+                .stdout
+                .contains(" ms (not written, since removing a test entry could open a dialog)\n"),
         "{doctor:?}"
     );
     let output = desktop.world.run(&["token"]).expect(6);
