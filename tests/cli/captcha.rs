@@ -15,7 +15,7 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-fn world() -> World {
+fn captcha_world() -> World {
     let settings = Settings {
         captcha: vec!["solved".into()],
         ..Settings::default()
@@ -33,7 +33,7 @@ fn login(world: &World, more: &[&str]) -> Output {
 }
 
 fn script_is_not_prompted() {
-    let world = world();
+    let world = captcha_world();
     let output = login(&world, &[]).expect(7);
     assert!(
         output
@@ -58,7 +58,7 @@ fn script_is_not_prompted() {
 }
 
 fn response_in_a_flag() {
-    let world = world();
+    let world = captcha_world();
     login(&world, &["--captcha", "wrong"]).expect(7);
     login(&world, &["--captcha", "solved"]).expect(0);
     let sent: Vec<_> = world
@@ -75,7 +75,7 @@ fn response_in_a_flag() {
 /// The next login uses the store of a login that was refused. A store that may hold a
 /// session stays in the profile.
 fn a_refused_login_keeps_its_store() {
-    let world = world();
+    let world = captcha_world();
     let store = || world.profiles()["profiles"]["work"]["store"].clone();
     login(&world, &["-p", "work"]).expect(7);
     assert_eq!(store(), "file");

@@ -22,7 +22,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Runs the program with its clock off by `offset`.
-fn at(world: &World, offset: &str, args: &[&str]) -> Output {
+fn run_with_clock(world: &World, offset: &str, args: &[&str]) -> Output {
     let mut command = Command::new("faketime");
     world.set_environment(&mut command);
     command
@@ -37,7 +37,7 @@ fn at(world: &World, offset: &str, args: &[&str]) -> Output {
 fn under_clock(offset: &str, expected: &str) {
     let world = World::new(Store::File);
     let url = world.api.base_url();
-    at(
+    run_with_clock(
         &world,
         offset,
         &[
@@ -50,14 +50,14 @@ fn under_clock(offset: &str, expected: &str) {
     )
     .expect(0);
     for _ in 0..5 {
-        let token = at(&world, offset, &["token"]).expect(0).stdout;
+        let token = run_with_clock(&world, offset, &["token"]).expect(0).stdout;
         assert!(
             world.api.access_works(token.trim()),
             "{offset}: no expired token"
         );
     }
     assert_eq!(world.api.exchanges(), 0, "{offset}: no loop");
-    let who = at(&world, offset, &["whoami"]).expect(0).stdout;
+    let who = run_with_clock(&world, offset, &["whoami"]).expect(0).stdout;
     assert!(who.contains(expected), "{offset}: {who}");
     assert_eq!(world.api.exchanges(), 0);
 }
@@ -78,7 +78,7 @@ fn clock_changes_after_login() {
         let world = World::new(Store::File);
         world.login();
         for _ in 0..5 {
-            let token = at(&world, offset, &["token"]).expect(0).stdout;
+            let token = run_with_clock(&world, offset, &["token"]).expect(0).stdout;
             assert!(world.api.access_works(token.trim()), "{offset}");
         }
         assert_eq!(

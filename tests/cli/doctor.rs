@@ -74,7 +74,7 @@ fn reads_the_session_once() {
     let helper_world = HelperWorld::new(Store::File);
     let script = "def step(ask):\n    print(ask['op'], file=open(place + '.log', 'a'))\n\
                   hello(cas=True)\nserve(step)";
-    helper_world.helper("odd", script);
+    helper_world.write_helper("odd", script);
     helper_world.login("helper:odd").expect(0);
     let log = helper_world.world.home().join("entries.log");
     std::fs::remove_file(&log).unwrap();

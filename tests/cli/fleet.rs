@@ -59,8 +59,8 @@ pub fn tests() -> Vec<Test> {
         };
         tests.extend([
             on("check", check),
-            on("life", life),
-            on("many_processes_exchange_once", many),
+            on("life", login_to_logout),
+            on("many_processes_exchange_once", many_processes),
         ]);
         if name == "kubernetes" {
             continue;
@@ -69,8 +69,8 @@ pub fn tests() -> Vec<Test> {
             on("one_renewer_many_readers", one_renewer),
             on("holder_killed_before_sending", killed_before_sending).long(),
             on("holder_killed_with_the_answer", killed_with_answer).long(),
-            on("holder_stopped_for_12_s", |start| stopped(start, 12)).long(),
-            on("holder_stopped_for_40_s", |start| stopped(start, 40)).long(),
+            on("holder_stopped_for_12_s", |start| stopped_holder(start, 12)).long(),
+            on("holder_stopped_for_40_s", |start| stopped_holder(start, 40)).long(),
         ]);
     }
     tests
@@ -242,7 +242,7 @@ const HOMES: [&str; 3] = ["one", "two", "three"];
 
 impl Fleet {
     /// Machines whose helper is `helper`, none of them signed in.
-    fn prepared(engine: Engine, helper: &str) -> Self {
+    fn without_logins(engine: Engine, helper: &str) -> Self {
         let mut helper_world = HelperWorld::with_settings(
             Store::File,
             Settings {
@@ -271,7 +271,7 @@ impl Fleet {
     }
 
     fn signed_in(engine: Engine, helper: &str) -> Self {
-        let fleet = Self::prepared(engine, helper);
+        let fleet = Self::without_logins(engine, helper);
         fleet.machines.login("+0", HOMES[0]).expect(0);
         fleet.machines.join(HOMES[1]);
         fleet.machines.join(HOMES[2]);
@@ -292,7 +292,7 @@ impl Fleet {
     }
 
     /// Sends a request to the helper, as another program would.
-    fn ask(&self, request: &Value) -> Value {
+    fn request(&self, request: &Value) -> Value {
         let program = helpers_dir().join(format!("rememberizer-store-{}", self.engine.name));
         let location = self.engine.location;
         let mut command = self.machines.helper_world.command(&program, &[location]);
@@ -307,7 +307,7 @@ impl Fleet {
     }
 
     fn entry(&self) -> Value {
-        let answer = self.ask(&json!({"v": 1, "op": "get", "key": "default"}));
+        let answer = self.request(&json!({"v": 1, "op": "get", "key": "default"}));
         let bytes = STANDARD.decode(answer["value"].as_str().unwrap());
         serde_json::from_slice(&bytes.unwrap()).unwrap()
     }
@@ -315,10 +315,11 @@ impl Fleet {
     fn expire_access(&self) {
         let mut entry = self.entry();
         entry["access"]["lifetime"] = 0.into();
-        let version = self.ask(&json!({"v": 1, "op": "get", "key": "default"}))["version"].clone();
+        let version =
+            self.request(&json!({"v": 1, "op": "get", "key": "default"}))["version"].clone();
         let value = STANDARD.encode(entry.to_string());
         let put = json!({"v": 1, "op": "put", "key": "default", "if": version, "value": value});
-        assert_eq!(self.ask(&put)["ok"], true);
+        assert_eq!(self.request(&put)["ok"], true);
     }
 
     /// Starts `token` on the first machine, and waits until its helper holds the
@@ -358,19 +359,19 @@ impl Fleet {
 }
 
 fn check(start: fn() -> Engine) {
-    let fleet = Fleet::prepared(start(), "none");
+    let fleet = Fleet::without_logins(start(), "none");
     fleet.check(fleet.engine.location).expect(0);
 }
 
 fn check_vault_version_1() {
-    let fleet = Fleet::prepared(Engine::vault(), "none");
+    let fleet = Fleet::without_logins(Engine::vault(), "none");
     let enable = ["secrets", "enable", "-path=old", "-version=1", "kv"];
     assert!(fleet.engine.bao(&enable).status.success());
     let old = fleet.check("old/rememberizer").expect(1);
     assert!(old.stdout.contains("not a KV version 2 engine"));
 }
 
-fn life(start: fn() -> Engine) {
+fn login_to_logout(start: fn() -> Engine) {
     let fleet = Fleet::new(start());
     let first = fleet.run(0, &["token"]).expect(0).stdout;
     assert_eq!(fleet.run(1, &["token"]).expect(0).stdout, first);
@@ -419,7 +420,7 @@ fn run_many(fleet: &mut Fleet, name: &str, meanwhile: impl FnOnce(&mut Fleet)) {
     eprintln!("64 processes, {name}: {elapsed:.1?}");
 }
 
-fn many(start: fn() -> Engine) {
+fn many_processes(start: fn() -> Engine) {
     let mut fleet = Fleet::new(start());
     let name = fleet.engine.name;
     run_many(&mut fleet, name, |_| {});
@@ -522,7 +523,7 @@ fn killed_with_answer(start: fn() -> Engine) {
 
 /// A holder that was stopped for longer than its deadline allows releases the lease, or another
 /// machine has taken over. There is one exchange in all.
-fn stopped(start: fn() -> Engine, seconds: u64) {
+fn stopped_holder(start: fn() -> Engine, seconds: u64) {
     let fleet = Fleet::signed_in(start(), "slow");
     let holder = fleet.stop_at("lease", 1);
     signal(holder.id(), "-STOP");
@@ -562,7 +563,7 @@ fn one_renewer(start: fn() -> Engine) {
 
 /// The README's commands for a shared session.
 fn recipes_of_etcd() {
-    let fleet = Fleet::prepared(Engine::etcd(), "etcd");
+    let fleet = Fleet::without_logins(Engine::etcd(), "etcd");
     let api_url = "rememberizer profile set api_url \"$REMEMBERIZER_API_URL\"";
     fleet.shell("other", api_url).expect(0);
     for _ in 0..2 {
@@ -580,7 +581,7 @@ fn recipes_of_etcd() {
 }
 
 fn vault_keeps_two_versions() {
-    let fleet = Fleet::prepared(Engine::vault(), "vault");
+    let fleet = Fleet::without_logins(Engine::vault(), "vault");
     let as_bao = |script: &str| format!("vault() {{ bao \"$@\"; }}\n{script}");
     fleet.shell("first", &as_bao(&recipe("vault"))).expect(0);
     fleet.machines.login("+0", HOMES[0]).expect(0);
@@ -597,12 +598,12 @@ fn vault_keeps_two_versions() {
 }
 
 fn vault_address_ends_with_slashes() {
-    let mut fleet = Fleet::prepared(Engine::vault(), "vault");
+    let mut fleet = Fleet::without_logins(Engine::vault(), "vault");
     let address = format!("http://{}//", fleet.engine.addresses[0]);
     let helper_world = &mut fleet.machines.helper_world;
     helper_world.env.push(("VAULT_ADDR".to_owned(), address));
     let answer =
-        fleet.ask(&json!({"v": 1, "op": "put", "key": "default", "if": "0", "value": "YQ=="}));
+        fleet.request(&json!({"v": 1, "op": "put", "key": "default", "if": "0", "value": "YQ=="}));
     assert_eq!(answer, json!({"ok": true, "version": "1"}));
 }
 

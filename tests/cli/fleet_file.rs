@@ -61,9 +61,15 @@ fn wrong_clocks() {
         let api = &machines.helper_world.world.api;
         machines.login(writer, "one").expect(0);
         machines.join("two");
-        let token = machines.at(writer, "one", &["token"]).expect(0).stdout;
+        let token = machines
+            .run_with_clock(writer, "one", &["token"])
+            .expect(0)
+            .stdout;
         for _ in 0..3 {
-            let read = machines.at(reader, "two", &["token"]).expect(0).stdout;
+            let read = machines
+                .run_with_clock(reader, "two", &["token"])
+                .expect(0)
+                .stdout;
             assert_eq!(read, token, "{writer} {reader}");
         }
         assert_eq!(
@@ -76,15 +82,24 @@ fn wrong_clocks() {
             let received = entry["access"]["received_at"].as_i64().unwrap();
             entry["access"]["received_at"] = (received - 360_000).into();
         });
-        let renewed = machines.at(reader, "two", &["token"]).expect(0).stdout;
+        let renewed = machines
+            .run_with_clock(reader, "two", &["token"])
+            .expect(0)
+            .stdout;
         assert_ne!(renewed, token, "{writer} {reader}: an ended token is used");
         for _ in 0..2 {
             assert_eq!(
-                machines.at(writer, "one", &["token"]).expect(0).stdout,
+                machines
+                    .run_with_clock(writer, "one", &["token"])
+                    .expect(0)
+                    .stdout,
                 renewed
             );
             assert_eq!(
-                machines.at(reader, "two", &["token"]).expect(0).stdout,
+                machines
+                    .run_with_clock(reader, "two", &["token"])
+                    .expect(0)
+                    .stdout,
                 renewed
             );
         }
@@ -228,7 +243,7 @@ fn an_earlier_failure_is_not_shared() {
 fn a_store_that_overwrites_is_refused() {
     let machines = Machines::on_a_file(Settings::default());
     let script = "hello(True)\ndef step(ask):\n    ask.pop('if', None)\nserve(step)";
-    machines.helper_world.helper("odd", script);
+    machines.helper_world.write_helper("odd", script);
     let output = machines.login("+0", "one").expect(6);
     assert!(output.stderr.contains("overwrote"), "{output:#?}");
     let requests = machines.helper_world.world.api.requests();
@@ -301,7 +316,7 @@ fn hostile(more: &[(&str, &str)]) {
             let once = machines.helper_world.world.home().join("entries.once");
             expire_access(&machines);
             drop(std::fs::remove_file(&once));
-            machines.helper_world.helper("odd", &script);
+            machines.helper_world.write_helper("odd", &script);
             let (before, started) = (api.exchanges(), Instant::now());
             let output = machines.run("one", &["token", "-v"]);
             let context = format!("{what} at the {step}: {output:#?}");

@@ -151,7 +151,7 @@ fn missing_helper() {
 /// names the machine that last wrote the entry.
 fn another_writer() {
     let helper_world = HelperWorld::new(Store::File);
-    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.login("helper:odd").expect(0);
     let quiet = helper_world.run(&["token"]).expect(0);
     assert_eq!(quiet.stderr, "", "{quiet:#?}");
@@ -193,7 +193,7 @@ pub const MISDEEDS: [(&str, &str); 11] = [
 
 fn hostile_at_every_step() {
     let helper_world = HelperWorld::new(Store::File);
-    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.login("helper:odd").expect(0);
     let entry = helper_world.world.home().join("entries");
     for (what, deed) in MISDEEDS {
@@ -204,7 +204,7 @@ fn hostile_at_every_step() {
                     "hello()\ndef step(ask):\n    if ask['op'] == '{op}':\n        {deed}\n        return True\nserve(step)"
                 ),
             };
-            helper_world.helper("odd", &script);
+            helper_world.write_helper("odd", &script);
             let before = std::fs::read_to_string(&entry).unwrap();
             let sent = helper_world.world.api.requests().len();
             let started = Instant::now();
@@ -227,19 +227,19 @@ fn hostile_at_every_step() {
             helper_world.assert_no_helper_left(&format!("{what} at {step}"));
         }
     }
-    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.run(&["refresh"]).expect(0);
 }
 
 fn hostile_never_shows_a_secret() {
     let helper_world = HelperWorld::new(Store::File);
-    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.login("helper:odd").expect(0);
     for message in [
         "ask['value']",
         "base64.b64decode(ask['value']).decode().replace(chr(34), chr(39))",
     ] {
-        helper_world.helper(
+        helper_world.write_helper(
             "odd",
             &format!(
                 "hello()\ndef step(ask):\n    if ask['op'] == 'put':\n        say(json.dumps({{'ok': False, 'error': 'failed', 'message': {message}}}))\n        return True\nserve(step)"
@@ -283,7 +283,7 @@ fn own_process_group() {
 /// The first put of each helper is done, but its response is lost. The session is stored.
 fn write_without_response_is_read_back() {
     let helper_world = HelperWorld::new(Store::File);
-    helper_world.helper(
+    helper_world.write_helper(
         "odd",
         "hello()\ndef step(ask):\n    if ask['op'] == 'put' and ask['value'] and not os.path.exists(place + '.calm'):\n        keep(ask['key'], ask['value'])\n        os._exit(1)\nserve(step)",
     );
@@ -296,7 +296,7 @@ fn write_without_response_is_read_back() {
 /// A helper that does not respond is killed after its timeout, and the session is unchanged.
 fn silent_at_every_step() {
     let helper_world = HelperWorld::new(Store::File);
-    helper_world.helper("odd", "hello()\nserve()");
+    helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.login("helper:odd").expect(0);
     let entry = helper_world.world.home().join("entries");
     let before = std::fs::read_to_string(&entry).unwrap();
@@ -310,7 +310,7 @@ fn silent_at_every_step() {
             13,
         ),
     ] {
-        helper_world.helper("odd", &script);
+        helper_world.write_helper("odd", &script);
         let started = Instant::now();
         let output = helper_world.run(&["token", "--json"]).expect(6);
         assert_eq!(output.error_code(), "store_unavailable", "{step}");

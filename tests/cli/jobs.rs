@@ -29,7 +29,7 @@ impl Secrets {
     }
 
     /// Adds a command that stores its stdin as NAME if its arguments contain `arguments`.
-    fn writer(&self, arguments: &str, name: &str) -> String {
+    fn add_writer(&self, arguments: &str, name: &str) -> String {
         format!(
             "#!/bin/sh\n\
              case \"$*\" in *'{arguments}'*) ;; *) echo \"unexpected: $*\" >&2; exit 9 ;; esac\n\
@@ -48,7 +48,7 @@ impl Secrets {
     }
 
     /// Returns the size of each value so far.
-    fn writes(&self) -> Vec<usize> {
+    fn written_sizes(&self) -> Vec<usize> {
         let log = std::fs::read_to_string(self.0.join("log")).unwrap_or_default();
         let count = |line: &str| line.split(' ').next().unwrap().parse().unwrap();
         log.lines().map(count).collect()
@@ -73,7 +73,7 @@ fn publish_and_read_github() {
     std::fs::create_dir(renewer.home().join("usr")).unwrap();
     renewer.command(
         "../usr/gh",
-        &secrets.writer(
+        &secrets.add_writer(
             "secret set REMEMBERIZER_ACCESS_TOKEN --env rememberizer --repo OWNER/REPO",
             "REMEMBERIZER_ACCESS_TOKEN",
         ),
@@ -103,7 +103,7 @@ fn publish_and_read_github() {
     publish().expect(5);
     job("job-down").expect(5);
     assert_eq!(secrets.get("REMEMBERIZER_ACCESS_TOKEN"), first);
-    assert_eq!(secrets.writes(), [first.len(); 2]);
+    assert_eq!(secrets.written_sizes(), [first.len(); 2]);
 
     start_server(&world);
     publish().expect(0);
@@ -198,7 +198,7 @@ fn check_session_passing(world: &World, secrets: &Secrets, job: impl Fn(&Machine
         secrets.assert_not_in_arguments(&next);
         last = next;
     }
-    assert_eq!(secrets.writes().len(), 2);
+    assert_eq!(secrets.written_sizes().len(), 2);
 
     stop_server(world);
     run(2).expect(5);
@@ -207,7 +207,7 @@ fn check_session_passing(world: &World, secrets: &Secrets, job: impl Fn(&Machine
         last,
         "a job whose login failed writes nothing"
     );
-    assert_eq!(secrets.writes().len(), 2);
+    assert_eq!(secrets.written_sizes().len(), 2);
 
     start_server(world);
     let fault = crate::sandbox::Fault::status(502, crate::sandbox::BodyKind::Html);
@@ -220,9 +220,9 @@ fn check_session_passing(world: &World, secrets: &Secrets, job: impl Fn(&Machine
     );
     run(4).expect(0);
     assert!(
-        secrets.writes().iter().all(|bytes| *bytes > 0),
+        secrets.written_sizes().iter().all(|bytes| *bytes > 0),
         "{:?}",
-        secrets.writes()
+        secrets.written_sizes()
     );
 }
 
@@ -253,7 +253,7 @@ fn github() {
     let world = World::new(Store::File);
     let secrets = Secrets::new(&world);
     secrets.set("SECRETS_WRITER", "writer");
-    let gh = secrets.writer(
+    let gh = secrets.add_writer(
         "secret set REMEMBERIZER_TOKEN --env rememberizer",
         "REMEMBERIZER_TOKEN",
     );
@@ -294,7 +294,7 @@ fn gitlab() {
             "-X PUT -H @{} --form value=<- https://gitlab.example/api/v4/projects/7/variables/REMEMBERIZER_TOKEN",
             header.display()
         );
-        let curl = secrets.writer(&arguments, "REMEMBERIZER_TOKEN");
+        let curl = secrets.add_writer(&arguments, "REMEMBERIZER_TOKEN");
         let value = secrets.0.join("REMEMBERIZER_TOKEN");
         let response = format!(
             "case \"$*\" in *'-o /dev/null'*) ;; *) cat '{}' ;; esac\n",

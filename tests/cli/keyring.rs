@@ -28,7 +28,11 @@ pub fn tests() -> Vec<Test> {
         test("keyring::python_reads_and_writes", python_keyring).needs(&python),
         test("keyring::login_offers_the_file_store", asks_for_a_file)
             .needs(&[Part::Command("tmux")]),
-        test("keyring::help_and_version_do_not_connect", quick).needs(&[Part::Command("strace")]),
+        test(
+            "keyring::help_and_version_do_not_connect",
+            help_and_version_do_not_connect,
+        )
+        .needs(&[Part::Command("strace")]),
     ]
 }
 
@@ -41,7 +45,13 @@ const COMMANDS: [&[&str]; 5] = [
 ];
 
 /// Runs each command. Each must fail with this code, within `bound`.
-fn each(world: &World, env: &[(&str, &str)], message: &str, json_code: &str, bound: f32) {
+fn assert_each_fails(
+    world: &World,
+    env: &[(&str, &str)],
+    message: &str,
+    json_code: &str,
+    bound: f32,
+) {
     for args in COMMANDS {
         let started = Instant::now();
         let mut command = world.command(args);
@@ -102,13 +112,13 @@ fn signed_in() -> World {
 fn locked() {
     let world = signed_in();
     world.bus.as_ref().unwrap().lock();
-    each(&world, &[], "the keyring is locked", "store_locked", 2.0);
+    assert_each_fails(&world, &[], "the keyring is locked", "store_locked", 2.0);
 }
 
 fn absent() {
     let mut world = signed_in();
     world.bus.as_mut().unwrap().kill_keyring();
-    each(
+    assert_each_fails(
         &world,
         &[],
         "there is no keyring service on the session bus",
@@ -128,7 +138,7 @@ fn no_bus() {
         "tcp:host=127.0.0.1,port=1",
     ] {
         let env = [("DBUS_SESSION_BUS_ADDRESS", address)];
-        each(
+        assert_each_fails(
             &world,
             &env,
             &format!("no session bus at the addresses in DBUS_SESSION_BUS_ADDRESS ({address}: "),
@@ -163,7 +173,7 @@ fn stopped_daemon() {
     let world = signed_in();
     let bus = world.bus.as_ref().unwrap();
     bus.signal_keyring("STOP");
-    each(
+    assert_each_fails(
         &world,
         &[],
         "the keyring service did not answer within 3 s",
@@ -351,7 +361,7 @@ fn asks_for_a_file() {
     world.run(&["whoami"]).expect(0);
 }
 
-fn quick() {
+fn help_and_version_do_not_connect() {
     let world = World::new(Store::File);
     world.login();
     for (args, complete) in [

@@ -62,13 +62,13 @@ struct Source {
     code: String,
 }
 
-fn src() -> PathBuf {
+fn src_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
-fn sources() -> Vec<Source> {
+fn source_files() -> Vec<Source> {
     let mut found = Vec::new();
-    let mut dirs = vec![src()];
+    let mut dirs = vec![src_dir()];
     while let Some(dir) = dirs.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -76,10 +76,10 @@ fn sources() -> Vec<Source> {
                 dirs.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = fs::read_to_string(&path).unwrap();
-                let relative = path.strip_prefix(src()).unwrap();
+                let relative = path.strip_prefix(src_dir()).unwrap();
                 found.push(Source {
                     path: relative.to_str().unwrap().replace('\\', "/"),
-                    code: code(&text),
+                    code: without_comments(&text),
                 });
             }
         }
@@ -101,7 +101,7 @@ fn test_modules(file: &Source) -> Vec<String> {
 }
 
 /// Removes comment lines, and the unit tests at the end of a file.
-fn code(text: &str) -> String {
+fn without_comments(text: &str) -> String {
     let tests = "#[cfg(test)]\nmod tests {";
     let code = text.split(tests).next().unwrap();
     let lines = code.lines().filter(|l| !l.trim_start().starts_with("//"));
@@ -109,7 +109,7 @@ fn code(text: &str) -> String {
 }
 
 /// The names that follow `prefix`: `prefix::x`, and `prefix::{x, y::z}`.
-fn named(code: &str, prefix: &str) -> BTreeSet<String> {
+fn names_after(code: &str, prefix: &str) -> BTreeSet<String> {
     let word = |text: &str| -> String {
         let is_part = |c: &char| c.is_alphanumeric() || *c == '_';
         text.trim_start().chars().take_while(is_part).collect()
@@ -153,12 +153,12 @@ fn named(code: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 fn imports_of_layers() {
-    for Source { path, code } in sources() {
+    for Source { path, code } in source_files() {
         for (layer, allowed) in MAY_IMPORT {
             if !path.starts_with(&format!("{layer}/")) {
                 continue;
             }
-            for name in named(&code, "crate") {
+            for name in names_after(&code, "crate") {
                 let is_allowed = name == layer || allowed.contains(&&*name);
                 assert!(is_allowed, "{path} names crate::{name}");
             }
@@ -168,9 +168,9 @@ fn imports_of_layers() {
 
 /// The files beside `lib.rs` and `main.rs` are below `command/`.
 fn imports_of_assembly() {
-    for Source { path, code } in sources() {
+    for Source { path, code } in source_files() {
         if !path.contains('/') && path != "lib.rs" && path != "main.rs" {
-            let names = named(&code, "crate");
+            let names = names_after(&code, "crate");
             assert!(!names.contains("command"), "{path} names crate::command");
         }
     }
@@ -178,7 +178,7 @@ fn imports_of_assembly() {
 
 /// A command uses its own submodules and the shared modules, never another command.
 fn imports_of_commands() {
-    let sources = sources();
+    let sources = source_files();
     let root = sources.iter().find(|s| s.path == "command/mod.rs").unwrap();
     let modules: BTreeSet<&str> = root
         .code
@@ -200,8 +200,8 @@ fn imports_of_commands() {
         } else {
             "super"
         };
-        let mut names = named(code, parent);
-        names.extend(named(code, "crate::command"));
+        let mut names = names_after(code, parent);
+        names.extend(names_after(code, "crate::command"));
         for name in names {
             let is_allowed = name == own || !is_command(&name);
             assert!(is_allowed, "{path} names the command {name}");
@@ -210,7 +210,7 @@ fn imports_of_commands() {
 }
 
 fn callers_of_expose() {
-    for Source { path, code } in sources() {
+    for Source { path, code } in source_files() {
         let may_expose = MAY_EXPOSE.iter().any(|allowed| path.starts_with(allowed));
         assert!(
             may_expose || !code.contains(".expose()") && !code.contains("::expose"),
@@ -220,11 +220,13 @@ fn callers_of_expose() {
 }
 
 fn owners_of_crates() {
-    for Source { path, code } in sources() {
+    for Source { path, code } in source_files() {
         for (name, owner) in OWNERS {
             let is_named = match name.contains("::") {
                 true => code.contains(name),
-                false => !named(&code, name).is_empty() || code.contains(&format!("use {name};")),
+                false => {
+                    !names_after(&code, name).is_empty() || code.contains(&format!("use {name};"))
+                }
             };
             assert!(
                 path.starts_with(&format!("{owner}/")) || !is_named,
@@ -235,7 +237,7 @@ fn owners_of_crates() {
 }
 
 fn main_is_short() {
-    let main = fs::read_to_string(src().join("main.rs")).unwrap();
+    let main = fs::read_to_string(src_dir().join("main.rs")).unwrap();
     let lines = main.lines().count();
     assert!(lines < 35, "main.rs has {lines} lines");
 }

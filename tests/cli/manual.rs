@@ -19,15 +19,19 @@ pub fn tests() -> Vec<Test> {
 
 /// Every command that is not hidden, by the words that call it.
 pub fn commands() -> Vec<Vec<String>> {
-    fn below(command: &clap::Command, words: &[String], found: &mut Vec<Vec<String>>) {
+    fn collect_subcommands(
+        command: &clap::Command,
+        words: &[String],
+        found: &mut Vec<Vec<String>>,
+    ) {
         found.push(words.to_vec());
         for inner in command.get_subcommands().filter(|c| !c.is_hide_set()) {
             let words = [words, &[inner.get_name().to_owned()]].concat();
-            below(inner, &words, found);
+            collect_subcommands(inner, &words, found);
         }
     }
     let mut found = Vec::new();
-    below(&Cli::command(), &[], &mut found);
+    collect_subcommands(&Cli::command(), &[], &mut found);
     assert!(found.len() > 15, "{found:?}");
     found
 }
@@ -59,7 +63,7 @@ fn help() {
             let examples: Vec<_> = examples.lines().take_while(|l| !l.is_empty()).collect();
             assert!((2..=3).contains(&examples.len()), "{what}");
             for example in examples {
-                parses(example);
+                assert_parses(example);
             }
         }
     }
@@ -67,7 +71,7 @@ fn help() {
 }
 
 /// Whether the program accepts the arguments of an example. Ignores the syntax of the shell.
-fn parses(example: &str) {
+fn assert_parses(example: &str) {
     let (_, call) = example.split_once("rememberizer ").expect(example);
     let call = call.split([')', '>', '<', '|']).next().unwrap();
     let words = call.split_whitespace().map(|word| word.trim_matches('\''));

@@ -14,7 +14,10 @@ pub fn tests() -> Vec<Test> {
         ),
         test("missing::flags_take_no_secrets", secrets_are_no_values),
         test("missing::line_endings", line_endings),
-        test("missing::other_server_or_store_than_the_profile", pinned),
+        test(
+            "missing::other_server_or_store_than_the_profile",
+            other_server_or_store_than_the_profile,
+        ),
     ]
 }
 
@@ -137,7 +140,7 @@ fn line_endings() {
         .expect(0);
 }
 
-fn pinned() {
+fn other_server_or_store_than_the_profile() {
     let world = World::new(Store::File);
     world.login();
     let url = world.api.base_url();

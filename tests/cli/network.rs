@@ -151,7 +151,7 @@ fn ca() {
 }
 
 /// A proxy that records its requests and answers `answer`.
-fn proxy(answer: &'static str) -> (String, Arc<Mutex<String>>) {
+fn start_proxy(answer: &'static str) -> (String, Arc<Mutex<String>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let asked = Arc::new(Mutex::new(String::new()));
@@ -172,8 +172,9 @@ fn proxy(answer: &'static str) -> (String, Arc<Mutex<String>>) {
 
 fn proxies() {
     let world = with_tls(TlsKind::Good);
-    let (address, asked) =
-        proxy("HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<title>Blocked</title>");
+    let (address, asked) = start_proxy(
+        "HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<title>Blocked</title>",
+    );
     let url = format!("http://bob:hunter2@{address}");
     for name in ["HTTPS_PROXY", "https_proxy", "ALL_PROXY"] {
         let output = login(&world, &[(name, &url)], &["-v"]).expect(5);
@@ -203,7 +204,7 @@ fn proxies() {
 /// Plain http to this machine must not leave it through a proxy.
 fn loopback_http_uses_no_proxy() {
     let world = World::new(Store::File);
-    let (address, asked) = proxy("HTTP/1.1 200 OK\r\n\r\n");
+    let (address, asked) = start_proxy("HTTP/1.1 200 OK\r\n\r\n");
     let url = format!("http://{address}");
     login(
         &world,

@@ -36,14 +36,14 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-fn root() -> &'static Path {
+fn repository_dir() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 fn contains_the_expected_files() {
     let listed = Command::new(env!("CARGO"))
         .args(["package", "--list", "--allow-dirty", "--offline"])
-        .current_dir(root())
+        .current_dir(repository_dir())
         .output()
         .unwrap();
     assert!(listed.status.success(), "{listed:?}");
@@ -78,7 +78,7 @@ fn contains_the_expected_files() {
 }
 
 fn reasons() {
-    let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
+    let read = |file: &str| std::fs::read_to_string(repository_dir().join(file)).unwrap();
     let reasons = read("CONTRIBUTING.md");
     let reasons = reasons.split("## Dependencies").nth(1).unwrap();
     let named: Vec<_> = reasons
@@ -117,7 +117,7 @@ fn templates_have_the_version() {
     .concat();
     let list = dir.path().join("SHA256SUMS");
     std::fs::write(&list, sums).unwrap();
-    let filled = Command::new(root().join("packaging/fill"))
+    let filled = Command::new(repository_dir().join("packaging/fill"))
         .arg("https://git.example/ann/it")
         .arg(&list)
         .arg(dir.path())
@@ -132,7 +132,7 @@ fn templates_have_the_version() {
         ),
         ("nix/flake.nix", format!("version = \"{version}\";")),
     ] {
-        let path = root().join("packaging").join(file);
+        let path = repository_dir().join("packaging").join(file);
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.contains(&line), "{file} lacks {line}");
         assert!(!text.contains("https://"), "{file} names an address");
@@ -147,7 +147,7 @@ fn templates_have_the_version() {
 
 /// Returns the package of this kind that `packaging/build` has created.
 pub fn package(extension: &str) -> Option<PathBuf> {
-    let packages = std::fs::read_dir(root().join("target/packages")).ok()?;
+    let packages = std::fs::read_dir(repository_dir().join("target/packages")).ok()?;
     packages
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.extension().is_some_and(|e| e == extension))

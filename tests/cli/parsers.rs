@@ -28,15 +28,25 @@ const CASES: u32 = 3_000;
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("parsers::cookie", || holds("cookie", cookie::check)),
+        test("parsers::cookie", || {
+            assert_property_holds("cookie", cookie::check)
+        }),
         test("parsers::cookie_text", || {
-            holds("cookie_text", cookie_text::check);
+            assert_property_holds("cookie_text", cookie_text::check);
         }),
         test("parsers::no_other_cookie", no_other_cookie),
-        test("parsers::message", || holds("message", message::check)),
-        test("parsers::entry", || holds("entry", entry::check)),
-        test("parsers::profiles", || holds("profiles", profiles::check)),
-        test("parsers::words", || holds("words", words::check)),
+        test("parsers::message", || {
+            assert_property_holds("message", message::check)
+        }),
+        test("parsers::entry", || {
+            assert_property_holds("entry", entry::check)
+        }),
+        test("parsers::profiles", || {
+            assert_property_holds("profiles", profiles::check)
+        }),
+        test("parsers::words", || {
+            assert_property_holds("words", words::check)
+        }),
     ]
 }
 
@@ -78,7 +88,7 @@ enum Edit {
     End(Index),
 }
 
-fn edit() -> impl Strategy<Value = Edit> {
+fn random_edit() -> impl Strategy<Value = Edit> {
     let at = any::<Index>;
     prop_oneof![
         (at(), select(&PIECES[..])).prop_map(|(at, piece)| Edit::Insert(at, piece)),
@@ -89,7 +99,7 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-fn edited(mut bytes: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
+fn apply_edits(mut bytes: Vec<u8>, edits: Vec<Edit>) -> Vec<u8> {
     for edit in edits {
         let length = bytes.len();
         let place = |at: Index| at.index(length + 1);
@@ -133,7 +143,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 /// text can join two cookies into one.)
 fn no_other_cookie() {
     let damage = || {
-        edit().prop_filter("joins nothing", |edit| {
+        random_edit().prop_filter("joins nothing", |edit| {
             !matches!(edit, Edit::Remove(..) | Edit::Double(..))
         })
     };
@@ -143,7 +153,7 @@ fn no_other_cookie() {
         let mut runner = runner(1_000);
         let edits = prop::collection::vec(damage(), 1..4);
         let result = runner.run(&edits, |edits| {
-            let text = edited(seed.clone(), edits);
+            let text = apply_edits(seed.clone(), edits);
             let shown = String::from_utf8_lossy(&text);
             match cookie_text::find(&text) {
                 Ok(value) => prop_assert!(!value.starts_with("SECRET_other"), "{shown}"),
@@ -157,13 +167,13 @@ fn no_other_cookie() {
     }
 }
 
-fn holds(name: &str, check: fn(&[u8])) {
+fn assert_property_holds(name: &str, check: fn(&[u8])) {
     let seeds = seeds(name);
     seeds.iter().for_each(|seed| check(seed));
-    let mutations = (select(seeds), prop::collection::vec(edit(), 1..6));
+    let mutations = (select(seeds), prop::collection::vec(random_edit(), 1..6));
     let mut runner = runner(CASES);
     let result = runner.run(&mutations, |(seed, edits)| {
-        let input = edited(seed, edits);
+        let input = apply_edits(seed, edits);
         catch_unwind(AssertUnwindSafe(|| check(&input)))
             .map_err(|_| TestCaseError::fail(format!("{:?}", String::from_utf8_lossy(&input))))
     });

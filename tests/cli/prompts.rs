@@ -28,7 +28,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Returns the text on the screen, without the prompts of the shell.
-fn shown(screen: &Screen<'_>, code: i32) -> String {
+fn shown_text(screen: &Screen<'_>, code: i32) -> String {
     let (ended, shown) = screen.wait_for_exit();
     assert_eq!(ended, code, "{shown}");
     screen.clear();
@@ -65,7 +65,7 @@ fn first_minute(world: &World) {
     });
     screen.press("Enter");
     assert_eq!(
-        shown(&screen, 0),
+        shown_text(&screen, 0),
         "? E-mail address for Rememberizer › zoe@example.com\n\
          ? Your name at Rememberizer › Zoë 東京 Ångström\n\
          ? New password for Rememberizer ›\n\
@@ -86,7 +86,7 @@ fn first_minute(world: &World) {
     screen.wait_for("(blank: later) ›");
     screen.press("Enter");
     assert_eq!(
-        shown(&screen, 0),
+        shown_text(&screen, 0),
         "? Rememberizer code mailed to zoe@example.com (blank: later) ›\n\
          when you have the code, run: rememberizer verify"
     );
@@ -97,7 +97,7 @@ fn first_minute(world: &World) {
         "  {} ",
         world.api.mailed_code("zoe@example.com").unwrap()
     ));
-    assert!(shown(&screen, 0).ends_with("\nthe e-mail address is verified"));
+    assert!(shown_text(&screen, 0).ends_with("\nthe e-mail address is verified"));
     assert_eq!(
         world.api.requests().len(),
         tries + 1,
@@ -111,7 +111,7 @@ fn first_minute(world: &World) {
     screen.wait_for("? Rememberizer password for zoe@example.com ›");
     screen.type_line("correct horse 9");
     assert_eq!(
-        shown(&screen, 0),
+        shown_text(&screen, 0),
         format!(
             "? Rememberizer login (e-mail or user name) (zoe@example.com) ›\n\
              ? Rememberizer password for zoe@example.com ›\n\
@@ -158,7 +158,7 @@ fn left_by_a_key() {
             }
             screen.wait_for(question);
             screen.press(key);
-            let shown = shown(&screen, 130);
+            let shown = shown_text(&screen, 130);
             let last = shown.lines().last().unwrap_or_default();
             if message.is_empty() {
                 assert!(
@@ -211,7 +211,7 @@ fn editing() {
     screen.type_line("correct horse 9");
     screen.wait_for("(blank: later)");
     screen.press("Enter");
-    let shown = shown(&screen, 0);
+    let shown = shown_text(&screen, 0);
     assert!(
         shown.contains("\n? E-mail address for Rememberizer › bob@example.com\n"),
         "{shown}"
@@ -263,7 +263,7 @@ fn strange_lines() {
         "{}\r",
         world.api.mailed_code("bob@example.com").unwrap()
     ));
-    assert!(shown(&screen, 0).ends_with("the e-mail address is verified"));
+    assert!(shown_text(&screen, 0).ends_with("the e-mail address is verified"));
     assert_eq!(world.api.account("bob@example.com").unwrap().name, "Bob");
     assert!(!world.home().join("pasted").exists());
 }
@@ -297,7 +297,7 @@ fn another_store() {
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("[y/N]");
     screen.press("Enter");
-    let refused = shown(&screen, 6);
+    let refused = shown_text(&screen, 6);
     assert!(
         refused.contains("hint: ") && refused.ends_with("rememberizer login --store file"),
         "{refused}"
@@ -305,7 +305,7 @@ fn another_store() {
     screen.start("rememberizer signup --email zoe@example.com --name Zoe");
     screen.wait_for("[y/N]");
     screen.press("Enter");
-    let refused = shown(&screen, 6);
+    let refused = shown_text(&screen, 6);
     assert!(
         refused.ends_with("rememberizer signup --store file"),
         "{refused}"
@@ -316,7 +316,7 @@ fn another_store() {
     screen.type_line("y");
     screen.wait_for("password for ann@example.com");
     screen.type_line(PASSWORD);
-    assert!(shown(&screen, 0).ends_with("; the session is in a private file"));
+    assert!(shown_text(&screen, 0).ends_with("; the session is in a private file"));
     screen.start("rememberizer login ann@example.com");
     screen.wait_for("password for ann@example.com");
     screen.press("C-c");
@@ -358,7 +358,7 @@ fn captcha_is_last() {
         shown.matches("captcha response \u{203a}").count() == 2
     });
     screen.type_line("good");
-    assert!(shown(&screen, 0).contains("signed in as ann@example.com"));
+    assert!(shown_text(&screen, 0).contains("signed in as ann@example.com"));
     let sent: Vec<_> = world
         .api
         .requests()
@@ -405,7 +405,7 @@ fn captcha_is_known() {
     screen.type_text(&format!(
         "curl '{url}/account/' \\\n  -H 'accept: */*' \\\n  -b 'a=b; refresh_token={token}' \\\n  --compressed\n"
     ));
-    let shown = shown(&screen, 0);
+    let shown = shown_text(&screen, 0);
     assert!(shown.contains("signed in as ann@example.com"), "{shown}");
     assert!(
         !shown.contains(&token[..40]) && !shown.contains("curl"),
@@ -422,7 +422,7 @@ fn captcha_is_known() {
     screen.start("env -u REMEMBERIZER_API_URL rememberizer login --profile other");
     screen.wait_for("by pasting cookies");
     screen.press("C-d");
-    assert!(self::shown(&screen, 130).ends_with("error: the input was closed"));
+    assert!(self::shown_text(&screen, 130).ends_with("error: the input was closed"));
     screen.assert_terminal_is_restored();
 }
 
@@ -443,7 +443,7 @@ fn refused_is_asked_again() {
             screen.press("Enter");
         }
     }
-    let shown = shown(&screen, 4);
+    let shown = shown_text(&screen, 4);
     assert_eq!(shown.matches("Unable to log in").count(), 3, "{shown}");
     assert_eq!(world.api.count("/auth/signin/"), 3);
     screen.clear();
@@ -486,7 +486,7 @@ fn spinner() {
     let login = "REMEMBERIZER_PASSWORD='correct horse battery' rememberizer login ann@example.com";
     screen.start(login);
     screen.wait_for(WAITING);
-    let shown = shown(&screen, 0);
+    let shown = shown_text(&screen, 0);
     assert_eq!(
         shown.lines().last().unwrap_or_default(),
         format!(

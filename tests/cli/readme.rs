@@ -62,7 +62,7 @@ fn every_block_is_a_recipe() {
 
 /// Returns the lines that put a secret on a command line, or that may replace a stored
 /// secret with nothing.
-fn faults(text: &str) -> Vec<String> {
+fn find_mistakes(text: &str) -> Vec<String> {
     // A command continues on the next line after a backslash, a pipe or `&&`.
     let joined = text
         .replace("\\\n", " ")
@@ -123,14 +123,14 @@ fn faults_are_found() {
         r#"gh secret set NAME --body "$token""#,
         "rememberizer login ann --password hunter2",
     ] {
-        assert_eq!(faults(line).len(), 1, "{line}");
+        assert_eq!(find_mistakes(line).len(), 1, "{line}");
     }
     for line in [
         r#"rememberizer token --header | curl -H @- "$URL/account/""#,
         r#"token=$(rememberizer token --refresh-token) && printf %s "$token" | gh secret set NAME"#,
         "rememberizer login --password-stdin --refresh-token-stdin --password-file pw.txt",
     ] {
-        assert_eq!(faults(line), [""; 0], "{line}");
+        assert_eq!(find_mistakes(line), [""; 0], "{line}");
     }
 }
 
@@ -160,7 +160,7 @@ fn documents_are_safe() {
     for file in files {
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();
         let text = from_roff(&text);
-        assert_eq!(faults(&text), [""; 0], "{}", file.display());
+        assert_eq!(find_mistakes(&text), [""; 0], "{}", file.display());
     }
 }
 
@@ -177,7 +177,7 @@ fn help_and_manual_are_safe() {
         let help = world
             .run(&[&words[..], &["--help".to_owned()]].concat())
             .expect(0);
-        assert_eq!(faults(&help.stdout), [""; 0], "{words:?}");
+        assert_eq!(find_mistakes(&help.stdout), [""; 0], "{words:?}");
     }
     let dir = world.home().join("man");
     std::fs::create_dir(&dir).unwrap();
@@ -185,7 +185,7 @@ fn help_and_manual_are_safe() {
     let mut count = 0;
     for page in std::fs::read_dir(dir).unwrap() {
         let text = std::fs::read_to_string(page.unwrap().path()).unwrap();
-        assert_eq!(faults(&from_roff(&text)), [""; 0]);
+        assert_eq!(find_mistakes(&from_roff(&text)), [""; 0]);
         count += 1;
     }
     assert!(count > 15, "{count} pages");

@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
 
 const REFRESH: &str = "/auth/custom-refresh/";
 
-fn slow(world: &World, millis: u64) {
+fn delay_exchanges(world: &World, millis: u64) {
     let delay = Delay::before(Duration::from_millis(millis)).at(REFRESH);
     world.api.set(|s| s.delays.push(delay));
 }
@@ -70,7 +70,7 @@ fn all_end_well(children: Vec<std::process::Child>) -> Vec<Output> {
 fn sixty_four_at_once(world: &World) {
     world.login();
     world.expire_access();
-    slow(world, 200);
+    delay_exchanges(world, 200);
     let runs = (0..64).map(|i| world.spawn(&[["token", "whoami"][i % 2]]));
     let outputs = all_end_well(runs.collect());
     assert_eq!(world.api.exchanges(), 1, "one exchange for all");
@@ -85,7 +85,7 @@ fn sixty_four_at_once(world: &World) {
 
 fn eight_refreshes_at_once(world: &World) {
     world.login();
-    slow(world, 50);
+    delay_exchanges(world, 50);
     all_end_well((0..8).map(|_| world.spawn(&["refresh"])).collect());
     assert!(world.api.exchanges() >= 1);
     assert!(world.api.session_alive(EMAIL));
@@ -145,7 +145,7 @@ fn min_ttl(world: &World) {
 fn exchanges_what_is_read_under_the_lock(world: &World) {
     world.login();
     world.expire_access();
-    slow(world, 400);
+    delay_exchanges(world, 400);
     let first = world.spawn(&["token"]);
     std::thread::sleep(Duration::from_millis(100));
     let second = world.spawn(&["token"]);
@@ -176,7 +176,7 @@ fn durable_before_printed(world: &World) {
 
 fn pending_marker_is_stored_during_an_exchange(world: &World) {
     world.login();
-    slow(world, 500);
+    delay_exchanges(world, 500);
     let run = world.spawn_until_request(&["refresh"], REFRESH);
     assert!(
         world.entry_json()["exchange_began"].is_i64(),
@@ -192,7 +192,7 @@ fn pending_marker_is_stored_during_an_exchange(world: &World) {
 fn a_killed_run_is_explained(world: &World) {
     world.login();
     // The run was killed before the server did the exchange. The next run reports nothing.
-    slow(world, 600);
+    delay_exchanges(world, 600);
     let mut run = world.spawn_until_request(&["refresh"], REFRESH);
     run.kill().unwrap();
     run.wait().unwrap();
@@ -256,7 +256,7 @@ fn a_refused_token_that_another_renewed(world: &World) {
     world
         .api
         .fault(Fault::status(401, BodyKind::Json).at(REFRESH));
-    slow(world, 500);
+    delay_exchanges(world, 500);
     let run = world.spawn_until_request(&["refresh"], REFRESH);
     let mut better = mine;
     better["refresh_token"] = other.refresh.clone().into();
@@ -270,7 +270,7 @@ fn busy_past_the_lock_timeout() {
     let world = World::new(Store::File);
     world.login();
     let before = world.entry();
-    slow(&world, 60_000);
+    delay_exchanges(&world, 60_000);
     let mut holder = world.spawn_until_request(&["refresh"], REFRESH);
     let pid = holder.id().to_string();
     assert!(

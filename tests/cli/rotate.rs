@@ -25,7 +25,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Writes a script into the home directory that runs `body`.
-fn script(world: &World, name: &str, body: &str) -> PathBuf {
+fn write_script(world: &World, name: &str, body: &str) -> PathBuf {
     let path = world.home().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
     set_mode(&path, 0o755);
@@ -39,7 +39,7 @@ fn prepared(world: &World, body: &str) -> PathBuf {
     world
         .api
         .set(|settings| settings.rotation = RotationPolicy::RevokeFamily);
-    let take = script(world, "take", body);
+    let take = write_script(world, "take", body);
     let path = take.to_str().unwrap();
     world
         .run(&["profile", "set", "on_rotate", "--", path, "--name", "TOKEN"])
@@ -47,7 +47,7 @@ fn prepared(world: &World, body: &str) -> PathBuf {
     take
 }
 
-fn taken(world: &World) -> Vec<String> {
+fn received_tokens(world: &World) -> Vec<String> {
     let text = std::fs::read_to_string(world.home().join("taken")).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
@@ -65,12 +65,12 @@ fn on_rotate_receives_the_token(world: &World) {
     prepared(world, TAKE);
     let output = world.run(&["refresh", "--json"]).expect(0);
     assert!(output.json()["renewed"] == true && output.stderr == "noise\n");
-    assert_eq!(taken(world), [refresh_token(world)]);
+    assert_eq!(received_tokens(world), [refresh_token(world)]);
     world.expire_access();
     let output = world.run(&["token"]).expect(0);
     assert_eq!(output.stdout.lines().count(), 1, "{output:?}");
-    assert_eq!(taken(world).len(), 2);
-    assert_eq!(taken(world)[1], refresh_token(world));
+    assert_eq!(received_tokens(world).len(), 2);
+    assert_eq!(received_tokens(world)[1], refresh_token(world));
     assert!(world.entry_json()["hand_over_pending"].is_null());
 }
 
@@ -98,19 +98,19 @@ fn failed_on_rotate_is_repeated(world: &World) {
         world.run(args).expect(6);
     }
     assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
-    script(world, take.file_name().unwrap().to_str().unwrap(), TAKE);
+    write_script(world, take.file_name().unwrap().to_str().unwrap(), TAKE);
     world.run(&["token"]).expect(0);
-    assert_eq!(taken(world), [stored]);
+    assert_eq!(received_tokens(world), [stored]);
     assert_eq!(world.api.count("/auth/custom-refresh/"), 1);
     world.run(&["token"]).expect(0);
-    assert_eq!(taken(world).len(), 1, "once");
+    assert_eq!(received_tokens(world).len(), 1, "once");
 }
 
 fn check_fails() {
     let world = World::new(Store::File);
     prepared(&world, TAKE);
     let before = world.entry();
-    let check = script(&world, "check", "exit 1");
+    let check = write_script(&world, "check", "exit 1");
     world
         .run(&["profile", "set", "on_rotate_check", check.to_str().unwrap()])
         .expect(0);
@@ -145,8 +145,8 @@ fn variable() {
     world
         .api
         .set(|settings| settings.rotation = RotationPolicy::RevokeFamily);
-    let take = script(&world, "take", "cat > new");
-    let bad = script(&world, "bad", "exit 1");
+    let take = write_script(&world, "take", "cat > new");
+    let bad = write_script(&world, "bad", "exit 1");
     let url = world.api.base_url();
     let run = |refresh: &str, on_rotate: &PathBuf, check: &str| {
         world.run_env(
@@ -180,7 +180,7 @@ fn login() {
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
     let args = ["login", "--refresh-token-stdin", "--store=file"];
     world.run_stdin(token.as_bytes(), &args).expect(0);
-    assert_eq!(taken(&world), [refresh_token(&world)]);
+    assert_eq!(received_tokens(&world), [refresh_token(&world)]);
     assert!(world.api.refresh_works(&refresh_token(&world)));
 }
 
@@ -190,7 +190,7 @@ fn killed() {
     let world = World::new(Store::File);
     let kill = "kill -9 $PPID; exit 1";
     prepared(&world, kill);
-    let check = script(&world, "check", kill);
+    let check = write_script(&world, "check", kill);
     let set_check = |value: &str| {
         world
             .run(&["profile", "set", "on_rotate_check", value])
@@ -205,8 +205,8 @@ fn killed() {
     assert_eq!(world.run(&["refresh"]).code, 137);
     assert_eq!(world.entry_json()["hand_over_pending"], true);
     let stored = refresh_token(&world);
-    script(&world, "take", TAKE);
+    write_script(&world, "take", TAKE);
     world.run(&["token"]).expect(0);
-    assert_eq!(taken(&world), [stored]);
+    assert_eq!(received_tokens(&world), [stored]);
     assert!(world.api.session_alive(EMAIL));
 }

@@ -55,7 +55,7 @@ pub fn tests() -> Vec<Test> {
 
 const SIGNALS: [(&str, i32); 3] = [("INT", 130), ("TERM", 143), ("HUP", 129)];
 
-fn send(signal: &str, pid: u32) {
+fn send_signal(signal: &str, pid: u32) {
     // Sending fails if the process has exited; ignore that.
     drop(
         Command::new("kill")
@@ -72,7 +72,7 @@ fn wait_for_the_write(world: &World) {
     for (signal, code) in SIGNALS {
         let before = world.entry_json();
         let run = world.spawn_until_request(&["refresh", "--json"], "/auth/custom-refresh/");
-        send(signal, run.id());
+        send_signal(signal, run.id());
         let output = Output::from_process(run.wait_with_output().unwrap()).expect(code);
         assert_eq!(output.error_code(), "interrupted", "{signal}");
         assert!(
@@ -95,7 +95,7 @@ fn wait_for_the_write(world: &World) {
     for (signal, code) in SIGNALS {
         let run = world.spawn_until_request(&["whoami"], "/account/");
         let sent = std::time::Instant::now();
-        send(signal, run.id());
+        send_signal(signal, run.id());
         let output = Output::from_process(run.wait_with_output().unwrap()).expect(code);
         assert!(sent.elapsed() < Duration::from_secs(2), "{signal}");
         assert_eq!(
@@ -132,7 +132,7 @@ fn lost_session_is_explained() {
         let aside = sessions.with_extension("aside");
         std::fs::rename(&sessions, &aside).unwrap();
         std::fs::write(&sessions, "in the way").unwrap();
-        send("INT", run.id());
+        send_signal("INT", run.id());
         let output = Output::from_process(run.wait_with_output().unwrap()).expect(6);
         assert!(output.stderr.contains(printed), "{args:?}: {output:?}");
         std::fs::remove_file(&sessions).unwrap();
@@ -168,7 +168,7 @@ fn blocked_stderr() {
             run.kill().unwrap();
             panic!("signals have no effect");
         }
-        send("INT", run.id());
+        send_signal("INT", run.id());
         std::thread::sleep(Duration::from_millis(500));
     }
     assert_eq!(run.wait().unwrap().code(), Some(130));
@@ -176,7 +176,7 @@ fn blocked_stderr() {
 }
 
 /// Returns times that are spread over the whole run.
-fn moment(number: u32) -> Duration {
+fn nth_delay(number: u32) -> Duration {
     let spread = number.wrapping_mul(2_654_435_761) % 60_000;
     Duration::from_micros(u64::from(spread))
 }
@@ -189,8 +189,8 @@ fn interrupted(world: &World, count: u32) {
     for number in 0..count {
         let (signal, _) = SIGNALS[number as usize % 2];
         let run = world.spawn(&["refresh"]);
-        std::thread::sleep(moment(number));
-        send(signal, run.id());
+        std::thread::sleep(nth_delay(number));
+        send_signal(signal, run.id());
         let output = Output::from_process(run.wait_with_output().unwrap());
         assert!([0, 130, 143].contains(&output.code), "{number}: {output:?}");
         *codes.entry(output.code).or_default() += 1;
@@ -215,8 +215,8 @@ fn killed(world: &World, count: u32) {
     for number in 0..count {
         let exchanges = world.api.exchanges();
         let run = world.spawn(&["refresh"]);
-        std::thread::sleep(moment(number));
-        send("KILL", run.id());
+        std::thread::sleep(nth_delay(number));
+        send_signal("KILL", run.id());
         Output::from_process(run.wait_with_output().unwrap());
         // The server may still be handling the request.
         std::thread::sleep(Duration::from_millis(150));

@@ -45,7 +45,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Writes a program into the world's home.
-pub fn script(world: &World, name: &str, text: &str) -> PathBuf {
+pub fn write_script(world: &World, name: &str, text: &str) -> PathBuf {
     let path = world.home().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     set_mode(&path, 0o755);
@@ -53,7 +53,7 @@ pub fn script(world: &World, name: &str, text: &str) -> PathBuf {
 }
 
 pub fn chromium(world: &World, flags: &str) -> PathBuf {
-    script(
+    write_script(
         world,
         "browser",
         &format!("exec chromium --headless=new --no-sandbox {flags} \"$@\""),
@@ -62,7 +62,7 @@ pub fn chromium(world: &World, flags: &str) -> PathBuf {
 
 /// Returns the URL of the sign-in page, which signs in by itself, with `more` added to its
 /// query.
-pub fn page(world: &World, more: &str) -> String {
+pub fn sign_in_url(world: &World, more: &str) -> String {
     format!("{}/sign-in?account={EMAIL}{more}", world.api.origin())
 }
 
@@ -138,7 +138,7 @@ pub fn start(world: &World, login: &mut Command, text: &str) -> Child {
     let mut child = login.stderr(stderr).spawn().unwrap();
     wait_for(text, || {
         let has_ended = child.try_wait().unwrap().is_some();
-        let printed = printed(world);
+        let printed = login_output(world);
         assert!(!has_ended || printed.contains(text), "{printed}");
         printed.contains(text).then_some(())
     });
@@ -146,7 +146,7 @@ pub fn start(world: &World, login: &mut Command, text: &str) -> Child {
 }
 
 /// Returns the output of the login.
-pub fn printed(world: &World) -> String {
+pub fn login_output(world: &World) -> String {
     std::fs::read_to_string(world.home().join("stderr")).unwrap()
 }
 
@@ -161,7 +161,7 @@ fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn send(signal: &str, child: &Child) {
+pub fn send_signal(signal: &str, child: &Child) {
     let pid = child.id().to_string();
     let sent = Command::new("kill")
         .args([&format!("-{signal}"), &pid])
@@ -178,7 +178,7 @@ fn signs_in(expiry: CookieExpiry) {
             ..Settings::default()
         },
     );
-    let output = run(&world, &chromium(&world, ""), &page(&world, "")).expect(0);
+    let output = run(&world, &chromium(&world, ""), &sign_in_url(&world, "")).expect(0);
     assert!(
         output.stderr.contains("signed in as ann@example.com"),
         "{output:?}"
@@ -192,7 +192,7 @@ fn signs_in(expiry: CookieExpiry) {
 fn pair_of_other_names() {
     let world = World::with_cookie_names("app.access", "app.refresh");
     world.api.set(|s| s.foreign_cookies = true);
-    let output = run(&world, &chromium(&world, ""), &page(&world, "")).expect(0);
+    let output = run(&world, &chromium(&world, ""), &sign_in_url(&world, "")).expect(0);
     expect_names(&world, &output);
     expect_gone(&world);
     world.run(&["refresh"]).expect(0);
@@ -244,7 +244,7 @@ fn domain() {
         &world,
         &format!("--ignore-certificate-errors --proxy-server={proxy}"),
     );
-    let page = page(&world, "").replace(&world.api.origin(), "https://api.sandbox.test");
+    let page = sign_in_url(&world, "").replace(&world.api.origin(), "https://api.sandbox.test");
     let page = format!("https://other.sandbox.test/sign-in/elsewhere?{page}");
     let mut command = login_at(&world, "https://api.sandbox.test/api/v1", &browser, &page);
     command.arg("--ca-cert").arg(ca).env("HTTPS_PROXY", &proxy);
@@ -261,7 +261,7 @@ fn cookie_of_another_host() {
         "http://localhost:{}/sign-in/elsewhere",
         world.api.address().port()
     );
-    let both = format!("{elsewhere}?{}", page(&world, ""));
+    let both = format!("{elsewhere}?{}", sign_in_url(&world, ""));
     run(&world, &browser, &both).expect(0);
     let world = World::new(Store::File);
     let closing = format!("{}/sign-in?close", world.api.origin());
@@ -312,8 +312,8 @@ fn no_display() {
 
 fn no_sandbox_for_root() {
     let world = World::new(Store::File);
-    let chromium = script(&world, "browser", "exec chromium \"$@\"");
-    let output = run(&world, &chromium, &page(&world, "")).expect(1);
+    let chromium = write_script(&world, "browser", "exec chromium \"$@\"");
+    let output = run(&world, &chromium, &sign_in_url(&world, "")).expect(1);
     assert!(
         output.stderr.contains("no-sandbox"),
         "the browser's own reason: {output:?}"
@@ -338,7 +338,12 @@ fn policy() {
     let text = r#"exec unshare -m sh -c '
         mount --bind "$HOME/chromium" /etc/chromium && exec chromium --headless=new --no-sandbox "$@"
     ' sh "$@""#;
-    let output = run(&world, &script(&world, "browser", text), &page(&world, "")).expect(1);
+    let output = run(
+        &world,
+        &write_script(&world, "browser", text),
+        &sign_in_url(&world, ""),
+    )
+    .expect(1);
     let message =
         "it exited without a response: DevTools remote debugging is disallowed by the system admin";
     assert!(output.stderr.contains(message), "{output:?}");
@@ -392,7 +397,7 @@ fn unknown_page() {
 }
 
 /// Returns the names and modification times of the files in a directory.
-fn listing(dir: &Path) -> Vec<String> {
+fn list_files(dir: &Path) -> Vec<String> {
     let output = Command::new("find")
         .arg(dir)
         .args(["-printf", "%p %s %T@ %C@\n"])
@@ -411,14 +416,14 @@ fn files_of_the_user_are_unchanged() {
     std::fs::create_dir_all(own.join("Default")).unwrap();
     std::fs::write(own.join("Default/Cookies"), "the user's own").unwrap();
     std::fs::write(own.join("Local State"), "{}").unwrap();
-    let before = listing(&own);
+    let before = list_files(&own);
     let browser = chromium(&world, "");
     let text = format!(
         "env >> \"$HOME/browser-env\"\n{}",
         std::fs::read_to_string(&browser).unwrap()
     );
-    let browser = script(&world, "browser", &text);
-    let mut command = login(&world, &browser, &page(&world, "&stay"));
+    let browser = write_script(&world, "browser", &text);
+    let mut command = login(&world, &browser, &sign_in_url(&world, "&stay"));
     let login = command
         .env("REMEMBERIZER_PASSWORD", "hunter2")
         .spawn()
@@ -460,7 +465,7 @@ fn files_of_the_user_are_unchanged() {
             .unwrap()
             .contains("hunter2")
     );
-    assert_eq!(listing(&own), before);
+    assert_eq!(list_files(&own), before);
     let bus = world.bus.as_ref().unwrap();
     for application in ["chrome", "chromium"] {
         let items = bus
@@ -478,11 +483,11 @@ fn hint_after_sign_in() {
     let world = World::new(Store::File);
     let port = world.api.address().port();
     let many = format!("http://localhost:{port}/sign-in?many");
-    let page = page(&world, &format!("&then={many}"));
+    let page = sign_in_url(&world, &format!("&then={many}"));
     let mut login = login(&world, &chromium(&world, ""), &page);
     let text = "you are signed in: close the window now";
     let mut login = start(&world, &mut login, text);
-    send("TERM", &login);
+    send_signal("TERM", &login);
     assert_eq!(login.wait().unwrap().code(), Some(143));
     expect_gone(&world);
 }

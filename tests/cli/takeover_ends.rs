@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Output, Part, Screen, Store, Test, World, test};
 use crate::takeover::{
-    CHROMIUM, chromium, command_lines, directories, expect_gone, login, page, printed, run, script,
-    send, start, wait_until_signed_in,
+    CHROMIUM, chromium, command_lines, directories, expect_gone, login, login_output, run,
+    send_signal, sign_in_url, start, wait_until_signed_in, write_script,
 };
 
 pub fn tests() -> Vec<Test> {
@@ -36,7 +36,11 @@ fn crashed() {
     let world = World::new(Store::File);
     let text =
         "case $* in *pipe*) exec chromium --headless=new --no-sandbox \"$@\" ;; esac; kill -9 $$";
-    let output = run(&world, &script(&world, "browser", text), "https://a.test/");
+    let output = run(
+        &world,
+        &write_script(&world, "browser", text),
+        "https://a.test/",
+    );
     // Without a display, the error names the display as the likely reason. With a display, it
     // reports the crash.
     assert!(
@@ -53,12 +57,12 @@ fn signal() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
     for (signal, code) in [("TERM", 143), ("INT", 130), ("HUP", 129)] {
-        let started = login(&world, &browser, &page(&world, "&stay"))
+        let started = login(&world, &browser, &sign_in_url(&world, "&stay"))
             .spawn()
             .unwrap();
         let signed_in = wait_until_signed_in(&world);
         assert_eq!(directories(&world).len(), 1);
-        send(signal, &started);
+        send_signal(signal, &started);
         let sent = Instant::now();
         let output = Output::from_process(started.wait_with_output().unwrap()).expect(code);
         assert!(
@@ -83,7 +87,7 @@ fn profile_of_a_killed_run_is_removed() {
     let world = World::new(Store::File);
     let browser = chromium(&world, "");
     let leave = || {
-        let mut killed = login(&world, &browser, &page(&world, "&stay"))
+        let mut killed = login(&world, &browser, &sign_in_url(&world, "&stay"))
             .spawn()
             .unwrap();
         wait_until_signed_in(&world);
@@ -101,17 +105,17 @@ fn profile_of_a_killed_run_is_removed() {
     );
     expect_gone(&world);
     leave();
-    run(&world, &browser, &page(&world, "")).expect(0);
+    run(&world, &browser, &sign_in_url(&world, "")).expect(0);
     expect_gone(&world);
     // The profile of a run that is still alive stays.
     world.api.revoke_all();
-    let open = login(&world, &browser, &page(&world, "&stay"))
+    let open = login(&world, &browser, &sign_in_url(&world, "&stay"))
         .spawn()
         .unwrap();
     wait_until_signed_in(&world);
     world.run(&["doctor"]);
     assert_eq!(directories(&world).len(), 1);
-    send("TERM", &open);
+    send_signal("TERM", &open);
     drop(open.wait_with_output());
     expect_gone(&world);
 }
@@ -127,7 +131,7 @@ fn at_a_terminal() {
     ));
     let command = format!(
         "rememberizer login --browser --sign-in-url '{}'",
-        page(&world, "&stay")
+        sign_in_url(&world, "&stay")
     );
     screen.start(&command);
     screen.wait_for("or press Enter here");
@@ -150,14 +154,14 @@ fn at_a_terminal() {
 
 /// Writes a simulated browser with two processes that ignores SIGINT, has no cookies, and exits
 /// when the file `close` exists.
-fn fake(world: &World) -> PathBuf {
+fn write_fake_browser(world: &World) -> PathBuf {
     let close = world.home().join("close").display().to_string();
     let text = format!(
         "unset LD_PRELOAD; case $* in *pipe*) printf '{{\"id\":1,\"result\":{{\"cookies\":[]}}}}\\0' >&4; cat <&3 >/dev/null; exit ;; esac\n\
          trap '' INT; until [ -e {close} ]; do sleep 0.1; done &\n\
          until [ -e {close} ]; do sleep 0.1; done"
     );
-    script(world, "fake", &text)
+    write_script(world, "fake", &text)
 }
 
 /// If a page asks whether to leave it, the browser is interrupted only once, and the user is
@@ -167,7 +171,7 @@ fn question_of_a_page() {
     let screen = Screen::new(&world);
     screen.start(&format!(
         "rememberizer login --browser={} --sign-in-url https://a.test/",
-        fake(&world).display()
+        write_fake_browser(&world).display()
     ));
     screen.wait_for("or press Enter here");
     screen.press("Enter");
@@ -203,7 +207,7 @@ fn panic() {
         .status();
     assert!(built.unwrap().success());
     let file = world.home().join("break");
-    let mut command = login(&world, &fake(&world), "https://a.test/");
+    let mut command = login(&world, &write_fake_browser(&world), "https://a.test/");
     command.env("LD_PRELOAD", library).env("BREAK_CLOCK", &file);
     let mut child = start(&world, &mut command, "sign in there");
     assert_eq!(directories(&world).len(), 1);
@@ -211,9 +215,9 @@ fn panic() {
     let status = child.wait().unwrap();
     assert!(!matches!(status.code(), Some(..=100)), "{status}");
     assert!(
-        printed(&world).contains("panicked at"),
+        login_output(&world).contains("panicked at"),
         "{}",
-        printed(&world)
+        login_output(&world)
     );
     expect_gone(&world);
 }
@@ -223,7 +227,7 @@ fn time_limit() {
     let world = World::new(Store::File);
     let clock = world.home().join("clock");
     std::fs::write(&clock, "+0").unwrap();
-    let login = login(&world, &fake(&world), "https://a.test/");
+    let login = login(&world, &write_fake_browser(&world), "https://a.test/");
     let mut command = Command::new("faketime");
     command
         .args(["-f", "+0", "env", "-u", "FAKETIME", "FAKETIME_NO_CACHE=1"])
@@ -247,6 +251,10 @@ fn time_limit() {
     assert_eq!(child.wait().unwrap().code(), Some(3));
     let text =
         "error: you did not sign in within 10 minutes\nhint: rememberizer login --browser; or ";
-    assert!(printed(&world).contains(text), "{}", printed(&world));
+    assert!(
+        login_output(&world).contains(text),
+        "{}",
+        login_output(&world)
+    );
     expect_gone(&world);
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::sandbox::Settings;
 use crate::support::world::EMAIL;
 use crate::support::{Output, Store, Test, World, test};
-use crate::takeover::{expect_gone, login, printed, script, start};
+use crate::takeover::{expect_gone, login, login_output, start, write_script};
 use crate::takeover_cookies::expect_names;
 
 pub fn tests() -> Vec<Test> {
@@ -28,7 +28,7 @@ fn run(world: &World, headless: &str, plain: &str) -> Output {
          cookies() {{ printf '{{\"id\":1,\"result\":{{\"cookies\":[{{\"name\":\"refresh_token\",\"value\":\"%s\",\"domain\":\"127.0.0.1\",\"session\":true}}]}}}}\\0' $TOKEN >&4; }}\n\
          case \"$*\" in *remote-debugging-pipe*) {headless} ;; *) {plain} ;; esac"
     );
-    let browser = script(world, "fake", &text);
+    let browser = write_script(world, "fake", &text);
     let mut command = login(world, &browser, "https://a.test/");
     let output = Output::from_process(command.output().unwrap());
     assert!(!output.stderr.contains(&token), "{output:?}");
@@ -146,14 +146,18 @@ fn hint_while_writing() {
         : >"$dir/Cookies-journal"
         until [ -e "$HOME/close" ]; do sleep 0.1; done"#
     );
-    let mut login = login(&world, &script(&world, "fake", &text), "https://a.test/");
+    let mut login = login(
+        &world,
+        &write_script(&world, "fake", &text),
+        "https://a.test/",
+    );
     let mut login = start(
         &world,
         &mut login,
         "you are signed in: close the window now",
     );
     std::fs::write(world.home().join("close"), "").unwrap();
-    assert!(login.wait().unwrap().success(), "{}", printed(&world));
+    assert!(login.wait().unwrap().success(), "{}", login_output(&world));
     expect_gone(&world);
 }
 

@@ -119,7 +119,7 @@ impl HelperWorld {
     }
 
     /// Writes a helper in Python: [`PRELUDE`], followed by `script`.
-    pub fn helper(&self, name: &str, script: &str) {
+    pub fn write_helper(&self, name: &str, script: &str) {
         let path = self
             .world
             .home()
@@ -189,7 +189,7 @@ impl Machines {
     /// Creates machines that share a file, with a helper that has versions.
     pub fn on_a_file(settings: Settings) -> Self {
         let helper_world = HelperWorld::with_settings(Store::File, settings);
-        helper_world.helper("odd", "hello(True)\nserve()");
+        helper_world.write_helper("odd", "hello(True)\nserve()");
         Self {
             helper_world,
             store: "helper:odd".to_owned(),
@@ -220,10 +220,10 @@ impl Machines {
     }
 
     pub fn run(&self, machine: &str, args: &[&str]) -> Output {
-        self.at("+0", machine, args)
+        self.run_with_clock("+0", machine, args)
     }
 
-    pub fn at(&self, offset: &str, machine: &str, args: &[&str]) -> Output {
+    pub fn run_with_clock(&self, offset: &str, machine: &str, args: &[&str]) -> Output {
         Output::from_process(self.command(offset, machine, args).output().unwrap())
     }
 
@@ -236,7 +236,7 @@ impl Machines {
     pub fn login(&self, offset: &str, machine: &str) -> Output {
         let url = self.helper_world.world.api.base_url();
         let args = ["login", EMAIL, "--api-url", &url, "--store", &self.store];
-        self.at(offset, machine, &args)
+        self.run_with_clock(offset, machine, &args)
     }
 
     pub fn join(&self, machine: &str) {

@@ -29,7 +29,7 @@ impl<'w> Screen<'w> {
             ("REMEMBERIZER_STORE", store.trim_start_matches("--store=")),
         ];
         let screen = Self::with_shell(world, &env, &["bash", "--norc"]);
-        screen.wait_until("prompt", |shown| prompt(shown).is_some());
+        screen.wait_until("prompt", |shown| parse_prompt(shown).is_some());
         screen
     }
 
@@ -173,9 +173,9 @@ impl<'w> Screen<'w> {
     pub fn wait_for_exit(&self) -> (i32, String) {
         let wanted = self.commands.get();
         let shown = self.wait_until("end of the command", |shown| {
-            prompt(shown).is_some_and(|(number, _)| number == wanted)
+            parse_prompt(shown).is_some_and(|(number, _)| number == wanted)
         });
-        let (_, code) = prompt(&shown).unwrap();
+        let (_, code) = parse_prompt(&shown).unwrap();
         let above = shown.rsplit_once('\n').map_or("", |(above, _)| above);
         (code, above.to_owned())
     }
@@ -194,7 +194,7 @@ impl<'w> Screen<'w> {
     pub fn clear(&self) {
         self.press("C-l");
         self.wait_until("empty screen", |shown| {
-            shown.lines().count() == 1 && prompt(shown).is_some()
+            shown.lines().count() == 1 && parse_prompt(shown).is_some()
         });
     }
 
@@ -223,7 +223,7 @@ impl<'w> Screen<'w> {
 }
 
 /// Parses the number and the exit code in the prompt of the shell, if the screen ends with it.
-fn prompt(shown: &str) -> Option<(u32, i32)> {
+fn parse_prompt(shown: &str) -> Option<(u32, i32)> {
     let last = shown.lines().last()?;
     let (number, code) = last
         .strip_prefix('[')?
