@@ -240,7 +240,7 @@ fn first_token() {
     world.run(&["whoami", "--offline"]).expect(0);
 
     let gh = "secret set REMEMBERIZER_TOKEN --env rememberizer --repo OWNER/REPO";
-    machine.command("gh", &secrets.writer(gh, "REMEMBERIZER_TOKEN"));
+    machine.command("gh", &secrets.add_writer(gh, "REMEMBERIZER_TOKEN"));
     run().expect(0);
     let token = secrets.get("REMEMBERIZER_TOKEN");
     secrets.assert_not_in_arguments(&token);
