@@ -56,7 +56,8 @@ pub(crate) fn command_words() -> ArgValueCompleter {
     ArgValueCompleter::new(|current: &OsStr| {
         let words: Vec<_> = std::env::args_os().skip(2).collect();
         let mut exec_words = words.iter().skip_while(|word| *word != "exec");
-        // `any` leaves the words after `--`; the last of them is the one to complete.
+        // `any` consumes the words up to `--`. The last of the other words is the one to
+        // complete.
         let has_command = exec_words.any(|word| word == "--") && exec_words.count() > 1;
         let text = current.to_string_lossy();
         if has_command {

@@ -26,7 +26,7 @@ Examples:
   rememberizer doctor
   rememberizer doctor --profile work --json
 
-Exit codes: 0 no problem, perhaps warnings; 1 a problem")]
+Exit codes: 0 no problem, but warnings are possible; 1 at least one problem")]
 pub(crate) struct Args {}
 
 pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {

@@ -131,10 +131,15 @@ impl<'a> InputSource<'a> {
 pub(super) struct MissingInputs(Vec<String>);
 
 impl MissingInputs {
+    /// Adds the input `what`. `sources` describes how to provide it.
+    pub(super) fn add(&mut self, what: &str, sources: &str) {
+        self.0.push(format!("{what} ({sources})"));
+    }
+
     /// Adds the input `what` if `is_missing`. `sources` describes how to provide it.
     pub(super) fn add_if(&mut self, is_missing: bool, what: &str, sources: &str) {
         if is_missing {
-            self.0.push(format!("{what} ({sources})"));
+            self.add(what, sources);
         }
     }
 

@@ -195,7 +195,7 @@ fn make_default(context: &Context<'_>, name: Option<&ProfileName>) -> Result<(),
 
 fn ask_for_profile(context: &Context<'_>) -> Result<ProfileName, Error> {
     let mut missing = MissingInputs::default();
-    missing.add_if(true, "profile", "NAME as an argument");
+    missing.add("profile", "NAME as an argument");
     missing.fail_unless_can_prompt(context)?;
     let (default, profiles) = context.settings.profiles.all()?;
     let mut names: Vec<ProfileName> = profiles.into_iter().map(|(name, _)| name).collect();

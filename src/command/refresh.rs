@@ -66,7 +66,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
 }
 
 /// Renews the tokens of every profile that is recorded as signed in. Loads all sessions
-/// first: if another process renews a session after that, it is not renewed again.
+/// first: if another process then renews a session, this run does not renew it again.
 fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
     let mut signed_in = Vec::new();
@@ -92,8 +92,9 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     })
 }
 
-/// Renews the tokens of one session, unless `--min-ttl` permits to keep them. `loaded` is
-/// the session if it has been loaded already. Returns the report as JSON and as text.
+/// Renews the tokens of one session, unless the access token is valid for longer than
+/// `--min-ttl`. `loaded` is the session if the caller has loaded it. Returns the report as
+/// JSON and as text.
 fn refresh(
     args: &Args,
     manager: &SessionManager<'_>,

@@ -156,8 +156,8 @@ impl Terminal {
         self.state.terminals.stderr
     }
 
-    /// Whether a desktop dialog may be opened: stderr is a terminal, so that somebody is
-    /// probably there, and `--no-input` is not set. Stdin is not needed for a dialog.
+    /// Whether a desktop dialog may be opened: `--no-input` is not set, and stderr is a
+    /// terminal, so that a person probably sees the dialog. A dialog does not need stdin.
     pub(crate) fn can_open_dialog(&self) -> bool {
         !self.options().no_input && self.stderr_is_terminal()
     }
