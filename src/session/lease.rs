@@ -185,6 +185,16 @@ pub(super) struct LoggedOut<R> {
     pub(super) revocations: Vec<R>,
 }
 
+/// Which errors of a read are retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReadRetries {
+    /// Retries while the store is unavailable.
+    WhileUnavailable,
+    /// Retries every error, and makes at least [`MIN_SAVE_ATTEMPTS`] attempts. For a run that
+    /// has new tokens to store.
+    EveryError,
+}
+
 /// Runs the protocol on the entry of one profile.
 pub(super) struct SharedSession<'a, E> {
     pub(super) environment: &'a E,
@@ -200,23 +210,24 @@ impl<E: Environment> SharedSession<'_, E> {
         &self,
         deadline: Duration,
         timeout: Duration,
-        min_attempts: u32,
+        retries: ReadRetries,
     ) -> Result<(Version, Option<SharedEntry>), StoreError> {
-        let (version, bytes) = self.read_bytes(deadline, timeout, min_attempts)?;
+        let (version, bytes) = self.read_bytes(deadline, timeout, retries)?;
         let entry = bytes.map(|bytes| self.parse(&bytes)).transpose()?;
         Ok((version, entry))
     }
 
-    /// Reads the entry. Retries while the store is unavailable, until `deadline` on the
-    /// watcher's clock, and makes at least `min_attempts` attempts. Also retries other
-    /// errors of the store if `min_attempts` is more than one: such a caller has new tokens
-    /// to store.
+    /// Reads the entry. Retries errors until `deadline` on the watcher's clock.
     fn read_bytes(
         &self,
         deadline: Duration,
         timeout: Duration,
-        min_attempts: u32,
+        retries: ReadRetries,
     ) -> Result<VersionedEntry, StoreError> {
+        let min_attempts = match retries {
+            ReadRetries::WhileUnavailable => 1,
+            ReadRetries::EveryError => MIN_SAVE_ATTEMPTS,
+        };
         let mut backoff = Backoff::default();
         let mut attempts_made = 0;
         loop {
@@ -224,8 +235,8 @@ impl<E: Environment> SharedSession<'_, E> {
             match self.environment.get(timeout) {
                 Ok(read) => return Ok(read),
                 Err(error) => {
-                    let is_permanent =
-                        error.kind != StoreErrorKind::Unavailable && min_attempts < 2;
+                    let is_permanent = error.kind != StoreErrorKind::Unavailable
+                        && retries == ReadRetries::WhileUnavailable;
                     let has_timed_out = self.has_passed(deadline) && attempts_made >= min_attempts;
                     if is_permanent || has_timed_out || self.environment.is_abandoned() {
                         return Err(error);
@@ -287,7 +298,11 @@ impl<E: Environment> SharedSession<'_, E> {
         let mut expired_lease: Option<Lease> = None;
         let mut has_tried_to_acquire = false;
         loop {
-            let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
+            let (version, entry) = self.read_entry(
+                deadline,
+                self.timing.request_timeout,
+                ReadRetries::WhileUnavailable,
+            )?;
             let Some(entry) = entry else {
                 return Err(LeaseError::NotSignedIn);
             };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::lease::{LeaseError, Renewal, SharedSession, Timing};
+use super::lease::{LeaseError, ReadRetries, Renewal, SharedSession, Timing};
 use super::lease_environment::RealEnvironment;
 use super::logout::StoreLogout;
 use super::{
@@ -101,7 +101,11 @@ impl SessionManager<'_> {
     pub(super) fn read_entry_if_shared(&self) -> Result<Option<ReadEntry>, SessionError> {
         self.with_shared(|shared| {
             let deadline = shared.deadline_in(READ_TIMEOUT);
-            let (_, entry) = shared.read_entry(deadline, shared.timing.request_timeout, 1)?;
+            let (_, entry) = shared.read_entry(
+                deadline,
+                shared.timing.request_timeout,
+                ReadRetries::WhileUnavailable,
+            )?;
             let Some(entry) = entry else {
                 return Ok(ReadEntry::default());
             };

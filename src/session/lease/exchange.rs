@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::watch::Backoff;
 use super::{
-    Environment, ExchangeOutcome, LeaseError, LeaseResult, MIN_SAVE_ATTEMPTS, Renewal,
+    Environment, ExchangeOutcome, LeaseError, LeaseResult, MIN_SAVE_ATTEMPTS, ReadRetries, Renewal,
     SharedSession,
 };
 use crate::model::{Grant, PendingExchange};
@@ -44,8 +44,11 @@ impl<E: Environment> SharedSession<'_, E> {
             PutOutcome::Conflict => Ok(None),
             PutOutcome::Unknown => {
                 let deadline = self.deadline_in(self.timing.lease_duration);
-                let (version, found_entry) =
-                    self.read_entry(deadline, self.timing.request_timeout, 1)?;
+                let (version, found_entry) = self.read_entry(
+                    deadline,
+                    self.timing.request_timeout,
+                    ReadRetries::WhileUnavailable,
+                )?;
                 let is_own_lease_stored = found_entry
                     .and_then(|entry| entry.coordination.lease)
                     .is_some_and(|lease| lease.attempt_id == attempt_id);
@@ -168,7 +171,7 @@ impl<E: Environment> SharedSession<'_, E> {
                 .read_entry(
                     deadline,
                     self.timing.save_attempt_timeout,
-                    MIN_SAVE_ATTEMPTS,
+                    ReadRetries::EveryError,
                 )
                 .map_err(LeaseError::Lost)?;
             let (Some(new), Some(exchanged)) = (&renewed_entry.session, &held.entry.session) else {
@@ -254,8 +257,11 @@ impl<E: Environment> SharedSession<'_, E> {
             pending: held.entry.session.as_ref().and_then(|s| s.pending),
         };
         loop {
-            let Ok((version, entry)) = self.read_entry(deadline, self.timing.request_timeout, 1)
-            else {
+            let Ok((version, entry)) = self.read_entry(
+                deadline,
+                self.timing.request_timeout,
+                ReadRetries::WhileUnavailable,
+            ) else {
                 return Err(ended());
             };
             let Some(mut entry) = entry else {

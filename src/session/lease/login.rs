@@ -2,7 +2,9 @@
 //! for a lease.
 
 use super::watch::Backoff;
-use super::{Environment, LeaseError, LeaseResult, LoggedOut, MIN_SAVE_ATTEMPTS, SharedSession};
+use super::{
+    Environment, LeaseError, LeaseResult, LoggedOut, MIN_SAVE_ATTEMPTS, ReadRetries, SharedSession,
+};
 use crate::model::Session;
 use crate::session::StoreProof;
 use crate::store::{Coordination, PutOutcome, SharedEntry, StoreError};
@@ -30,7 +32,7 @@ impl<E: Environment> SharedSession<'_, E> {
             let read = self.read_bytes(
                 deadline,
                 self.timing.save_attempt_timeout,
-                MIN_SAVE_ATTEMPTS,
+                ReadRetries::EveryError,
             );
             let (version, found_bytes) = read.map_err(LeaseError::Lost)?;
             // Ignore parse errors: the login replaces an unreadable entry too.
@@ -79,7 +81,11 @@ impl<E: Environment> SharedSession<'_, E> {
         let mut last_revoked: Option<Session> = None;
         let mut session_existed = false;
         loop {
-            let (version, entry) = self.read_entry(deadline, self.timing.request_timeout, 1)?;
+            let (version, entry) = self.read_entry(
+                deadline,
+                self.timing.request_timeout,
+                ReadRetries::WhileUnavailable,
+            )?;
             let Some(mut entry) = entry.filter(|entry| !entry.coordination.is_logged_out) else {
                 return Ok(LoggedOut {
                     session_existed,

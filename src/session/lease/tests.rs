@@ -9,7 +9,7 @@ use super::scenarios::{
     MachineResult, Property, SCENARIOS, calm, renew, renew_after, run, scenario, with_shared,
 };
 use super::simulator::Simulation;
-use super::{Environment, Timing};
+use super::{Environment, ReadRetries, Timing};
 use crate::model::{Session, Timestamp};
 use crate::store::SessionEnd;
 
@@ -283,7 +283,9 @@ fn read_with_wrong_clocks(seed: u64, removed: RemovedRule) -> (u32, f64, f64) {
             let deadline = machine.watcher_clock() + Duration::from_secs(15);
             let timeout = Timing::DEFAULT.request_timeout;
             let read = with_shared(machine, Timing::DEFAULT, |shared| {
-                let (_, entry) = shared.read_entry(deadline, timeout, 1).expect("an entry");
+                let (_, entry) = shared
+                    .read_entry(deadline, timeout, ReadRetries::WhileUnavailable)
+                    .expect("an entry");
                 let read = entry.and_then(|entry| entry.session).expect("a session");
                 if !is_fresh(&read) {
                     shared
