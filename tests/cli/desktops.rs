@@ -32,10 +32,14 @@ pub fn tests() -> Vec<Test> {
         test("desktops::kwallet", || life(Service::KWallet)).needs(&KWALLET),
         test("desktops::keepassxc", || life(Service::KeePassXc)).needs(&KEEPASSXC),
         test("desktops::keepassxc_with_prompts", keepassxc_with_prompts).needs(&KEEPASSXC),
-        test("desktops::kwallet_killed_after_a_refresh", killed).needs(&KWALLET),
+        test(
+            "desktops::kwallet_killed_after_a_refresh",
+            kwallet_killed_after_a_refresh,
+        )
+        .needs(&KWALLET),
         test(
             "desktops::kwallet_killed_after_a_logout",
-            killed_after_logout,
+            kwallet_killed_after_a_logout,
         )
         .needs(&[KWALLET[0], KWALLET[1], Part::Command("secret-tool")]),
     ]
@@ -117,7 +121,7 @@ fn keepassxc_with_prompts() {
 }
 
 /// `KWallet` writes a change to disk after five seconds, unless it is asked to write at once.
-fn killed() {
+fn kwallet_killed_after_a_refresh() {
     let mut desktop = Desktop::new(Service::KWallet);
     desktop.world.login();
     for _ in 0..20 {
@@ -131,7 +135,7 @@ fn killed() {
 
 /// A logout also deletes an entry in a wallet that is not the default wallet. When the logout
 /// ends, the deletion is on disk.
-fn killed_after_logout() {
+fn kwallet_killed_after_a_logout() {
     let mut desktop = Desktop::new(Service::KWallet);
     desktop.world.login();
     desktop.copy_entry_to(SECOND_WALLET);

@@ -19,8 +19,11 @@ pub fn tests() -> Vec<Test> {
             remains_of_a_killed_write_are_ignored,
         ),
         test("files::choice_is_sticky", choice_is_sticky).needs(&[Part::Keyring]),
-        test("files::moved_to_the_other_store", moved).needs(&[Part::Keyring]),
-        test("files::config_dir_is_replaced_atomically", config_dir),
+        test("files::moved_to_the_other_store", moved_to_the_other_store).needs(&[Part::Keyring]),
+        test(
+            "files::config_dir_is_replaced_atomically",
+            config_dir_is_replaced_atomically,
+        ),
     ]
 }
 
@@ -203,7 +206,7 @@ fn choice_is_sticky() {
     world.run(&["whoami"]).expect(0);
 }
 
-fn moved() {
+fn moved_to_the_other_store() {
     let world = World::new(Store::Keyring);
     world.login();
     let session = world.entry().unwrap();
@@ -224,7 +227,7 @@ fn moved() {
     world.run(&["whoami"]).expect(0);
 }
 
-fn config_dir() {
+fn config_dir_is_replaced_atomically() {
     let world = World::new(Store::File);
     world.login();
     let dir = world.home().join("elsewhere");

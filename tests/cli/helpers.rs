@@ -34,7 +34,7 @@ pub fn tests() -> Vec<Test> {
         .needs(&docker),
         test(
             "helpers::check_docker_credential_secretservice",
-            check_secretservice,
+            check_docker_credential_secretservice,
         )
         .needs(&service),
         test("helpers::life_pass", || life("helper:pass:team/cli")).needs(&pass),
@@ -44,11 +44,15 @@ pub fn tests() -> Vec<Test> {
         .needs(&docker),
         test(
             "helpers::life_docker_credential_secretservice",
-            life_secretservice,
+            life_docker_credential_secretservice,
         )
         .needs(&service),
         test("helpers::missing_helper", missing_helper),
-        test("helpers::warning_names_the_other_machine", another_writer).needs(&pass[2..]),
+        test(
+            "helpers::warning_names_the_other_machine",
+            warning_names_the_other_machine,
+        )
+        .needs(&pass[2..]),
         test("helpers::silent_at_every_step", silent_at_every_step).needs(&pass[2..]),
         test("helpers::hostile_at_every_step", hostile_at_every_step).needs(&pass[2..]),
         test(
@@ -93,7 +97,7 @@ fn check_docker_credential_pass() {
     helper_world.check(&["docker-credential", "pass"]).expect(0);
 }
 
-fn check_secretservice() {
+fn check_docker_credential_secretservice() {
     let helper_world = HelperWorld::new(Store::Keyring);
     helper_world
         .check(&["docker-credential", "secretservice"])
@@ -104,7 +108,7 @@ fn life(store: &str) {
     whole_life(&with_pass(), store);
 }
 
-fn life_secretservice() {
+fn life_docker_credential_secretservice() {
     let helper_world = HelperWorld::new(Store::Keyring);
     whole_life(&helper_world, "helper:docker-credential:secretservice");
 }
@@ -149,7 +153,7 @@ fn missing_helper() {
 
 /// A store without versions cannot prevent two machines from renewing at once, so a warning
 /// names the machine that last wrote the entry.
-fn another_writer() {
+fn warning_names_the_other_machine() {
     let helper_world = HelperWorld::new(Store::File);
     helper_world.write_helper("odd", "hello()\nserve()");
     helper_world.login("helper:odd").expect(0);

@@ -23,11 +23,18 @@ pub fn tests() -> Vec<Test> {
         test("keyring::stopped_daemon", stopped_daemon).needs(&keyring),
         test("keyring::bus_that_never_responds", bus_that_never_responds),
         test("keyring::no_default_collection", no_default_collection).needs(&keyring),
-        test("keyring::more_than_one_match", ambiguous).needs(&keyring),
-        test("keyring::secret_tool_reads_and_writes", secret_tool).needs(&keyring),
-        test("keyring::python_reads_and_writes", python_keyring).needs(&python),
-        test("keyring::login_offers_the_file_store", asks_for_a_file)
-            .needs(&[Part::Command("tmux")]),
+        test("keyring::more_than_one_match", more_than_one_match).needs(&keyring),
+        test(
+            "keyring::secret_tool_reads_and_writes",
+            secret_tool_reads_and_writes,
+        )
+        .needs(&keyring),
+        test("keyring::python_reads_and_writes", python_reads_and_writes).needs(&python),
+        test(
+            "keyring::login_offers_the_file_store",
+            login_offers_the_file_store,
+        )
+        .needs(&[Part::Command("tmux")]),
         test(
             "keyring::help_and_version_do_not_connect",
             help_and_version_do_not_connect,
@@ -236,7 +243,7 @@ fn no_default_collection() {
     );
 }
 
-fn ambiguous() {
+fn more_than_one_match() {
     let world = signed_in();
     let other = [
         "service",
@@ -268,7 +275,7 @@ fn ambiguous() {
     assert_eq!(world.run(&["token"]).code, 3);
 }
 
-fn secret_tool() {
+fn secret_tool_reads_and_writes() {
     let world = signed_in();
     let entry = world.entry_json();
     assert_eq!(entry["version"], 1);
@@ -305,7 +312,7 @@ fn secret_tool() {
     assert_eq!(world.entry(), None);
 }
 
-fn python_keyring() {
+fn python_reads_and_writes() {
     let world = signed_in();
     let python = |script: &str| {
         let output = world
@@ -339,7 +346,7 @@ fn python_keyring() {
     );
 }
 
-fn asks_for_a_file() {
+fn login_offers_the_file_store() {
     use crate::support::Screen;
     let world = World::new(Store::File);
     let url = world.api.base_url();

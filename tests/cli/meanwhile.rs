@@ -13,8 +13,8 @@ pub fn tests() -> Vec<Test> {
             "meanwhile::another_version_wrote_the_entry",
             another_version_wrote_the_entry,
         ),
-        test("meanwhile::another_version_renews", renewed_meanwhile),
-        test("meanwhile::profiles_file_replaced", replaced_meanwhile),
+        test("meanwhile::another_version_renews", another_version_renews),
+        test("meanwhile::profiles_file_replaced", profiles_file_replaced),
     ]
 }
 
@@ -35,7 +35,7 @@ fn another_version_wrote_the_entry() {
 
 /// A version of the program without locks stores another session while our token is being
 /// exchanged, and the server then refuses our token.
-fn renewed_meanwhile() {
+fn another_version_renews() {
     let world = World::new(Store::File);
     world.login();
     let slow = Delay::before(Duration::from_millis(1_500));
@@ -64,7 +64,7 @@ fn renewed_meanwhile() {
 }
 
 /// Another program writes the profiles file while ours waits for the server. Its change stays.
-fn replaced_meanwhile() {
+fn profiles_file_replaced() {
     let world = World::new(Store::File);
     world.login();
     let file = world.config_dir().join("profiles.json");

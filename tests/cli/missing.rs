@@ -12,7 +12,7 @@ pub fn tests() -> Vec<Test> {
             "missing::outcomes_of_the_first_minute",
             outcomes_of_the_first_minute,
         ),
-        test("missing::flags_take_no_secrets", secrets_are_no_values),
+        test("missing::flags_take_no_secrets", flags_take_no_secrets),
         test("missing::line_endings", line_endings),
         test(
             "missing::other_server_or_store_than_the_profile",
@@ -92,7 +92,7 @@ fn outcomes_of_the_first_minute() {
     );
 }
 
-fn secrets_are_no_values() {
+fn flags_take_no_secrets() {
     let world = World::new(Store::File);
     for args in [
         &["login", "--password", "hunter2"][..],

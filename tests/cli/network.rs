@@ -13,7 +13,7 @@ use crate::support::{Output, Part, Store, Test, World, test};
 
 pub fn tests() -> Vec<Test> {
     vec![
-        test("network::untrusted_tls", tls),
+        test("network::untrusted_tls", untrusted_tls),
         test("network::old_tls", old_tls).needs(&[Part::Command("openssl")]),
         test("network::ca_certificates", ca),
         test("network::proxies", proxies),
@@ -30,7 +30,7 @@ pub fn tests() -> Vec<Test> {
         test("network::not_this_api", not_this_api),
         test("network::any_401_is_renewed_once", any_401_is_renewed_once),
         test("network::unresolvable_proxy", unresolvable_proxy),
-        test("network::required_referer", referer),
+        test("network::required_referer", required_referer),
         test("network::malformed_stored_token", malformed_stored_token),
         test("network::failure_on_a_later_page", failure_on_a_later_page),
     ]
@@ -57,7 +57,7 @@ fn login(world: &World, env: &[(&str, &str)], more: &[&str]) -> Output {
     world.run_env(&env, &[&args, address, more].concat())
 }
 
-fn tls() {
+fn untrusted_tls() {
     let world = with_tls(TlsKind::Good);
     let ca = world.home().join("ca.pem").display().to_string();
     let unknown = login(&world, &[], &["--json"]).expect(5);
@@ -383,7 +383,7 @@ fn unresolvable_proxy() {
 }
 
 /// A CSRF check is recognized, and satisfied by the profile's `referer`.
-fn referer() {
+fn required_referer() {
     let world = World::new(Store::File);
     let url = "https://app.example.test/";
     world.login();

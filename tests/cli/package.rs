@@ -11,7 +11,10 @@ pub fn tests() -> Vec<Test> {
             "package::contains_the_expected_files",
             contains_the_expected_files,
         ),
-        test("package::every_dependency_has_a_reason", reasons),
+        test(
+            "package::every_dependency_has_a_reason",
+            every_dependency_has_a_reason,
+        ),
         test(
             "package::templates_have_the_version",
             templates_have_the_version,
@@ -77,7 +80,7 @@ fn contains_the_expected_files() {
     }
 }
 
-fn reasons() {
+fn every_dependency_has_a_reason() {
     let read = |file: &str| std::fs::read_to_string(repository_dir().join(file)).unwrap();
     let reasons = read("CONTRIBUTING.md");
     let reasons = reasons.split("## Dependencies").nth(1).unwrap();

@@ -10,16 +10,16 @@ const TMUX: &[Part] = &[Part::Command("tmux")];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![
-        test("prompts::cancelled_by_a_key", left_by_a_key),
+        test("prompts::cancelled_by_a_key", cancelled_by_a_key),
         test("prompts::editing", editing),
-        test("prompts::long_and_pasted_lines", strange_lines),
+        test("prompts::long_and_pasted_lines", long_and_pasted_lines),
         test("prompts::other_profile", other_profile),
         test("prompts::another_store", another_store),
         test("prompts::captcha_is_last", captcha_is_last),
         test("prompts::captcha_is_known", captcha_is_known),
         test(
             "prompts::refused_field_is_asked_again",
-            refused_is_asked_again,
+            refused_field_is_asked_again,
         ),
         test("prompts::spinner", spinner),
     ];
@@ -145,7 +145,7 @@ const QUESTIONS: [(&str, Answers, &str); 8] = [
     ("profile remove there", &[], "end its session?"),
 ];
 
-fn left_by_a_key() {
+fn cancelled_by_a_key() {
     let world = World::new(Store::File);
     world.login_as("there");
     let screen = Screen::new(&world);
@@ -220,7 +220,7 @@ fn editing() {
     screen.assert_terminal_is_restored();
 }
 
-fn strange_lines() {
+fn long_and_pasted_lines() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
     screen.start("rememberizer login");
@@ -427,7 +427,7 @@ fn captcha_is_known() {
 }
 
 /// A refused field is asked for again, three times, with the previous answer as the default.
-fn refused_is_asked_again() {
+fn refused_field_is_asked_again() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
     screen.start("rememberizer login ann@example.com");

@@ -9,7 +9,7 @@ use crate::{manual, recipes};
 pub fn tests() -> Vec<Test> {
     vec![
         test("readme::every_block_is_a_recipe", every_block_is_a_recipe),
-        test("readme::mistakes_are_found", faults_are_found),
+        test("readme::mistakes_are_found", mistakes_are_found),
         test("readme::documents_are_safe", documents_are_safe),
         test("readme::help_and_manual_are_safe", help_and_manual_are_safe),
     ]
@@ -111,7 +111,7 @@ fn find_mistakes(text: &str) -> Vec<String> {
 }
 
 /// The search finds the mistakes of earlier versions of these documents.
-fn faults_are_found() {
+fn mistakes_are_found() {
     for line in [
         r#"remember() { curl -sS -H "$(rememberizer token --header)" "https://x/$1"; }"#,
         r#"curl -H "$(rememberizer token --header)" "$URL/account/""#,

@@ -23,12 +23,12 @@ pub fn tests() -> Vec<Test> {
     ));
     tests.extend(on_both_stores("renew::min_ttl", min_ttl));
     tests.extend(on_both_stores(
-        "renew::exchanges_what_is_read_under_the_lock",
-        exchanges_what_is_read_under_the_lock,
+        "renew::the_second_run_uses_the_renewed_session",
+        the_second_run_uses_the_renewed_session,
     ));
     tests.extend(on_both_stores(
-        "renew::durable_before_printed",
-        durable_before_printed,
+        "renew::stored_before_printed",
+        stored_before_printed,
     ));
     tests.extend(on_both_stores(
         "renew::pending_marker_is_stored_during_an_exchange",
@@ -43,8 +43,8 @@ pub fn tests() -> Vec<Test> {
         one_refresh_on_a_401,
     ));
     tests.extend(on_both_stores(
-        "renew::a_refused_token_that_another_renewed",
-        a_refused_token_that_another_renewed,
+        "renew::refused_token_was_replaced_meanwhile",
+        refused_token_was_replaced_meanwhile,
     ));
     tests.push(test(
         "renew::busy_past_the_lock_timeout",
@@ -60,7 +60,7 @@ fn delay_exchanges(world: &World, millis: u64) {
     world.api.set(|s| s.delays.push(delay));
 }
 
-fn all_end_well(children: Vec<std::process::Child>) -> Vec<Output> {
+fn wait_for_success(children: Vec<std::process::Child>) -> Vec<Output> {
     children
         .into_iter()
         .map(|child| Output::from_process(child.wait_with_output().unwrap()).expect(0))
@@ -72,7 +72,7 @@ fn sixty_four_at_once(world: &World) {
     world.expire_access();
     delay_exchanges(world, 200);
     let runs = (0..64).map(|i| world.spawn(&[["token", "whoami"][i % 2]]));
-    let outputs = all_end_well(runs.collect());
+    let outputs = wait_for_success(runs.collect());
     assert_eq!(world.api.exchanges(), 1, "one exchange for all");
     assert_eq!(world.api.count(REFRESH), 1);
     let tokens: std::collections::BTreeSet<_> =
@@ -86,7 +86,7 @@ fn sixty_four_at_once(world: &World) {
 fn eight_refreshes_at_once(world: &World) {
     world.login();
     delay_exchanges(world, 50);
-    all_end_well((0..8).map(|_| world.spawn(&["refresh"])).collect());
+    wait_for_success((0..8).map(|_| world.spawn(&["refresh"])).collect());
     assert!(world.api.exchanges() >= 1);
     assert!(world.api.session_alive(EMAIL));
     world.run(&["refresh"]).expect(0);
@@ -107,7 +107,7 @@ fn fresh_token_calls_and_writes_nothing(world: &World) {
         world.run(args).expect(0);
     }
     assert_eq!(world.entry(), before);
-    assert!(world.api.requests().is_empty(), "no program was started");
+    assert!(world.api.requests().is_empty(), "no request was sent");
     assert!(!locks.exists(), "no lock was taken");
 }
 
@@ -142,20 +142,20 @@ fn min_ttl(world: &World) {
 
 /// Two runs read the same expired session. The second run gets the lock after the first has
 /// exchanged the refresh token that both have read.
-fn exchanges_what_is_read_under_the_lock(world: &World) {
+fn the_second_run_uses_the_renewed_session(world: &World) {
     world.login();
     world.expire_access();
     delay_exchanges(world, 400);
     let first = world.spawn(&["token"]);
     std::thread::sleep(Duration::from_millis(100));
     let second = world.spawn(&["token"]);
-    all_end_well(vec![first, second]);
+    wait_for_success(vec![first, second]);
     assert_eq!(world.api.exchanges(), 1);
     assert!(world.api.session_alive(EMAIL), "no token was used twice");
 }
 
 /// Printing fails (closed pipe, `/dev/full`), but the session is stored.
-fn durable_before_printed(world: &World) {
+fn stored_before_printed(world: &World) {
     world.login();
     world.expire_access();
     let before = world.entry_json();
@@ -182,7 +182,7 @@ fn pending_marker_is_stored_during_an_exchange(world: &World) {
         world.entry_json()["exchange_began"].is_i64(),
         "marked before the answer"
     );
-    all_end_well(vec![run]);
+    wait_for_success(vec![run]);
     assert!(
         world.entry_json()["exchange_began"].is_null(),
         "gone after it"
@@ -249,7 +249,7 @@ fn one_refresh_on_a_401(world: &World) {
 
 /// The server refuses the token, and meanwhile a program without our lock has stored another
 /// token. That token is kept.
-fn a_refused_token_that_another_renewed(world: &World) {
+fn refused_token_was_replaced_meanwhile(world: &World) {
     world.login();
     let mine = world.entry_json();
     let other = world.api.begin_session(EMAIL);
@@ -261,7 +261,7 @@ fn a_refused_token_that_another_renewed(world: &World) {
     let mut better = mine;
     better["refresh_token"] = other.refresh.clone().into();
     world.set_entry(&better.to_string());
-    all_end_well(vec![run]);
+    wait_for_success(vec![run]);
     assert_eq!(world.entry_json()["refresh_token"], other.refresh.unwrap());
 }
 

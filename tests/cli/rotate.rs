@@ -10,8 +10,8 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         test("rotate::check_fails", check_fails),
         test("rotate::variable", variable),
-        test("rotate::killed_at_each_step", killed),
-        test("rotate::login_runs_on_rotate", login),
+        test("rotate::killed_at_each_step", killed_at_each_step),
+        test("rotate::login_runs_on_rotate", login_runs_on_rotate),
     ];
     tests.extend(on_both_stores(
         "rotate::on_rotate_receives_the_token",
@@ -174,7 +174,7 @@ fn variable() {
     );
 }
 
-fn login() {
+fn login_runs_on_rotate() {
     let world = World::new(Store::File);
     prepared(&world, TAKE);
     let token = world.api.begin_session(EMAIL).refresh.unwrap();
@@ -186,7 +186,7 @@ fn login() {
 
 /// If a run is killed while the check runs, no token was used. If it is killed while
 /// `on_rotate` runs, the next run repeats `on_rotate`.
-fn killed() {
+fn killed_at_each_step() {
     let world = World::new(Store::File);
     let kill = "kill -9 $PPID; exit 1";
     prepared(&world, kill);

@@ -24,7 +24,7 @@ pub fn tests() -> Vec<Test> {
         test("takeover_ends::at_a_terminal", at_a_terminal).needs(&[CHROMIUM, tmux]),
         test(
             "takeover_ends::page_asks_before_closing",
-            question_of_a_page,
+            page_asks_before_closing,
         )
         .needs(&[tmux]),
         test("takeover_ends::panic", panic).needs(&[Part::Command("cc")]),
@@ -166,7 +166,7 @@ fn write_fake_browser(world: &World) -> PathBuf {
 
 /// If a page asks whether to leave it, the browser is interrupted only once, and the user is
 /// told that it is still open.
-fn question_of_a_page() {
+fn page_asks_before_closing() {
     let world = World::new(Store::File);
     let screen = Screen::new(&world);
     screen.start(&format!(

@@ -20,14 +20,18 @@ pub fn tests() -> Vec<Test> {
         test("token_file::slow_check", slow_check),
         test("token_file::cannot_be_written", cannot_be_written),
         test("token_file::variable", variable),
-        test("token_file::ctrl_c_reaches_the_command_once", ctrl_c).needs(&[Part::Command("tmux")]),
+        test(
+            "token_file::ctrl_c_reaches_the_command_once",
+            ctrl_c_reaches_the_command_once,
+        )
+        .needs(&[Part::Command("tmux")]),
     ];
     tests.extend(on_both_stores(
         "token_file::token_in_a_private_file",
         token_in_a_private_file,
     ));
     tests.extend(
-        on_both_stores("token_file::outlives_its_tokens", outlives)
+        on_both_stores("token_file::outlives_its_tokens", outlives_its_tokens)
             .map(|test| test.needs(&[Part::Command("curl")])),
     );
     tests
@@ -81,7 +85,7 @@ fn token_in_a_private_file(world: &World) {
     assert_eq!(count_private_dirs(world), 0);
 }
 
-fn outlives(world: &World) {
+fn outlives_its_tokens(world: &World) {
     world.api.set(|settings| *settings = short());
     world.login();
     let url = world.api.base_url();
@@ -295,7 +299,7 @@ fn variable() {
     assert!(world.api.session_alive(EMAIL) && world.entry().is_none());
 }
 
-fn ctrl_c() {
+fn ctrl_c_reaches_the_command_once() {
     let world = World::new(Store::File);
     world.login();
     let screen = Screen::new(&world);
