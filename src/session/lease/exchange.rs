@@ -155,9 +155,9 @@ impl<E: Environment> SharedSession<'_, E> {
         let deadline = self.deadline_in(self.timing.save_timeout);
         let mut version = held.version.clone();
         let mut backoff = Backoff::default();
-        let mut attempts = 0;
+        let mut attempts_made = 0;
         loop {
-            attempts += 1;
+            attempts_made += 1;
             let put_error =
                 match self
                     .environment
@@ -200,13 +200,13 @@ impl<E: Environment> SharedSession<'_, E> {
             // entry even if another run has written a lease or marked the session as ended,
             // because only this run has the new tokens.
             version = found_version;
-            let has_timed_out = self.has_passed(deadline) && attempts >= MIN_SAVE_ATTEMPTS;
+            let has_timed_out = self.has_passed(deadline) && attempts_made >= MIN_SAVE_ATTEMPTS;
             if has_timed_out || self.environment.is_abandoned() {
                 return Err(LeaseError::Lost(put_error.unwrap_or_else(|| {
                     StoreError::failed("the store did not accept the renewed session")
                 })));
             }
-            if attempts > 2 {
+            if attempts_made > 2 {
                 // Pause briefly: until the write succeeds, only this run has the tokens.
                 let pause = backoff.next_pause(self.environment.random()) / 4;
                 self.environment.sleep(pause);
