@@ -151,8 +151,8 @@ fn program() -> clap::Command {
     Program::augment_args(clap::Command::new("rememberizer"))
 }
 
-/// Returns the program with global flags that clap does not copy into the commands.
-fn program_without_globals() -> clap::Command {
+/// Returns the program with global flags that clap does not propagate to the commands.
+fn program_with_unpropagated_globals() -> clap::Command {
     program().mut_args(|arg| arg.global(false))
 }
 
@@ -169,7 +169,7 @@ impl Cli {
             .filter(|entry| entry.is_named_in(words))
             .collect();
         let partial = if named_commands.is_empty() {
-            program_without_globals()
+            program_with_unpropagated_globals()
                 .subcommands(COMMANDS.iter().map(CommandEntry::without_arguments))
         } else {
             program().subcommands(named_commands.iter().map(|entry| entry.with_arguments()))
@@ -224,7 +224,7 @@ impl Cli {
 
     /// Returns the program with the arguments that completing `words` needs.
     pub fn for_completion(words: &[OsString]) -> clap::Command {
-        program_without_globals().subcommands(COMMANDS.iter().map(|entry| {
+        program_with_unpropagated_globals().subcommands(COMMANDS.iter().map(|entry| {
             if entry.is_named_in(words) {
                 Globals::augment_args(entry.with_arguments())
             } else {

@@ -340,7 +340,7 @@ fn captcha_is_last() {
     assert_eq!(world.api.requests().len(), 1, "the server asked for it");
     screen.press("Down");
     screen.press("Enter");
-    screen.wait_for("captcha response");
+    screen.wait_for("captcha response \u{203a}");
     // A wrong captcha response cannot be used again: the list is shown again, and the other
     // answers stay.
     screen.type_line("wrong");
