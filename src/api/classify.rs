@@ -1,4 +1,5 @@
-//! Maps responses that are not a success to an [`ApiError`], mostly by their status.
+//! Maps responses that are not a success to an [`ApiError`], mostly by their status, and reads
+//! the JSON of the others.
 //!
 //! This module does not know which endpoint was called, nor what a successful
 //! response contains.
@@ -10,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::http::{Request, Response};
-use super::{ApiError, Client, FailureStage, message};
+use super::{ApiError, Client, FailureStage, error_body};
 
 impl Client {
     /// Sends the request once. Returns a 2xx response with its body unread, or
@@ -27,17 +28,17 @@ impl Client {
         if response.status.is_redirection() {
             return Err(self.classify_redirect(&response));
         }
-        Err(self.classify_error(response, request.is_authenticated()))
+        Err(self.classify_error_response(response, request.has_access_token()))
     }
 
-    fn classify_error(&self, response: Response, is_authenticated: bool) -> ApiError {
+    fn classify_error_response(&self, response: Response, has_access_token: bool) -> ApiError {
         let (status, status_line) = (response.status_code(), response.status.to_string());
         let reason_phrase = response.status.canonical_reason();
         let retry_after = response.retry_after();
         let content_type = response.content_type().map(str::to_owned);
         // If the body cannot be read to its end, classify by the status alone.
         let body = self.http.read_body(response).unwrap_or_default().bytes;
-        let parsed_error = message::parse(content_type.as_deref(), &body);
+        let parsed_error = error_body::parse(content_type.as_deref(), &body);
         let is_json = parsed_error.is_json;
         // HTML error pages often repeat the status in their title. Do not print it twice.
         let server_text = parsed_error.message.filter(|text| *text != status_line);
@@ -45,7 +46,7 @@ impl Client {
             .clone()
             .unwrap_or_else(|| reason_phrase.unwrap_or("unknown status").to_lowercase());
         let is_refusal = match status {
-            401 if is_authenticated => true,
+            401 if has_access_token => true,
             // These two concern the connection, whatever the body is.
             407 | 408 => false,
             400..=499 => is_json,
@@ -110,8 +111,8 @@ impl Client {
         if body.bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
-        if message::is_html(content_type.as_deref(), &body.bytes) {
-            let title = message::parse(content_type.as_deref(), &body.bytes).message;
+        if error_body::is_html(content_type.as_deref(), &body.bytes) {
+            let title = error_body::parse(content_type.as_deref(), &body.bytes).message;
             let title = title.map_or(String::new(), |title| format!(": {title}"));
             let message = format!("the server answered {status_line} with an HTML page{title}");
             return Err(ApiError::unavailable(

@@ -14,7 +14,7 @@ use crate::model::{
 use super::jwt;
 use super::received_at::ReceivedAt;
 
-/// Names of the web framework's own cookies, which are never tokens.
+/// Names of the cookies of Django, the server's web framework. They are never tokens.
 const NEVER_TOKENS: [&str; 2] = ["sessionid", "csrftoken"];
 
 /// Reads the cookies of one response.
@@ -70,6 +70,7 @@ impl CookieReader<'_> {
             access = remove_cookie(&mut cookies, access_name);
             refresh = remove_cookie(&mut cookies, refresh_name);
         }
+        // If the response clears the access cookie, no other cookie is taken for it.
         let access = access.unwrap_or_else(|| self.take_only_jwt(cookies));
         Grant {
             access: access.map(|(text, lifetime)| self.new_token(AccessToken::new(text), lifetime)),
@@ -81,8 +82,8 @@ impl CookieReader<'_> {
         }
     }
 
-    /// Returns the value of the only cookie that is a JSON Web Token, which must be the
-    /// access token. Returns `None` if several cookies are JSON Web Tokens.
+    /// Returns the value of the only cookie that is a JSON Web Token. It is taken for the
+    /// access token. Returns `None` if no cookie or several cookies are JSON Web Tokens.
     fn take_only_jwt(&self, mut cookies: Vec<(String, CookieValue)>) -> CookieValue {
         let is_jwt = |value: &CookieValue| {
             value

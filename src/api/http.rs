@@ -27,8 +27,8 @@ use super::{ApiError, FailureStage, Options, proxy};
 
 /// Maximum size of a response body.
 const MAX_BODY_BYTES: u64 = 1024 * 1024;
-/// Maximum number of response headers. Behind some proxies, responses have nearly as many
-/// as hyper's default maximum of 100.
+/// Maximum number of response headers. Hyper's default of 100 leaves little room: behind some
+/// proxies, responses have nearly as many.
 const MAX_HEADERS: usize = 512;
 /// Initial capacity of a request body. It is large because each reallocation would leave
 /// a copy of the password in freed memory.
@@ -39,8 +39,8 @@ const USER_AGENT: &str = concat!("rememberizer-cli/", env!("CARGO_PKG_VERSION"))
 /// Sends requests to the server. The HTTP client is built at the first request.
 pub(super) struct Http {
     pub(super) options: Options,
-    /// Never dropped, because dropping waits for reqwest's thread, which a name lookup may
-    /// block for far longer than the timeout.
+    /// Never dropped: dropping waits for reqwest's thread, and a name lookup may block that
+    /// thread for far longer than the timeout.
     client: OnceLock<ManuallyDrop<blocking::Client>>,
 }
 
@@ -58,6 +58,7 @@ pub(crate) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) received_at: ReceivedAt,
+    /// The time from sending the request to the headers of the response.
     pub(super) elapsed: Duration,
     body: blocking::Response,
     deadline: Instant,
@@ -94,7 +95,7 @@ impl Request {
     pub(super) fn with_json(self, body: &impl serde::Serialize) -> Result<Self, ApiError> {
         let mut bytes = Vec::with_capacity(BODY_CAPACITY);
         serde_json::to_writer(&mut bytes, body)
-            .map_err(|error| ApiError::SetupFailed(format!("cannot write the request: {error}")))?;
+            .map_err(|error| ApiError::SetupFailed(format!("cannot encode the request as JSON: {error}")))?;
         Ok(self.with_json_bytes(bytes))
     }
 
@@ -115,7 +116,7 @@ impl Request {
         Ok(self)
     }
 
-    pub(super) fn is_authenticated(&self) -> bool {
+    pub(super) fn has_access_token(&self) -> bool {
         self.headers.contains_key(AUTHORIZATION)
     }
 }
@@ -128,7 +129,7 @@ impl Response {
     /// Returns the seconds that `Retry-After` states, at most a day.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         let header = self.headers.get(RETRY_AFTER)?.to_str().ok()?;
-        self.received_at.retry_after(header)
+        self.received_at.parse_retry_after(header)
     }
 
     /// Returns the headers in the order received, without `Set-Cookie`, which may hold a
@@ -253,7 +254,8 @@ impl Http {
             let message = format!("cannot build the request: {cause}");
             return ApiError::SetupFailed(message);
         }
-        // After the handshake, a TLS error does not show whether the request was processed.
+        // A TLS error while connecting is a failed handshake, so nothing was sent. A later one
+        // does not show whether the request was processed: see below.
         if error.is_connect()
             && let Some(tls_error) = rustls_error(error)
         {
@@ -262,8 +264,8 @@ impl Http {
         // With a proxy, this machine resolves only the name of the proxy.
         let (target, resolved_host) = match proxy::find(&self.options) {
             Some(proxy) => (
-                format!("{host} through the proxy of {}", proxy.description),
-                format!("{}, the proxy of {}", proxy.host, proxy.description),
+                format!("{host} through the proxy from {}", proxy.description),
+                format!("{}, the proxy from {}", proxy.host, proxy.description),
             ),
             None => (host.to_owned(), host.to_owned()),
         };
@@ -281,10 +283,9 @@ impl Http {
             let message = format!("cannot connect to {target}: {cause}");
             (message, FailureStage::NotSent)
         } else if error.is_timeout() {
-            (
-                timeout_message(host, timeout),
-                FailureStage::NoCompleteResponse,
-            )
+            let limit = humantime::format_duration(timeout);
+            let message = format!("no response from {host} within {limit}");
+            (message, FailureStage::NoCompleteResponse)
         } else {
             let message = format!("no complete response from {host}: {cause}");
             (message, FailureStage::NoCompleteResponse)
@@ -303,7 +304,7 @@ impl Http {
         };
         let host = self.options.api_url.host_and_port();
         let message = match error.kind() {
-            io::ErrorKind::TimedOut => timeout_message(host, self.options.timeout),
+            io::ErrorKind::TimedOut => format!("no complete response from {host} in time"),
             _ => format!("no complete response from {host}: the connection was interrupted"),
         };
         (self.options.log)(&message);
@@ -337,13 +338,8 @@ fn connect_timeout(timeout: Duration) -> Duration {
     timeout - timeout / 4
 }
 
-fn timeout_message(host: &str, timeout: Duration) -> String {
-    let limit = humantime::format_duration(timeout);
-    format!("no response from {host} within {limit}")
-}
-
-/// Finds the TLS library's error in the chain of sources. `source` does not return an error
-/// inside an `io::Error`, so this function calls `get_ref` for those.
+/// Finds the TLS library's error in the chain of sources. The source of an `io::Error` skips
+/// the error that it wraps, so this function gets that error with `get_ref`.
 fn rustls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
     let mut next = error.source();
     while let Some(error) = next {

@@ -1,16 +1,16 @@
 //! The API client, with one method per endpoint.
 //!
-//! Only this module uses the HTTP library. There is no cookie jar, and no header is
-//! shared by all requests, because some endpoints refuse a request that contains an
-//! expired credential which they do not need. This module does not know stores, prompts
-//! or output.
+//! Only this module uses the HTTP library. There is no cookie jar and no default
+//! credential: each method adds the credential that its endpoint needs, because some
+//! endpoints refuse any expired credential, even one that they do not need. This module
+//! does not know stores, prompts or output.
 
 mod classify;
 mod cookie;
 mod error;
 mod http;
 mod jwt;
-mod message;
+mod error_body;
 mod proxy;
 mod raw;
 mod received_at;
@@ -74,7 +74,8 @@ pub(crate) struct Pong {
 
 pub(crate) struct Client {
     http: Http,
-    /// The cookie names that a response or a browser used. They override the configured names.
+    /// The cookie names found in a response, or in the browser whose session is taken over.
+    /// They override the configured names.
     detected_names: OnceLock<CookieNames>,
 }
 
@@ -284,7 +285,9 @@ impl Client {
     /// Sends the request once. Succeeds if the status is 2xx and the body is not HTML.
     fn expect_success(&self, request: &Request) -> Result<(), ApiError> {
         let response = self.send_checked(request, self.deadline())?;
-        if message::is_html(response.content_type(), b"") {
+        let unread_body = b"";
+        if error_body::is_html(response.content_type(), unread_body) {
+            // Fails, because the body is HTML.
             self.read_json(response)?;
         }
         Ok(())
@@ -311,6 +314,7 @@ impl Client {
     ) -> Result<T, ApiError> {
         let deadline = self.deadline();
         let backoff = ExponentialBuilder::new()
+            // The factor doubles the second pause, and the jitter at most doubles each.
             .with_min_delay(MAX_RETRY_PAUSE / 4)
             .with_factor(2.0)
             .with_jitter()

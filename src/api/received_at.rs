@@ -40,7 +40,7 @@ impl ReceivedAt {
 
     /// Parses `Retry-After` (RFC 9110 §10.2.3) into seconds. The header holds seconds or a
     /// date by the server's clock.
-    pub(super) fn retry_after(self, header: &str) -> Option<u64> {
+    pub(super) fn parse_retry_after(self, header: &str) -> Option<u64> {
         let header = header.trim();
         let seconds = if !header.is_empty() && header.bytes().all(|b| b.is_ascii_digit()) {
             header.parse().unwrap_or(u64::MAX)
@@ -94,11 +94,11 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(received_at(date).retry_after(header), seconds, "{header:?}");
+            assert_eq!(received_at(date).parse_retry_after(header), seconds, "{header:?}");
         }
         // Without a `Date`, the local clock is used.
         assert_eq!(
-            received_at(None).retry_after("Tue, 24 Nov 2026 02:59:05 GMT"),
+            received_at(None).parse_retry_after("Tue, 24 Nov 2026 02:59:05 GMT"),
             Some(145)
         );
     }

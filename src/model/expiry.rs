@@ -1,4 +1,4 @@
-//! The expiry of a token: its lifetime, and when it was received by the local clock.
+//! The expiry of a token: its lifetime, and when, by the local clock, it was received.
 //!
 //! The server's clock and the local clock may differ, but a duration is the same on
 //! both. Therefore an expiry time by the server's clock is never stored.
@@ -58,8 +58,8 @@ impl Expiry {
         }
     }
 
-    /// Returns the time between request and response of the token. Zero if this process did
-    /// not receive the token itself, or has stored and read it.
+    /// Returns the time between request and response of the token. Zero if the token was
+    /// read from a store, even if this process had stored it.
     pub(crate) fn round_trip(&self) -> Duration {
         Duration::from_millis(self.round_trip_millis.into())
     }
@@ -93,6 +93,7 @@ impl Expiry {
             return Remaining::Unknown;
         };
         let elapsed = now.millis_since(self.received_at);
+        // A time of receipt that was converted from the server's time may be this much too late.
         if elapsed < -MAX_SKEW_ERROR_MILLIS {
             return Remaining::Expired;
         }
@@ -138,7 +139,7 @@ mod tests {
         let expiry = Expiry::new(at(1000), Some(300_000));
         assert_eq!(expiry.remaining(at(996)), Remaining::Expired);
         let full_lifetime = Remaining::Time(Duration::from_secs(300));
-        assert_eq!(expiry.remaining(at(997)), full_lifetime, "rounding");
+        assert_eq!(expiry.remaining(at(997)), full_lifetime, "within the error of the clock skew");
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub struct Session {
     pub pending: Option<PendingExchange>,
     /// Whether the user's `on_rotate` command must still be run with the refresh token.
     pub on_rotate_pending: bool,
-    /// The name of the machine that wrote the stored entry, if the store is a helper
-    /// without versions.
+    /// The name of the machine that wrote the stored entry, if the store is behind a
+    /// helper program and has no versions.
     pub written_by_host: Option<String>,
 }
 

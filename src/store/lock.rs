@@ -124,8 +124,9 @@ fn open(path: &Path) -> Result<File, StoreError> {
 fn create(path: &Path) -> io::Result<File> {
     if let Some(dir) = path.parent() {
         private_files::create_dir(dir)?;
+        // Another user could not open a lock file that this user creates.
         private_files::check_replaceable(dir)
-            .map_err(|e| io::Error::other(format!("{e}; run it as that user")))?;
+            .map_err(|e| io::Error::other(format!("{e}; run rememberizer as that user")))?;
     }
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);

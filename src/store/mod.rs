@@ -1,6 +1,6 @@
 //! Persistent state: the secret stores, the locks and the profiles file.
 //!
-//! Only this module accesses keyrings and session files. It knows nothing of servers, flags
+//! Only this module accesses keyrings and session files. It knows nothing of the API, flags
 //! and environment variables: callers pass directories and settings as arguments.
 
 mod blocking;
@@ -45,8 +45,8 @@ pub(crate) use stores::{Prompts, Stores};
 pub(crate) use token_file::TokenFile;
 pub use versioned::{PutOutcome, Version, VersionedEntry, VersionedStore};
 
-/// Returns the name of this machine, for messages. Returns "another machine" if the name is
-/// not known, since only other machines print it.
+/// Returns the name of this machine, which other machines print. If the name is not known,
+/// returns "another machine".
 pub(crate) fn host_name() -> String {
     #[cfg(unix)]
     let name = rustix::system::uname()
@@ -122,7 +122,8 @@ impl From<StoreKind> for &'static str {
     }
 }
 
-/// Stores one secret per account.
+/// Stores one secret per account. An account is the key of an entry: the name of a profile,
+/// or a name derived from it.
 pub trait SecretStore {
     /// Returns the kind of the store.
     fn kind(&self) -> StoreKind;
@@ -150,7 +151,7 @@ pub trait SecretStore {
     /// Removes every copy of the secret of `account`. Returns whether there was one.
     fn delete(&self, account: &str) -> Result<bool, StoreError>;
 
-    /// Whether deleting `account` may open a dialog although no person can respond to it.
+    /// Returns true if deleting `account` may open a dialog and no person can respond to it.
     fn deletion_may_prompt(&self, _account: &str) -> Result<bool, StoreError> {
         Ok(false)
     }

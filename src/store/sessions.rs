@@ -1,7 +1,7 @@
 //! Reads and writes the session of one profile in one secret store.
 //!
 //! If the store limits the size of an entry, a larger session is split into parts. The
-//! parts are written first, as entries of their own. Then the head,
+//! parts are written first, as entries of their own with a common generation number. Then the head,
 //! `{"version":1,"generation":7,"parts":3}`, replaces the profile's entry in a single
 //! write. If a run is killed before that write, the previous generation is still intact.
 //! Each part begins with a label that contains its generation, so that parts of different
@@ -96,11 +96,13 @@ impl<'a> SessionStore<'a> {
         versioned: &dyn VersionedStore,
     ) -> Result<(Version, Option<SharedEntry>), StoreError> {
         let (version, bytes) = versioned.get(self.profile.as_str(), SHARED_TIMEOUT)?;
-        let entry = bytes.map(|bytes| SharedEntry::from_bytes(&bytes, None));
+        let unknown_skew = None;
+        let entry = bytes.map(|bytes| SharedEntry::from_bytes(&bytes, unknown_skew));
         Ok((version, entry.transpose()?))
     }
 
-    /// Replaces the session of the profile. The new session is durable when this returns.
+    /// Replaces the session of the profile, but not one that machines share. The new session
+    /// is durable when this returns.
     pub(crate) fn save(&self, lock: &ProfileLock, session: &Session) -> Result<(), StoreError> {
         self.check_lock(lock)?;
         if let Some(versioned) = self.store.as_versioned()? {
@@ -116,7 +118,7 @@ impl<'a> SessionStore<'a> {
         }
     }
 
-    /// Moves a session to a store that machines share. Fails if the store holds a session.
+    /// Writes a session to a store that machines share. Fails if the store holds a session.
     fn save_shared(
         &self,
         versioned: &dyn VersionedStore,
@@ -130,6 +132,7 @@ impl<'a> SessionStore<'a> {
         }
         let login_id = format!("{:016x}", getrandom::u64().unwrap_or_default());
         let entry = SharedEntry {
+            // A session has no `Clone`: copy it through its stored form.
             session: Some(StoredSession::from(session).into()),
             coordination: Coordination {
                 login_id: login_id.clone(),
@@ -156,8 +159,8 @@ impl<'a> SessionStore<'a> {
         self.check_lock(lock)?;
         let existed = self.store.delete(self.profile.as_str())?;
         if self.store.max_secret_bytes().is_some() {
-            // Delete the parts of both sets, without regard to the head: a killed run may
-            // have left any of them.
+            // Delete the parts of even and of odd generations, whatever the head says: a
+            // killed run may have left any of them.
             self.delete_parts(0, MAX_PARTS)?;
             self.delete_parts(1, MAX_PARTS)?;
         }
@@ -166,7 +169,7 @@ impl<'a> SessionStore<'a> {
 
     /// Proves that the store works: writes, reads and deletes a test entry, which the
     /// lock protects from other runs. If the deletion could open a dialog that nobody
-    /// responds to, only reads, and returns false.
+    /// responds to, writes nothing and returns false.
     pub(crate) fn prove_writable(&self, lock: &ProfileLock) -> Result<bool, StoreError> {
         const CONTENT: &[u8] = b"written by rememberizer to test the store";
         self.check_lock(lock)?;
@@ -214,7 +217,7 @@ impl<'a> SessionStore<'a> {
 
     fn join_parts(&self, head: Head) -> Result<Zeroizing<Vec<u8>>, StoreError> {
         if head.version > entry::VERSION || head.parts > MAX_PARTS {
-            return Err(incomplete_error("its head is not valid"));
+            return Err(incomplete_error("its list of parts is not valid"));
         }
         let mut joined = Zeroizing::new(Vec::with_capacity(16 * 1024));
         for index in 1..=head.parts {

@@ -1,5 +1,5 @@
-//! The stored form of a session that machines share: version 2 of the entry, which has
-//! fields for coordination, such as the lease, besides those of version 1.
+//! The stored form of a session that machines share: version 2 of the entry. It has the
+//! fields of version 1, and fields that coordinate the machines, such as the lease.
 //!
 //! ```json
 //! {"version":2,"lineage":"…","generation":3,"lease":{"by":"…","host":"ci-7","pid":42,"began":1795489145000,"for":30000},
@@ -78,6 +78,7 @@ pub(crate) struct FailedAttempt {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct SessionEnd {
     pub(crate) message: String,
+    /// When the response was recorded, by the clock of the machine that recorded it.
     pub(crate) at: Timestamp,
 }
 
@@ -108,8 +109,8 @@ impl SharedEntry {
         })
     }
 
-    /// Parses an entry of version 2, or of version 1 with the default [`Coordination`]. `skew`
-    /// is the server's clock minus ours in milliseconds, if it is known. Errors never
+    /// Parses an entry of version 1 or 2. One of version 1 has the default [`Coordination`].
+    /// `skew` is the server's clock minus ours in milliseconds, if it is known. Errors never
     /// quote the input.
     pub(crate) fn from_bytes(bytes: &[u8], skew: Option<i64>) -> Result<Self, StoreError> {
         let Ok(coordination) = serde_json::from_slice::<Coordination>(bytes) else {
@@ -182,7 +183,7 @@ mod tests {
             "hunter2",
             r#"{"version":3}"#,
         ] {
-            let error = SharedEntry::from_bytes(text.as_bytes(), None).expect_err("none");
+            let error = SharedEntry::from_bytes(text.as_bytes(), None).expect_err("not an entry");
             assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
         }
     }

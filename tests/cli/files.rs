@@ -113,12 +113,12 @@ fn unsafe_files_are_rejected() {
         std::os::unix::fs::chown(&file, Some(12345), None).unwrap();
         token(
             "belongs to another user (uid 12345)\n",
-            "hint: run it as that user\n",
+            "hint: run rememberizer as that user\n",
         );
         for args in [&["logout"][..], &["logout", "--local"], &["refresh"]] {
             let output = world.run(args);
             assert_eq!(output.code, 6, "{args:?}: {output:?}");
-            assert!(output.stderr.contains("run it as that user"), "{output:?}");
+            assert!(output.stderr.contains("run rememberizer as that user"), "{output:?}");
             let owner = std::fs::metadata(&file).unwrap().uid();
             assert_eq!(owner, 12345, "{args:?} left it alone");
         }
@@ -132,7 +132,7 @@ fn unsafe_files_are_rejected() {
         std::os::unix::fs::chown(&profiles, Some(12345), None).unwrap();
         let output = world.run(&["profile", "set", "login", "x"]);
         assert_ne!(output.code, 0, "{output:?}");
-        assert!(output.stderr.contains("run it as that user"), "{output:?}");
+        assert!(output.stderr.contains("run rememberizer as that user"), "{output:?}");
         assert_eq!(std::fs::metadata(&profiles).unwrap().uid(), 12345);
         std::os::unix::fs::chown(&profiles, Some(0), None).unwrap();
         std::os::unix::fs::chown(&file, Some(0), None).unwrap();

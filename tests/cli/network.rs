@@ -376,7 +376,7 @@ fn unresolvable_proxy() {
     let output = login(&world, &[("HTTPS_PROXY", proxy)], &[]).expect(5);
     assert!(
         output.stderr.starts_with(
-            "error: cannot resolve no-such-proxy.invalid, the proxy of HTTPS_PROXY (http://no-such-proxy.invalid:3128)\n"
+            "error: cannot resolve no-such-proxy.invalid, the proxy from HTTPS_PROXY (http://no-such-proxy.invalid:3128)\n"
         ),
         "{output:?}"
     );

@@ -115,14 +115,14 @@ fn to_bytes(line: &Line<'_>, value: Option<&str>) -> Zeroizing<Vec<u8>> {
 }
 
 /// Returns a request that reads the entry `key`.
-pub(super) fn get(key: &str) -> Zeroizing<Vec<u8>> {
+pub(super) fn get_request(key: &str) -> Zeroizing<Vec<u8>> {
     let (v, op) = (1, "get");
     to_bytes(&Line::Get { v, op, key }, None)
 }
 
 /// Returns a request that replaces the entry `key`, or removes it if `value` is
 /// `None`. If `expected` is given, the entry must have that version.
-pub(super) fn put(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+pub(super) fn put_request(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
     let encoded = value.map(encode);
     let value = encoded.as_ref().map(|text| text.as_str());
     let line = Line::Put {
@@ -343,15 +343,15 @@ mod tests {
     #[test]
     fn requests_are_as_specified() {
         assert_eq!(
-            *get("work"),
+            *get_request("work"),
             *b"{\"v\":1,\"op\":\"get\",\"key\":\"work\"}\n"
         );
         assert_eq!(
-            *put("work", Some("7"), Some(b"abc")),
+            *put_request("work", Some("7"), Some(b"abc")),
             *b"{\"v\":1,\"op\":\"put\",\"key\":\"work\",\"if\":\"7\",\"value\":\"YWJj\"}\n"
         );
         assert_eq!(
-            *put("work", None, None),
+            *put_request("work", None, None),
             *b"{\"v\":1,\"op\":\"put\",\"key\":\"work\",\"value\":null}\n"
         );
     }

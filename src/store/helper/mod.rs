@@ -61,7 +61,8 @@ impl HelperStores {
 /// is absent.
 type FetchedEntry = (Option<String>, Option<Zeroizing<Vec<u8>>>);
 
-/// The outcome of a request that was sent, unless the helper reported that it failed.
+/// The outcome of a request that was sent. Other errors that the helper reports are a
+/// [`StoreError`] instead.
 enum RequestOutcome {
     Success {
         version: Option<String>,
@@ -146,6 +147,7 @@ impl HelperStore {
                 };
                 match code {
                     ErrorCode::Conflict => Ok(RequestOutcome::Conflict),
+                    // An unavailable store may have done the write.
                     ErrorCode::Unavailable => Ok(RequestOutcome::Unknown(error(
                         StoreErrorKind::Unavailable,
                         "the store is unavailable",
@@ -165,13 +167,13 @@ impl HelperStore {
     fn fetch(&self, account: &str, timeout: Duration) -> Result<FetchedEntry, StoreError> {
         check_sendable(account, None)?;
         let is_reused = self.process.borrow().is_some();
-        let mut outcome = self.request(message::get(account), &[], timeout)?;
+        let mut outcome = self.request(message::get_request(account), &[], timeout)?;
         // A helper that was started for an earlier request may have exited since. Retry with
         // a new helper, but not after a timeout, which is reported as `Unavailable`.
         if is_reused
             && matches!(&outcome, RequestOutcome::Unknown(error) if error.kind == StoreErrorKind::Failed)
         {
-            outcome = self.request(message::get(account), &[], timeout)?;
+            outcome = self.request(message::get_request(account), &[], timeout)?;
         }
         match outcome {
             RequestOutcome::Success { version, value } => Ok((version, value)),
@@ -193,7 +195,8 @@ impl HelperStore {
         }
         let mut attempt = 1;
         loop {
-            let request = message::put(account, None, secret);
+            let any_version = None;
+            let request = message::put_request(account, any_version, secret);
             match self.request(request, secret.unwrap_or_default(), REQUEST_TIMEOUT)? {
                 RequestOutcome::Success { .. } => return Ok(()),
                 RequestOutcome::Conflict => {
@@ -306,7 +309,7 @@ impl VersionedStore for HelperStore {
         if !self.hello()?.has_versions {
             return Err(self.helper_error(RESTARTED_WITHOUT_VERSIONS));
         }
-        let request = message::put(account, Some(&expected.0), secret);
+        let request = message::put_request(account, Some(&expected.0), secret);
         Ok(
             match self.request(request, secret.unwrap_or_default(), timeout)? {
                 RequestOutcome::Success {
@@ -345,7 +348,7 @@ fn redact(message: &str, secret: &[u8]) -> String {
     const MAX_WORD_LENGTH: usize = 80;
     // Shorter strings in an entry are field names and numbers.
     const MIN_SECRET_LENGTH: usize = 12;
-    // A message that quotes the base64 form of an entry contains its beginning.
+    // A message that quotes an entry in base64 contains at least this many characters of it.
     const BASE64_PREFIX_LENGTH: usize = 24;
     let text = String::from_utf8_lossy(secret);
     let base64 = message::encode(secret);

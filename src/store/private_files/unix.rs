@@ -25,7 +25,7 @@ pub(super) fn check_owner(path: &Path, metadata: &fs::Metadata) -> Result<(), St
         return Ok(());
     }
     let message = format!("{} belongs to another user (uid {owner})", path.display());
-    Err(StoreError::failed(message).with_hint("run it as that user"))
+    Err(StoreError::failed(message).with_hint("run rememberizer as that user"))
 }
 
 /// Refuses a file or directory that other users can access. The hint suggests `mode`.

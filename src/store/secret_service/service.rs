@@ -135,7 +135,7 @@ impl Service {
     async fn set_or_create(&mut self, account: &str, secret: &[u8]) -> Result<()> {
         if let Some(item) = self.items.get(account) {
             match self.set_secret(item.clone(), secret).await {
-                // The item was deleted or locked since it was found. Search again.
+                // The item was locked, or deleted (Other), since it was found. Search again.
                 Err(SecretServiceError::Other(_) | SecretServiceError::Locked) => {
                     self.items.remove(account);
                 }
@@ -151,7 +151,7 @@ impl Service {
     /// Deletes all matching items: the user expects that no copy of the secret
     /// remains. Returns whether there was any.
     pub(super) async fn delete_all(&mut self, account: &str) -> Result<bool> {
-        let matches = self.search_and_unlock(account).await?;
+        let matches = self.search_in_unlocked_default(account).await?;
         for item in &matches.unlocked {
             self.delete_item(item).await?;
         }
@@ -173,7 +173,7 @@ impl Service {
     /// Returns the only matching item, unlocked. If an unlocked item matches, locked
     /// items are ignored.
     async fn find_item(&mut self, account: &str) -> Result<Option<OwnedObjectPath>> {
-        let matches = self.search_and_unlock(account).await?;
+        let matches = self.search_in_unlocked_default(account).await?;
         let item = match (matches.unlocked.as_slice(), matches.locked.as_slice()) {
             ([], []) => return Ok(None),
             ([item], _) => item,
@@ -191,8 +191,8 @@ impl Service {
 
     /// Searches all collections. KeePassXC and oo7 find no items in a locked
     /// collection, so if nothing matches, unlocks the default collection and searches
-    /// again.
-    async fn search_and_unlock(&mut self, account: &str) -> Result<Matches> {
+    /// again. Locked items that are found stay locked.
+    async fn search_in_unlocked_default(&mut self, account: &str) -> Result<Matches> {
         let matches = self.search(account).await?;
         if !matches.is_empty() || !self.is_locked(DEFAULT_COLLECTION).await {
             return Ok(matches);
@@ -257,7 +257,7 @@ impl Service {
             Err(e @ (SecretServiceError::Locked | SecretServiceError::Other(_))) => e,
             result => return result,
         };
-        // The collection is locked, or the service does not accept the alias as a path.
+        // The collection is locked, or the service does not accept the alias as a path (Other).
         let collection = self
             .default_collection()
             .await?
@@ -349,6 +349,7 @@ impl Service {
     ) -> Result<T> {
         let call = || self.bus.call(SERVICE_PATH, SERVICE_INTERFACE, method, body);
         match call().await {
+            // gnome-keyring refuses a client whose connection it has not noticed yet.
             Err(SecretServiceError::Other(_)) => call().await,
             result => result,
         }

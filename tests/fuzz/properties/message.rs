@@ -5,13 +5,13 @@ use rememberizer_cli::terminal::clean;
 
 #[path = "../../../src/api"]
 mod api {
-    mod message;
+    mod error_body;
 
     pub(crate) fn read(
         content_type: Option<&str>,
         body: &[u8],
     ) -> (Option<String>, Vec<(String, Vec<String>)>) {
-        let parsed = message::parse(content_type, body);
+        let parsed = error_body::parse(content_type, body);
         (parsed.message, parsed.fields)
     }
 }
