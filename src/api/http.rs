@@ -94,8 +94,9 @@ impl Request {
 
     pub(super) fn with_json(self, body: &impl serde::Serialize) -> Result<Self, ApiError> {
         let mut bytes = Vec::with_capacity(BODY_CAPACITY);
-        serde_json::to_writer(&mut bytes, body)
-            .map_err(|error| ApiError::SetupFailed(format!("cannot encode the request as JSON: {error}")))?;
+        serde_json::to_writer(&mut bytes, body).map_err(|error| {
+            ApiError::SetupFailed(format!("cannot encode the request as JSON: {error}"))
+        })?;
         Ok(self.with_json_bytes(bytes))
     }
 

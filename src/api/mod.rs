@@ -8,9 +8,9 @@
 mod classify;
 mod cookie;
 mod error;
+mod error_body;
 mod http;
 mod jwt;
-mod error_body;
 mod proxy;
 mod raw;
 mod received_at;

@@ -94,7 +94,11 @@ mod tests {
             ("soon", None),
             ("", None),
         ] {
-            assert_eq!(received_at(date).parse_retry_after(header), seconds, "{header:?}");
+            assert_eq!(
+                received_at(date).parse_retry_after(header),
+                seconds,
+                "{header:?}"
+            );
         }
         // Without a `Date`, the local clock is used.
         assert_eq!(

@@ -139,7 +139,11 @@ mod tests {
         let expiry = Expiry::new(at(1000), Some(300_000));
         assert_eq!(expiry.remaining(at(996)), Remaining::Expired);
         let full_lifetime = Remaining::Time(Duration::from_secs(300));
-        assert_eq!(expiry.remaining(at(997)), full_lifetime, "within the error of the clock skew");
+        assert_eq!(
+            expiry.remaining(at(997)),
+            full_lifetime,
+            "within the error of the clock skew"
+        );
     }
 
     #[test]

@@ -142,7 +142,8 @@ fn temporary_path(path: &Path) -> PathBuf {
 /// returns.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
-    check_replaceable(path).map_err(|e| io::Error::other(format!("{e}; run rememberizer as that user")))?;
+    check_replaceable(path)
+        .map_err(|e| io::Error::other(format!("{e}; run rememberizer as that user")))?;
     let temporary = temporary_path(path);
     let create = || {
         tempfile::Builder::new()

@@ -118,7 +118,10 @@ fn unsafe_files_are_rejected() {
         for args in [&["logout"][..], &["logout", "--local"], &["refresh"]] {
             let output = world.run(args);
             assert_eq!(output.code, 6, "{args:?}: {output:?}");
-            assert!(output.stderr.contains("run rememberizer as that user"), "{output:?}");
+            assert!(
+                output.stderr.contains("run rememberizer as that user"),
+                "{output:?}"
+            );
             let owner = std::fs::metadata(&file).unwrap().uid();
             assert_eq!(owner, 12345, "{args:?} left it alone");
         }
@@ -132,7 +135,10 @@ fn unsafe_files_are_rejected() {
         std::os::unix::fs::chown(&profiles, Some(12345), None).unwrap();
         let output = world.run(&["profile", "set", "login", "x"]);
         assert_ne!(output.code, 0, "{output:?}");
-        assert!(output.stderr.contains("run rememberizer as that user"), "{output:?}");
+        assert!(
+            output.stderr.contains("run rememberizer as that user"),
+            "{output:?}"
+        );
         assert_eq!(std::fs::metadata(&profiles).unwrap().uid(), 12345);
         std::os::unix::fs::chown(&profiles, Some(0), None).unwrap();
         std::os::unix::fs::chown(&file, Some(0), None).unwrap();

@@ -122,7 +122,11 @@ pub(super) fn get_request(key: &str) -> Zeroizing<Vec<u8>> {
 
 /// Returns a request that replaces the entry `key`, or removes it if `value` is
 /// `None`. If `expected` is given, the entry must have that version.
-pub(super) fn put_request(key: &str, expected: Option<&str>, value: Option<&[u8]>) -> Zeroizing<Vec<u8>> {
+pub(super) fn put_request(
+    key: &str,
+    expected: Option<&str>,
+    value: Option<&[u8]>,
+) -> Zeroizing<Vec<u8>> {
     let encoded = value.map(encode);
     let value = encoded.as_ref().map(|text| text.as_str());
     let line = Line::Put {
