@@ -89,7 +89,7 @@ impl<'h> Context<'h> {
         self.session_manager_with_store(self.settings.store)
     }
 
-    /// Creates a session manager of the profile in use that uses `store`.
+    /// Creates the session manager of the profile in use, but with the store `store`.
     pub(crate) fn session_manager_with_store(&self, store: StoreKind) -> SessionManager<'_> {
         let settings = &self.settings;
         let profile = self.profile();
@@ -111,7 +111,7 @@ impl<'h> Context<'h> {
         }
         let recorded = self.settings.profiles.select(Some(name))?.profile;
         let profile = recorded.unwrap_or_default();
-        let store = profile.store.unwrap_or(StoreKind::Keyring);
+        let store = profile.store_or_default();
         Ok(self.build_manager(name, profile.api_url_or_default(), store, &profile))
     }
 
@@ -172,8 +172,8 @@ impl<'h> Context<'h> {
         self.settings.profile.clone().unwrap_or_default()
     }
 
-    /// Completes a command such as `login` to a command line for the profile in use, such as
-    /// `rememberizer login --profile work`.
+    /// Returns the command line that runs `command` for the profile in use. For `login`, it
+    /// is for example `rememberizer login --profile work`.
     pub(crate) fn command_line(&self, command: &str) -> String {
         command_line(
             command,
@@ -182,12 +182,12 @@ impl<'h> Context<'h> {
         )
     }
 
-    /// Converts an error of the profile in use to a failure with a hint.
+    /// Converts an error of the profile in use to a failure, with a hint if there is one.
     pub(crate) fn to_failure(&self, error: Error) -> Failure {
         self.to_failure_for(&self.settings.profile_name, error)
     }
 
-    /// Converts an error of another profile to a failure with a hint.
+    /// Converts an error of `profile` to a failure, with a hint if there is one.
     pub(crate) fn to_failure_for(&self, profile: &ProfileName, error: Error) -> Failure {
         crate::explain::to_failure(error, &|command| {
             command_line(command, profile, &self.settings.default_profile)
@@ -202,8 +202,9 @@ impl<'h> Context<'h> {
         self.finish_command(&json, None)
     }
 
-    /// Finishes a command that has printed its text. Prints `result` in JSON mode. If there
-    /// is a failure, instead returns the failure with `result` as its partial result.
+    /// Ends a command, which has already printed its text unless JSON mode is on. Without a
+    /// failure, prints `result` in JSON mode. With a failure, prints nothing, and returns
+    /// the failure with `result` as its partial result.
     pub(crate) fn finish_command(
         &self,
         result: &impl Serialize,
@@ -221,8 +222,8 @@ impl<'h> Context<'h> {
     }
 }
 
-/// Completes a command such as `login` to a command line, with `--profile` unless the
-/// profile is the default profile.
+/// Returns the command line that runs `command`, with `--profile` unless the profile is the
+/// default profile.
 pub(crate) fn command_line(command: &str, profile: &ProfileName, default: &ProfileName) -> String {
     if profile == default {
         format!("rememberizer {command}")

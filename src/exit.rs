@@ -13,14 +13,18 @@ pub enum Outcome {
     InputRequired,
     NotSignedIn,
     SessionEnded,
+    /// The session ends within `whoami --expires-within`.
     SessionEnding,
+    /// The server refused what was sent.
     Rejected,
+    /// The server cannot be reached or does not work.
     Unavailable,
     StoreUnavailable,
     StoreLocked,
     StoreFailed,
     CaptchaRequired,
     RateLimited,
+    /// Another process or machine holds the lock or the lease.
     Busy,
     HungUp,
     Interrupted,

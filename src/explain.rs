@@ -7,7 +7,7 @@ use crate::session::{LikelyCause, SessionError, TokenKind};
 use crate::store::{LockError, ProfilesError, StoreError, StoreErrorKind};
 use crate::terminal::PromptError;
 
-/// Completes a command such as `login` to a command line for a hint, such as
+/// Returns the command line that runs a command, for a hint. For `login`, it is for example
 /// `rememberizer login --profile work`.
 pub(crate) type CommandLineFn<'a> = &'a dyn Fn(&str) -> String;
 
@@ -27,13 +27,13 @@ pub(crate) fn to_failure(error: Error, command_line: CommandLineFn<'_>) -> Failu
 /// Returns the hint for a login or signup that needs a captcha response.
 fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
     format!(
-        "sign in in a browser window: {}; or give a response with --captcha RESPONSE, or a browser's cookies: {}",
+        "use a browser window: {}; or give a captcha response with --captcha RESPONSE; or use a browser's cookies: {}",
         command_line("login --browser"),
         command_line("login --cookies FILE")
     )
 }
 
-/// Returns the hint for a response that another server than the API may have sent.
+/// Returns the hint for a response that may not come from the API.
 fn api_url_hint(command_line: CommandLineFn<'_>) -> String {
     format!("is the API URL right? {}", command_line("profile show"))
 }
@@ -51,13 +51,13 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             let message = match cause {
                 None => message,
                 Some(LikelyCause::InterruptedRun(began)) => format!(
-                    "{message}; a run was interrupted during an exchange that began at {began}, which most likely used the refresh token"
+                    "{message}; a run that was renewing it at {began} was interrupted, and most likely used the refresh token"
                 ),
                 Some(LikelyCause::LostResponse(began)) => format!(
-                    "{message}; an exchange that began at {began} got no usable response, and most likely used the refresh token"
+                    "{message}; a renewal at {began} got no usable response, and most likely used the refresh token"
                 ),
                 Some(LikelyCause::ExpiredLease { host, began }) => format!(
-                    "{message}; an exchange that {host} began at {began} did not finish, and most likely used the refresh token"
+                    "{message}; {host} began to renew it at {began} and did not finish, and most likely used the refresh token"
                 ),
             };
             Failure::new(Outcome::SessionEnded, message).with_hint(login())
@@ -77,19 +77,15 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
         }
         SessionError::Store(error) => from_store(error),
         SessionError::Profiles(error) => from_profiles(error),
-        SessionError::NotRecorded(source) => Failure {
-            outcome: from_profiles(source).outcome,
-            ..Failure::new(Outcome::Failed, message)
+        SessionError::ProfileNotRecorded(source) => {
+            Failure::new(from_profiles(source).outcome, message)
+                .with_hint(format!("fix the profiles file, then {}", login()))
         }
-        .with_hint(format!("fix the profiles file, then {}", login())),
-        SessionError::NotSaved(source) => Failure {
-            outcome: from_store(source).outcome,
-            ..Failure::new(Outcome::StoreFailed, message)
-        }
-        .with_hint(format!(
-            "the stored refresh token may have been used: fix the store, then {}",
-            login()
-        )),
+        SessionError::TokensNotStored(source) => Failure::new(from_store(source).outcome, message)
+            .with_hint(format!(
+                "the stored refresh token may have been used: fix the store, then {}",
+                login()
+            )),
         SessionError::NoToken(token) => Failure::new(Outcome::Failed, message).with_hint(format!(
             "the cookie may have another name: {}",
             command_line(match token {
@@ -100,14 +96,14 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
         SessionError::OnRotateCheckFailed { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint("no token was used: fix the command, then try again"),
         SessionError::OnRotateFailed { .. } => Failure::new(Outcome::StoreFailed, message)
-            .with_hint("fix the command: the next run passes the token to it first"),
-        SessionError::OnRotateFailedUnstored { .. } => Failure::new(Outcome::StoreFailed, message)
+            .with_hint("fix the command: the next run repeats it before it uses the session"),
+        SessionError::OnRotateFailedForUnstoredToken { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint(format!("start a new session: {}", login())),
         SessionError::RotationCommandsWithSharedStore { name } => Failure::usage(message).with_hint(format!(
-            "other machines also renew the session, but do not run this command; they read new tokens from the store. To remove the command: {}",
+            "every machine reads new tokens from the store, and the others do not run this command; to remove it, run: {}",
             command_line(&format!("profile set {name} ''"))
         )),
-        SessionError::Occupied { .. } => Failure::usage(message).with_hint(format!(
+        SessionError::TargetStoreOccupied { .. } => Failure::usage(message).with_hint(format!(
             "end both sessions first: {}",
             command_line("logout")
         )),

@@ -28,7 +28,8 @@ pub struct Host {
     pub open_keyring: Box<dyn Fn(KeyringOptions) -> Box<dyn SecretStore>>,
     /// Exits the process immediately with an exit code. Can be called on any thread.
     pub exit_process: fn(i32),
-    /// Restores the resource limits, so that the command that `exec` runs inherits them.
+    /// Restores the core limit that [`Host::real`] lowered, so that the command that `exec`
+    /// runs inherits the original.
     pub restore_limits: Box<dyn Fn()>,
 }
 
@@ -102,7 +103,7 @@ fn read_clock() -> Timestamp {
 
 #[expect(
     clippy::exit,
-    reason = "the signal thread must exit while other threads are blocked"
+    reason = "the signal thread must end the process while other threads are blocked"
 )]
 fn exit_process(code: i32) {
     std::process::exit(code);

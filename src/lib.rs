@@ -49,17 +49,19 @@ use terminal::Terminal;
 /// Runs the program and returns its exit code. `args` starts with the program's name.
 pub fn run(args: &[OsString], host: &Host) -> i32 {
     let json = usage::wants_json(args, host);
-    let mut profile_names = None;
+    let mut profile_names = ProfileNames::default();
     let result = match Cli::parse(args) {
         Ok(cli) => run_command(cli, host, &mut profile_names),
-        Err(error) => usage::text_to_display(&error, &|| Cli::help_command(args))
+        Err(error) => usage::help_text_or_failure(&error, &|| Cli::help_command(args))
             .map_err(Error::from)
             .and_then(|text| Ok(host.terminal.print_bytes(text.as_bytes())?)),
     };
-    report_result(host, args, json, result, profile_names)
+    report_result(host, args, json, result, &profile_names)
 }
 
-/// The names that decide whether hints include `--profile`.
+/// The names that decide whether hints include `--profile`. They differ only after both are
+/// known.
+#[derive(Default)]
 struct ProfileNames {
     in_use: ProfileName,
     default: ProfileName,
@@ -67,17 +69,13 @@ struct ProfileNames {
 
 /// Runs the command. Sets `profile_names` as soon as they are known, since an error of the
 /// command may have a hint.
-fn run_command(
-    cli: Cli,
-    host: &Host,
-    profile_names: &mut Option<ProfileNames>,
-) -> Result<(), Error> {
+fn run_command(cli: Cli, host: &Host, profile_names: &mut ProfileNames) -> Result<(), Error> {
     let purpose = cli.command.purpose();
     let settings = Settings::resolve(cli.globals, purpose, host)?;
-    *profile_names = Some(ProfileNames {
+    *profile_names = ProfileNames {
         in_use: settings.profile_name.clone(),
         default: settings.default_profile.clone(),
-    });
+    };
     let interrupts = new_interrupts(host, settings.json);
     host.terminal.set_before_prompt({
         // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
@@ -116,7 +114,7 @@ fn report_result(
     args: &[OsString],
     json: bool,
     result: Result<(), Error>,
-    profile_names: Option<ProfileNames>,
+    profile_names: &ProfileNames,
 ) -> i32 {
     let Err(error) = result else {
         return 0;
@@ -125,9 +123,8 @@ fn report_result(
     if is_closed_pipe(&error) {
         return 0;
     }
-    let command_line = |command: &str| match &profile_names {
-        Some(names) => context::command_line(command, &names.in_use, &names.default),
-        None => format!("rememberizer {command}"),
+    let command_line = |command: &str| {
+        context::command_line(command, &profile_names.in_use, &profile_names.default)
     };
     let mut failure = to_failure(error, &command_line);
     if failure.hint.is_none() {

@@ -1,5 +1,6 @@
-//! Resolves the settings of a run from flags, environment variables and the profile,
-//! in this order of precedence.
+//! Resolves the settings of a run from flags, environment variables and the profile. A flag
+//! takes precedence over its variable. [`Purpose`] decides what happens if the API URL or
+//! the store differs from the profile's.
 //!
 //! An empty variable counts as unset: CI systems set the variable of a missing
 //! secret to an empty string.
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use crate::context::command_line;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::globals::{
@@ -27,7 +29,7 @@ const ON_ROTATE: &str = "REMEMBERIZER_ON_ROTATE";
 const ON_ROTATE_CHECK: &str = "REMEMBERIZER_ON_ROTATE_CHECK";
 
 /// Pairs of a variable and the flag that it sets.
-pub const VARIABLES: [(&str, &str); 12] = [
+pub const FLAG_VARIABLES: [(&str, &str); 12] = [
     ("REMEMBERIZER_PROFILE", "--profile"),
     ("REMEMBERIZER_API_URL", "--api-url"),
     ("REMEMBERIZER_CONFIG_DIR", "--config-dir"),
@@ -55,25 +57,26 @@ pub(crate) const OTHER_VARIABLES: [&str; 6] = [
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Placeholder for an unknown directory. No file can be created there, because `/dev/null`
-/// is not a directory.
+/// Placeholder for an unknown directory. On Unix, no file can be created there, because
+/// `/dev/null` is not a directory.
 const UNKNOWN_DIR: &str = "/dev/null/rememberizer";
 
 /// The variables that hold secrets.
 pub const SECRET_VARIABLES: [&str; 3] = [PASSWORD, ACCESS_TOKEN, REFRESH_TOKEN];
 
 /// The purpose of a command. It determines which settings are resolved, and what happens
-/// if `--api-url` or `--store` differs from the profile.
+/// if the requested API URL or store, by flag or variable, differs from the profile's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The flag takes precedence and is recorded in the profile.
+    /// The requested value takes precedence and is recorded in the profile.
     StartSession,
-    /// A differing flag is a usage error.
+    /// A different value is a usage error.
     UseSession,
-    /// A differing flag is ignored. An invalid profiles file is not an error here, since the
+    /// A different value is ignored. An invalid profiles file is not an error here, since the
     /// command itself reports it.
     ManageProfiles,
-    /// Every invalid setting is collected in [`Settings::problems`] instead of failing.
+    /// Neither an invalid setting nor a different value is an error: each is collected in
+    /// [`Settings::problems`].
     Diagnose,
     /// Only the settings of the output are resolved. The profiles file is not read.
     PrintOnly,
@@ -235,19 +238,25 @@ impl Settings {
             let result =
                 refuse_other_api_url(&profile_name, api_url.as_ref(), profile_api_url.as_ref());
             resolver.unwrap_or_collect(result, ())?;
-            let result = refuse_other_store(&profile_name, store, profile_store);
+            let result = refuse_other_store(&profile_name, &default_profile, store, profile_store);
             resolver.unwrap_or_collect(result, ())?;
         }
-        let prefer_flag = purpose == Purpose::StartSession;
-        let (timeout, lock_timeout) = (globals.timeout, globals.lock_timeout);
-        let timeout = resolver.option(timeout, "REMEMBERIZER_TIMEOUT", parse_positive_duration)?;
-        let lock_timeout =
-            resolver.option(lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", parse_duration)?;
+        let prefer_requested = purpose == Purpose::StartSession;
+        let timeout = resolver.option(
+            globals.timeout,
+            "REMEMBERIZER_TIMEOUT",
+            parse_positive_duration,
+        )?;
+        let lock_timeout = resolver.option(
+            globals.lock_timeout,
+            "REMEMBERIZER_LOCK_TIMEOUT",
+            parse_duration,
+        )?;
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home_failure("data", "XDG_DATA_HOME"));
         Ok(Self {
-            api_url: choose(prefer_flag, api_url, profile_api_url).unwrap_or_default(),
-            store: choose(prefer_flag, store, profile_store).unwrap_or(StoreKind::Keyring),
+            api_url: choose(prefer_requested, api_url, profile_api_url).unwrap_or_default(),
+            store: choose(prefer_requested, store, profile_store).unwrap_or(StoreKind::Keyring),
             is_store_chosen: store.is_some() || profile_store.is_some(),
             profile_name,
             default_profile,
@@ -308,8 +317,8 @@ pub(crate) fn rotation_commands_from_env(host: &Host) -> RotationCommands {
     }
 }
 
-/// Returns the tokens in the environment. Fails if a token or a rotation command that
-/// belongs to it is not valid.
+/// Returns the tokens in the environment. Fails if a token cannot be sent in a header, or if
+/// a variable, including those of the rotation commands, is not UTF-8.
 pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
     let env = Env(host);
     for name in [ON_ROTATE, ON_ROTATE_CHECK] {
@@ -321,6 +330,7 @@ pub(crate) fn token_variables(host: &Host) -> Result<TokenVariables, Failure> {
         };
         match token.validate_as_token() {
             Ok(()) => Ok(Some(token)),
+            // The error is a predicate, such as "is too long for a token".
             Err(error) => Err(Failure::usage(format!("the token in {name} {error}"))),
         }
     };
@@ -352,12 +362,12 @@ pub(crate) fn password_variable(host: &Host) -> Result<Option<Secret>, Failure> 
     Ok(Env(host).text(PASSWORD)?.map(Secret::new))
 }
 
-/// Returns the flag or the profile's setting. If both are set, `prefer_flag` decides.
-fn choose<T>(prefer_flag: bool, flag: Option<T>, profile: Option<T>) -> Option<T> {
-    if prefer_flag {
-        flag.or(profile)
+/// Returns the requested value or the profile's. If both are set, `prefer_requested` decides.
+fn choose<T>(prefer_requested: bool, requested: Option<T>, profile: Option<T>) -> Option<T> {
+    if prefer_requested {
+        requested.or(profile)
     } else {
-        profile.or(flag)
+        profile.or(requested)
     }
 }
 
@@ -366,17 +376,17 @@ fn no_home_failure(directory_kind: &str, variable: &str) -> Failure {
         Outcome::Failed,
         format!("there is no {directory_kind} directory: the home directory is not known"),
     )
-    .with_hint(format!("set HOME, or {variable} to an absolute path"))
+    .with_hint(format!("set HOME, or set {variable} to an absolute path"))
 }
 
 fn refuse_other_api_url(
     name: &ProfileName,
-    flag: Option<&ApiUrl>,
+    requested: Option<&ApiUrl>,
     profile_api_url: Option<&ApiUrl>,
 ) -> Result<(), Failure> {
-    match (flag, profile_api_url) {
-        (Some(flag), Some(profile_api_url)) if flag != profile_api_url => Err(Failure::usage(format!(
-            "profile {name} is pinned to {profile_api_url}, and its session is not sent to {flag}"
+    match (requested, profile_api_url) {
+        (Some(requested), Some(profile_api_url)) if requested != profile_api_url => Err(Failure::usage(format!(
+            "profile {name} is pinned to {profile_api_url}, and its session is not sent to {requested}"
         ))
         .with_hint(
             "log in there with another profile: rememberizer login --profile NAME --api-url URL",
@@ -387,14 +397,18 @@ fn refuse_other_api_url(
 
 fn refuse_other_store(
     name: &ProfileName,
-    flag: Option<StoreKind>,
+    default_name: &ProfileName,
+    requested: Option<StoreKind>,
     profile_store: Option<StoreKind>,
 ) -> Result<(), Failure> {
-    match (flag, profile_store) {
-        (Some(flag), Some(profile_store)) if flag != profile_store => Err(Failure::usage(format!(
-            "the session of profile {name} is in the {profile_store} store, not in the {flag} store"
+    match (requested, profile_store) {
+        (Some(requested), Some(profile_store)) if requested != profile_store => Err(Failure::usage(format!(
+            "the session of profile {name} is in the {profile_store} store, not in the {requested} store"
         ))
-        .with_hint(format!("move it: rememberizer profile set store {flag}"))),
+        .with_hint(format!(
+            "move it: {}",
+            command_line(&format!("profile set store {requested}"), name, default_name)
+        ))),
         _ => Ok(()),
     }
 }

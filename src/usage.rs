@@ -34,7 +34,7 @@ pub(crate) fn wants_json(args: &[OsString], host: &Host) -> bool {
 type HelpCommand<'a> = &'a dyn Fn() -> String;
 
 /// Returns the text of `--help` or `--version`, or the error of the command line.
-pub(crate) fn text_to_display(
+pub(crate) fn help_text_or_failure(
     error: &clap::Error,
     help_command: HelpCommand<'_>,
 ) -> Result<String, Failure> {
@@ -80,7 +80,8 @@ fn from_clap_error(error: &clap::Error, help_command: HelpCommand<'_>) -> Failur
         ErrorKind::InvalidSubcommand
             if context_text(error, ContextKind::InvalidSubcommand) == Some("help") =>
         {
-            // clap would suggest nothing: no command has a similar name.
+            // `help` is not a command here, and no command has a similar name, so clap has no
+            // suggestion.
             return Failure::usage(first_paragraph(error)).with_hint(help_command());
         }
         _ => first_paragraph(error),

@@ -20,7 +20,8 @@ use crate::session::{Credential, SessionManager};
 /// Maximum size of a request body, and of a response body that is printed as JSON.
 const MAX_BODY: u64 = 64 * 1024 * 1024;
 
-/// Maximum length of the start of a streamed body that is kept to classify an error.
+/// How much of a streamed body is kept to classify an error status. The chunk that reaches
+/// this size is kept whole.
 const MAX_ERROR_BODY: usize = 64 * 1024;
 
 /// Maximum number of pages, in case the `next` links form a loop.
@@ -152,8 +153,8 @@ impl Pages {
 fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error> {
     let mut path = args.path.clone();
     let mut body = None;
-    if let Some(path) = &args.input {
-        let bytes = InputSource::from_arg(path).read(context, "body", MAX_BODY)?;
+    if let Some(file) = &args.input {
+        let bytes = InputSource::from_arg(file).read(context, "body", MAX_BODY)?;
         body = Some(bytes.to_vec());
     }
     let method = args.method.as_deref().unwrap_or_default();
@@ -172,7 +173,10 @@ fn build_request(args: &Args, context: &Context<'_>) -> Result<RawRequest, Error
     }
     let default_method = if body.is_some() { "POST" } else { "GET" };
     Ok(RawRequest {
-        method: (args.method.clone()).unwrap_or_else(|| default_method.to_owned()),
+        method: args
+            .method
+            .clone()
+            .unwrap_or_else(|| default_method.to_owned()),
         path,
         headers: args.headers.clone(),
         body,
@@ -227,6 +231,7 @@ fn print_response(args: &Args, context: &Context<'_>, response: Response) -> Res
     }
     // Needed after the loop to classify an error status.
     let mut start_of_body = Vec::new();
+    let mut last_byte = None;
     let mut body = BufReader::with_capacity(64 * 1024, response);
     loop {
         let mut chunk = Vec::new();
@@ -247,10 +252,10 @@ fn print_response(args: &Args, context: &Context<'_>, response: Response) -> Res
         if start_of_body.len() < MAX_ERROR_BODY {
             start_of_body.extend_from_slice(&chunk);
         }
+        last_byte = chunk.last().copied();
         terminal.print_document(&chunk)?;
     }
-    if terminal.stdout_is_terminal() && !start_of_body.is_empty() && !start_of_body.ends_with(b"\n")
-    {
+    if terminal.stdout_is_terminal() && last_byte.is_some_and(|byte| byte != b'\n') {
         terminal.print_document(b"\n")?;
     }
     match status_failure(status, retry_after, &start_of_body) {
@@ -309,9 +314,7 @@ fn status_failure(status: u16, retry_after: Option<u64>, body: &[u8]) -> Option<
     };
     let failure = Failure::new(outcome, format!("the server answered {status}"));
     Some(match outcome {
-        Outcome::Failed => {
-            failure.with_hint("is the path right, and the API URL? rememberizer doctor")
-        }
+        Outcome::Failed => failure.with_hint("check the path and the API URL: rememberizer doctor"),
         Outcome::RateLimited => Failure {
             retry_after: retry_after.or_else(|| retry_after_in(body)),
             ..failure

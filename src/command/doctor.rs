@@ -10,7 +10,7 @@ use super::report;
 use crate::context::Context;
 use crate::error::Error;
 use crate::session::{SessionError, StoreProof};
-use crate::settings::{self, OTHER_VARIABLES, SECRET_VARIABLES, VARIABLES};
+use crate::settings::{self, FLAG_VARIABLES, OTHER_VARIABLES, SECRET_VARIABLES};
 use crate::store::{StoreError, StoreErrorKind, TokenFile};
 use findings::Findings;
 use profiles::SessionInUse;
@@ -100,7 +100,7 @@ fn check_config(context: &Context<'_>, findings: &mut Findings<'_>) {
 
 fn check_variables(context: &Context<'_>, findings: &mut Findings<'_>) {
     let read = |name: &str| (context.host.read_variable)(name).filter(|value| !value.is_empty());
-    let names = VARIABLES.map(|(name, _)| name);
+    let names = FLAG_VARIABLES.map(|(name, _)| name);
     let plain_variables = names.into_iter().chain(OTHER_VARIABLES).filter_map(|name| {
         let value = read(name)?.to_string_lossy().into_owned();
         Some((name.to_owned(), value))
@@ -115,7 +115,7 @@ fn check_variables(context: &Context<'_>, findings: &mut Findings<'_>) {
         if name == settings::PASSWORD {
             findings.ok("variable", format!("{name} is set"));
         } else {
-            let text = format!("{name} is set, and in force instead of the stored session");
+            let text = format!("{name} is set: commands use it instead of the stored session");
             findings.warning("variable", text, Some(format!("unset {name}")));
         }
     }
@@ -156,16 +156,16 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
     match result {
         Ok((elapsed, proof)) => {
             let store = report::store_label(context.settings.store);
-            let three_calls = "the 3 calls together".to_owned();
+            let in_total = "in total".to_owned();
             let (operations, note) = match proof {
                 StoreProof::Readable => (
                     "read",
                     "not written, since removing a test entry could open a dialog".to_owned(),
                 ),
-                StoreProof::Writable => ("wrote, read and removed a test entry", three_calls),
+                StoreProof::Writable => ("wrote, read and removed a test entry", in_total),
                 StoreProof::ComparesVersions => (
                     "read, wrote, and checked that an outdated write is refused,",
-                    three_calls,
+                    in_total,
                 ),
                 StoreProof::LeaseHeld { host } => (
                     "read",

@@ -175,8 +175,9 @@ impl Cli {
             program().subcommands(named_commands.iter().map(|entry| entry.with_arguments()))
         };
         let matches = match partial.try_get_matches_from(words) {
-            // The text may depend on the arguments of any command, so parse again with all of
-            // them. Only the texts of `--version`, and of `--help` without a command, do not.
+            // Errors and help can depend on the arguments of all commands, so parse again with
+            // all of them. Two texts never do: that of `--version`, and that of `--help`
+            // without a command.
             Err(error)
                 if !(named_commands.is_empty() && error.kind() == ErrorKind::DisplayHelp)
                     && error.kind() != ErrorKind::DisplayVersion =>
@@ -237,7 +238,9 @@ impl Cli {
 impl Command {
     pub(crate) fn purpose(&self) -> Purpose {
         match self {
-            Self::Signup(_) | Self::Login(_) | Self::Store(_) => Purpose::StartSession,
+            Self::Signup(_) | Self::Login(_) => Purpose::StartSession,
+            // Starts no session, but `--store` takes precedence over the profile.
+            Self::Store(_) => Purpose::StartSession,
             Self::Profile(_) => Purpose::ManageProfiles,
             Self::Doctor(_) => Purpose::Diagnose,
             Self::Completions(_) | Self::Man(_) => Purpose::PrintOnly,
@@ -255,6 +258,11 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn command_line(arguments: &str) -> Vec<OsString> {
+        let words = std::iter::once("rememberizer").chain(arguments.split_whitespace());
+        words.map(OsString::from).collect()
+    }
 
     #[test]
     fn the_table_matches_the_arguments() {
@@ -283,10 +291,7 @@ mod tests {
             ("--profile login", "rememberizer --help"),
             ("whoami -- token", "rememberizer whoami --help"),
         ] {
-            let words: Vec<OsString> = std::iter::once("rememberizer")
-                .chain(line.split_whitespace())
-                .map(OsString::from)
-                .collect();
+            let words = command_line(line);
             assert_eq!(Cli::help_command(&words), help_command, "{line}");
         }
     }
@@ -311,10 +316,7 @@ mod tests {
             "profile lits",
             "token whoami",
         ] {
-            let words: Vec<OsString> = std::iter::once("rememberizer")
-                .chain(line.split_whitespace())
-                .map(OsString::from)
-                .collect();
+            let words = command_line(line);
             let partial = Cli::parse(&words).map_err(|e| e.to_string());
             let full = Cli::command()
                 .try_get_matches_from(&words)

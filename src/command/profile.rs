@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::ProfileName;
 use crate::session::{LogoutScope, SessionError, SessionManager};
-use crate::store::{Profile, StoreKind};
+use crate::store::Profile;
 
 /// Manage profiles, one per account or server
 #[derive(Debug, clap::Args)]
@@ -60,7 +60,7 @@ Exit codes: 1 no such profile, 2 no name given, and prompting is not possible")]
         #[arg(add = crate::completers::profile_names())]
         name: Option<ProfileName>,
     },
-    /// Change a setting of the profile in use; an empty value removes the setting
+    /// Change a setting of the profile in use; an empty value removes it, except api_url and store
     Set(set::Args),
     /// Remove a profile and sign out of it
     #[command(after_help = "\
@@ -101,8 +101,8 @@ fn profile_json(name: &ProfileName, default: &ProfileName, profile: &Profile) ->
         "default": name == default,
         "api_url": profile.api_url_or_default(),
         "login": profile.login,
-        "store": profile.store.unwrap_or(StoreKind::Keyring),
-        "signed_in": profile.signed_in == Some(true),
+        "store": profile.store_or_default(),
+        "signed_in": profile.is_recorded_signed_in(),
     })
 }
 
@@ -127,7 +127,7 @@ fn list(context: &Context<'_>) -> Result<(), Error> {
             if *name == default { '*' } else { ' ' },
             profile.api_url_or_default(),
             profile.login.as_deref().unwrap_or("-"),
-            profile.store.unwrap_or(StoreKind::Keyring),
+            profile.store_or_default(),
             match profile.signed_in {
                 Some(true) => "signed in",
                 _ => "signed out",
@@ -237,20 +237,22 @@ fn remove(context: &Context<'_>, name: &ProfileName, skip_confirmation: bool) ->
         .settings
         .profiles
         .remove(name, manager.lock_timeout())?;
-    let server = logout_report
+    let revocation_code = logout_report
         .as_ref()
         .map(|report| report.json["server"].clone());
     let text = match &logout_report {
-        Some(report) if server != Some(Value::Null) => {
+        // Null means that there was no session to revoke.
+        Some(report) if revocation_code != Some(Value::Null) => {
             format!("{}; profile {name} is removed", report.text)
         }
         _ => format!("profile {name} is removed"),
     };
-    context.print_confirmation(json!({"removed": name, "server": server}), &text)
+    context.print_confirmation(json!({"removed": name, "server": revocation_code}), &text)
 }
 
-/// Ends the session of a profile, even if the profile is recorded as signed out. If the
-/// store cannot be used, returns an error only if the profile is recorded as signed in.
+/// Ends the session of a profile, even if the profile is recorded as signed out. Fails if the
+/// session cannot be removed. Returns `None` if the store cannot be used and the profile is
+/// not recorded as signed in.
 fn end_session(
     context: &Context<'_>,
     manager: &SessionManager<'_>,

@@ -71,7 +71,7 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     let (_, profiles) = context.settings.profiles.all()?;
     let mut signed_in = Vec::new();
     for (name, profile) in profiles {
-        if profile.signed_in == Some(true) {
+        if profile.is_recorded_signed_in() {
             let manager = context.session_manager_for(&name)?;
             let loaded = manager.load_to_use();
             signed_in.push((name, (manager, loaded)));

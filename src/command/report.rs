@@ -111,8 +111,8 @@ pub(super) fn revocation_text(revocation: &Revocation) -> String {
     }
 }
 
-/// The JSON code of a [`Revocation`]. A logout that revokes several sessions reports the
-/// greatest code.
+/// The JSON code of a [`Revocation`]. A logout that revokes several sessions reports the one
+/// that is last in this list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RevocationCode {
@@ -229,7 +229,7 @@ fn store_logout_text(logout: &StoreLogout) -> String {
     format!("{server_text}; {store_text}")
 }
 
-/// Returns the failure of a logout, with `text` as its message: it also describes what
+/// Returns the failure of a logout. Its message is `text`, which also describes what
 /// succeeded.
 fn logout_failure(failure: Failure, text: &str) -> Failure {
     let not_revoked_hint = "the access token stays valid until it expires; the refresh token was removed from this machine";
@@ -244,11 +244,11 @@ fn logout_failure(failure: Failure, text: &str) -> Failure {
 }
 
 /// Calls `operation` for each profile with its item, until a signal arrives. Prints the
-/// text of each report, or in JSON mode one object with all reports under `key`.
+/// text of each report, or in JSON mode one object with all reports under `command`.
 /// Returns the failure with the highest exit code; its message names all failed profiles.
 pub(super) fn run_for_each<T>(
     context: &Context<'_>,
-    key: &str,
+    command: &str,
     items: Vec<(ProfileName, T)>,
     operation: impl Fn(&ProfileName, T) -> Report,
 ) -> Result<(), Error> {
@@ -280,12 +280,12 @@ pub(super) fn run_for_each<T>(
         && failure.outcome != Outcome::Interrupted
     {
         failure.message = format!(
-            "{key} failed for {} of {profile_count} profiles: {}",
+            "{command} failed for {} of {profile_count} profiles: {}",
             failed_profiles.len(),
             failed_profiles.join(", ")
         );
     }
-    context.finish_command(&json!({ key: reports }), worst_failure)
+    context.finish_command(&json!({ command: reports }), worst_failure)
 }
 
 /// Warns about each token variable that is set, since other commands use its token

@@ -73,9 +73,9 @@ pub(super) enum StartOutcome {
     UseSource(Source<'static>),
 }
 
-/// Sends a login or signup request, at most [`MAX_ATTEMPTS`] times. The first attempt takes
-/// `captcha_response`, if it is set. If the server requires another captcha response, asks
-/// the user how to continue.
+/// Sends a login or signup request, at most [`MAX_ATTEMPTS`] times. The first attempt sends
+/// `captcha_response`, if it is set. If the server requires a captcha response or refuses
+/// this one, asks the user how to continue.
 pub(super) fn start_session_with_captcha(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
@@ -127,8 +127,9 @@ pub(super) fn start_session_with_captcha(
 
 /// Records in the profile that the server requires a captcha response, so that the next
 /// login first asks how to sign in. Also records the server and the store of this login, so
-/// that the next login uses them too. A profile keeps its store if that may hold a session:
-/// if the profile is signed in, or if the store is a helper's, which other machines may use.
+/// that the next login uses them too. Does nothing if the profile has another API URL. Keeps
+/// a store that may hold a session: that of a profile that is signed in, or a helper's, which
+/// other machines may use.
 fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) {
     let profile = context.settings.profile.as_ref();
     if profile.is_some_and(|profile| profile.api_url_or_default() != manager.api_url) {
@@ -137,9 +138,9 @@ fn record_captcha_required(context: &Context<'_>, manager: &SessionManager<'_>) 
     let result = manager.update_profile(|profile| {
         profile.api_url = Some(manager.api_url.clone());
         profile.captcha = Some(true);
-        let store = profile.store.unwrap_or(StoreKind::Keyring);
+        let store = profile.store_or_default();
         let may_hold_session =
-            profile.signed_in == Some(true) || matches!(store, StoreKind::Helper(_));
+            profile.is_recorded_signed_in() || matches!(store, StoreKind::Helper(_));
         if store != manager.store && !may_hold_session {
             profile.store = Some(manager.store);
         }
@@ -236,7 +237,7 @@ pub(super) fn ask_for_code(
 ) -> Result<bool, Error> {
     let prompt = match login {
         Some(login) => format!("Rememberizer code mailed to {login} (blank: later)"),
-        None => "Rememberizer code mailed (blank: later)".to_owned(),
+        None => "Rememberizer code from the e-mail (blank: later)".to_owned(),
     };
     let mut attempt = 0;
     while let Some(code) = context.terminal.ask_optional(&prompt)? {

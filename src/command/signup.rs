@@ -89,8 +89,7 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         );
         match outcome {
             Ok(StartOutcome::Accepted(new_session)) => {
-                let email = email.to_owned();
-                return report_signup(context, &manager, new_session, &email);
+                return report_signup(context, &manager, new_session, email);
             }
             Ok(StartOutcome::UseSource(source)) => {
                 return takeover::run(context, &manager, &source, Page::SignUp);
@@ -168,7 +167,7 @@ fn report_signup(
 ) -> Result<(), Error> {
     let session = new_session.as_ref().map(|new_session| &new_session.session);
     let mut json = sign_in::new_session_json(manager, session, Some(email));
-    let verified = finish_signup(context, manager, new_session, email)?;
+    let verified = confirm_and_ask_for_code(context, manager, new_session, email)?;
     report::warn_about_token_variables(context);
     if context.settings.json {
         json.insert("verified".into(), verified.into());
@@ -180,7 +179,7 @@ fn report_signup(
 /// Prints the confirmation. If the server started no session, records the login in the
 /// profile. If it did, asks for the mailed code at a terminal. Returns whether the e-mail
 /// address is verified.
-fn finish_signup(
+fn confirm_and_ask_for_code(
     context: &Context<'_>,
     manager: &SessionManager<'_>,
     new_session: Option<NewSession>,

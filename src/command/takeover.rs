@@ -223,7 +223,7 @@ fn sign_in_with_browser(
     let flag = Some(browser.clone()).filter(|browser| !browser.is_empty());
     let requested = flag.or_else(|| env(BROWSER_VARIABLE).filter(|value| !value.is_empty()));
     let terminal = context.terminal;
-    let sign_in = || {
+    let run = || {
         let browser = Browser::find(requested.as_deref(), env)?;
         SignIn {
             browser: &browser,
@@ -255,7 +255,7 @@ fn sign_in_with_browser(
         }
         .run()
     };
-    Ok(sign_in().map_err(|error| map_browser_err(context, &error))?)
+    Ok(run().map_err(|error| map_browser_err(context, &error))?)
 }
 
 fn cookies_hint(context: &Context<'_>) -> String {
@@ -267,24 +267,25 @@ fn cookies_hint(context: &Context<'_>) -> String {
 
 #[cfg(unix)]
 fn map_browser_err(context: &Context<'_>, error: &takeover::BrowserError) -> Failure {
-    use takeover::BrowserError as Error;
+    use takeover::BrowserError;
+
     let use_cookies = cookies_hint(context);
     let (outcome, hint) = match error {
-        Error::NotFound(_) | Error::Unsupported(_) => {
+        BrowserError::NotFound(_) | BrowserError::Unsupported(_) => {
             let choose_browser = "choose another browser with --browser=NAME or --browser=PATH";
             (
                 Outcome::Failed,
                 format!("{choose_browser}; or {use_cookies}"),
             )
         }
-        Error::NoDisplay | Error::TempProfile(_) | Error::Unusable { .. } => {
+        BrowserError::NoDisplay | BrowserError::TempProfile(_) | BrowserError::Unusable { .. } => {
             (Outcome::Failed, use_cookies)
         }
-        Error::Crashed(_) | Error::ClosedEarly | Error::TimedOut => {
+        BrowserError::Crashed(_) | BrowserError::ClosedEarly | BrowserError::TimedOut => {
             let retry = context.command_line("login --browser");
             (Outcome::NotSignedIn, format!("{retry}; or {use_cookies}"))
         }
-        Error::Cookie(error) => {
+        BrowserError::Cookie(error) => {
             let set_name = context.command_line("profile set refresh_cookie NAME");
             let hint = match error {
                 CookieError::OtherHost { .. } => format!(

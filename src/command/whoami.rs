@@ -138,7 +138,7 @@ fn print(context: &Context<'_>, details: Details, full: bool) -> Result<(), Erro
     match details.variable {
         Some(variable) => line(
             "source",
-            &format!("{variable} (in force instead of the stored session)"),
+            &format!("{variable} (used instead of the stored session)"),
         )?,
         None => line("source", report::store_label(settings.store))?,
     }

@@ -173,12 +173,12 @@ impl<'m> SessionManager<'m> {
         match &grant.refresh {
             Some(issued) if issued.value != *refresh => {
                 let result = self.env_rotation_commands.run_on_rotate(&issued.value);
-                deferral.finish(
-                    result.map_err(|reason| SessionError::OnRotateFailedUnstored {
+                deferral.finish(result.map_err(|reason| {
+                    SessionError::OnRotateFailedForUnstoredToken {
                         command: self.env_rotation_commands.on_rotate.join(" "),
                         reason,
-                    }),
-                )?;
+                    }
+                }))?;
             }
             _ => {}
         }

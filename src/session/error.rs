@@ -89,10 +89,10 @@ pub(crate) enum SessionError {
     Profiles(#[from] ProfilesError),
     /// The session was stored, but not recorded in the profiles file.
     #[error("the session is stored, but the profile was not recorded: {0}")]
-    NotRecorded(#[source] ProfilesError),
+    ProfileNotRecorded(#[source] ProfilesError),
     /// The server issued tokens, and the store then failed to save them.
     #[error("the server renewed the session, but it could not be stored: {0}")]
-    NotSaved(#[source] StoreError),
+    TokensNotStored(#[source] StoreError),
     /// A successful response did not contain the expected token.
     #[error("the server's response contains no {0}")]
     NoToken(TokenKind),
@@ -107,14 +107,14 @@ pub(crate) enum SessionError {
     #[error(
         "the new refresh token is not stored, and the command of on_rotate failed: {command}: {reason}"
     )]
-    OnRotateFailedUnstored { command: String, reason: String },
+    OnRotateFailedForUnstoredToken { command: String, reason: String },
     /// Machines share the store, and the profile has the setting `name`: the command
     /// `on_rotate` or `on_rotate_check`.
     #[error("{name} does not work with a store that machines share")]
     RotationCommandsWithSharedStore { name: String },
     /// The store to which the session was to be moved already holds a session.
     #[error("the {store} store already holds a session of profile {profile}, on {api_url}")]
-    Occupied {
+    TargetStoreOccupied {
         store: String,
         profile: String,
         api_url: ApiUrl,

@@ -246,7 +246,7 @@ impl SessionManager<'_> {
                     .verbose(&format!("could not store the session, retrying: {error}"));
             })
             .call()
-            .map_err(SessionError::NotSaved)
+            .map_err(SessionError::TokensNotStored)
     }
 
     /// Saves a session. Makes one attempt.

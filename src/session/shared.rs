@@ -93,7 +93,7 @@ impl SessionManager<'_> {
             LeaseError::OtherRunFailed(reason) => SessionError::OtherRunFailed(reason),
             LeaseError::NoAccessToken => SessionError::NoToken(TokenKind::Access),
             LeaseError::Store(error) => SessionError::Store(error),
-            LeaseError::Lost(error) => SessionError::NotSaved(error),
+            LeaseError::Lost(error) => SessionError::TokensNotStored(error),
         }
     }
 

@@ -171,7 +171,7 @@ impl SessionManager<'_> {
             }
         })
         .map_err(|error| match error {
-            SessionError::Profiles(error) => SessionError::NotRecorded(error),
+            SessionError::Profiles(error) => SessionError::ProfileNotRecorded(error),
             other => other,
         })?;
         if let Some(names) = &cookie_names {

@@ -74,6 +74,14 @@ impl Profile {
         )
     }
 
+    pub(crate) fn store_or_default(&self) -> StoreKind {
+        self.store.unwrap_or(StoreKind::Keyring)
+    }
+
+    pub(crate) fn is_recorded_signed_in(&self) -> bool {
+        self.signed_in == Some(true)
+    }
+
     pub(crate) fn api_url_or_default(&self) -> ApiUrl {
         self.api_url.clone().unwrap_or_default()
     }

@@ -302,7 +302,7 @@ fn another_server() {
         assert!(
             output
                 .stderr
-                .contains("\nhint: is the path right, and the API URL?")
+                .contains("\nhint: check the path and the API URL:")
         );
     }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 
 use rememberizer_cli::exit::Outcome;
-use rememberizer_cli::settings::{SECRET_VARIABLES, VARIABLES};
+use rememberizer_cli::settings::{FLAG_VARIABLES, SECRET_VARIABLES};
 
 use crate::support::world::{EMAIL, PASSWORD, set_mode};
 use crate::support::{Output, Store, Test, World, test};
@@ -125,7 +125,7 @@ fn flags() {
 fn variables() {
     let world = World::new(Store::File);
     world.login();
-    let names = VARIABLES
+    let names = FLAG_VARIABLES
         .iter()
         .map(|(name, _)| *name)
         .chain(SECRET_VARIABLES);

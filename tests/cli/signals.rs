@@ -239,9 +239,7 @@ fn killed(world: &World, count: u32) {
         assert!(entry["exchange_began"].is_i64(), "{number}: marked");
         let output = world.run(&["refresh"]).expect(3);
         assert!(
-            output
-                .stderr
-                .contains("a run was interrupted during an exchange"),
+            output.stderr.contains("a run that was renewing it at"),
             "{output:?}"
         );
         world.login();

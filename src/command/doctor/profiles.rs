@@ -47,8 +47,8 @@ pub(super) fn check(
     };
     // `check_config` has reported an error of the profiles file.
     let (_, all_profiles) = settings.profiles.all().unwrap_or_default();
-    // Search the keyring only if a profile uses it, since that may prompt to unlock it.
-    let uses_keyring = |profile: &Profile| profile.store.is_none_or(|s| s == StoreKind::Keyring);
+    // Search the keyring only if a profile uses it: on macOS, every read may open a dialog.
+    let uses_keyring = |profile: &Profile| profile.store_or_default() == StoreKind::Keyring;
     let search_keyring = all_profiles
         .iter()
         .any(|(_, profile)| uses_keyring(profile));
@@ -131,7 +131,7 @@ fn check_session(
     let command_line =
         |command: &str| command_line(command, name, &context.settings.default_profile);
     let mut warn = |text: String, fix: String| findings.warning(TOPIC, text, Some(fix));
-    let is_recorded_signed_in = profile.signed_in == Some(true);
+    let is_recorded_signed_in = profile.is_recorded_signed_in();
     let Some(session) = session else {
         if is_recorded_signed_in {
             let text = format!("{name} is recorded as signed in, but has no session");
@@ -147,7 +147,10 @@ fn check_session(
         warn(text, fix);
     }
     if session.api_url != profile.api_url_or_default() {
-        let text = format!("the session of {name} belongs to {}", session.api_url);
+        let text = format!(
+            "the session of {name} belongs to {}, not to the server of the profile",
+            session.api_url
+        );
         warn(text, command_line("login"));
     }
     if !is_recorded_signed_in {
@@ -168,7 +171,9 @@ fn check_session(
 pub(super) fn describe_pending(pending: &PendingExchange, refresh: &str) -> (String, String) {
     let began = pending.began_at;
     (
-        format!("a run was interrupted or unanswered during an exchange that began at {began}"),
+        format!(
+            "a run began to renew the session at {began}, and was interrupted or got no response"
+        ),
         format!("check whether the session is still valid: {refresh}"),
     )
 }

@@ -24,8 +24,8 @@ const MIN_PAUSE: Duration = Duration::from_millis(20);
 /// Maximum interval between two checks whether the token in the file has expired.
 const EXPIRY_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long before its expiry a token is removed from the file. The margin covers expiry
-/// times in whole seconds, and a command that reads the file just before the removal.
+/// How long before its expiry a token is removed from the file. The server may have rounded
+/// the expiry up to a whole second, and a command may read the file just before the removal.
 const EXPIRY_MARGIN: Duration = Duration::from_millis(1250);
 
 /// Runs the command and returns its exit code.
@@ -103,7 +103,7 @@ struct FileUpdater<'c> {
     /// when the request was sent. The real expiry is later by at most `round_trip`.
     expiry: Option<Expiry>,
     /// The time between the request and its response. Zero if another process renewed the
-    /// token. Does not include waiting for a lock or for a command of the user.
+    /// token. Does not include waiting for a lock or for a rotation command.
     round_trip: Duration,
     /// The exit code of the last failure. A failure with the same code is not reported
     /// again.
@@ -114,7 +114,8 @@ impl FileUpdater<'_> {
     /// Writes the token to the file, and records when to remove it.
     fn write(&mut self, credential: &Credential<'_>) -> Result<(), Error> {
         let mut state = lock(&self.state);
-        // Write before recording the expiry: if the write fails, the next attempt must be due.
+        // Record the expiry only after the write: if the write fails, the old expiry makes the
+        // next check try again.
         state.file.write(credential.access_token()?)?;
         let expiry = credential.access_expiry();
         self.round_trip = expiry.map_or(Duration::ZERO, Expiry::round_trip);
@@ -172,8 +173,9 @@ impl FileUpdater<'_> {
         u64::try_from(millis).ok().map(Duration::from_millis)
     }
 
-    /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, but before
-    /// the token is removed from the file, and at most two thirds of the lifetime.
+    /// Returns the remaining lifetime at which to renew the token: `--min-ttl`, or twice the
+    /// margin if that is longer, so that the token is renewed before it is removed from the
+    /// file. It is at most two thirds of the lifetime.
     fn renewal_threshold(&self) -> Duration {
         let threshold = self.min_ttl.max(2 * EXPIRY_MARGIN);
         let max = self.lifetime().map(|lifetime| lifetime * 2 / 3);

@@ -81,29 +81,29 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         false => json!(value_text),
     };
     // `None` removes the setting.
-    let text = (!value_text.is_empty()).then(|| value_text.clone());
+    let new_value = (!value_text.is_empty()).then(|| value_text.clone());
     let change: Box<dyn FnOnce(&mut Profile)> = match key {
         Setting::Store => return move_session(context, parse(&value_text)?),
         Setting::ApiUrl => return change_api_url(context, &parse(&value_text)?),
-        Setting::Login => Box::new(|profile| profile.login = text),
+        Setting::Login => Box::new(|profile| profile.login = new_value),
         Setting::AccessCookie => {
             check_cookie_name(key, &value_text)?;
-            Box::new(|profile| profile.access_cookie = text)
+            Box::new(|profile| profile.access_cookie = new_value)
         }
         Setting::RefreshCookie => {
             check_cookie_name(key, &value_text)?;
-            Box::new(|profile| profile.refresh_cookie = text)
+            Box::new(|profile| profile.refresh_cookie = new_value)
         }
         Setting::SignInUrl => {
-            let url = parse_page_url(text)?;
+            let url = parse_page_url(new_value)?;
             Box::new(|profile| profile.sign_in_url = url)
         }
         Setting::SignUpUrl => {
-            let url = parse_page_url(text)?;
+            let url = parse_page_url(new_value)?;
             Box::new(|profile| profile.sign_up_url = url)
         }
         Setting::Referer => {
-            let url = parse_page_url(text)?;
+            let url = parse_page_url(new_value)?;
             Box::new(|profile| profile.referer = url)
         }
         Setting::OnRotate => {
@@ -164,10 +164,10 @@ fn print_change(context: &Context<'_>, key: &str, json: Value, text: &str) -> Re
 }
 
 /// Moves the session to another store, and records the store in the profile. If the profile
-/// is signed out, only records the store; the keyring is then not needed.
+/// is not recorded as signed in, an old store that cannot be used is no error.
 fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let profile = context.profile();
-    let from = profile.store.unwrap_or(StoreKind::Keyring);
+    let from = profile.store_or_default();
     let manager = context.session_manager_with_store(from);
     let target = context.session_manager_with_store(to);
     let lock = manager.lock()?;
@@ -187,7 +187,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                 if let Some(existing) = target.entry().read()?
                     && !existing.has_same_tokens(&session)
                 {
-                    return Err(SessionError::Occupied {
+                    return Err(SessionError::TargetStoreOccupied {
                         store: to.to_string(),
                         profile: manager.profile.to_string(),
                         api_url: existing.api_url,
@@ -200,7 +200,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
                 return print_change(context, "store", json!(to), to.as_str());
             }
             Ok(None) => {}
-            Err(error) if profile.signed_in == Some(true) => return Err(error.into()),
+            Err(error) if profile.is_recorded_signed_in() => return Err(error.into()),
             Err(error) => context
                 .terminal
                 .verbose(&format!("the {from} store was not searched: {error}")),
@@ -218,8 +218,10 @@ fn change_api_url(context: &Context<'_>, api_url: &ApiUrl) -> Result<(), Error> 
     let is_from_new_server =
         matches!(&read, Err(SessionError::OtherServer { stored }) if stored == api_url);
     let is_present = matches!(&read, Ok(Some(_)) | Err(SessionError::OtherServer { .. }));
-    if is_present && !is_from_new_server && manager.api_url != *api_url && manager.is_shared()? {
-        let text = "the session in the store is of another server, and other machines share it";
+    let must_end = manager.api_url != *api_url && !is_from_new_server;
+    if is_present && must_end && manager.is_shared()? {
+        let text =
+            format!("the stored session does not belong to {api_url}, and other machines share it");
         let hint = format!(
             "to end it for all of them, run: {}; to leave it to them: {}",
             context.command_line("logout"),
@@ -227,8 +229,7 @@ fn change_api_url(context: &Context<'_>, api_url: &ApiUrl) -> Result<(), Error> 
         );
         return Err(Failure::usage(text).with_hint(hint).into());
     }
-    if manager.api_url != *api_url
-        && !is_from_new_server
+    if must_end
         && let Some(report) = end_session(context, &manager, context.profile().signed_in)?
         && report.json["server"] != Value::Null
     {
