@@ -221,7 +221,7 @@ fn directories_without_home() {
         assert_eq!(
             output.stderr,
             format!(
-                "error: there is no {missing} directory: the home directory is not known\nhint: set HOME, or {variable} to an absolute path\n"
+                "error: there is no {missing} directory: the home directory is not known\nhint: set HOME, or set {variable} to an absolute path\n"
             )
         );
     }
