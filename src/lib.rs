@@ -80,7 +80,7 @@ fn run_command(cli: Cli, host: &Host, profile_names: &mut ProfileNames) -> Resul
     host.terminal.set_before_prompt({
         // A prompt for a secret turns terminal echo off, which Ctrl-C must restore.
         let interrupts = interrupts.clone();
-        Box::new(move || interrupts.handle_signals())
+        Box::new(move || interrupts.start_handling_signals())
     });
     let context = Context::new(settings, host, &interrupts);
     cli.command.run(&context)

@@ -86,7 +86,7 @@ impl ApiError {
 
     /// Whether the server may have processed the request although the response is missing
     /// or unusable: the connection broke, or a gateway responded instead of the API.
-    pub(crate) fn may_have_been_processed(&self) -> bool {
+    pub(crate) fn request_may_have_been_processed(&self) -> bool {
         matches!(
             self,
             Self::Unavailable {

@@ -150,7 +150,7 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
     let result = manager.lock().and_then(|lock| {
         let _waiting = context.terminal.spin("waiting for the secret store");
         let started = Instant::now();
-        let proof = manager.prove_writable_under_lock(&lock)?;
+        let proof = manager.test_store_under_lock(&lock)?;
         Ok((started.elapsed(), proof))
     });
     match result {
@@ -189,7 +189,7 @@ fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<Sto
 }
 
 fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
-    context.interrupts.handle_signals();
+    context.interrupts.start_handling_signals();
     let api_url = &context.settings.api_url;
     let manager = context.session_manager();
     let client = &manager.client;

@@ -58,7 +58,11 @@ pub(super) fn run(args: &Args, context: &Context<'_>) -> Result<(), Error> {
         .into());
     }
     let loaded = match args.min_ttl {
-        Some(_) => Some(manager.load_to_use()?.ok_or(SessionError::NotSignedIn)?),
+        Some(_) => Some(
+            manager
+                .load_with_local_times()?
+                .ok_or(SessionError::NotSignedIn)?,
+        ),
         None => None,
     };
     let (json, text) = refresh(args, &manager, loaded)?;
@@ -73,7 +77,7 @@ fn refresh_all(args: &Args, context: &Context<'_>) -> Result<(), Error> {
     for (name, profile) in profiles {
         if profile.is_recorded_signed_in() {
             let manager = context.session_manager_for(&name)?;
-            let loaded = manager.load_to_use();
+            let loaded = manager.load_with_local_times();
             signed_in.push((name, (manager, loaded)));
         }
     }
@@ -105,7 +109,7 @@ fn refresh(
         None => RefreshPolicy::Now,
     };
     if let Some(session) = &loaded {
-        manager.retry_on_rotate(session)?;
+        manager.rerun_failed_on_rotate(session)?;
     }
     let (session, renewed) = match loaded {
         Some(session) if manager.is_fresh(&session, policy) => (session, false),

@@ -10,7 +10,7 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::exit::{Failure, Outcome};
 use crate::model::{Expiry, ProfileName, Remaining, Session, Timestamp};
-use crate::session::{LogoutOutcome, Revocation, SessionManager, StoreLogout};
+use crate::session::{Revocation, SessionManager, StoreLogout};
 use crate::settings;
 use crate::store::StoreKind;
 
@@ -162,13 +162,13 @@ impl Report {
     pub(super) fn from_logout(
         context: &Context<'_>,
         manager: &SessionManager<'_>,
-        logout: LogoutOutcome,
+        logout: Vec<StoreLogout>,
     ) -> Self {
         let name = &manager.profile;
         let (mut texts, mut sessions, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         let (mut any_removed, mut any_removal_failed) = (false, false);
         let mut first_error = None;
-        for store_logout in logout.stores {
+        for store_logout in logout {
             texts.push(store_logout_text(&store_logout));
             let StoreLogout {
                 store,

@@ -24,7 +24,7 @@ pub(super) fn manager_with_writable_store<'c>(
 ) -> Result<SessionManager<'c>, Error> {
     context.settings.profiles.prove_writable()?;
     let manager = context.session_manager();
-    let error = match manager.prove_writable() {
+    let error = match manager.test_store() {
         Ok(()) => return Ok(manager),
         Err(SessionError::Store(error)) => error,
         Err(error) => return Err(error.into()),
@@ -37,7 +37,7 @@ pub(super) fn manager_with_writable_store<'c>(
         let question = "Keep the Rememberizer session in a private file instead?";
         if context.terminal.confirm(question)? {
             let manager = context.session_manager_with_store(StoreKind::File);
-            manager.prove_writable()?;
+            manager.test_store()?;
             return Ok(manager);
         }
     }

@@ -77,12 +77,13 @@ impl Session {
     }
 
     /// Returns the session after an exchange: the tokens in `grant` replace the previous
-    /// ones, and the pending marker is removed.
+    /// ones, and the pending marker is removed. Without a new access token, the session has
+    /// none, because the previous one would be taken for a new one.
     pub(crate) fn with_grant(self, grant: Grant) -> Self {
         Self {
             api_url: self.api_url,
             refresh: grant.refresh.unwrap_or(self.refresh),
-            access: grant.access.or(self.access),
+            access: grant.access,
             clock_skew_millis: grant.clock_skew_millis.or(self.clock_skew_millis),
             pending: None,
             on_rotate_pending: self.on_rotate_pending,

@@ -52,7 +52,7 @@ enum Source {
         refresh: RefreshToken,
         refresh_expiry: Option<Expiry>,
         /// Whether the last exchange returned a new refresh token.
-        is_token_replaced: bool,
+        is_refresh_token_replaced: bool,
         grant: Grant,
     },
 }
@@ -93,8 +93,8 @@ impl<'m> SessionManager<'m> {
         Ok(credential)
     }
 
-    /// Exchanges the refresh token in a variable. If the server replaces the token, the
-    /// caller must warn that the new one is not stored.
+    /// Exchanges the refresh token in a variable. The caller then calls
+    /// [`Credential::warn_if_token_replaced`], unless it prints the new token.
     pub(crate) fn credential_from_variable(
         &'m self,
         (variable, refresh): (&'static str, RefreshToken),
@@ -114,8 +114,10 @@ impl<'m> SessionManager<'m> {
     }
 
     fn fresh_session(&self, min_ttl: Duration) -> Result<Session, SessionError> {
-        let session = self.load_to_use()?.ok_or(SessionError::NotSignedIn)?;
-        self.retry_on_rotate(&session)?;
+        let session = self
+            .load_with_local_times()?
+            .ok_or(SessionError::NotSignedIn)?;
+        self.rerun_failed_on_rotate(&session)?;
         let policy = RefreshPolicy::IfExpiresWithin(min_ttl);
         self.warn_before_expiry(&session);
         if self.is_fresh(&session, policy) {
@@ -137,12 +139,12 @@ impl<'m> SessionManager<'m> {
         let issued = grant.refresh.take();
         let refresh_expiry = issued.as_ref().map(|token| token.expiry);
         let issued = issued.map(|token| token.value);
-        let is_token_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
+        let is_refresh_token_replaced = issued.as_ref().is_some_and(|issued| *issued != refresh);
         Ok(Source::Exchanged {
             variable,
             refresh: issued.unwrap_or(refresh),
             refresh_expiry,
-            is_token_replaced,
+            is_refresh_token_replaced,
             grant,
         })
     }
@@ -170,17 +172,16 @@ impl<'m> SessionManager<'m> {
             },
             false => error.into(),
         })?;
-        match &grant.refresh {
-            Some(issued) if issued.value != *refresh => {
-                let result = self.env_rotation_commands.run_on_rotate(&issued.value);
-                deferral.finish(result.map_err(|reason| {
-                    SessionError::OnRotateFailedForUnstoredToken {
-                        command: self.env_rotation_commands.on_rotate.join(" "),
-                        reason,
-                    }
-                }))?;
-            }
-            _ => {}
+        if let Some(issued) = &grant.refresh
+            && issued.value != *refresh
+        {
+            let result = self.env_rotation_commands.run_on_rotate(&issued.value);
+            deferral.finish(result.map_err(|reason| {
+                SessionError::OnRotateFailedForUnstoredToken {
+                    command: self.env_rotation_commands.on_rotate.join(" "),
+                    reason,
+                }
+            }))?;
         }
         Ok(grant)
     }
@@ -239,8 +240,8 @@ impl Credential<'_> {
         }
     }
 
-    /// Renews the credential if its access token expires within `ttl`. For a stored
-    /// session, another process may have renewed it.
+    /// Renews the credential if its access token expires within `ttl`. Reads a stored
+    /// session again first, because another process may have renewed it.
     pub(crate) fn renew_if_expires_within(&mut self, ttl: Duration) -> Result<(), SessionError> {
         let manager = self.manager;
         let now = (manager.now)();
@@ -265,7 +266,7 @@ impl Credential<'_> {
     pub(crate) fn warn_if_token_replaced(&self) {
         if let Source::Exchanged {
             variable,
-            is_token_replaced: true,
+            is_refresh_token_replaced: true,
             ..
         } = &self.source
             && !self.manager.env_rotation_commands.has_on_rotate()
@@ -308,7 +309,7 @@ impl Credential<'_> {
         request: impl Fn(&AccessToken) -> Result<T, ApiError>,
     ) -> Result<Result<T, ApiError>, SessionError> {
         let access = self.access_token()?;
-        self.manager.interrupts.handle_signals();
+        self.manager.interrupts.start_handling_signals();
         let _waiting = self.manager.terminal.spin("waiting for the server");
         Ok(request(access))
     }
@@ -320,8 +321,9 @@ impl Credential<'_> {
             Source::Stored(_) => true,
             Source::AccessVariable { refresh, .. } => refresh.is_some(),
             Source::Exchanged {
-                is_token_replaced, ..
-            } => *is_token_replaced,
+                is_refresh_token_replaced,
+                ..
+            } => *is_refresh_token_replaced,
         }
     }
 
@@ -341,12 +343,14 @@ impl Credential<'_> {
                 variable,
                 refresh,
                 refresh_expiry,
-                is_token_replaced,
+                is_refresh_token_replaced,
                 grant,
             } => {
                 *grant = manager.exchange_and_run_on_rotate(variable, refresh)?;
                 let issued = grant.refresh.take();
-                *is_token_replaced = issued.is_some();
+                *is_refresh_token_replaced = issued
+                    .as_ref()
+                    .is_some_and(|issued| issued.value != *refresh);
                 if let Some(issued) = issued {
                     *refresh = issued.value;
                     *refresh_expiry = Some(issued.expiry);

@@ -73,23 +73,24 @@ impl Interrupts {
     }
 
     /// Starts handling signals, unless that was done before.
-    pub(crate) fn handle_signals(&self) {
-        self.0.is_started.get_or_init(|| receive_signals(&self.0));
+    pub(crate) fn start_handling_signals(&self) {
+        self.0.is_started.get_or_init(|| start_receiving(&self.0));
     }
 
     /// Registers a function that is called before a signal ends the process.
     pub(crate) fn on_shutdown(&self, hook: Box<dyn FnOnce() + Send>) {
-        self.handle_signals();
+        self.start_handling_signals();
         self.0.lock().shutdown_hooks.push(hook);
     }
 
     /// Must be called before a child process starts. From now on, signals are meant for the
-    /// child process and do not end this process. Includes SIGQUIT, SIGUSR1 and SIGUSR2.
+    /// child process and do not end this process. On Unix, these are also SIGQUIT, SIGUSR1 and
+    /// SIGUSR2.
     pub(crate) fn prepare_forwarding(&self) {
         self.0.lock().forwarding = Forwarding::BeforeStart(Vec::new());
-        self.handle_signals();
+        self.start_handling_signals();
         #[cfg(unix)]
-        receive(
+        start_signal_thread(
             &self.0,
             &[
                 signal_hook::consts::SIGQUIT,
@@ -105,8 +106,8 @@ impl Interrupts {
         let forwarding = std::mem::replace(&mut state.forwarding, Forwarding::ToChild(process));
         if let Forwarding::BeforeStart(signals) = forwarding {
             for signal in signals {
-                // Send even a Ctrl-C, which the terminal may have sent before the child
-                // process existed. If the child process has received it too, it has exited,
+                // Send a Ctrl-C too. The terminal sends it only to processes that exist, so the
+                // child process may have missed it. If not, the child process has exited,
                 // because it had no time to install a handler.
                 send(process, signal);
             }
@@ -132,7 +133,7 @@ impl Interrupts {
 
     /// Defers signals until the returned value is dropped.
     pub(crate) fn defer(&self) -> Deferral<'_> {
-        self.handle_signals();
+        self.start_handling_signals();
         self.0.lock().deferrals += 1;
         Deferral(&self.0)
     }
@@ -167,20 +168,20 @@ impl Shared {
 }
 
 impl Deferral<'_> {
-    /// Ends the deferral and returns `result`. A failure that the next run could not detect
-    /// must be reported, so then a deferred signal does not end the process: see
-    /// [`Interrupts::is_interrupted`].
+    /// Ends the deferral and returns `result`. Any failure other than that of a request must
+    /// be reported now, because the next run cannot detect it. A deferred signal then does not
+    /// end the process: see [`Interrupts::is_interrupted`].
     pub(super) fn finish<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
         if let Err(error) = &result
             && !matches!(error, SessionError::Api(_))
         {
-            self.keep_unhandled();
+            self.cancel_exit();
         }
         result
     }
 
     /// Keeps a deferred signal from ending the process, so that a failure can be reported.
-    pub(super) fn keep_unhandled(&self) {
+    pub(super) fn cancel_exit(&self) {
         let mut state = self.0.lock();
         let deferred = state.deferred.take();
         state.unhandled = state.unhandled.or(deferred);
@@ -201,14 +202,14 @@ impl Drop for Deferral<'_> {
 }
 
 #[cfg(unix)]
-fn receive_signals(shared: &Arc<Shared>) {
+fn start_receiving(shared: &Arc<Shared>) {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-    receive(shared, &[SIGINT, SIGTERM, SIGHUP]);
+    start_signal_thread(shared, &[SIGINT, SIGTERM, SIGHUP]);
 }
 
 /// Starts a thread that handles `signals`.
 #[cfg(unix)]
-fn receive(shared: &Arc<Shared>, signals: &[i32]) {
+fn start_signal_thread(shared: &Arc<Shared>, signals: &[i32]) {
     use signal_hook::iterator::Signals;
 
     // A signal that was ignored when the process started (by nohup, or in a background job
@@ -268,7 +269,7 @@ fn send(_process: u32, _signal: i32) {}
 
 /// Handles Ctrl-C and Ctrl-Break. Windows has no other signals.
 #[cfg(windows)]
-fn receive_signals(shared: &Arc<Shared>) {
+fn start_receiving(shared: &Arc<Shared>) {
     let shared = Arc::clone(shared);
     // A process can have only one handler. An existing handler stays in place.
     drop(ctrlc::set_handler(move || shared.handle(2)));
@@ -294,8 +295,9 @@ mod tests {
 
     use super::*;
 
-    /// Without the rule, this fails only at a terminal, since only there a Ctrl-C is taken
-    /// for one that the terminal has sent to the child process too.
+    /// `forward_to` must send a Ctrl-C even if the terminal has sent it. If it did not, this
+    /// would fail at a terminal only: only there, a Ctrl-C is taken for one that the child
+    /// process has received too.
     #[test]
     fn a_signal_that_arrives_before_the_child_process_starts_is_sent_to_it() {
         let interrupts = Interrupts::new(Box::new(|_| ()), Box::new(|| ()));

@@ -9,7 +9,8 @@
 //! entry until it changes. If the holder crashes, a watcher takes over once it has seen the
 //! same lease for the duration in the lease. The holder measures this duration from before
 //! it wrote the lease, and a watcher from after it first read the lease. So a holder that
-//! keeps its deadline has finished before any watcher takes over. No decision compares the
+//! sends the token only while enough of its lease is left has received the response before
+//! any watcher takes over. No decision compares the
 //! wall clocks of two machines.
 //!
 //! If there is no response to a write, the entry is read to find out whether the write was
@@ -89,6 +90,7 @@ pub(super) struct Timing {
     pub(super) exchange_timeout: Duration,
     /// Part of the lease reserved for differing clock rates and network delays.
     pub(super) margin: Duration,
+    /// How long a run waits for the lease of another machine.
     pub(super) lock_timeout: Duration,
     /// Whether the user set `lock_timeout`. If not, it is extended to outlast the
     /// lease of another machine.
@@ -99,8 +101,8 @@ pub(super) struct Timing {
     pub(super) save_attempt_timeout: Duration,
     /// How long storing a result is retried.
     pub(super) save_timeout: Duration,
-    /// The most that a lease can age between two reads. If reads fail for longer, the
-    /// holder may have been unable to store its result too.
+    /// The most that the age of a lease grows from one read to the next. So a time without
+    /// reads counts only in part: the holder may have been unable to store its result too.
     pub(super) max_aging_per_read: Duration,
 }
 
@@ -120,18 +122,18 @@ impl Timing {
 
 /// Maximum duration of a lease. A longer duration in an entry counts as this one.
 const MAX_LEASE: Duration = Duration::from_secs(600);
-/// How long after the expiry of another machine's lease a run still waits, unless the user
-/// set a lock timeout.
+/// How far the default lock timeout is extended past the expiry of another machine's lease,
+/// so that this run can take over.
 const TAKEOVER_MARGIN: Duration = Duration::from_secs(5);
-/// Minimum number of attempts to store a result, even after the deadline: a run that was
-/// paused may reach its deadline before its first attempt.
+/// Minimum number of attempts to store a result, even after the deadline: a process
+/// that was stopped (SIGSTOP) may reach its deadline before its first attempt.
 const MIN_SAVE_ATTEMPTS: u32 = 5;
 
 /// A successful renewal.
 #[derive(Debug)]
 pub(super) enum Renewal {
     ByThisRun(Session),
-    /// Another run, here or on another machine, has renewed the session.
+    /// Another run, here or on another machine, has stored a session that needs no exchange.
     ByOthers(Session),
 }
 
@@ -202,10 +204,11 @@ pub(super) struct SharedSession<'a, E> {
     pub(super) api_url: &'a ApiUrl,
 }
 
-type LeaseResult<T, E> = Result<T, LeaseError<<E as Environment>::Error>>;
+type LeaseResult<T, Env> = Result<T, LeaseError<<Env as Environment>::Error>>;
 
 impl<E: Environment> SharedSession<'_, E> {
-    /// Reads and parses the entry. Retries as [`Self::read_bytes`] does.
+    /// Reads and parses the entry. Until `deadline`, a time of the environment's clock,
+    /// retries errors as `retries` says. `timeout` applies to each attempt.
     pub(super) fn read_entry(
         &self,
         deadline: Duration,
@@ -281,17 +284,17 @@ impl<E: Environment> SharedSession<'_, E> {
     /// `is_fresh` returns true for it, it is returned without an exchange.
     ///
     /// If another run fails to renew the session while this run waits, this run reports
-    /// that failure instead of sending the token too. `failed_before_wait` is the id of the
-    /// failed attempt that was stored before this run waited for the profile's lock; the
-    /// inner `None` means that there was none. Pass `None` if the run did not wait.
+    /// that failure instead of sending the token too. `failed_attempt_before_wait`
+    /// tells such a failure from an older one: `Some(Some(id))` if a failed attempt was stored
+    /// before this run waited for the profile's lock, `Some(None)` if none was, and `None` if
+    /// this run did not wait.
     pub(super) fn renew(
         &self,
         last_read: Option<&Session>,
-        failed_before_wait: Option<Option<String>>,
+        mut failed_attempt_before_wait: Option<Option<String>>,
         is_fresh: &dyn Fn(&Session) -> bool,
     ) -> LeaseResult<Renewal, E> {
         let mut deadline = self.deadline_in(self.timing.lock_timeout);
-        let mut failed_before_wait = failed_before_wait;
         let mut first_read: Option<Session> = None;
         let mut watch = LeaseWatch::default();
         let mut backoff = Backoff::default();
@@ -315,8 +318,8 @@ impl<E: Environment> SharedSession<'_, E> {
             if is_renewed || is_fresh(session) {
                 return entry.into_renewal_by_others();
             }
-            let failed_before_wait =
-                failed_before_wait.get_or_insert_with(|| entry.coordination.failed_attempt_id());
+            let failed_attempt_before_wait = failed_attempt_before_wait
+                .get_or_insert_with(|| entry.coordination.failed_attempt_id());
             if baseline.is_none() {
                 first_read = self.copy_entry(&entry)?.session;
             }
@@ -346,7 +349,7 @@ impl<E: Environment> SharedSession<'_, E> {
                     .log(&format!("the lease of {} has expired", lease.host));
                 expired_lease = Some(lease.clone());
             } else if let Some(failed) = &entry.coordination.failed_attempt
-                && failed_before_wait.as_ref() != Some(&failed.attempt_id)
+                && failed_attempt_before_wait.as_ref() != Some(&failed.attempt_id)
             {
                 return Err(LeaseError::OtherRunFailed(failed.reason.clone()));
             }

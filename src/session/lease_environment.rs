@@ -38,7 +38,10 @@ impl<'m> RealEnvironment<'m> {
     }
 
     /// Returns the result of an operation. If signals were deferred for it, handles them.
-    pub(super) fn finish<T>(self, result: Result<T, SessionError>) -> Result<T, SessionError> {
+    pub(super) fn end_deferral<T>(
+        self,
+        result: Result<T, SessionError>,
+    ) -> Result<T, SessionError> {
         match self.deferral.into_inner() {
             Some(deferral) => deferral.finish(result),
             None => result,
@@ -98,7 +101,7 @@ impl Environment for RealEnvironment<'_> {
     }
 
     fn sleep(&self, duration: Duration) {
-        self.manager.interrupts.handle_signals();
+        self.manager.interrupts.start_handling_signals();
         let _waiting = self.manager.terminal.spin("waiting for the shared session");
         std::thread::sleep(duration);
     }

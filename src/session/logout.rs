@@ -34,7 +34,7 @@ impl Revocation {
 #[derive(Debug)]
 pub(crate) struct StoreLogout {
     pub(crate) store: StoreKind,
-    /// `None` if there was no session to revoke.
+    /// `None` if there was no session, or if it is a copy of one that another store held.
     pub(crate) revocation: Option<Revocation>,
     /// Why the entry could not be read, so that no session was revoked.
     pub(crate) read_error: Option<StoreError>,
@@ -48,12 +48,6 @@ impl StoreLogout {
     }
 }
 
-/// What a logout did. Contains only the stores in which it found an entry.
-#[derive(Debug)]
-pub(crate) struct LogoutOutcome {
-    pub(crate) stores: Vec<StoreLogout>,
-}
-
 /// Whether a logout revokes the session, or only removes it from this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LogoutScope {
@@ -63,30 +57,33 @@ pub(crate) enum LogoutScope {
 
 impl SessionManager<'_> {
     /// Logs out of the profile's session in every store: revokes the session if `scope`
-    /// includes the server, then removes the entry, whatever the server's response.
-    pub(crate) fn log_out(&self, scope: LogoutScope) -> Result<LogoutOutcome, SessionError> {
+    /// includes the server, then removes the entry, whatever the server's response. Returns
+    /// only the stores in which it found an entry.
+    pub(crate) fn log_out(&self, scope: LogoutScope) -> Result<Vec<StoreLogout>, SessionError> {
         let lock = self.lock()?;
-        let left_store = match scope {
+        // If several machines share the session, a logout of this machine alone keeps it.
+        let kept_store = match scope {
             LogoutScope::StoreOnly => self.leave_store_if_shared()?,
             LogoutScope::ServerAndStore => None,
         };
         // Reading may open a dialog to unlock the store, so signals are not deferred yet.
-        let read = match left_store {
+        let read = match kept_store {
             Some(_) => Ok(None),
             None => self.read_own_entry()?,
         };
         let deferral = self.interrupts.defer();
         let mut revoked_tokens = Vec::new();
-        let own_store = match left_store {
-            Some(left_store) => left_store,
+        let own_store = match kept_store {
+            Some(kept_store) => kept_store,
             None => match self.log_out_if_shared()? {
                 Some(shared_store) => shared_store,
-                None => self.end_entry(&lock, self.store, read, scope, &mut revoked_tokens),
+                None => self.revoke_and_delete(&lock, self.store, read, scope, &mut revoked_tokens),
             },
         };
         let mut stores = vec![own_store];
         for kind in self.other_stores() {
-            match self.entry_in(kind).read_despite_exposure() {
+            match self.entry_in(kind).read_even_if_others_can_read() {
+                // `Failed` means that the entry cannot be read, but the store can be used.
                 Err(error) if error.kind != StoreErrorKind::Failed => {
                     let text = format!("the {kind} store was not searched: {error}");
                     match error.kind {
@@ -94,23 +91,31 @@ impl SessionManager<'_> {
                         _ => self.terminal.verbose(&text),
                     }
                 }
-                read => stores.push(self.end_entry(&lock, kind, read, scope, &mut revoked_tokens)),
+                read => stores.push(self.revoke_and_delete(
+                    &lock,
+                    kind,
+                    read,
+                    scope,
+                    &mut revoked_tokens,
+                )),
             }
         }
         stores.retain(|store| !store.is_empty());
         if stores.iter().all(|store| store.removed.is_ok()) {
             self.record_signed_out();
         } else {
-            deferral.keep_unhandled();
+            deferral.cancel_exit();
         }
-        Ok(LogoutOutcome { stores })
+        Ok(stores)
     }
 
     /// Reads the entry in the profile's store. The outer error means that the store
-    /// cannot be used, the inner error that the entry cannot be parsed.
-    fn read_own_entry(&self) -> Result<Result<Option<Session>, StoreError>, SessionError> {
+    /// cannot be used, the inner error that the entry cannot be read.
+    pub(super) fn read_own_entry(
+        &self,
+    ) -> Result<Result<Option<Session>, StoreError>, SessionError> {
         let _waiting = self.terminal.spin("waiting for the secret store");
-        match self.entry().read_despite_exposure() {
+        match self.entry().read_even_if_others_can_read() {
             Err(error) if error.kind != StoreErrorKind::Failed => Err(error.into()),
             read => Ok(read),
         }
@@ -119,7 +124,7 @@ impl SessionManager<'_> {
     /// Revokes the session that was `read` from the store `kind`, and removes the entry.
     /// Does not send a token of `revoked_tokens` again: two stores may hold copies of the
     /// same session.
-    fn end_entry(
+    fn revoke_and_delete(
         &self,
         lock: &ProfileLock,
         kind: StoreKind,
@@ -167,7 +172,7 @@ impl SessionManager<'_> {
     }
 
     fn revoke_at(&self, client: &Client, refresh: &RefreshToken) -> Revocation {
-        self.interrupts.handle_signals();
+        self.interrupts.start_handling_signals();
         let _waiting = self.terminal.spin("waiting for the server");
         match client.revoke(refresh) {
             Ok(()) => Revocation::Revoked,

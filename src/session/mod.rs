@@ -7,11 +7,14 @@
 //!
 //! 1. a refresh token is exchanged only under the profile's lock, after it was read
 //!    under that lock (`renew`);
-//! 2. before an exchange, a pending marker is stored, which proves that the store is
-//!    writable; new tokens are stored before they are used or printed (`renew`);
+//! 2. before an exchange, a marker (`PendingExchange`) is stored, from which a later run can
+//!    tell that the token was sent; this also proves that the store is writable; new tokens are stored before they are used or printed (`renew`);
 //! 3. a session ends only if the server has definitively refused its refresh token,
 //!    and the store, read again, still holds that token (`renew`);
 //! 4. signals are deferred while new tokens exist only in memory ([`Interrupts`]).
+//!
+//! If the store has versions, several machines can share the session. A lease then coordinates
+//! them (`shared`, `lease`).
 //!
 //! Flags, environment variables, prompts and the texts of commands belong to the
 //! layers above.
@@ -39,7 +42,7 @@ use crate::terminal::Terminal;
 pub(crate) use access::{Credential, TokenVariables};
 pub(crate) use error::{LikelyCause, SessionError, TokenKind};
 pub(crate) use interrupts::Interrupts;
-pub(crate) use logout::{LogoutOutcome, LogoutScope, Revocation, StoreLogout};
+pub(crate) use logout::{LogoutScope, Revocation, StoreLogout};
 pub(crate) use on_rotate::RotationCommands;
 pub(crate) use renew::RefreshPolicy;
 pub(crate) use start::{NewSession, StoreProof};
@@ -136,7 +139,7 @@ impl SessionManager<'_> {
     /// Waits until the lock is released. Fails if the lock timeout has passed since
     /// `started`.
     fn wait_for_lock(&self, started: Instant) -> Result<(), SessionError> {
-        self.interrupts.handle_signals();
+        self.interrupts.start_handling_signals();
         self.terminal
             .verbose(&format!("waiting for the lock of profile {}", self.profile));
         let _waiting = self
@@ -202,7 +205,7 @@ impl SessionManager<'_> {
         }
     }
 
-    /// The stores that the profile does not use, which may hold an older session.
+    /// The built-in stores that the profile does not use. They may hold an older session.
     fn other_stores(&self) -> impl Iterator<Item = StoreKind> + use<> {
         let own = self.store;
         StoreKind::BUILT_IN

@@ -122,7 +122,7 @@ fn wait_or_kill(child: &mut Child) -> Result<ExitStatus, String> {
 impl SessionManager<'_> {
     /// Runs `on_rotate` with the refresh token of a stored session, if an earlier run of
     /// the command failed. Must be called before the session is used.
-    pub(crate) fn retry_on_rotate(&self, session: &Session) -> Result<(), SessionError> {
+    pub(crate) fn rerun_failed_on_rotate(&self, session: &Session) -> Result<(), SessionError> {
         if !session.on_rotate_pending {
             return Ok(());
         }

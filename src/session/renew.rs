@@ -1,5 +1,6 @@
 //! Renews a session: exchanges its refresh token, stores the new tokens, and handles
-//! failures of the exchange.
+//! failures of the exchange. The user's command `on_rotate_check` runs before an exchange, and
+//! `on_rotate` after it.
 
 use std::time::{Duration, Instant};
 
@@ -29,9 +30,9 @@ pub(crate) enum RefreshPolicy {
 impl SessionManager<'_> {
     /// Renews the stored session if `policy` requires it, and returns the session.
     ///
-    /// `last_read` is the session that this run last read, if any. If the stored
-    /// session has other tokens once this run holds the lock, another process has
-    /// renewed the session. Then returns the stored session without an exchange.
+    /// `last_read` is the session that this run last read, if any. If the stored session
+    /// gets other tokens while this run waits for the lock, another process has renewed
+    /// the session. Then returns the stored session without an exchange.
     pub(crate) fn renew(
         &self,
         last_read: Option<&Session>,
@@ -39,15 +40,17 @@ impl SessionManager<'_> {
     ) -> Result<Session, SessionError> {
         let started = Instant::now();
         let mut read_before_wait = None;
-        let mut failed_before_wait = None;
+        // The id of the failed attempt that was stored before this run waited. The inner
+        // `None` means that there was none, the outer one that this run did not wait.
+        let mut failed_attempt_before_wait = None;
         let lock = loop {
             if let Some(lock) = self.locks.try_acquire(&self.profile)? {
                 break lock;
             }
-            if failed_before_wait.is_none() {
+            if failed_attempt_before_wait.is_none() {
                 let entry = self.read_entry()?;
                 read_before_wait = entry.session;
-                failed_before_wait = Some(entry.failed_attempt_id);
+                failed_attempt_before_wait = Some(entry.failed_attempt_id);
             }
             self.wait_for_lock(started)?;
             if let (Some(baseline), Some(stored)) =
@@ -59,20 +62,21 @@ impl SessionManager<'_> {
         };
 
         let baseline = last_read.or(read_before_wait.as_ref());
-        if let Some(session) = self.renew_if_shared(baseline, failed_before_wait, policy)? {
+        // If several machines share the session, renew it under a lease instead.
+        if let Some(session) = self.renew_if_shared(baseline, failed_attempt_before_wait, policy)? {
             return Ok(session);
         }
         // Read the session again: before this run held the lock, another process may have
         // exchanged the token.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         if last_read.is_none() {
+            // Otherwise, `load_with_local_times` has warned.
             self.warn_if_stored_by_other_host(&session);
         }
         let session = self.run_on_rotate_if_pending(&lock, session)?;
-        if baseline.is_some_and(|baseline| self.is_renewed_by_other_process(baseline, &session)) {
-            return Ok(session);
-        }
-        if self.is_fresh(&session, policy) {
+        if baseline.is_some_and(|baseline| self.is_renewed_by_other_process(baseline, &session))
+            || self.is_fresh(&session, policy)
+        {
             return Ok(session);
         }
         let deferral = self.interrupts.defer();
@@ -80,7 +84,7 @@ impl SessionManager<'_> {
     }
 
     /// Whether another process has replaced the tokens of `baseline` by those of
-    /// `stored`. Logs it.
+    /// `stored`. If so, logs that.
     fn is_renewed_by_other_process(&self, baseline: &Session, stored: &Session) -> bool {
         let is_renewed = !stored.has_same_tokens(baseline);
         if is_renewed {
@@ -102,13 +106,11 @@ impl SessionManager<'_> {
     }
 
     /// Exchanges the refresh token of `session`, which was read under `lock`.
-    fn exchange(&self, lock: &ProfileLock, session: Session) -> Result<Session, SessionError> {
+    fn exchange(&self, lock: &ProfileLock, mut session: Session) -> Result<Session, SessionError> {
         self.rotation_commands.run_on_rotate_check()?;
         let previous_pending = session.pending;
-        let mut session = session;
-
-        // Saving the pending marker also proves that the store is writable before the
-        // token is sent.
+        // The pending marker lets a later run explain why the server refused the token.
+        // Saving it also proves that the store is writable, before the token is sent.
         session.pending = Some(PendingExchange {
             began_at: (self.now)(),
             got_no_response: false,
@@ -125,7 +127,7 @@ impl SessionManager<'_> {
                 return self.handle_refusal(lock, &session, previous_pending, &error);
             }
             Err(error) => {
-                let pending = if error.may_have_been_processed() {
+                let pending = if error.request_may_have_been_processed() {
                     session.pending.map(|pending| PendingExchange {
                         got_no_response: true,
                         ..pending
@@ -152,19 +154,15 @@ impl SessionManager<'_> {
         const NO_ACCESS: SessionError = SessionError::NoToken(TokenKind::Access);
         let has_access = grant.access.is_some();
         let is_rotated = grant.refresh.is_some();
-        if !has_access && grant.refresh.is_none() {
+        if !has_access && !is_rotated {
             self.set_pending(lock, session, previous_pending);
             return Err(NO_ACCESS);
         }
         self.terminal.verbose(match &grant.refresh {
-            Some(_) => "renewed; the server has replaced the refresh token",
-            None => "renewed; the refresh token is unchanged",
+            Some(_) => "the server has replaced the refresh token",
+            None => "the refresh token is unchanged",
         });
         let mut session = session.with_grant(grant);
-        if !has_access {
-            // Later runs would take the previous access token for a new one.
-            session.access = None;
-        }
         session.on_rotate_pending |= is_rotated && self.rotation_commands.has_on_rotate();
         self.save_with_retries(lock, &session)?;
         let session = self.run_on_rotate_if_pending(lock, session)?;
@@ -211,8 +209,12 @@ impl SessionManager<'_> {
 
     /// Replaces the pending marker. Only logs a failure, because the marker is used
     /// only to explain a later error.
-    fn set_pending(&self, lock: &ProfileLock, session: Session, pending: Option<PendingExchange>) {
-        let mut session = session;
+    fn set_pending(
+        &self,
+        lock: &ProfileLock,
+        mut session: Session,
+        pending: Option<PendingExchange>,
+    ) {
         session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
             self.terminal.verbose(&format!(

@@ -63,7 +63,7 @@ impl SessionManager<'_> {
             api_url: &self.api_url,
         };
         let result = operation(&shared).map_err(|error| self.map_lease_err(error));
-        environment.finish(result).map(Some)
+        environment.end_deferral(result).map(Some)
     }
 
     fn map_lease_err(&self, error: LeaseError<ApiError>) -> SessionError {
@@ -129,13 +129,13 @@ impl SessionManager<'_> {
     pub(super) fn renew_if_shared(
         &self,
         last_read: Option<&Session>,
-        failed_before_wait: Option<Option<String>>,
+        failed_attempt_before_wait: Option<Option<String>>,
         policy: RefreshPolicy,
     ) -> Result<Option<Session>, SessionError> {
-        self.refuse_rotation_commands()?;
+        self.refuse_rotation_commands_if_shared()?;
         let is_fresh = |session: &Session| self.is_fresh(session, policy);
-        let renewed =
-            self.with_shared(|shared| shared.renew(last_read, failed_before_wait, &is_fresh))?;
+        let renewed = self
+            .with_shared(|shared| shared.renew(last_read, failed_attempt_before_wait, &is_fresh))?;
         if let Some(Renewal::ByThisRun(session)) = &renewed {
             self.record_clock_skew(session);
         }
@@ -150,21 +150,24 @@ impl SessionManager<'_> {
     ) -> Result<(Session, Option<Session>), SessionError> {
         self.with_shared(|shared| shared.log_in(session))?
             .ok_or_else(|| {
-                StoreError::failed("the restarted helper reports a store without versions").into()
+                StoreError::failed(
+                    "the store helper was restarted, and its store no longer has versions",
+                )
+                .into()
             })
     }
 
     /// Tests that the shared store can be written and refuses a write with an old version.
     /// Returns `None` if the store has no versions.
     pub(super) fn test_store_if_shared(&self) -> Result<Option<StoreProof>, SessionError> {
-        self.refuse_rotation_commands()?;
+        self.refuse_rotation_commands_if_shared()?;
         self.with_shared(|shared| shared.test_store())
     }
 
     /// Fails if the session is shared and the profile has commands to run after a
     /// rotation. Other machines renew the session too, and do not run the commands
     /// of this one.
-    pub(crate) fn refuse_rotation_commands(&self) -> Result<(), SessionError> {
+    pub(crate) fn refuse_rotation_commands_if_shared(&self) -> Result<(), SessionError> {
         if let Some(name) = self.rotation_commands.first_configured_key()
             && self.is_shared()?
         {
@@ -176,10 +179,10 @@ impl SessionManager<'_> {
 
     /// Reads the stored session, so that its expiry can be compared with the local clock.
     ///
-    /// A shared entry holds times by the server's clock. If no clock skew is recorded, or
-    /// with the recorded skew the token was received in the future, sends a request to
-    /// measure the skew.
-    pub(crate) fn load_to_use(&self) -> Result<Option<Session>, SessionError> {
+    /// A shared entry holds times by the server's clock. Sends a request to measure the clock
+    /// skew if none is recorded, or if the recorded one puts the receipt of the token in the
+    /// future.
+    pub(crate) fn load_with_local_times(&self) -> Result<Option<Session>, SessionError> {
         let Some(mut session) = self.load()? else {
             return Ok(None);
         };
@@ -188,7 +191,7 @@ impl SessionManager<'_> {
             return Ok(Some(session));
         }
         if session.clock_skew_millis.is_none() || is_from_future(&session, (self.now)()) {
-            self.interrupts.handle_signals();
+            self.interrupts.start_handling_signals();
             let _waiting = self.terminal.spin("waiting for the server");
             match self.client.ping(CLOCK_TIMEOUT) {
                 Ok(pong) => {
@@ -239,8 +242,8 @@ impl SessionManager<'_> {
             && *host != host_name()
         {
             self.terminal.warn(&format!(
-                "{host} wrote the session in {} last; use this store on one machine only, because \
-                 two machines that renew at once lose the session",
+                "the session in {} was last written by {host}; use this store on one machine only, \
+                 because two machines that renew at once lose the session",
                 self.store
             ));
         }
@@ -285,8 +288,8 @@ impl SessionManager<'_> {
     }
 }
 
-/// Returns the requested lock timeout, even if it equals a default. The default for a store
-/// helper outlasts a lease.
+/// Returns the lock timeout that the user set, or else the default of the store. The default
+/// for a store helper is longer than a lease.
 fn effective_lock_timeout(requested: Option<Duration>, store: StoreKind) -> Duration {
     requested.unwrap_or(match store {
         StoreKind::Helper(_) => Timing::DEFAULT.lock_timeout,

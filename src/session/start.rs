@@ -1,10 +1,11 @@
 //! Starts a session: stores the new tokens, records the session in the profile, and
-//! then revokes the sessions that it replaces.
+//! then revokes the sessions that it replaces. The user's command `on_rotate_check` runs before
+//! the request, and `on_rotate` once the tokens are stored.
 
 use super::{Revocation, SessionError, SessionManager, TokenKind};
 use crate::api::{ApiError, Client};
 use crate::model::{CookieNames, Expiry, Grant, RefreshToken, Session, Token};
-use crate::store::{ProfileLock, StoreErrorKind};
+use crate::store::ProfileLock;
 
 /// A session that was started and stored.
 #[derive(Debug)]
@@ -36,15 +37,16 @@ struct Issued {
 }
 
 impl SessionManager<'_> {
-    /// Fails unless the store can hold an entry of this profile.
-    pub(crate) fn prove_writable(&self) -> Result<(), SessionError> {
+    /// Tests the store as [`Self::test_store_under_lock`] does.
+    pub(crate) fn test_store(&self) -> Result<(), SessionError> {
         let lock = self.lock()?;
-        self.prove_writable_under_lock(&lock).map(|_| ())
+        self.test_store_under_lock(&lock).map(|_| ())
     }
 
-    /// Fails unless the store can hold an entry of this profile. A store with versions
-    /// must also refuse a write with an old version.
-    pub(crate) fn prove_writable_under_lock(
+    /// Tests the store, and fails if it cannot be used. Writes only if that opens no dialog
+    /// and no other machine holds the lease. A store with versions must also refuse a write
+    /// with an old version.
+    pub(crate) fn test_store_under_lock(
         &self,
         lock: &ProfileLock,
     ) -> Result<StoreProof, SessionError> {
@@ -105,6 +107,7 @@ impl SessionManager<'_> {
         new_session.ok_or(SessionError::NoToken(TokenKind::Access))
     }
 
+    /// Like [`Self::start_session`], for a `request` that may itself have exchanged a token.
     fn start_session_with(
         &self,
         login: Option<&str>,
@@ -112,7 +115,7 @@ impl SessionManager<'_> {
     ) -> Result<Option<NewSession>, SessionError> {
         let lock = self.lock()?;
         let old_session = self.read_old_session()?;
-        self.refuse_rotation_commands()?;
+        self.refuse_rotation_commands_if_shared()?;
         self.rotation_commands.run_on_rotate_check()?;
         let is_shared = self.is_shared()?;
         let deferral = self.interrupts.defer();
@@ -176,14 +179,14 @@ impl SessionManager<'_> {
         })?;
         if let Some(names) = &cookie_names {
             self.terminal.note(&format!(
-                "the server's cookies are {} and {}; recorded in the profile",
+                "the server's cookies are named {} and {}; the profile now contains these names",
                 names.access, names.refresh
             ));
         }
         let mut replaced: Vec<Session> = old_session.into_iter().collect();
         for kind in self.other_stores() {
             let entry = self.entry_in(kind);
-            replaced.extend(entry.read_despite_exposure().ok().flatten());
+            replaced.extend(entry.read_even_if_others_can_read().ok().flatten());
             if let Err(error) = entry.delete(lock) {
                 self.terminal.verbose(&format!(
                     "an older session in the {kind} store was not removed: {error}"
@@ -201,16 +204,12 @@ impl SessionManager<'_> {
     }
 
     /// Reads the session that is about to be replaced. Ignores an entry that cannot be
-    /// parsed. Fails if the store cannot be used.
+    /// read. Fails if the store cannot be used.
     fn read_old_session(&self) -> Result<Option<Session>, SessionError> {
-        match self.entry().read_despite_exposure() {
-            Ok(session) => Ok(session),
-            Err(error) if error.kind == StoreErrorKind::Failed => {
-                self.terminal
-                    .verbose(&format!("the old session cannot be read: {error}"));
-                Ok(None)
-            }
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.read_own_entry()?.unwrap_or_else(|error| {
+            self.terminal
+                .verbose(&format!("the old session cannot be read: {error}"));
+            None
+        }))
     }
 }

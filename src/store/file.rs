@@ -33,7 +33,7 @@ impl SecretStore for FileStore {
         private_files::read(&self.path(account), IfExposed::Refuse)
     }
 
-    fn read_despite_exposure(
+    fn read_even_if_others_can_read(
         &self,
         account: &str,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {

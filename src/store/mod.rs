@@ -138,7 +138,7 @@ pub trait SecretStore {
 
     /// Reads the secret even if it is exposed to other users, which [`read`](Self::read)
     /// refuses. A logout needs the secret to revoke the session.
-    fn read_despite_exposure(
+    fn read_even_if_others_can_read(
         &self,
         account: &str,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, StoreError> {

@@ -57,8 +57,8 @@ impl<'a> SessionStore<'a> {
 
     /// Reads the session even if other users can read it too. A logout needs this to
     /// revoke the session.
-    pub(crate) fn read_despite_exposure(&self) -> Result<Option<Session>, StoreError> {
-        self.read_with(|account| self.store.read_despite_exposure(account))
+    pub(crate) fn read_even_if_others_can_read(&self) -> Result<Option<Session>, StoreError> {
+        self.read_with(|account| self.store.read_even_if_others_can_read(account))
     }
 
     /// Reads the session. `read` reads the profile's entry.

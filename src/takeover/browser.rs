@@ -106,10 +106,11 @@ impl SignIn<'_> {
         temp_profile::remove_stale_profiles(self.env);
         let temp_profile = TempProfile::create(self.browser, self.env)
             .map_err(|error| BrowserError::TempProfile(error.to_string()))?;
-        self.destroy_on_shutdown(&temp_profile);
+        self.destroy_on_signal_or_panic(&temp_profile);
         let result = self.run_with_profile(&temp_profile);
         if !temp_profile.destroy() {
-            // The signal thread destroys the profile and then exits. Let it do that.
+            // The signal thread is destroying the profile, and then ends the process. Wait for
+            // that.
             std::thread::sleep(EXIT_TIMEOUT);
         }
         match result {
@@ -118,7 +119,7 @@ impl SignIn<'_> {
         }
     }
 
-    fn destroy_on_shutdown(&self, temp_profile: &TempProfile) {
+    fn destroy_on_signal_or_panic(&self, temp_profile: &TempProfile) {
         let signal_profile = temp_profile.clone();
         (self.on_shutdown)(Box::new(move || _ = signal_profile.destroy()));
         // A panic aborts the process, so no destructor runs.
@@ -130,7 +131,8 @@ impl SignIn<'_> {
     }
 
     fn run_with_profile(&self, temp_profile: &TempProfile) -> Result<FoundCookie, BrowserError> {
-        // Check first that this browser can return cookies, before the user signs in.
+        // Check, before the user signs in, that this browser can return cookies. Let it close
+        // by itself, because the profile is used again.
         self.read_cookies(temp_profile, AfterResponse::Close)?;
         let deadline = Instant::now() + SIGN_IN_TIMEOUT;
         (self.on_event)(Event::Opening);

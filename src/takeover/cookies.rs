@@ -44,8 +44,8 @@ pub(crate) enum CookieError {
 #[derive(Debug)]
 pub(crate) struct FoundCookie {
     pub(crate) value: Secret,
-    /// The names of the access and refresh cookies, if the text has no cookie of the wanted
-    /// name and exactly one such pair.
+    /// Set if `value` is that of a cookie with another name: the text has no cookie of the
+    /// wanted name for the host, and exactly one pair of access and refresh cookies.
     pub(crate) names: Option<CookieNames>,
 }
 
@@ -77,8 +77,9 @@ pub(crate) fn find_in_response(
     search_cookies(wanted, |search| json::read(json, search))
 }
 
-/// Searches the cookies that `read` offers, first for the wanted name, then for the refresh cookie
-/// of the only pair of access and refresh cookies. `read` returns false if the format is unknown.
+/// Searches the cookies that `read` offers for the wanted name. If there is none, and exactly one
+/// pair of access and refresh cookies, takes the refresh cookie of that pair. `read` returns false
+/// if it does not know the format.
 fn search_cookies(
     wanted: WantedCookie<'_>,
     read: impl Fn(&mut Search<'_>) -> bool,
@@ -118,8 +119,8 @@ enum Scope<'a> {
     Domain { domain: &'a str, host_only: bool },
 }
 
-/// Maximum length of a name that is detected. A longer text may be part of a value.
-const MAX_DETECTED_NAME_BYTES: usize = 64;
+/// Maximum length of a name in a pair of token cookies. A longer text may be part of a value.
+const MAX_PAIR_NAME_BYTES: usize = 64;
 
 /// State of a search. The parsers call `offer` for each cookie in the text.
 struct Search<'a> {
@@ -152,7 +153,7 @@ impl<'a> Search<'a> {
     fn offer(&mut self, name: &str, scope: Scope<'_>, value: impl FnOnce() -> Option<Secret>) {
         let rank = self.rank(scope);
         // In a damaged text, the text before a `=` may be part of a value.
-        let may_be_name = name.len() <= MAX_DETECTED_NAME_BYTES && CookieNames::is_valid(name);
+        let may_be_name = name.len() <= MAX_PAIR_NAME_BYTES && CookieNames::is_valid(name);
         if rank.is_some() && may_be_name && !self.names_for_host.contains(name) {
             self.names_for_host.insert(name.to_owned());
         }

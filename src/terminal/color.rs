@@ -79,11 +79,13 @@ mod tests {
 
     #[test]
     fn labels_are_painted_or_plain() {
-        assert_eq!(Label::Error.paint(false), "error:");
+        const PLAIN: bool = false;
+        const COLORED: bool = true;
+        assert_eq!(Label::Error.paint(PLAIN), "error:");
         assert_eq!(
-            Label::Error.paint(true),
+            Label::Error.paint(COLORED),
             "\u{1b}[31m\u{1b}[1merror:\u{1b}[0m"
         );
-        assert_eq!(dim("* x", false), "* x");
+        assert_eq!(dim("* x", PLAIN), "* x");
     }
 }

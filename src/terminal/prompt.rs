@@ -70,8 +70,8 @@ impl InputMode {
         self.restore()
     }
 
-    /// Sets raw mode until the prompt closes. console sets raw mode only while it waits for
-    /// a key, so the terminal would echo text that is pasted between two keys.
+    /// Sets raw mode until the prompt closes. The crate `console` sets it only while it
+    /// waits for a key, so the terminal would echo text that is pasted between two keys.
     fn set_raw(&mut self, echo: Echo) -> io::Result<()> {
         #[cfg(unix)]
         {
@@ -256,7 +256,8 @@ impl Terminal {
         Ok(OpenPrompt { terminal: self })
     }
 
-    /// Waits for a key. Ctrl-C raises SIGINT, because console does that in raw mode.
+    /// Waits for a key. Ctrl-C raises SIGINT, because the crate `console` does that in
+    /// raw mode.
     pub(super) fn read_key(&self) -> Result<Key> {
         Term::stderr()
             .read_key()

@@ -164,7 +164,7 @@ fn warning_names_the_other_machine() {
         let output = helper_world.run(&[command]).expect(0);
         let is_named = output
             .stderr
-            .contains("elsewhere wrote the session in helper:odd last");
+            .contains("the session in helper:odd was last written by elsewhere");
         assert!(is_named, "{output:#?}");
     }
     let quiet = helper_world.run(&["token"]).expect(0);

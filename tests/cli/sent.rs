@@ -336,7 +336,7 @@ fn one_pair_of_cookies() {
     let world = World::with_cookie_names("app.access", "app.refresh");
     world.api.set(|s| s.foreign_cookies = true);
     let output = world.login();
-    let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
+    let text = "the server's cookies are named app.access and app.refresh; the profile now contains these names\n";
     assert!(output.stderr.contains(text), "{output:?}");
     let shown = world.run(&["profile", "show", "--json"]).expect(0).json();
     assert_eq!(

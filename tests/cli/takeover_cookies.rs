@@ -109,7 +109,7 @@ fn pair_of_other_names() {
 
 /// The profile records the names of the pair, and a message names them.
 pub fn expect_names(world: &World, output: &Output) {
-    let text = "the server's cookies are app.access and app.refresh; recorded in the profile\n";
+    let text = "the server's cookies are named app.access and app.refresh; the profile now contains these names\n";
     assert!(output.stderr.contains(text), "{output:?}");
     let shown = world.run(&["profile", "show", "--json"]).expect(0).json();
     assert_eq!(

@@ -171,7 +171,7 @@ fn move_session(context: &Context<'_>, to: StoreKind) -> Result<(), Error> {
     let manager = context.session_manager_with_store(from);
     let target = context.session_manager_with_store(to);
     let lock = manager.lock()?;
-    target.refuse_rotation_commands()?;
+    target.refuse_rotation_commands_if_shared()?;
     if from != to {
         if manager.is_shared()? {
             let text = "a session that several machines share cannot be moved";

@@ -62,8 +62,9 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Exchanges the token and stores the result. If the rest of the lease is too short for
-    /// an exchange, releases the lease and returns `None`: the caller must start over.
+    /// Exchanges the token and stores the result. Returns `None` if the caller must start
+    /// over: if the rest of the lease was too short for an exchange (then the lease is
+    /// released), or if the server refused the token and another run holds the lease.
     pub(super) fn exchange_under_lease(
         &self,
         held: HeldLease,
@@ -111,9 +112,9 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Removes the lease from the entry, and stores `failure` for other runs: why the
-    /// exchange got no usable response. Makes only one attempt, because the lease expires
-    /// anyway.
+    /// Removes the lease from the entry. `failure` is the reason if the exchange got no
+    /// usable response; it is stored, so that other runs can report it. Makes only one
+    /// attempt, because the lease expires anyway.
     fn release(&self, held: HeldLease, failure: Option<String>) {
         let HeldLease {
             mut entry,
@@ -121,15 +122,16 @@ impl<E: Environment> SharedSession<'_, E> {
             attempt_id,
             ..
         } = held;
+        let lease = entry.coordination.lease.take();
+        let began_at = lease.map_or_else(|| self.environment.now(), |lease| lease.acquired_at);
         if failure.is_some()
             && let Some(session) = &mut entry.session
         {
             session.pending = Some(PendingExchange {
-                began_at: self.environment.now(),
+                began_at,
                 got_no_response: true,
             });
         }
-        entry.coordination.lease = None;
         entry.coordination.failed_attempt =
             failure.map(|reason| FailedAttempt { attempt_id, reason });
         let put = entry.to_bytes().and_then(|bytes| {
@@ -147,8 +149,9 @@ impl<E: Environment> SharedSession<'_, E> {
         }
     }
 
-    /// Stores the new tokens. Retries with a short timeout. A retry is safe, because each
-    /// write is conditional on the version that was last read.
+    /// Stores the new tokens. Retries for `save_timeout`, with a short timeout for each
+    /// attempt. A retry is safe, because each write is conditional on the version that was
+    /// last read.
     fn store_result(&self, held: &HeldLease, grant: Grant) -> LeaseResult<Renewal, E> {
         let renewed_entry = self.renewed_entry(held, grant)?;
         let bytes = renewed_entry.to_bytes()?;
@@ -174,27 +177,30 @@ impl<E: Environment> SharedSession<'_, E> {
                     ReadRetries::EveryError,
                 )
                 .map_err(LeaseError::Lost)?;
-            let (Some(new), Some(exchanged)) = (&renewed_entry.session, &held.entry.session) else {
+            let (Some(new_session), Some(session_before)) =
+                (&renewed_entry.session, &held.entry.session)
+            else {
                 return Err(LeaseError::NotSignedIn);
             };
             let Some(SharedEntry {
-                session: Some(session),
+                session: Some(stored),
                 coordination,
             }) = found_entry
             else {
                 // The session was logged out meanwhile, so revoke the new tokens too.
-                self.environment.revoke(new);
+                self.environment.revoke(new_session);
                 return Err(LeaseError::NotSignedIn);
             };
-            if session.has_same_tokens(new) {
+            if stored.has_same_tokens(new_session) {
                 return into_renewal_by_this_run(renewed_entry);
             }
             if coordination.login_id != renewed_entry.coordination.login_id {
-                self.environment.revoke(new);
-                return Ok(Renewal::ByOthers(session));
+                // Another login has replaced the session, so nobody else has the new tokens.
+                self.environment.revoke(new_session);
+                return Ok(Renewal::ByOthers(stored));
             }
-            if !session.has_same_tokens(exchanged) {
-                return Ok(Renewal::ByOthers(session));
+            if !stored.has_same_tokens(session_before) {
+                return Ok(Renewal::ByOthers(stored));
             }
             // The entry still holds the token that this run has exchanged. Overwrite the
             // entry even if another run has written a lease or marked the session as ended,
@@ -225,12 +231,7 @@ impl<E: Environment> SharedSession<'_, E> {
         if grant.clock_skew_millis.is_some() {
             session.set_clock_skew(grant.clock_skew_millis);
         }
-        let has_access = grant.access.is_some();
-        let mut session = session.with_grant(grant);
-        if !has_access {
-            // Other runs would take the previous access token for a new one.
-            session.access = None;
-        }
+        let session = session.with_grant(grant);
         coordination.renewal_count += 1;
         coordination.lease = None;
         coordination.failed_attempt = None;
@@ -299,7 +300,7 @@ impl<E: Environment> SharedSession<'_, E> {
 
 /// A lease that this run holds.
 pub(super) struct HeldLease {
-    /// The entry as written with the lease.
+    /// The entry that this run wrote. It contains the lease.
     entry: SharedEntry,
     version: Version,
     /// The time of the holder's clock before the lease was written.
