@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::StoreError;
 use crate::model::read_at_most;
-use platform::{check_mode, check_owner, sync_dir};
+use platform::{check_mode, check_owner, create_private_dir, sync_dir};
 
 pub(super) use platform::{open_no_follow, restrict, restrict_dir, retry_while_open};
 
@@ -37,10 +37,9 @@ pub(super) fn create_dir(dir: &Path) -> io::Result<()> {
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         create_dir(parent)?;
     }
-    match fs::create_dir(dir) {
-        Ok(()) => restrict_dir(dir),
+    match create_private_dir(dir) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        Err(e) => Err(e),
+        result => result,
     }
 }
 

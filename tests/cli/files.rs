@@ -11,6 +11,11 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("files::modes_whatever_the_umask", modes_whatever_the_umask),
         test(
+            "files::directories_are_private_when_they_appear",
+            directories_are_private_when_they_appear,
+        )
+        .needs(&[Part::Command("strace")]),
+        test(
             "files::unsafe_files_are_rejected",
             unsafe_files_are_rejected,
         ),
@@ -29,6 +34,26 @@ pub fn tests() -> Vec<Test> {
 
 fn mode(path: &std::path::Path) -> u32 {
     std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// Another process could see a directory before its mode is restricted, and refuse it.
+fn directories_are_private_when_they_appear() {
+    let world = World::new(Store::File);
+    let log = world.home().join("strace");
+    let mut command = Command::new("strace");
+    world.set_environment(&mut command);
+    command
+        .args(["-f", "-e", "trace=mkdir,mkdirat", "-o"])
+        .arg(&log)
+        .arg(World::program())
+        .args(["login", EMAIL, "--store", "file", "--api-url"])
+        .arg(world.api.base_url())
+        .env("REMEMBERIZER_PASSWORD", PASSWORD);
+    Output::from_process(command.output().unwrap()).expect(0);
+    let log = std::fs::read_to_string(log).unwrap();
+    let created: Vec<_> = log.lines().filter(|line| line.ends_with(" = 0")).collect();
+    assert!(created.len() >= 3, "{log}");
+    assert!(created.iter().all(|line| line.contains(", 0700)")), "{log}");
 }
 
 fn modes_whatever_the_umask() {

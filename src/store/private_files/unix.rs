@@ -2,11 +2,18 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use super::shell_quoted;
 use crate::store::StoreError;
+
+/// Creates a directory with mode 0700. It never has another mode, which another process of this
+/// program would refuse.
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(dir)?;
+    restrict_dir(dir)
+}
 
 /// Sets mode 0700 on a directory, regardless of the umask.
 pub(in crate::store) fn restrict_dir(dir: &Path) -> io::Result<()> {

@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::store::StoreError;
 
+pub(super) fn create_private_dir(dir: &Path) -> io::Result<()> {
+    std::fs::create_dir(dir)?;
+    restrict_dir(dir)
+}
+
 /// Gives the directory its own access control list, which files in the directory inherit:
 /// the list of its parent without the groups that contain all users, and full access for
 /// the owner.
