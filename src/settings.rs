@@ -242,16 +242,10 @@ impl Settings {
             resolver.unwrap_or_collect(result, ())?;
         }
         let prefer_requested = purpose == Purpose::StartSession;
-        let timeout = resolver.option(
-            globals.timeout,
-            "REMEMBERIZER_TIMEOUT",
-            parse_positive_duration,
-        )?;
-        let lock_timeout = resolver.option(
-            globals.lock_timeout,
-            "REMEMBERIZER_LOCK_TIMEOUT",
-            parse_duration,
-        )?;
+        let (timeout, lock_timeout) = (globals.timeout, globals.lock_timeout);
+        let timeout = resolver.option(timeout, "REMEMBERIZER_TIMEOUT", parse_positive_duration)?;
+        let lock_timeout =
+            resolver.option(lock_timeout, "REMEMBERIZER_LOCK_TIMEOUT", parse_duration)?;
         let data_dir = host.data_dir.clone();
         let data_dir = data_dir.ok_or_else(|| no_home_failure("data", "XDG_DATA_HOME"));
         Ok(Self {

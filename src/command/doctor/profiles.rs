@@ -76,46 +76,55 @@ pub(super) fn check(
                 continue;
             }
             match manager.entry_in(store).read() {
-                Ok(session) if is_profile_store => {
-                    check_session(context, findings, name, profile, session.as_ref());
-                }
-                Ok(None) => {}
-                Ok(Some(_)) => {
-                    let label = report::store_label(store);
-                    let logout = command_line("logout", name, &settings.default_profile);
-                    findings.warning(
-                        TOPIC,
-                        format!("{name} has a session left in {label}, which it does not use"),
-                        Some(format!("end all its sessions: {logout}")),
-                    );
-                }
                 Err(error) if error.kind != StoreErrorKind::Failed => {
                     unusable_stores.push(UnusableStore {
                         store,
                         error,
-                        profiles: match is_profile_store {
-                            true => vec![name.as_str()],
-                            false => Vec::new(),
-                        },
+                        profiles: Vec::from_iter(is_profile_store.then_some(name.as_str())),
                     });
                 }
-                Err(error) if is_profile_store => {
-                    let text = format!("the session of {name} cannot be read: {error}");
-                    findings.warning(TOPIC, text, error.hint);
-                }
-                Err(_) => {}
+                read if is_profile_store => match read {
+                    Ok(session) => {
+                        check_session(context, findings, name, profile, session.as_ref());
+                    }
+                    Err(error) => {
+                        let text = format!("the session of {name} cannot be read: {error}");
+                        findings.warning(TOPIC, text, error.hint);
+                    }
+                },
+                Ok(Some(_)) => warn_about_other_session(context, findings, name, store),
+                Ok(None) | Err(_) => {}
             }
         }
     }
-    for UnusableStore {
-        error, profiles, ..
-    } in unusable_stores
+    report_unusable_stores(findings, unusable_stores);
+}
+
+/// Warns about a session in a store that the profile does not use.
+fn warn_about_other_session(
+    context: &Context<'_>,
+    findings: &mut Findings<'_>,
+    name: &ProfileName,
+    store: StoreKind,
+) {
+    let label = report::store_label(store);
+    let logout = command_line("logout", name, &context.settings.default_profile);
+    findings.warning(
+        TOPIC,
+        format!("{name} has a session left in {label}, which it does not use"),
+        Some(format!("end all its sessions: {logout}")),
+    );
+}
+
+/// Warns about the stores that contain the session of a profile and cannot be used.
+fn report_unusable_stores(findings: &mut Findings<'_>, stores: Vec<UnusableStore<'_>>) {
+    for store in stores
+        .into_iter()
+        .filter(|store| !store.profiles.is_empty())
     {
-        if !profiles.is_empty() {
-            let names = profiles.join(", ");
-            let text = format!("sessions that cannot be read: {names} ({error})");
-            findings.warning(TOPIC, text, error.hint);
-        }
+        let names = store.profiles.join(", ");
+        let text = format!("sessions that cannot be read: {names} ({})", store.error);
+        findings.warning(TOPIC, text, store.error.hint);
     }
 }
 
