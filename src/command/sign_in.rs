@@ -109,7 +109,15 @@ pub(super) fn start_session_with_captcha(
         }
         record_captcha_required(context, manager);
         if attempt == MAX_ATTEMPTS || !context.terminal.can_prompt() {
-            return Err(error.into());
+            let failure = context.to_failure(error.into());
+            return Err(match page {
+                Page::SignIn(_) => failure,
+                Page::SignUp => failure.with_hint(format!(
+                    "use a browser window: {}; or give a captcha response with --captcha RESPONSE",
+                    context.command_line("signup --browser")
+                )),
+            }
+            .into());
         }
         print_error_before_retry(context, error.into());
         match takeover::ask_sign_in_method(context, page)? {

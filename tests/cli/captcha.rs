@@ -46,6 +46,23 @@ fn script_is_not_prompted() {
             && output.stderr.contains("login --cookies FILE"),
         "{output:?}"
     );
+    let url = world.api.base_url();
+    let signup = [
+        "signup",
+        "--email=new@example.com",
+        "--name",
+        "New",
+        "--api-url",
+        &url,
+        "--store=file",
+    ];
+    let output = world.run_env(&[("REMEMBERIZER_PASSWORD", PASSWORD)], &signup);
+    assert!(
+        output
+            .expect(7)
+            .stderr
+            .contains("hint: use a browser window: rememberizer signup --browser;"),
+    );
     assert_eq!(
         login(&world, &["--json"]).expect(7).error_code(),
         "captcha_required"
