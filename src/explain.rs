@@ -35,7 +35,7 @@ fn captcha_hint(command_line: CommandLineFn<'_>) -> String {
 
 /// Returns the hint for a response that may not come from the API.
 fn api_url_hint(command_line: CommandLineFn<'_>) -> String {
-    format!("is the API URL right? {}", command_line("profile show"))
+    format!("check the API URL: {}", command_line("profile show"))
 }
 
 fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure {
@@ -51,13 +51,13 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
             let message = match cause {
                 None => message,
                 Some(LikelyCause::InterruptedRun(began)) => format!(
-                    "{message}; a run that was renewing it at {began} was interrupted, and most likely used the refresh token"
+                    "{message}; most likely, a run that began to renew it at {began} used up the refresh token and was interrupted"
                 ),
                 Some(LikelyCause::LostResponse(began)) => format!(
-                    "{message}; a renewal at {began} got no usable response, and most likely used the refresh token"
+                    "{message}; most likely, a renewal at {began} used up the refresh token, but its response was lost"
                 ),
                 Some(LikelyCause::ExpiredLease { host, began }) => format!(
-                    "{message}; {host} began to renew it at {began} and did not finish, and most likely used the refresh token"
+                    "{message}; most likely, {host} used up the refresh token in a renewal that began at {began} and did not finish"
                 ),
             };
             Failure::new(Outcome::SessionEnded, message).with_hint(login())
@@ -69,7 +69,7 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
         }
         SessionError::Api(error) => from_api(error, command_line),
         SessionError::OtherRunFailed(_) => {
-            Failure::new(Outcome::Unavailable, message).with_hint("nothing is lost: try again")
+            Failure::new(Outcome::Unavailable, message).with_hint("try again")
         }
         SessionError::BusyOnOtherMachine { .. } | SessionError::Busy(_) => {
             Failure::new(Outcome::Busy, message)
@@ -79,11 +79,11 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
         SessionError::Profiles(error) => from_profiles(error),
         SessionError::ProfileNotRecorded(source) => {
             Failure::new(from_profiles(source).outcome, message)
-                .with_hint(format!("fix the profiles file, then {}", login()))
+                .with_hint(format!("fix the profiles file, then run: {}", login()))
         }
         SessionError::TokensNotStored(source) => Failure::new(from_store(source).outcome, message)
             .with_hint(format!(
-                "the stored refresh token may have been used: fix the store, then {}",
+                "the stored refresh token may have been used: fix the store, then run: {}",
                 login()
             )),
         SessionError::NoToken(token) => Failure::new(Outcome::Failed, message).with_hint(format!(
@@ -93,18 +93,19 @@ fn from_session(error: SessionError, command_line: CommandLineFn<'_>) -> Failure
                 TokenKind::Refresh => "profile set refresh_cookie NAME",
             })
         )),
+        // The commands store the token elsewhere, so their failure counts as one of a store.
         SessionError::OnRotateCheckFailed { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint("no token was used: fix the command, then try again"),
         SessionError::OnRotateFailed { .. } => Failure::new(Outcome::StoreFailed, message)
-            .with_hint("fix the command: the next run repeats it before it uses the session"),
+            .with_hint("fix the command: the next run executes it again before using the session"),
         SessionError::OnRotateFailedForUnstoredToken { .. } => Failure::new(Outcome::StoreFailed, message)
             .with_hint(format!("start a new session: {}", login())),
         SessionError::RotationCommandsWithSharedStore { name } => Failure::usage(message).with_hint(format!(
-            "every machine reads new tokens from the store, and the others do not run this command; to remove it, run: {}",
+            "other machines also renew this session, and do not run this command; to remove it, run: {}",
             command_line(&format!("profile set {name} ''"))
         )),
         SessionError::TargetStoreOccupied { .. } => Failure::usage(message).with_hint(format!(
-            "end both sessions first: {}",
+            "log out first, which ends the sessions in both stores: {}",
             command_line("logout")
         )),
     }
@@ -160,14 +161,11 @@ fn from_api(error: ApiError, command_line: CommandLineFn<'_>) -> Failure {
                     is_unknown_issuer: true,
                 },
             ..
-        } => Failure::new(Outcome::Unavailable, message)
-            .with_hint("trust the certificate of its CA with --ca-cert FILE"),
-        ApiError::Unavailable { .. } => {
-            Failure::new(Outcome::Unavailable, message).with_hint(format!(
-                "nothing is lost: try again, or see {}",
-                command_line("doctor")
-            ))
-        }
+        } => Failure::new(Outcome::Unavailable, message).with_hint(
+            "if you trust the CA of the server, pass its certificate with --ca-cert FILE",
+        ),
+        ApiError::Unavailable { .. } => Failure::new(Outcome::Unavailable, message)
+            .with_hint(format!("try again, or run: {}", command_line("doctor"))),
         ApiError::WrongApiUrl { .. } => {
             Failure::new(Outcome::Failed, message).with_hint(api_url_hint(command_line))
         }

@@ -13,13 +13,14 @@ use crate::session::{SessionError, StoreProof};
 use crate::settings::{self, FLAG_VARIABLES, OTHER_VARIABLES, SECRET_VARIABLES};
 use crate::store::{StoreError, StoreErrorKind, TokenFile};
 use findings::Findings;
-use profiles::SessionInUse;
+use profiles::SelectedSession;
 
 /// Check the setup and suggest fixes
 ///
 /// Checks the configuration, the environment variables, the secret store, the server
 /// and the session of every profile. Writes, reads and removes a test entry in the
-/// store. Removes files that a killed `login --browser` or `exec --token-file` left.
+/// store, unless that could open a dialog. Removes files that a killed `login
+/// --browser` or `exec --token-file` left.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -41,15 +42,15 @@ pub(super) fn run(_args: &Args, context: &Context<'_>) -> Result<(), Error> {
     check_variables(context, &mut findings);
     let store_error = check_store(context, &mut findings);
     check_server(context, &mut findings);
-    let session_in_use = match store_error {
+    let selected_session = match store_error {
         Some(error) => {
             // Reading the session would time out again.
             findings.warning("session", "cannot be read", None);
-            SessionInUse::StoreUnusable(error)
+            SelectedSession::StoreUnusable(error)
         }
         None => check_session(context, &mut findings),
     };
-    profiles::check(context, &mut findings, session_in_use);
+    profiles::check(context, &mut findings, selected_session);
     remove_leftovers(context, &mut findings);
     findings.print()
 }
@@ -90,7 +91,7 @@ fn check_config(context: &Context<'_>, findings: &mut Findings<'_>) {
     }
     for key in profiles.unknown_keys().unwrap_or_default() {
         let (line, column, key) = (key.line, key.column, key.path);
-        let fix = "remove it, or use the version that knows it".to_owned();
+        let fix = "remove it, or use a version of rememberizer that knows it".to_owned();
         let text = format!("{path}:{line}:{column}: unknown key {key}");
         findings.warning("config", text, Some(fix));
     }
@@ -143,8 +144,9 @@ fn redact_url(value: &str) -> String {
     }
 }
 
-/// Writes, reads and removes a test entry. Returns the error if the store is locked or
-/// unavailable.
+/// Tests that the store can be read and, if that opens no dialog and no other machine holds
+/// the lease, written. Reports the result, and returns an error that makes the whole store
+/// unusable: it is locked or unavailable.
 fn check_store(context: &Context<'_>, findings: &mut Findings<'_>) -> Option<StoreError> {
     let manager = context.session_manager();
     let result = manager.lock().and_then(|lock| {
@@ -210,6 +212,7 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
             let (host, status) = (api_url.host_and_port(), ping.status);
             let text = format!("{host} answers in {millis:.1} ms (status {status})");
             findings.ok("server", text);
+            // The inner `None` is a difference that is too small to report.
             match ping.clock_skew_millis.map(report::clock_skew_text) {
                 Some(Some(skew)) => {
                     let fix = "correct the clock (sessions still work)".to_owned();
@@ -222,25 +225,25 @@ fn check_server(context: &Context<'_>, findings: &mut Findings<'_>) {
     }
     let roots = match api_url.is_https() {
         true => format!("roots: {}", client.describe_roots()),
-        false => "none: http on this machine".to_owned(),
+        false => "not used: the API URL is http on this machine".to_owned(),
     };
     findings.ok("tls", roots);
     let proxy = client.describe_proxy();
     findings.ok("proxy", proxy.unwrap_or_else(|| "none".to_owned()));
 }
 
-fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) -> SessionInUse {
+fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) -> SelectedSession {
     let session = match context.session_manager().load() {
         Ok(session) => session,
         Err(error) => {
             findings.problem("session", error);
-            return SessionInUse::Unreadable;
+            return SelectedSession::Unreadable;
         }
     };
     match &session {
         Some(session) => {
             let login = context.profile().login;
-            let login = login.as_deref().unwrap_or("login not recorded");
+            let login = login.as_deref().unwrap_or("account name not recorded");
             let expiry = report::expiry_text(&session.refresh.expiry, (context.host.now)());
             findings.ok("session", format!("{login}, {expiry}"));
             if let Some(pending) = &session.pending {
@@ -250,9 +253,9 @@ fn check_session(context: &Context<'_>, findings: &mut Findings<'_>) -> SessionI
             }
         }
         None => {
-            let login = context.command_line("login");
-            findings.warning("session", "not signed in", Some(login));
+            let login_command = context.command_line("login");
+            findings.warning("session", "not signed in", Some(login_command));
         }
     }
-    SessionInUse::Read(session)
+    SelectedSession::Read(session)
 }

@@ -289,7 +289,7 @@ fn map_browser_err(context: &Context<'_>, error: &takeover::BrowserError) -> Fai
             let set_name = context.command_line("profile set refresh_cookie NAME");
             let hint = match error {
                 CookieError::OtherHost { .. } => format!(
-                    "is the API URL right? {}",
+                    "check the API URL: {}",
                     context.command_line("profile show")
                 ),
                 _ => format!("if the cookie has another name, run: {set_name}"),

@@ -1,16 +1,16 @@
 //! The lease protocol: renews a session that several machines share.
 //!
 //! A refresh token can be exchanged only once, so two machines must not send the same
-//! token. A conflict when the result is stored would come too late. Therefore a machine
-//! acquires a lease before it exchanges the token: it writes its name into the session's
+//! token. To notice this only when the result is stored would be too late: the token has been
+//! used by then. Therefore a machine acquires a lease before it exchanges the token: it writes its name into the session's
 //! entry, on the condition that no other machine has changed the entry.
 //!
 //! The machine with the lease is its holder. The other machines are watchers: they read the
 //! entry until it changes. If the holder crashes, a watcher takes over once it has seen the
-//! same lease for the duration in the lease. The holder measures this duration from before
-//! it wrote the lease, and a watcher from after it first read the lease. So a holder that
-//! sends the token only while enough of its lease is left has received the response before
-//! any watcher takes over. No decision compares the
+//! same lease for the duration in the lease. The holder starts to measure before it writes the
+//! lease, and a watcher starts only after it has read the lease. So the lease expires for the
+//! holder first. The holder sends the token only if the rest of its lease is long enough to
+//! receive the response. No decision compares the
 //! wall clocks of two machines.
 //!
 //! If there is no response to a write, the entry is read to find out whether the write was
@@ -101,8 +101,9 @@ pub(super) struct Timing {
     pub(super) save_attempt_timeout: Duration,
     /// How long storing a result is retried.
     pub(super) save_timeout: Duration,
-    /// The most that the age of a lease grows from one read to the next. So a time without
-    /// reads counts only in part: the holder may have been unable to store its result too.
+    /// Upper bound for the time between two reads that counts towards the age of a lease.
+    /// While this run cannot reach the store, the holder may be unable to store its result,
+    /// so a long gap must not make the lease expire.
     pub(super) max_aging_per_read: Duration,
 }
 
@@ -207,7 +208,7 @@ pub(super) struct SharedSession<'a, E> {
 type LeaseResult<T, Env> = Result<T, LeaseError<<Env as Environment>::Error>>;
 
 impl<E: Environment> SharedSession<'_, E> {
-    /// Reads and parses the entry. Until `deadline`, a time of the environment's clock,
+    /// Reads and parses the entry. Until `deadline` on the watcher's clock,
     /// retries errors as `retries` says. `timeout` applies to each attempt.
     pub(super) fn read_entry(
         &self,
@@ -284,10 +285,10 @@ impl<E: Environment> SharedSession<'_, E> {
     /// `is_fresh` returns true for it, it is returned without an exchange.
     ///
     /// If another run fails to renew the session while this run waits, this run reports
-    /// that failure instead of sending the token too. `failed_attempt_before_wait`
-    /// tells such a failure from an older one: `Some(Some(id))` if a failed attempt was stored
-    /// before this run waited for the profile's lock, `Some(None)` if none was, and `None` if
-    /// this run did not wait.
+    /// that failure instead of sending the token too. `failed_attempt_before_wait` is the
+    /// failure to ignore, because it is older than the wait: `None` if this run did not wait
+    /// for the profile's lock, `Some(None)` if no failed attempt was stored before the wait, and
+    /// `Some(Some(id))` if the failed attempt `id` was.
     pub(super) fn renew(
         &self,
         last_read: Option<&Session>,
@@ -338,6 +339,7 @@ impl<E: Environment> SharedSession<'_, E> {
                     if now >= deadline {
                         return Err(LeaseError::Busy(Some(lease.clone())));
                     }
+                    // Log only at the first read of this lease.
                     if watch.first_seen() == now {
                         self.environment
                             .log(&format!("waiting for the renewal on {}", lease.host));

@@ -61,26 +61,29 @@ impl SessionManager<'_> {
     /// only the stores in which it found an entry.
     pub(crate) fn log_out(&self, scope: LogoutScope) -> Result<Vec<StoreLogout>, SessionError> {
         let lock = self.lock()?;
-        // If several machines share the session, a logout of this machine alone keeps it.
-        let kept_store = match scope {
-            LogoutScope::StoreOnly => self.leave_store_if_shared()?,
+        // If several machines share the session, a logout of only this machine removes the
+        // store from the profile, and the session stays in the store.
+        let detached = match scope {
+            LogoutScope::StoreOnly => self.detach_from_store_if_shared()?,
             LogoutScope::ServerAndStore => None,
         };
         // Reading may open a dialog to unlock the store, so signals are not deferred yet.
-        let read = match kept_store {
+        let read = match detached {
+            // The session is neither revoked nor deleted.
             Some(_) => Ok(None),
             None => self.read_own_entry()?,
         };
         let deferral = self.interrupts.defer();
-        let mut revoked_tokens = Vec::new();
-        let own_store = match kept_store {
-            Some(kept_store) => kept_store,
+        let mut seen_tokens = Vec::new();
+        let own_logout = match detached {
+            Some(logout) => logout,
+            // This ends a shared session for all machines.
             None => match self.log_out_if_shared()? {
-                Some(shared_store) => shared_store,
-                None => self.revoke_and_delete(&lock, self.store, read, scope, &mut revoked_tokens),
+                Some(logout) => logout,
+                None => self.revoke_and_delete(&lock, self.store, read, scope, &mut seen_tokens),
             },
         };
-        let mut stores = vec![own_store];
+        let mut logouts = vec![own_logout];
         for kind in self.other_stores() {
             match self.entry_in(kind).read_even_if_others_can_read() {
                 // `Failed` means that the entry cannot be read, but the store can be used.
@@ -91,22 +94,19 @@ impl SessionManager<'_> {
                         _ => self.terminal.verbose(&text),
                     }
                 }
-                read => stores.push(self.revoke_and_delete(
-                    &lock,
-                    kind,
-                    read,
-                    scope,
-                    &mut revoked_tokens,
-                )),
+                read => {
+                    logouts.push(self.revoke_and_delete(&lock, kind, read, scope, &mut seen_tokens))
+                }
             }
         }
-        stores.retain(|store| !store.is_empty());
-        if stores.iter().all(|store| store.removed.is_ok()) {
+        logouts.retain(|logout| !logout.is_empty());
+        if logouts.iter().all(|logout| logout.removed.is_ok()) {
             self.record_signed_out();
         } else {
+            // A deferred signal must not end the process before the failure is reported.
             deferral.cancel_exit();
         }
-        Ok(stores)
+        Ok(logouts)
     }
 
     /// Reads the entry in the profile's store. The outer error means that the store
@@ -121,30 +121,30 @@ impl SessionManager<'_> {
         }
     }
 
-    /// Revokes the session that was `read` from the store `kind`, and removes the entry.
-    /// Does not send a token of `revoked_tokens` again: two stores may hold copies of the
-    /// same session.
+    /// Revokes the session that was `read` from the store `kind`, if `scope` includes the
+    /// server, and removes the entry. Adds the session's token to `seen_tokens`. Skips the
+    /// revocation if it is already there: two stores may hold copies of the same session.
     fn revoke_and_delete(
         &self,
         lock: &ProfileLock,
         kind: StoreKind,
         read: Result<Option<Session>, StoreError>,
         scope: LogoutScope,
-        revoked_tokens: &mut Vec<RefreshToken>,
+        seen_tokens: &mut Vec<RefreshToken>,
     ) -> StoreLogout {
         let (session, read_error) = match read {
             Ok(session) => (session, None),
             Err(error) => (None, Some(error)),
         };
         let revocation = session.and_then(|session| {
-            if revoked_tokens.contains(&session.refresh.value) {
+            if seen_tokens.contains(&session.refresh.value) {
                 return None;
             }
             let revocation = match scope {
                 LogoutScope::ServerAndStore => self.revoke_session(&session),
                 LogoutScope::StoreOnly => Revocation::NotRequested,
             };
-            revoked_tokens.push(session.refresh.value);
+            seen_tokens.push(session.refresh.value);
             Some(revocation)
         });
         // Delete even if there was no session, because an interrupted write may have left

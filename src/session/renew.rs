@@ -1,6 +1,6 @@
 //! Renews a session: exchanges its refresh token, stores the new tokens, and handles
 //! failures of the exchange. The user's command `on_rotate_check` runs before an exchange, and
-//! `on_rotate` after it.
+//! `on_rotate` once a new refresh token is stored.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::store::{ProfileLock, StoreError, StoreKind};
 
 /// How long saving new tokens is retried.
 const SAVE_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long saving new tokens is retried in a helper's store, which may be on
+/// How long saving new tokens is retried in a store behind a helper program, which may be on
 /// another machine.
 const REMOTE_SAVE_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -30,9 +30,9 @@ pub(crate) enum RefreshPolicy {
 impl SessionManager<'_> {
     /// Renews the stored session if `policy` requires it, and returns the session.
     ///
-    /// `last_read` is the session that this run last read, if any. If the stored session
-    /// gets other tokens while this run waits for the lock, another process has renewed
-    /// the session. Then returns the stored session without an exchange.
+    /// `last_read` is the session that this run last read, if any. If the stored session now
+    /// has other tokens than `last_read`, or than when this run began to wait for the lock,
+    /// another process has renewed the session, and it is returned without an exchange.
     pub(crate) fn renew(
         &self,
         last_read: Option<&Session>,
@@ -40,8 +40,9 @@ impl SessionManager<'_> {
     ) -> Result<Session, SessionError> {
         let started = Instant::now();
         let mut read_before_wait = None;
-        // The id of the failed attempt that was stored before this run waited. The inner
-        // `None` means that there was none, the outer one that this run did not wait.
+        // Tells an old failure to renew a shared session from a new one: `None` if this run did
+        // not wait for the lock, `Some(None)` if no failed attempt was stored before the wait,
+        // and `Some(Some(id))` if the failed attempt `id` was.
         let mut failed_attempt_before_wait = None;
         let lock = loop {
             if let Some(lock) = self.locks.try_acquire(&self.profile)? {
@@ -70,17 +71,19 @@ impl SessionManager<'_> {
         // exchanged the token.
         let session = self.load()?.ok_or(SessionError::NotSignedIn)?;
         if last_read.is_none() {
-            // Otherwise, `load_with_local_times` has warned.
+            // A caller with `last_read` got it from `load_with_local_times`, which warns itself.
             self.warn_if_stored_by_other_host(&session);
         }
+        // An earlier run may have stored a new refresh token without completing `on_rotate`.
         let session = self.run_on_rotate_if_pending(&lock, session)?;
         if baseline.is_some_and(|baseline| self.is_renewed_by_other_process(baseline, &session))
             || self.is_fresh(&session, policy)
         {
             return Ok(session);
         }
-        let deferral = self.interrupts.defer();
-        deferral.finish(self.exchange(&lock, session))
+        // Defer signals: until they are stored, new tokens exist only in memory.
+        let signal_deferral = self.interrupts.defer();
+        signal_deferral.finish(self.exchange(&lock, session))
     }
 
     /// Whether another process has replaced the tokens of `baseline` by those of
@@ -151,12 +154,12 @@ impl SessionManager<'_> {
         previous_pending: Option<PendingExchange>,
         grant: Grant,
     ) -> Result<Session, SessionError> {
-        const NO_ACCESS: SessionError = SessionError::NoToken(TokenKind::Access);
-        let has_access = grant.access.is_some();
+        const NO_ACCESS_TOKEN: SessionError = SessionError::NoToken(TokenKind::Access);
+        let has_access_token = grant.access.is_some();
         let is_rotated = grant.refresh.is_some();
-        if !has_access && !is_rotated {
+        if !has_access_token && !is_rotated {
             self.set_pending(lock, session, previous_pending);
-            return Err(NO_ACCESS);
+            return Err(NO_ACCESS_TOKEN);
         }
         self.terminal.verbose(match &grant.refresh {
             Some(_) => "the server has replaced the refresh token",
@@ -166,10 +169,10 @@ impl SessionManager<'_> {
         session.on_rotate_pending |= is_rotated && self.rotation_commands.has_on_rotate();
         self.save_with_retries(lock, &session)?;
         let session = self.run_on_rotate_if_pending(lock, session)?;
-        if has_access {
+        if has_access_token {
             Ok(session)
         } else {
-            Err(NO_ACCESS)
+            Err(NO_ACCESS_TOKEN)
         }
     }
 
@@ -218,7 +221,7 @@ impl SessionManager<'_> {
         session.pending = pending;
         if let Err(error) = self.save(lock, &session) {
             self.terminal.verbose(&format!(
-                "could not update the pending marker of the exchange: {error}"
+                "could not record the outcome of the exchange in the store: {error}"
             ));
         }
     }

@@ -251,7 +251,7 @@ impl SessionManager<'_> {
 
     /// Removes the shared store from the profile. The session stays in the store for the
     /// other machines. Returns `None` if machines do not share the store.
-    pub(super) fn leave_store_if_shared(&self) -> Result<Option<StoreLogout>, SessionError> {
+    pub(super) fn detach_from_store_if_shared(&self) -> Result<Option<StoreLogout>, SessionError> {
         if !matches!(self.store, StoreKind::Helper(_)) {
             return Ok(None);
         }

@@ -44,8 +44,8 @@ impl SessionManager<'_> {
     }
 
     /// Tests the store, and fails if it cannot be used. Writes only if that opens no dialog
-    /// and no other machine holds the lease. A store with versions must also refuse a write
-    /// with an old version.
+    /// and no other machine holds the lease. A store that machines share must also refuse a
+    /// write with an old version.
     pub(crate) fn test_store_under_lock(
         &self,
         lock: &ProfileLock,
@@ -54,7 +54,9 @@ impl SessionManager<'_> {
         if let Some(proof) = self.test_store_if_shared()? {
             return Ok(proof);
         }
-        Ok(match self.entry().prove_writable(lock)? {
+        // Nothing is written if removing the test entry could open a dialog.
+        let is_write_tested = self.entry().prove_writable(lock)?;
+        Ok(match is_write_tested {
             true => StoreProof::Writable,
             false => StoreProof::Readable,
         })
@@ -118,9 +120,10 @@ impl SessionManager<'_> {
         self.refuse_rotation_commands_if_shared()?;
         self.rotation_commands.run_on_rotate_check()?;
         let is_shared = self.is_shared()?;
-        let deferral = self.interrupts.defer();
+        // Defer signals: until they are stored, new tokens exist only in memory.
+        let signal_deferral = self.interrupts.defer();
         let stored = self.request_and_store(&lock, login, old_session, is_shared, request);
-        let Some((session, replaced)) = deferral.finish(stored)? else {
+        let Some((session, replaced)) = signal_deferral.finish(stored)? else {
             return Ok(None);
         };
         let session = self.run_on_rotate_if_pending(&lock, session)?;
@@ -154,6 +157,7 @@ impl SessionManager<'_> {
         session.on_rotate_pending = self.rotation_commands.has_on_rotate();
         let mut old_session = old_session;
         if is_shared {
+            // Another machine may have changed the entry since `old_session` was read.
             (session, old_session) = self.store_shared_login(session)?;
         } else {
             self.save_with_retries(lock, &session)?;
@@ -163,6 +167,7 @@ impl SessionManager<'_> {
             profile.store = Some(self.store);
             profile.signed_in = Some(true);
             if is_shared {
+                // A shared entry contains times by the server's clock.
                 profile.clock_skew = session.clock_skew_millis;
             }
             if let Some(login) = login {
@@ -186,6 +191,7 @@ impl SessionManager<'_> {
         let mut replaced: Vec<Session> = old_session.into_iter().collect();
         for kind in self.other_stores() {
             let entry = self.entry_in(kind);
+            // A session that other users can read must be revoked, too.
             replaced.extend(entry.read_even_if_others_can_read().ok().flatten());
             if let Err(error) = entry.delete(lock) {
                 self.terminal.verbose(&format!(

@@ -337,7 +337,7 @@ fn interrupt_file_operations(injection: Injection) {
                     assert!(entry["exchange_began"].is_i64(), "{call} {number}");
                     let next = world.run(&["refresh"]).expect(3);
                     assert!(
-                        next.stderr.contains("a run that was renewing it at"),
+                        next.stderr.contains("a run that began to renew it at"),
                         "{next:?}"
                     );
                 }

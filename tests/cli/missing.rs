@@ -87,7 +87,7 @@ fn outcomes_of_the_first_minute() {
     );
     assert!(
         down.stderr
-            .ends_with("hint: nothing is lost: try again, or see rememberizer doctor\n"),
+            .ends_with("hint: try again, or run: rememberizer doctor\n"),
         "{down:?}"
     );
 }

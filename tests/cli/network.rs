@@ -284,7 +284,7 @@ fn redirects_are_not_followed() {
                 let text = format!("error: the server answered {status}: a redirect to ");
                 assert!(output.stderr.starts_with(&text), "{output:?}");
                 assert!(output.stderr.contains("not followed"), "{output:?}");
-                let asks = output.stderr.contains("is the API URL right?");
+                let asks = output.stderr.contains("check the API URL:");
                 assert_eq!(asks, is_permanent, "{output:?}");
                 world.api.set(|s| s.faults.clear());
             }
@@ -312,7 +312,7 @@ fn not_this_api() {
             let output = world.run(args).expect(1);
             assert_eq!(output.error_code(), "failed");
             assert!(
-                output.stdout.contains("is the API URL right?"),
+                output.stdout.contains("check the API URL:"),
                 "{output:?}"
             );
         }
@@ -359,7 +359,7 @@ fn any_401_is_renewed_once() {
     assert_eq!(output.error_code(), "rejected");
     assert_eq!(
         output.json()["error"]["hint"],
-        "is the API URL right? rememberizer profile show"
+        "check the API URL: rememberizer profile show"
     );
     assert_eq!(world.api.count("/account/"), 2);
     // An HTML response to an exchange does not end the session.

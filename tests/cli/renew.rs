@@ -203,7 +203,7 @@ fn a_killed_run_is_explained(world: &World) {
     world.api.set(|s| s.delays.clear());
     let output = world.run(&["refresh"]).expect(3);
     assert!(
-        output.stderr.contains("a run that was renewing it at 20"),
+        output.stderr.contains("a run that began to renew it at 20"),
         "{output:?}"
     );
     assert_eq!(world.entry(), None);

@@ -239,7 +239,7 @@ fn killed(world: &World, count: u32) {
         assert!(entry["exchange_began"].is_i64(), "{number}: marked");
         let output = world.run(&["refresh"]).expect(3);
         assert!(
-            output.stderr.contains("a run that was renewing it at"),
+            output.stderr.contains("a run that began to renew it at"),
             "{output:?}"
         );
         world.login();

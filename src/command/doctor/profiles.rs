@@ -17,7 +17,7 @@ struct UnusableStore<'a> {
 }
 
 /// The session of the profile in use, as an earlier check has read it.
-pub(super) enum SessionInUse {
+pub(super) enum SelectedSession {
     Read(Option<Session>),
     /// Reading failed, which has been reported.
     Unreadable,
@@ -29,14 +29,14 @@ pub(super) enum SessionInUse {
 pub(super) fn check(
     context: &Context<'_>,
     findings: &mut Findings<'_>,
-    session_in_use: SessionInUse,
+    selected_session: SelectedSession,
 ) {
     let settings = &context.settings;
     let mut unusable_stores = Vec::new();
-    let session_in_use = match session_in_use {
-        SessionInUse::Read(session) => Some(session),
-        SessionInUse::Unreadable => None,
-        SessionInUse::StoreUnusable(error) => {
+    let selected_session = match selected_session {
+        SelectedSession::Read(session) => Some(session),
+        SelectedSession::Unreadable => None,
+        SelectedSession::StoreUnusable(error) => {
             unusable_stores.push(UnusableStore {
                 store: settings.store,
                 error,
@@ -64,7 +64,7 @@ pub(super) fn check(
         for store in stores.clone().chain(helper) {
             let is_profile_store = store == manager.store;
             if is_profile_store && *name == settings.profile_name {
-                if let Some(session) = &session_in_use {
+                if let Some(session) = &selected_session {
                     check_session(context, findings, name, profile, session.as_ref());
                 }
                 continue;

@@ -332,7 +332,7 @@ impl Simulation {
         self.now.store((end * MICROS_PER_SECOND) as u64, SeqCst);
     }
 
-    /// SharedResults all threads. Panics if one of them has panicked.
+    /// Joins all threads. Panics if one of them has panicked.
     pub(super) fn finish(&mut self) {
         for machine in &mut self.machines {
             machine.answer_sender = None;
