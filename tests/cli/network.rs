@@ -311,10 +311,7 @@ fn not_this_api() {
             world.api.fault(Fault::status(404, body).at(path));
             let output = world.run(args).expect(1);
             assert_eq!(output.error_code(), "failed");
-            assert!(
-                output.stdout.contains("check the API URL:"),
-                "{output:?}"
-            );
+            assert!(output.stdout.contains("check the API URL:"), "{output:?}");
         }
     }
     assert_eq!(world.entry(), before);
